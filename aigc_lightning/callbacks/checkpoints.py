@@ -1,0 +1,114 @@
+"""Checkpoints at steps and minutes: the last, the best, and as many others as asked for."""
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from aigc_lightning.core.files import replacing
+from aigc_lightning.core.run_folder import BEST, CHECKPOINTS, LAST
+from aigc_lightning.errors import UserError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the old one and then puts it in its place, so that a kill or a full disk loses none."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write the file; only tensors and plain values go in."""
+        with replacing(Path(path)) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
+
+
+class Checkpoints(Checkpoint):
+    """Saves `checkpoints/last.ckpt` at a cadence and at the end, and `checkpoints/best.ckpt` when a score improves.
+
+    Args:
+        every_n_steps: save after so many batches; None for no such cadence.
+        every_n_minutes: save when so many minutes have passed; None for no such cadence.
+        keep_every_n_steps: also keep `step_0005000.ckpt` at multiples of this; None keeps none.
+        monitor: the score of `best.ckpt`, such as "val/sliced_wasserstein"; None keeps no best.
+        mode: whether the best score is the smallest ("min") or the largest ("max").
+
+    Raises:
+        UserError: a cadence that is not positive.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int | None = 1000,
+        every_n_minutes: float | None = 10.0,
+        keep_every_n_steps: int | None = None,
+        monitor: str | None = "val/sliced_wasserstein",
+        mode: Literal["min", "max"] = "min",
+    ) -> None:
+        cadences = {"every_n_steps": every_n_steps, "every_n_minutes": every_n_minutes}
+        for name, value in {**cadences, "keep_every_n_steps": keep_every_n_steps}.items():
+            if value is not None and value <= 0:
+                raise UserError(f"checkpoints.{name} is {value}.", "Give a positive number, or null for none.")
+        self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
+        self.keep_every_n_steps = keep_every_n_steps
+        self.monitor, self.mode = monitor, mode
+        self.best_score: float | None = None
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best score so far, so that a resumed run does not replace a better checkpoint."""
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best score."""
+        self.best_score = state_dict["best_score"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count minutes from here."""
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when a cadence is due."""
+        step = trainer.global_step
+        if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
+            self._save(trainer, f"step_{step:07d}.ckpt")
+        if (self.every_n_steps and step % self.every_n_steps == 0) or self._minutes_are_over(trainer):
+            self._save_last(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the best when the score improved."""
+        if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.global_step or self.monitor is None:
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None or not trainer.state.fn == "fit":
+            return
+        score = float(value)
+        sign = 1 if self.mode == "min" else -1
+        if score == score and (self.best_score is None or sign * score < sign * self.best_score):
+            self.best_score = score
+            self._save(trainer, BEST)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the end of the run."""
+        if trainer.global_step > self._saved_step:
+            self._save_last(trainer)
+
+    def _minutes_are_over(self, trainer: pl.Trainer) -> bool:
+        if self.every_n_minutes is None:
+            return False
+        due = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
+        if trainer.world_size == 1:
+            return due
+        # Clocks differ between processes, and saving is a joint act: ask now and then, all together.
+        if trainer.global_step % 50:
+            return False
+        return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        self._save(trainer, LAST)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def _save(self, trainer: pl.Trainer, name: str) -> None:
+        trainer.save_checkpoint(str(Path(trainer.default_root_dir) / CHECKPOINTS / name))

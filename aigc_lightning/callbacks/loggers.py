@@ -1,0 +1,243 @@
+"""Where a run's numbers and pictures go. No logger can end a run, and none waits for a network that is not there."""
+
+import importlib.util
+import logging
+import os
+import socket
+import threading
+import urllib.request
+import uuid
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import lightning.pytorch as pl
+import numpy as np
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from PIL import Image
+from torch import nn
+
+from aigc_lightning.callbacks.metrics_file import MetricsFile
+from aigc_lightning.errors import UserError, did_you_mean
+
+#: Loggers that may be asked for by name; `metrics.csv` is always written.
+LOGGERS = ("tensorboard", "wandb")
+
+_PATIENCE = 3.0  # seconds to wait for the W&B server
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def warn_instead(what: str) -> Iterator[None]:
+    """Turn an error inside the block into one line of warning, for work that a run can do without."""
+    try:
+        yield
+    except Exception as error:
+        _log.warning("%s: %s", what, _short(error))
+
+
+class SafeLogger(Logger):
+    """Stands before another logger, which is switched off at its first error while the run goes on.
+
+    Args:
+        inner: the logger that does the work.
+    """
+
+    def __init__(self, inner: Logger) -> None:
+        super().__init__()
+        self.inner = inner
+        self.working = True
+
+    def attempt(self, action: Callable[[Logger], T], otherwise: T) -> T:
+        """Return what the action gives on the inner logger, or the other value once the logger is switched off."""
+        if self.working:
+            try:
+                return action(self.inner)
+            except Exception as error:
+                self.working = False
+                name = type(self.inner).__name__
+                _log.warning("%s is switched off, the run goes on: %s", name, _short(error))
+        return otherwise
+
+    @property
+    def name(self) -> str | None:
+        """The inner logger's name."""
+        return self.attempt(lambda logger: logger.name, None)
+
+    @property
+    def version(self) -> int | str | None:
+        """The inner logger's version."""
+        return self.attempt(lambda logger: logger.version, None)
+
+    @property
+    def save_dir(self) -> str | None:
+        """The inner logger's folder."""
+        return self.attempt(lambda logger: logger.save_dir, None)
+
+    @property
+    def experiment(self) -> Any:
+        """What the inner logger writes to; Lightning asks for it to start loggers early."""
+        nothing = DummyLogger().experiment
+        return self.attempt(lambda logger: getattr(logger, "experiment", nothing), nothing)
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Hand numbers on."""
+        self.attempt(lambda logger: logger.log_metrics(metrics, step), None)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Hand the run's settings on."""
+        self.attempt(lambda logger: logger.log_hyperparams(params, *args, **kwargs), None)
+
+    def log_graph(self, model: nn.Module, input_array: Any = None) -> None:
+        """Hand the model on."""
+        self.attempt(lambda logger: logger.log_graph(model, input_array), None)
+
+    def log_image(self, key: str, path: Path, step: int) -> None:
+        """Hand a picture on, where the inner logger takes pictures."""
+        self.attempt(lambda logger: _log_image(logger, key, path, step), None)
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after a step, where the inner logger can."""
+        self.attempt(lambda logger: logger.rewind(step) if isinstance(logger, MetricsFile) else None, None)
+
+    def save(self) -> None:
+        """Flush."""
+        self.attempt(lambda logger: logger.save(), None)
+
+    def finalize(self, status: str) -> None:
+        """Close."""
+        self.attempt(lambda logger: logger.finalize(status), None)
+
+
+def make_loggers(
+    names: Sequence[str], run_folder: Path, project: str = "aigc-lightning", run_name: str | None = None
+) -> list[Logger]:
+    """Return the loggers of a run, none of which can end it; the first one writes `metrics.csv`.
+
+    Args:
+        names: of `LOGGERS`.
+        run_folder: the folder of the run, in which every file is written.
+        project: W&B's name of the group of runs; the variable WANDB_PROJECT goes first.
+        run_name: W&B's name of the run; None for the path of the folder.
+
+    Raises:
+        UserError: an unknown name, or a logger whose package is not installed.
+    """
+    for name in names:
+        if name not in LOGGERS:
+            raise UserError(f"There is no logger {name!r}.", did_you_mean(name, LOGGERS))
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"The logger {name} needs the package {name}, which is not installed.",
+                "Run: pip install " + ('"aigc-lightning[tensorboard]"' if name == "tensorboard" else name),
+            )
+    loggers: list[Logger] = [MetricsFile(run_folder)]
+    if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes log nothing
+        if "tensorboard" in names:
+            loggers.append(TensorBoardLogger(run_folder, name="", version="tensorboard", default_hp_metric=False))
+        if "wandb" in names:
+            loggers.append(_wandb_logger(run_folder, project, run_name or str(run_folder)))
+    return [SafeLogger(logger) for logger in loggers]
+
+
+def log_metrics(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
+    """Write numbers of the present step to all loggers."""
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(values), step=trainer.global_step)
+
+
+def log_image(trainer: pl.Trainer, key: str, path: Path, step: int) -> None:
+    """Give a picture to the loggers that show pictures.
+
+    Args:
+        trainer: of the run.
+        key: such as `grids/samples`.
+        path: a PNG file.
+        step: the number of batches that were done when the picture was made.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, SafeLogger):
+            logger.log_image(key, path, step)
+
+
+def _log_image(logger: Logger, key: str, path: Path, step: int) -> None:
+    if isinstance(logger, WandbLogger):
+        logger.log_image(key, [str(path)], step=step)
+    elif isinstance(logger, TensorBoardLogger):
+        with Image.open(path) as image:
+            colors = image.convert("RGBA" if image.mode == "RGBA" else "RGB")
+        logger.experiment.add_image(key, np.asarray(colors), step, dataformats="HWC")
+
+
+def _wandb_logger(run_folder: Path, project: str, run_name: str) -> WandbLogger:
+    import wandb  # takes a second: only runs that log there should pay for it
+
+    run_folder.mkdir(parents=True, exist_ok=True)
+    id_file = run_folder / "wandb_id.txt"
+    if not id_file.exists():
+        id_file.write_text(uuid.uuid4().hex[:8] + "\n")
+    run_id = id_file.read_text().strip()
+    mode = os.environ.get("WANDB_MODE") or None
+    settings = None
+    if mode is None and (reason := _why_offline()):
+        mode = "offline"
+        settings = wandb.Settings(silent=True)  # the next line says it all
+        command = f"wandb sync {run_folder}/wandb/offline-run-*-{run_id}"
+        print(f"wandb: {reason}, so this run is logged to files. To upload it later: wandb login && {command}")
+    return WandbLogger(
+        name=run_name,
+        save_dir=run_folder,
+        id=run_id,
+        project=os.environ.get("WANDB_PROJECT", project),
+        mode=mode,
+        settings=settings,
+    )
+
+
+def _why_offline() -> str:
+    """Return why W&B cannot be reached, or nothing when it can; W&B itself would wait 100 s and end the run."""
+    import wandb
+
+    try:
+        if not wandb.login(prompt=False, verify=False):
+            return "no API key on this machine"
+    except wandb.Error as error:
+        return _short(error)
+    url = os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
+    return "" if _answers(url) else f"{url} did not answer within {_PATIENCE:.0f} s"
+
+
+def _answers(url: str) -> bool:
+    """Say whether the server of a URL, or the proxy on the way to it, takes a connection."""
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    connected = threading.Event()
+
+    def connect() -> None:
+        try:
+            socket.create_connection(address, _PATIENCE).close()
+        except OSError:
+            return
+        connected.set()
+
+    # In a thread of its own, since looking a name up knows no time limit.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    return connected.is_set()
+
+
+def _short(error: Exception) -> str:
+    """Return the first line of an error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

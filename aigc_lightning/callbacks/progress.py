@@ -1,0 +1,284 @@
+"""How the run goes, on the screen."""
+
+import logging
+import math
+import sys
+import time
+from collections import deque
+from datetime import timedelta
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar as Bar
+from rich.table import Table
+from rich.text import Text
+
+from aigc_lightning.callbacks.grids import Grids
+from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.core.micro_batches import batch_size
+from aigc_lightning.errors import UserError
+
+_REFRESH = 0.2  # seconds between two looks of the live lines
+_WINDOW = 10.0  # seconds over which images are counted for the present speed
+
+
+class Progress(ProgressBar):
+    """Shows step, images, speed, losses, time left and the newest grid.
+
+    In a terminal these are two or three live lines; elsewhere a plain line is printed now and then. The losses come
+    from `LossLog` and the grid from `Grids`, where these are among the callbacks, and no tensor is read. All processes
+    but the first are silent.
+
+    Args:
+        seconds_between_lines: where there is no terminal.
+
+    Raises:
+        UserError: a time that is not positive.
+    """
+
+    def __init__(self, seconds_between_lines: float = 10.0) -> None:
+        super().__init__()
+        if seconds_between_lines <= 0:
+            raise UserError(
+                f"progress.seconds_between_lines is {seconds_between_lines}.", "Give a positive number of seconds."
+            )
+        self.seconds_between_lines = seconds_between_lines
+        self.is_enabled = True
+        #: Images seen by all processes since the run began, earlier parts of a resumed run included.
+        self.images = 0
+        self._live: Live | None = None
+        self._running = False
+        self._status = ""
+        self._due = 0.0
+        self._start_time, self._start_step = 0.0, -1  # at the end of the first batch, which may have been slow
+        self._speed = Speed()
+        self._losses: LossLog | None = None
+        self._grids: Grids | None = None
+
+    def enable(self) -> None:
+        """Show something."""
+        self.is_enabled = True
+
+    def disable(self) -> None:
+        """Show nothing."""
+        self.is_enabled = False
+        self._stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the count of images, which cannot be had from the count of steps when batches vary."""
+        return {"images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the count of images."""
+        self.images = state_dict["images"]
+
+    # ---- training
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show where the run starts."""
+        if not self.is_enabled:
+            return
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of the trainer
+        self._losses = next((callback for callback in callbacks if isinstance(callback, LossLog)), None)
+        self._grids = next((callback for callback in callbacks if isinstance(callback, Grids)), None)
+        self._start_step, self._speed = -1, Speed()
+        self._running = True
+        if _is_terminal():
+            self._live = Live(console=Console(), auto_refresh=False)
+            self._live.start()
+            _follow_streams()
+        self._show(time.perf_counter())
+        self._due = 0.0  # look at the clock when the first batch is done
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the images; the rest happens a few times a second."""
+        if not self.is_enabled:
+            return
+        self.images += batch_size(batch) * trainer.world_size
+        now = time.perf_counter()
+        if now < self._due:
+            return
+        self._speed.look(now, self.images)
+        if self._start_step < 0:
+            self._start_time, self._start_step = now, trainer.global_step
+            self._due = now + self._pause
+        else:
+            self._show(now)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show how far the run came."""
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Show how far the run came, and leave the terminal as it was."""
+        self._stop()
+
+    # ---- the other stages
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say that the run validates."""
+        self._speed.pause(time.perf_counter())
+        self._pass("validating")
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Say which batch it is."""
+        self._pass(f"validating, batch {batch_idx + 1}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to training."""
+        self._speed.resume(time.perf_counter())
+        self._status = ""
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Say which batch it is."""
+        self._pass(f"testing, batch {batch_idx + 1}")
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Say which batch it is."""
+        self._pass(f"predicting, batch {batch_idx + 1}")
+
+    # ---- the screen
+
+    @property
+    def _pause(self) -> float:
+        return _REFRESH if self._live else self.seconds_between_lines
+
+    def _pass(self, status: str) -> None:
+        """Show another stage, if it is time; the check before training is too short to be shown."""
+        self._status = status
+        now = time.perf_counter()
+        if self.is_enabled and now >= self._due and not self.trainer.sanity_checking:
+            self._show(now)
+
+    def _show(self, now: float) -> None:
+        self._due = now + self._pause
+        steps = self._steps(now) if self._running else []
+        counts = [*self._counts(), self._status] if self._running else [self._status]
+        if self._live is None:
+            print("  ".join(part for part in [*steps, *counts, self._grid()] if part), flush=True)
+            return
+        bar = Table.grid(expand=True, padding=(0, 1))
+        bar.add_column(ratio=1)
+        bar.add_column(no_wrap=True)
+        bar.add_row(Bar(total=self._total(), completed=self.trainer.global_step), "  ".join(steps))
+        lines = ["  ".join(part for part in counts if part), self._grid()]
+        texts = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line]
+        self._live.update(Group(bar, *texts), refresh=True)
+
+    def _stop(self) -> None:
+        if self._running and self.is_enabled:
+            self._status = ""
+            self._show(time.perf_counter())
+        self._running = False
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+            _follow_streams()
+
+    def _steps(self, now: float) -> list[str]:
+        """Return steps, share of the run, and time left."""
+        step, total = self.trainer.global_step, self._total()
+        if total is None:
+            return [f"step {step:,}"]
+        shown = [f"step {step:,}/{total:,}", f"{step / max(total, 1):.0%}"]
+        if 0 <= self._start_step < step < total:
+            seconds = (now - self._start_time) / (step - self._start_step)
+            shown.append(f"ETA {timedelta(seconds=round((total - step) * seconds))}")
+        return shown
+
+    def _counts(self) -> list[str]:
+        """Return images, speed and losses."""
+        shown = [f"{self.images:,} images"]
+        if (speed := self._speed.per_second()) is not None:
+            shown.append(f"{speed:,.0f} images/s" if speed >= 10 else f"{speed:.2f} images/s")
+        if self._losses is not None:
+            names = {name: name.rpartition("/")[2].removesuffix("_loss") for name in self._losses.latest}
+            shown += [f"{names[name]} {value:.4g}" for name, value in self._losses.latest.items()]
+        return shown
+
+    def _grid(self) -> str:
+        """Return where the newest grid is, or nothing."""
+        return str(self._grids.latest_path) if self._grids is not None and self._grids.latest_path else ""
+
+    def _total(self) -> int | None:
+        """Return the number of steps of the whole run, None when it has no known end."""
+        trainer, limits = self.trainer, []
+        if trainer.max_steps >= 0:
+            limits.append(trainer.max_steps)
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0 and math.isfinite(trainer.num_training_batches):
+            limits.append(trainer.max_epochs * int(trainer.num_training_batches))
+        return min(limits, default=None)
+
+
+class Speed:
+    """Images a second over the last seconds, pauses left out."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = deque()
+        self._paused: float | None = None
+
+    def look(self, now: float, images: int) -> None:
+        """Note how many images there were by now."""
+        self._looks.append((now, images))
+        while len(self._looks) > 2 and now - self._looks[1][0] >= _WINDOW:
+            self._looks.popleft()
+
+    def pause(self, now: float) -> None:
+        """Stop the clock."""
+        self._paused = now
+
+    def resume(self, now: float) -> None:
+        """Let the clock go on."""
+        if self._paused is not None:
+            gap = now - self._paused
+            self._looks = deque((then + gap, images) for then, images in self._looks)
+            self._paused = None
+
+    def per_second(self) -> float | None:
+        """Return the speed, None before it is known."""
+        if len(self._looks) < 2:
+            return None
+        (first, before), (last, after) = self._looks[0], self._looks[-1]
+        return (after - before) / max(last - first, 1e-9)
+
+
+def _is_terminal() -> bool:
+    # Not rich's own answer, which says yes to a pipe where FORCE_COLOR is set.
+    return sys.stdout.isatty() and not Console().is_dumb_terminal
+
+
+def _follow_streams() -> None:
+    """Send Lightning's messages to the present `sys.stderr`, which live lines replace so as not to be torn."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        for handler in logging.getLogger(name).handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setStream(sys.stderr)

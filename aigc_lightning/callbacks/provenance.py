@@ -1,0 +1,68 @@
+"""What a run leaves behind says how it was made."""
+
+import json
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+
+from aigc_lightning.core.files import replacing
+from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.redaction import redacted
+
+_PACKAGES = ("aigc-lightning", "torch", "lightning", "torchvision", "torchmetrics", "jsonargparse", "numpy")
+#: Options that say what this start did and not what the run is.
+_STARTING = ("config", "resume", "run")
+
+
+class Provenance(pl.Callback):
+    """Writes `config.yaml` and `environment.json`, and puts data and seed into every checkpoint.
+
+    Args:
+        parser: of the options.
+        config: the parsed options of the run.
+    """
+
+    def __init__(self, parser: Any, config: Any) -> None:
+        text = parser.dump(config, skip_none=False, format="yaml")
+        values = {key: value for key, value in yaml.safe_load(text).items() if key not in _STARTING}
+        self.config: dict[str, Any] = redacted(values)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write the files; an earlier part's config is kept under another name when this one differs."""
+        if not trainer.is_global_zero:
+            return
+        folder = Path(trainer.default_root_dir)
+        path = folder / "config.yaml"
+        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            number = len(list(folder.glob("config_before_*.yaml"))) + 1
+            path.replace(folder / f"config_before_{number}.yaml")
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        with replacing(folder / "environment.json") as temporary:
+            temporary.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add data and seed to the record that the model completes."""
+        data = self.config["data"]
+        checkpoint.setdefault(RECORD_KEY, {}).update(
+            data={"class_path": data["class_path"], "config": data.get("init_args", {})},
+            seed=self.config["seed_everything"],
+        )
+
+
+def _environment() -> dict[str, Any]:
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"python": sys.version.split()[0], "platform": platform.platform(), "packages": versions}

@@ -1,0 +1,68 @@
+"""The front door: choose a command, and print every error in one place.
+
+Nothing heavy is imported before the command is known, so that help and listings answer at once.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aigc_lightning import __version__, plugins
+from aigc_lightning.errors import UserError
+
+USER_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `aigc` and return its exit code: 0, 2 for a user's mistake, 1 for anything else."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        return _report(error, debug)
+    except BrokenPipeError:  # the reader of our output has left, as in `aigc models | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"aigc_lightning {__version__}")
+        return 0
+    if arguments[0].startswith("-"):
+        raise UserError(f"{arguments[0]} comes before a command.", "Write `aigc COMMAND OPTIONS`; see aigc --help.")
+    command: Callable[[list[str]], Any] = plugins.find("command", arguments[0]).load()
+    return int(command(arguments[1:]) or 0)
+
+
+def _help() -> str:
+    commands = plugins.plugins("command")
+    width = max((len(command.name) for command in commands), default=0)
+    listing = "\n".join(f"  {command.name:<{width}}  {command.summary()}" for command in commands)
+    return f"""aigc_lightning {__version__}: train, judge and use image-generation and image-editing models
+
+Usage: aigc COMMAND [OPTIONS]
+
+Commands:
+{listing}
+
+Start with:
+  aigc fit --config dcgan_digits     train a GAN on handwritten digits, about two minutes on a laptop
+  aigc COMMAND --help                what a command takes
+  --debug with any command           show the traceback of an error"""
+
+
+def _report(error: UserError, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+        return USER_ERROR
+    lines = [line for text in (f"Error: {error.what}", error.hint) for line in text.splitlines() if line.strip()]
+    print("\n".join(line[:400] for line in lines[:4]), file=sys.stderr)
+    return USER_ERROR

@@ -1,0 +1,256 @@
+"""The command line of a stage before jsonargparse sees it: presets, defaults, help, and configs checked by hand.
+
+A mistake that is found here can be explained in the user's words.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from aigc_lightning import plugins
+from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.errors import UserError, did_you_mean
+
+Stage = Literal["fit", "validate", "test", "predict"]
+CONFIG_NAME = "config.yaml"
+_COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "grids", "checkpoints"}
+SECTIONS = {
+    "fit": _COMMON | {"resume", "max_images", "logger"},
+    "validate": _COMMON | {"checkpoint"},
+    "test": _COMMON | {"checkpoint"},
+    "predict": _COMMON | {"checkpoint"},
+}
+#: Keys that a config of `fit` may hold and other stages pass over, so that a run's config serves them all.
+_ONLY_FIT = {"resume", "max_images", "logger"}
+
+
+@dataclass
+class Request:
+    """A prepared command line.
+
+    Args:
+        argv: for jsonargparse, with presets replaced by files.
+        configs: the config files, in order.
+        name: of the run, from its first config or from model and data.
+        help: whether only the short help is wanted.
+        trust_config: whether a config may import anything.
+    """
+
+    argv: list[str] = field(default_factory=list)
+    configs: list[Path] = field(default_factory=list)
+    name: str = "run"
+    help: bool = False
+    trust_config: bool = False
+
+    @property
+    def prints_only(self) -> bool:
+        """Whether the command line asks for a text and not for a run."""
+        return any(argument == "--help" or argument.startswith("--print_config") for argument in self.argv)
+
+
+def read(stage: Stage, argv: list[str]) -> Request:
+    """Prepare a stage's command line.
+
+    Raises:
+        UserError: a config that is missing or wrong, or an option that no stage has.
+    """
+    request = Request()
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if argument in ("-h", "--help"):
+            request.help = True
+        elif argument == "--help-all":
+            request.argv.append("--help")
+        elif argument == "--trust-config":
+            request.trust_config = True
+        elif name in ("-c", "--config"):
+            if not equals and not rest:
+                raise UserError("--config has no value.", "Give a YAML file or a preset; see: aigc configs")
+            _add_config(stage, request, value if equals else rest.pop(0))
+        elif argument == "--resume" and (not rest or rest[0].startswith("-")):
+            request.argv.append("--resume=latest")
+        else:
+            request.argv.append(argument)
+    _add_run_config(stage, request)
+    request.name = _run_name(request)
+    if not request.help and "--help" not in request.argv:
+        _check_required(stage, request)
+    return request
+
+
+def value_of(argv: list[str], option: str) -> str | None:
+    """Return the last value that an argument list gives to an option, or None."""
+    found = None
+    for number, argument in enumerate(argv):
+        if argument.startswith(f"{option}="):
+            found = argument.partition("=")[2]
+        elif argument == option and number + 1 < len(argv):
+            found = argv[number + 1]
+    return found
+
+
+def _add_config(stage: Stage, request: Request, given: str) -> None:
+    path = Path(given)
+    if not path.is_file():
+        if path.suffix in (".yaml", ".yml", ".json") or len(path.parts) > 1:
+            raise UserError(f"There is no config file {given}.", _near_config(path))
+        path = plugins.find_preset(given)
+    check_config(stage, path)
+    request.configs.append(path)
+    request.argv += ["--config", str(path)]
+
+
+def _near_config(path: Path) -> str:
+    names = [name for name, _, _ in plugins.presets()]
+    if path.stem in names:
+        return f"There is a preset of that name: --config {path.stem}"
+    siblings = [str(file) for file in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    return did_you_mean(str(path), siblings) or did_you_mean(path.stem, names) or "`aigc configs` lists the presets."
+
+
+def check_config(stage: Stage, path: Path) -> None:
+    """Check that a config is YAML with the right sections.
+
+    Raises:
+        UserError: it is not, with the place of the mistake.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{path} is not YAML{where}: {problem}", "Mend that line; see a config of `configs/`.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {error}", "Give a YAML file.") from error
+    if config is None:
+        raise UserError(f"{path} is empty.", "Give it the sections model, data and trainer.")
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds a {type(config).__name__}.", "A config is a mapping of sections such as model:.")
+    for key in config:
+        _check_section(stage, path, key, config)
+
+
+def _check_section(stage: Stage, path: Path, key: Any, config: dict[Any, Any]) -> None:
+    if key in SECTIONS[stage] or key in _ONLY_FIT:
+        return
+    if key in SECTIONS:
+        raise UserError(
+            f"{path} puts its sections under {key!r}.", f"Write them at the top: `aigc {stage}` says it already."
+        )
+    homes = {"class_path": "model or data", "init_args": "model or data", "batch_size": "data: init_args"}
+    trainer = {"max_steps", "max_epochs", "accelerator", "devices", "precision", "callbacks", "strategy", "max_time"}
+    home = "trainer" if key in trainer else homes.get(key)
+    hint = f"{key} belongs under {home}:" if home else did_you_mean(str(key), SECTIONS[stage])
+    raise UserError(f"{path} has a section {key!r}, which `aigc {stage}` does not know.", hint)
+
+
+def _add_run_config(stage: Stage, request: Request) -> None:
+    """Take the config of the run that is resumed or scored where no other is given."""
+    option = "--resume" if stage == "fit" else "--checkpoint"
+    target = value_of(request.argv, option)
+    if request.configs or target is None or value_of(request.argv, "--model"):
+        return
+    if target == "latest":
+        chosen = value_of(request.argv, "--run")
+        if chosen is None:
+            raise UserError("--resume says which run to continue by its config.", "Add --config, or --resume RUN_FOLDER.")
+        target = chosen
+    folder = find_checkpoint(target).parent
+    for candidate in (folder, folder.parent):
+        if (candidate / CONFIG_NAME).is_file():
+            check_config(stage, candidate / CONFIG_NAME)
+            request.configs.append(candidate / CONFIG_NAME)
+            request.argv[:0] = ["--config", str(candidate / CONFIG_NAME)]
+            return
+
+
+def _run_name(request: Request) -> str:
+    if request.configs:
+        return request.configs[0].stem
+    parts = [value_of(request.argv, "--model"), value_of(request.argv, "--data")]
+    return "_".join(part.rpartition(".")[2].rpartition(":")[2].lower() for part in parts if part) or "run"
+
+
+def _check_required(stage: Stage, request: Request) -> None:
+    merged: dict[str, Any] = {}
+    for path in request.configs:
+        merged.update(yaml.safe_load(path.read_text(encoding="utf-8")))
+    for section in ("model", "data"):
+        if not merged.get(section) and value_of(request.argv, f"--{section}") is None:
+            names = ", ".join(plugin.name for plugin in plugins.plugins("model" if section == "model" else "data"))
+            raise UserError(
+                f"`aigc {stage}` needs a {section}, and neither the config nor the command line names one.",
+                f"Add --{section} NAME (known: {names}), or --config PRESET (see: aigc configs).",
+            )
+
+
+def short_help(stage: Stage) -> str:
+    """Return the options that people use, on one screen."""
+    models, data = (", ".join(plugin.name for plugin in plugins.plugins(kind)) for kind in ("model", "data"))
+    head = {
+        "fit": "Train a model on data.",
+        "validate": "Score a checkpoint on held-out images.",
+        "test": "Score a checkpoint on the data's test images.",
+        "predict": "Write a checkpoint's output for the data's test images.",
+    }[stage]
+    own = _FIT_HELP if stage == "fit" else _USE_HELP
+    return f"""{head}
+
+Usage: aigc {stage} --config NAME_OR_FILE [--config MORE.yaml] [OPTIONS]
+       aigc {stage} --model NAME --data NAME [OPTIONS]
+
+What
+  --config C             a preset (see: aigc configs) or a YAML file; later ones win over earlier ones
+  --model M              {models}, or a class path
+  --model.OPTION V       an option of the model, such as --model.width 32
+  --data D               {data}, or a class path
+  --data.OPTION V        an option of the data, such as --data.batch_size 32
+  --seed_everything N    seed of the run (0)
+{own}
+Machine
+  --trainer.accelerator A   auto, cpu, gpu, mps
+  --trainer.devices N       how many of them
+  --trainer.precision P     32-true, bf16-mixed, 16-mixed
+  --trainer.OPTION V        any option of Lightning's Trainer
+
+Help
+  --print_config         the whole config, every default written out, and nothing else
+  --help-all             every option
+  --trust-config         let a config import from anywhere, not only from installed plugins
+  --debug                show the traceback of an error"""
+
+
+_FIT_HELP = """
+How long
+  --trainer.max_steps N    batches (5000 when no end is given)
+  --trainer.max_epochs N   passes over the data
+  --trainer.max_time T     such as 00:00:30:00 for half an hour
+  --max_images N           images seen
+
+Run folder
+  --run DIR              where the run goes (runs/<config>/<number>); never overwrites another run
+  --resume [RUN|FILE]    continue a run: the latest of this config, a run folder or a checkpoint
+  --logger L             wandb, tensorboard or [wandb,tensorboard], beside metrics.csv
+  --grids.every_n_steps N          a picture of samples every N batches (500)
+  --grids.num N                    samples in it (64)
+  --checkpoints.every_n_steps N    save last.ckpt every N batches (1000)
+  --checkpoints.every_n_minutes M  and every M minutes (10)
+  --checkpoints.monitor S          score that chooses best.ckpt (val/sliced_wasserstein)
+  --trainer.val_check_interval V   how often to score held-out images
+  --trainer.log_every_n_steps N    how often to write losses (50)
+
+Adversarial models
+  --engine.ema_decay D        averaging of the generator, 0 for none (0.999)
+  --engine.micro_batches K    process a batch in K parts to save memory (1)
+  --engine.clip_norm N        largest gradient norm of each network (none)
+"""
+_USE_HELP = """
+Which
+  --checkpoint C         a run folder or a checkpoint; its config is used when none is given
+  --run DIR              where results go (the run folder of the checkpoint)
+"""

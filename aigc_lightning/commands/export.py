@@ -1,0 +1,23 @@
+"""`aigc export`: weights to hand to others."""
+
+import argparse
+from pathlib import Path
+
+from aigc_lightning.commands.parsing import parse
+
+
+def export(argv: list[str]) -> int:
+    """Write a run's weights as one .safetensors file, for `aigc sample` anywhere."""
+    parser = argparse.ArgumentParser("aigc export", description=export.__doc__, exit_on_error=False)
+    parser.add_argument("checkpoint", help="a run folder or a .ckpt file")
+    parser.add_argument("--out", type=Path, default=Path("model.safetensors"), help="(default: model.safetensors)")
+    options = parse(parser, argv)
+
+    from aigc_lightning.core.checkpoint import file_hash, load_model, save_weights
+    from aigc_lightning.core.run_folder import find_checkpoint
+
+    path = find_checkpoint(options.checkpoint)
+    out = options.out if options.out.suffix == ".safetensors" else options.out.with_name(options.out.name + ".safetensors")
+    save_weights(load_model(path), out, {"checkpoint": path.name, "sha256": file_hash(path)})
+    print(f"{out} ({out.stat().st_size / 2**20:.1f} MiB). Next: aigc sample {out} --seeds 0-15 --out samples")
+    return 0

@@ -1,0 +1,54 @@
+"""Small parsers that the commands share; standard library only."""
+
+import argparse
+
+from aigc_lightning.errors import UserError, did_you_mean
+
+_MOST_SEEDS = 1_000_000
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parse a command's options.
+
+    Args:
+        parser: made with `exit_on_error=False`.
+        argv: the options.
+
+    Raises:
+        UserError: an option that does not exist, is missing or has the wrong type.
+    """
+    parser.error = _raise  # type: ignore[method-assign,assignment]
+    try:
+        options, extra = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{parser.prog}: {error}", f"See: {parser.prog} --help") from error
+    if extra:
+        known = [name for action in parser._actions for name in action.option_strings]
+        raise UserError(
+            f"{parser.prog} does not know {extra[0]!r}.",
+            did_you_mean(extra[0], known) or f"See: {parser.prog} --help",
+        )
+    return options
+
+
+def seed_list(text: str) -> list[int]:
+    """Return the seeds of a text such as "0-15" or "3,7,20-29", in the order written.
+
+    Raises:
+        UserError: it is not a list of non-negative numbers and ranges.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UserError(f"The seeds {text!r} are not numbers and ranges.", "Write --seeds 0-15 or --seeds 3,7,20-29.")
+        if int(last or first) - int(first) + len(seeds) >= _MOST_SEEDS:
+            raise UserError(f"The seeds {text!r} are more than a million.", "Make them in several calls.")
+        if int(last or first) >= 2**63:
+            raise UserError(f"A seed of {text!r} has more than 63 bits.", "Give smaller numbers.")
+        seeds += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def _raise(message: str) -> None:
+    raise argparse.ArgumentError(None, message)

@@ -1,0 +1,136 @@
+"""Where a run lives, and which checkpoint it goes on from."""
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from aigc_lightning.commands.arguments import Request
+from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.run_folder import (
+    CHECKPOINTS,
+    LAST,
+    RUN_VARIABLE,
+    chosen_run,
+    find_checkpoint,
+    new_run,
+    run_numbers,
+)
+from aigc_lightning.errors import UserError
+
+RUNS = Path("runs")
+
+
+def run_and_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path]:
+    """Return the checkpoint that `aigc fit` goes on from, if any, and the run's folder.
+
+    Raises:
+        UserError: there is nothing to resume, or the folder cannot be written.
+    """
+    checkpoint = None if values.resume is None else _to_resume(values, request)
+    shared = os.environ.get(RUN_VARIABLE)
+    if shared:  # a process that another process of the run has started
+        return checkpoint, Path(shared)
+    if checkpoint is not None and (values.run is None or Path(values.run) in checkpoint.parents):
+        folder = checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else new_run(RUNS / request.name)
+    elif values.run is not None:
+        folder = chosen_run(Path(values.run))
+    else:
+        folder = new_run(RUNS / request.name)
+    os.environ[RUN_VARIABLE] = str(folder.resolve())
+    return checkpoint, folder
+
+
+def run_of_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path]:
+    """Return the checkpoint that a stage uses, if any, and the folder for its results."""
+    checkpoint = None if values.checkpoint is None else find_checkpoint(values.checkpoint)
+    if values.run is not None:
+        return checkpoint, Path(values.run)
+    if checkpoint is None:
+        raise UserError("No checkpoint is given.", "Add --checkpoint RUN_FOLDER_OR_FILE.")
+    return checkpoint, checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
+
+
+def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> None:
+    """Refuse to go on with other settings of the model, engine or data than the checkpoint's.
+
+    Raises:
+        UserError: they differ; the message names each difference.
+    """
+    made = record["aigc"]
+    given_model = str(values.model.class_path)
+    if made["class_path"] != given_model:
+        raise UserError(
+            f"{checkpoint} holds a {made['class_path']} and the config asks for a {given_model}.",
+            "Give the config of the checkpoint's run, or another checkpoint.",
+        )
+    differences = _differences("model", made["config"], _init_args(values.model))
+    if "data" in made:
+        if made["data"]["class_path"] == values.data.class_path:
+            differences += _differences("data", made["data"]["config"], _init_args(values.data), _free(values.data))
+        else:
+            differences.append(f"data is {made['data']['class_path']} there and {values.data.class_path} here")
+    if hasattr(values, "resume"):
+        differences += _differences("engine", made.get("engine", {}), values.engine.as_dict())
+    if differences:
+        raise UserError(
+            f"{checkpoint} was made with other settings: {'; '.join(differences)}.",
+            "A run goes on with the settings it began with. Leave them out, or start a new run without --resume.",
+        )
+
+
+def _to_resume(values: Any, request: Request) -> Path:
+    if values.resume != "latest":
+        target = Path(values.resume)
+    elif values.run is not None:
+        target = Path(values.run)
+    else:
+        parent = RUNS / request.name
+        numbers = [n for n in run_numbers(parent) if (parent / str(n) / CHECKPOINTS).is_dir()]
+        if not numbers:
+            raise UserError(f"There is no run to resume in {parent}.", "Start one without --resume.")
+        target = parent / str(numbers[-1])
+    return target if target.is_file() else newest_loadable(target)
+
+
+def newest_loadable(run: Path) -> Path:
+    """Return a run's newest checkpoint that can be read, and say which newer ones cannot.
+
+    Raises:
+        UserError: none can be read.
+    """
+    files = sorted((run / CHECKPOINTS).glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    if not files:
+        find_checkpoint(run)  # says what is missing
+    for path in sorted(files, key=lambda path: path.name != LAST) if files else ():
+        try:
+            read_checkpoint(path)
+        except UserError as error:
+            print(f"Passed over {path}: {error.what}")
+        else:
+            return path
+    raise UserError(f"No checkpoint in {run / CHECKPOINTS} can be read.", "Start a new run without --resume.")
+
+
+def _init_args(section: Any) -> dict[str, Any]:
+    given = section.get("init_args")
+    return given.as_dict() if given is not None else {}
+
+
+def _free(data: Any) -> tuple[str, ...]:
+    module, _, name = str(data.class_path).rpartition(".")
+    return tuple(getattr(import_module(module), name).free_on_resume)
+
+
+def _differences(section: str, made: dict[str, Any], given: dict[str, Any], free: tuple[str, ...] = ()) -> list[str]:
+    shared = (name for name in sorted(made.keys() & given.keys()) if name not in free)
+    pairs = [(name, made[name], _plain(given[name])) for name in shared]
+    return [f"{section}.{name} is {then} there and {now} here" for name, then, now in pairs if then != now]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "as_dict"):
+        return value.as_dict()
+    return value

@@ -1,0 +1,38 @@
+"""`aigc fit`, `validate`, `test` and `predict`: the part that answers before Lightning is imported."""
+
+import sys
+
+from aigc_lightning.commands import arguments
+
+
+def fit(argv: list[str]) -> int:
+    """Train a model on data; leaves a run folder with checkpoints, pictures and losses."""
+    return _run("fit", argv)
+
+
+def validate(argv: list[str]) -> int:
+    """Score a checkpoint on held-out images."""
+    return _run("validate", argv)
+
+
+def test(argv: list[str]) -> int:
+    """Score a checkpoint on the data's test images."""
+    return _run("test", argv)
+
+
+def predict(argv: list[str]) -> int:
+    """Write a checkpoint's output for the data's test images."""
+    return _run("predict", argv)
+
+
+def _run(stage: arguments.Stage, argv: list[str]) -> int:
+    request = arguments.read(stage, argv)
+    if request.help:
+        print(arguments.short_help(stage))
+        return 0
+    if "lightning" not in sys.modules and not request.prints_only:
+        print(f"Starting {request.name} ...", flush=True)
+
+    from aigc_lightning.commands.training import run  # takes seconds: only after the command line made sense
+
+    return run(stage, request)

@@ -1,0 +1,189 @@
+"""LightningCLI with short names, run folders and resuming."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from aigc_lightning.callbacks.grids import Grids
+from aigc_lightning.callbacks.loggers import make_loggers
+from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.callbacks.predictions import Predictions
+from aigc_lightning.callbacks.progress import Progress
+from aigc_lightning.callbacks.provenance import Provenance
+from aigc_lightning.callbacks.scores import SlicedWasserstein
+from aigc_lightning.commands import arguments, messages, names, resuming
+from aigc_lightning.commands.quiet import quiet_console
+from aigc_lightning.core.adversarial import AdversarialModel, Engine
+from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.errors import UserError
+
+#: Steps of a run to which no end was given.
+DEFAULT_MAX_STEPS = 5000
+
+
+def run(stage: arguments.Stage, request: arguments.Request) -> int:
+    """Build and run a stage.
+
+    Raises:
+        UserError: the options do not fit together, or what they name cannot be used.
+    """
+    names.enable_short_names()
+    if not request.trust_config:
+        names.restrict_imports()
+    with messages.explained(stage):
+        cli = TrainingCLI(stage, request)
+    with quiet_console(), messages.explained(stage, running=True):
+        cli.run()
+    return 0
+
+
+class TrainingCLI(LightningCLI):
+    """Parses one stage's options, builds data, model and trainer, and runs the stage.
+
+    Args:
+        stage: "fit", "validate", "test" or "predict".
+        request: the prepared command line.
+    """
+
+    def __init__(self, stage: arguments.Stage, request: arguments.Request) -> None:
+        self.stage = stage
+        self.request = request
+        self.checkpoint: Path | None = None
+        with quiet_console():
+            super().__init__(
+                model_class=ImageModel,
+                datamodule_class=ImageDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=None,
+                seed_everything_default=0,
+                trainer_defaults={"log_every_n_steps": 50, "num_sanity_val_steps": 0, "enable_model_summary": False},
+                parser_kwargs={"exit_on_error": False, stage: {"exit_on_error": False}},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,  # our checkpoints say themselves how to build the model
+                args=request.argv,
+            )
+
+    # ---- what LightningCLI asks
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Build the parser of this stage alone, and take no argument of the trainer's method but ours."""
+        method = {"model", "dataloaders", "train_dataloaders", "val_dataloaders", "datamodule"}
+        return {self.stage: method | {"ckpt_path", "weights_only", "verbose", "return_predictions"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what a run has beside Lightning's options."""
+        parser.add_argument("--run", type=str | None, default=None, help="Folder of the run.")
+        if self.stage == "fit":
+            parser.add_argument("--resume", type=str | None, default=None, help="Continue a run: latest, or a path.")
+            parser.add_argument("--max_images", type=int | None, default=None, help="Stop after so many images.")
+            parser.add_argument("--logger", type=str | list[str] | None, default=None, help="wandb, tensorboard.")
+        else:
+            parser.add_argument("--checkpoint", type=str | None, default=None, help="A run folder or a checkpoint.")
+        parser.add_class_arguments(Engine, "engine")
+        parser.add_lightning_class_args(Grids, "grids")
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.link_arguments("data", "model.init_args.spec", compute_fn=_spec, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the prepared command line."""
+        self.config = parser.parse_args([self.stage, *args])
+
+    def _parse_ckpt_path(self) -> None:
+        """Take no hyperparameter and no class path from a checkpoint: what the user says, holds."""
+
+    def before_instantiate_classes(self) -> None:
+        """Settle where the run lives before anything is built."""
+        values = self.config[self.stage]
+        if self.stage == "fit":
+            self.checkpoint, self.folder = resuming.run_and_checkpoint(values, self.request)
+        else:
+            self.checkpoint, self.folder = resuming.run_of_checkpoint(values, self.request)
+        if self.checkpoint is not None:
+            self.record = read_checkpoint(self.checkpoint)
+            resuming.check_same(self.record, values, self.checkpoint)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with our callbacks and loggers, and give the model its engine."""
+        values = self.config_init[self.stage]
+        if isinstance(self.model, AdversarialModel):
+            self.model.engine = values["engine"]
+        trainer = values["trainer"]
+        max_images = values.get("max_images")
+        _give_an_end(trainer, max_images)
+        logged = values.get("logger") or []
+        wanted = [logged] if isinstance(logged, str) else logged
+        if self.stage == "fit" and not trainer["logger"]:
+            trainer["logger"] = make_loggers(wanted, self.folder)
+        elif self.stage != "fit":
+            trainer["logger"] = False
+        trainer["default_root_dir"] = str(self.folder)
+        trainer["use_distributed_sampler"] = False  # our sampler shares the samples out itself
+        trainer["plugins"] = [*(trainer["plugins"] or []), AtomicCheckpointIO()]
+        trainer["enable_checkpointing"] = self.stage == "fit"
+        built = super().instantiate_trainer(**kwargs)
+        if max_images is not None:
+            images_per_step = self.datamodule.batch_size * built.world_size
+            built.fit_loop.epoch_loop.max_steps = max(1, -(-max_images // images_per_step))
+        return built
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        grids, checkpoints = callbacks
+        if self.stage == "fit":
+            own = [LossLog(), SlicedWasserstein(), grids, Provenance(self._parser("fit"), self.config["fit"])]
+            own += [Progress(), checkpoints]
+        else:
+            own = [SlicedWasserstein(), Progress(), *([Predictions()] if self.stage == "predict" else [])]
+        return super()._instantiate_trainer(config, own)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Wait: the stage is run by `run`, when everything is built."""
+
+    # ---- running
+
+    def run(self) -> None:
+        """Run the stage and say where its results are."""
+        if self.stage == "fit":
+            step = self.record["global_step"] if self.checkpoint else 0
+            if step and 0 <= self.trainer.max_steps <= step:
+                raise UserError(
+                    f"{self.checkpoint} is at step {step} and the run ends at {self.trainer.max_steps}.",
+                    "Give a larger --trainer.max_steps to go on.",
+                )
+            self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+            if self.trainer.interrupted:
+                sys.exit(130)
+            self._say_next()
+            return
+        if self.checkpoint is not None:
+            self.model.configure_model()
+            self.model.load_state_dict(self.record["state_dict"])
+        method = getattr(self.trainer, self.stage)
+        method(self.model, datamodule=self.datamodule)
+        if self.stage == "predict":
+            print(f"Predictions: {self.folder / 'predictions'}")
+
+    def _say_next(self) -> None:
+        if self.trainer.is_global_zero:
+            print(f"\nRun folder: {self.folder}")
+            if callable(getattr(self.model, "sample", None)):
+                print(f"Next: aigc sample {self.folder} --seeds 0-15 --out samples --grid")
+
+
+def _spec(data: ImageDataModule) -> Any:
+    return data.spec
+
+
+def _give_an_end(trainer: dict[str, Any], max_images: int | None) -> None:
+    """Give runs to which the user gave no end one."""
+    if max_images is not None and trainer["max_steps"] != -1:
+        raise UserError("Both --max_images and --trainer.max_steps are given.", "Give one of them.")
+    given = trainer["max_epochs"] or trainer["max_time"] or trainer["fast_dev_run"] or max_images
+    if trainer["max_steps"] == -1 and not given:
+        trainer["max_steps"] = DEFAULT_MAX_STEPS

@@ -1,0 +1,298 @@
+"""Training of networks against each other: everything that is easy to get wrong, once.
+
+One step is one batch, whatever the number of players and updates: the trainer's `global_step`, budgets, checkpoints,
+averages, schedulers and logs all count batches.
+
+A batch may be split into micro-batches to save memory. The players are then updated one after the other, each with
+its gradient summed over all micro-batches, as in one pass over the whole batch. So a step is never left half done, and
+a checkpoint between two steps is complete.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, cast
+
+import torch
+from lightning.pytorch.utilities.types import LRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from aigc_lightning.core import keyed
+from aigc_lightning.core.averaging import averaged_copy, update_average
+from aigc_lightning.core.image_model import ImageModel, plain
+from aigc_lightning.core.micro_batches import batch_size, split
+from aigc_lightning.core.sampler import BatchLayout
+from aigc_lightning.core.seed import run_seed
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How adversarial models are trained, whatever the model.
+
+    Args:
+        ema_decay: share of the generator's average that is kept at each step; 0 keeps no average.
+        micro_batches: number of parts in which a batch is processed to save memory.
+        clip_norm: largest norm of a player's gradient; None for no clipping.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    ema_decay: float = 0.999
+    micro_batches: int = 1
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"engine.ema_decay is {self.ema_decay}.", "Give a number from 0 (no average) to below 1.")
+        if self.micro_batches < 1:
+            raise UserError(f"engine.micro_batches is {self.micro_batches}.", "Give at least 1.")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise UserError(f"engine.clip_norm is {self.clip_norm}.", "Give a positive number, or leave it out.")
+
+
+@dataclass
+class Player:
+    """A network, its optimizer, and the parameters that it trains."""
+
+    name: str
+    network: nn.Module
+    optimizer: Optimizer
+    parameters: list[nn.Parameter] = field(default_factory=list)
+
+    def freeze(self, frozen: bool) -> None:
+        """Keep gradients from being computed for this player, or let them."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(not frozen)
+
+
+@dataclass
+class _Window:
+    """The part of a step that is running: which update is live, on which micro-batch."""
+
+    live: int | None = None  # number of the update within the step; None: all are
+    first: bool = True
+    last: bool = True
+    share: float = 1.0  # samples of this micro-batch over samples of the batch
+    start: int = 0  # global place of its first sample
+    total: int = 0  # samples of the global batch
+    updates: int = 0  # calls of `update` so far
+    site: int = 0  # where random numbers are drawn: 0 outside of the updates, n inside the n-th
+    draws: dict[int, int] = field(default_factory=dict)  # numbers of draws so far at each site
+
+
+class AdversarialModel(ImageModel):
+    """Base of models whose networks are trained against each other.
+
+    A subclass names its `players` (attributes that hold the networks), says in `adversarial_step` who is updated with
+    which loss in which order, and returns one optimizer a player, in their order, from `configure_optimizers`.
+
+    Args:
+        spec: what the images look like.
+    """
+
+    #: Attribute names of the networks that are trained, in the order of their optimizers.
+    players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
+    #: Attribute names of the networks of which an average is kept.
+    averaged_players: ClassVar[tuple[str, ...]] = ("generator",)
+
+    def __init__(self, spec: ImageSpec) -> None:
+        super().__init__(spec)
+        self.automatic_optimization = False
+        self.engine = Engine()
+        self.averages = nn.ModuleDict()
+        self._table: dict[str, Player] = {}
+        self._window = _Window()
+
+    # ---- what a model defines or uses
+
+    def adversarial_step(self, batch: Any) -> None:
+        """Update the players on a batch (or on a micro-batch of it) by calls of `update`.
+
+        With micro-batches it runs once for each update and micro-batch: compute from the batch and `noise` alone.
+        """
+        raise TypeError(f"{type(self).__name__} does not define adversarial_step(batch)")
+
+    def update(self, player: str, loss: Callable[[], Tensor], *, every: int = 1) -> None:
+        """Move one player down the gradient of a loss; all other players are frozen meanwhile.
+
+        Args:
+            player: one of `players`.
+            loss: returns the scalar mean loss over the samples of the batch in hand.
+            every: update only at each so-manieth step, counted from 1; the loss is not computed at the others.
+        """
+        window = self._window
+        number, window.updates = window.updates, window.updates + 1
+        if (window.live is None or window.live == number) and (self.step + 1) % every == 0:
+            window.site = number + 1
+            self._descend(self._table[player], loss)
+            window.site = 0
+
+    def noise(self, count: int, *shape: int) -> Tensor:
+        """Return standard normal numbers (count, *shape) for the samples of the batch in hand.
+
+        They are keyed by (seed, step, draw, place of the sample in the global batch), so they depend neither on
+        micro-batches nor on the number of processes.
+        """
+        return self._drawn(torch.randn, count, shape)
+
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """Return numbers (count, *shape) in [0, 1), keyed like `noise`."""
+        return self._drawn(torch.rand, count, shape)
+
+    def averaged(self, player: str) -> nn.Module:
+        """Return the average of a player's network, or the network itself where no average is kept."""
+        return cast(nn.Module, self.averages[player] if player in self.averages else getattr(self, player))
+
+    @property
+    def step(self) -> int:
+        """Number of batches that were finished before this one."""
+        return int(self.trainer.global_step)
+
+    # ---- life of a run
+
+    def configure_model(self) -> None:
+        """Start the averages; called before weights are loaded or training begins."""
+        if self.engine.ema_decay > 0:
+            for name in self.averaged_players:
+                if name not in self.averages:
+                    self.averages[name] = averaged_copy(getattr(self, name))
+
+    def on_fit_start(self) -> None:
+        """Pair players with optimizers.
+
+        Raises:
+            TypeError: the optimizers do not match the players: an error of the model's author.
+        """
+        if len(self.trainer.optimizers) != len(self.players):
+            raise TypeError(
+                f"{type(self).__name__} has {len(self.players)} players {self.players} and configure_optimizers "
+                f"gave {len(self.trainer.optimizers)} optimizers"
+            )
+        for name, optimizer in zip(self.players, self.trainer.optimizers, strict=True):
+            parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+            self._table[name] = Player(name, getattr(self, name), optimizer, parameters)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Run the model's step over the batch, in micro-batches where the engine asks for them."""
+        layout = self._layout(batch)
+        parts = split(batch, self.engine.micro_batches)
+        if len(parts) == 1:
+            self._run(batch, _Window(start=layout.start, total=layout.total))
+        else:
+            self._run_parts(parts, layout)
+        self._finish_step()
+
+    def on_train_epoch_end(self) -> None:
+        """Step the schedulers that count epochs."""
+        self._step_schedulers("epoch", self.trainer.current_epoch + 1)
+
+    def provenance(self) -> dict[str, Any]:
+        """Add the engine's settings to the record."""
+        return {**super().provenance(), "engine": plain(self.engine, "engine")}
+
+    # ---- the engine
+
+    def _run(self, batch: Any, window: _Window) -> int:
+        """Run the model's step in a window; return the number of updates that it asked for."""
+        self._window = window
+        self.adversarial_step(batch)
+        return window.updates
+
+    def _run_parts(self, parts: list[Any], layout: BatchLayout) -> None:
+        """Finish each update over all micro-batches before the next update starts."""
+        sizes = [batch_size(part) for part in parts]
+        live, updates = 0, 1
+        while live < updates:
+            start = layout.start
+            for number, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+                first, last = number == 0, number == len(parts) - 1
+                window = _Window(live, first, last, size / sum(sizes), start, layout.total)
+                updates = self._run(part, window)
+                start += size
+            live += 1
+
+    def _drawn(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
+        # All processes draw the numbers of the global batch and keep their own rows: simple, and cheap for latents.
+        window = self._window
+        number = window.draws.get(window.site, 0)
+        window.draws[window.site] = number + 1
+        total = max(window.total, window.start + count)
+        generator = keyed.generator(run_seed(), self.step, window.site, number)
+        rows = draw((total, *shape), generator=generator)[window.start : window.start + count]
+        return rows.to(self.device, non_blocking=True)
+
+    def _descend(self, player: Player, loss: Callable[[], Tensor]) -> None:
+        window = self._window
+        with self._only(player):
+            if window.first:
+                player.optimizer.zero_grad(set_to_none=True)
+            value = loss() if window.share == 1.0 else loss() * window.share
+            self._check_finite(player, value)
+            self.record(f"{player.name}_loss", value / window.share)
+            self.manual_backward(value)
+            if window.last:
+                self._step_optimizer(player)
+                player.optimizer.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def _only(self, player: Player) -> Iterator[None]:
+        """Freeze all players but one."""
+        others = [other for other in self._table.values() if other is not player]
+        for other in others:
+            other.freeze(True)
+        try:
+            yield
+        finally:
+            for other in others:
+                other.freeze(False)
+
+    def _step_optimizer(self, player: Player) -> None:
+        # The raw optimizer: Lightning's wrapper would count each player's step as a step of the run.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            scaler.unscale_(player.optimizer)  # so that clipping sees true gradients
+        if self.engine.clip_norm is not None:
+            nn.utils.clip_grad_norm_(player.parameters, self.engine.clip_norm)
+        if scaler is None:
+            player.optimizer.step()
+        else:
+            scaler.step(player.optimizer)
+
+    def _finish_step(self) -> None:
+        """Do what happens once a batch: scaler, schedulers, averages, and the count."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            scaler.update()
+        for name, average in self.averages.items():
+            update_average(average, getattr(self, name), self.engine.ema_decay, self.step)
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
+        self._step_schedulers("step", self.step)
+
+    def _step_schedulers(self, interval: str, count: int) -> None:
+        configs: list[LRSchedulerConfig] = self.trainer.lr_scheduler_configs
+        for config in configs:
+            if config.interval == interval and count % config.frequency == 0:
+                config.scheduler.step()
+
+    def _check_finite(self, player: Player, loss: Tensor) -> None:
+        """Stop before a loss that is not a number reaches the weights."""
+        if not torch.isfinite(loss).item():
+            raise UserError(
+                f"The loss of the {player.name} became {loss.item()} at step {self.step}; its weights are untouched.",
+                "Resume from the last checkpoint with a smaller learning rate, or set --engine.clip_norm.",
+            )
+
+    def _layout(self, batch: Any) -> BatchLayout:
+        """Return where this process's batch lies in the global batch."""
+        count = batch_size(batch)
+        sampler = getattr(self.trainer.train_dataloader, "batch_sampler", None)
+        layout = getattr(sampler, "layout", None)
+        if layout is None:  # a loader that is not ours: assume equal shares
+            return BatchLayout(self.global_rank * count, count, self.trainer.world_size * count)
+        return cast(BatchLayout, layout(self.step))

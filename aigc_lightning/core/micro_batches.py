@@ -1,0 +1,40 @@
+"""Batches in parts."""
+
+from typing import Any
+
+from torch import Tensor
+
+
+def batch_size(batch: Any) -> int:
+    """Return the number of samples of a batch: the length of its first tensor or list."""
+    values = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else [batch]
+    return next(len(value) for value in values if isinstance(value, Tensor | list) and not _is_scalar(value))
+
+
+def split(batch: Any, parts: int) -> list[Any]:
+    """Return the batch in at most `parts` parts of nearly equal size, in order; none is empty.
+
+    Args:
+        batch: a mapping or sequence of tensors and lists whose first dimension is the sample, or one tensor.
+        parts: number of parts.
+    """
+    size = batch_size(batch)
+    parts = min(parts, size)
+    if parts == 1:
+        return [batch]
+    bounds = [size * number // parts for number in range(parts + 1)]
+    return [_cut(batch, slice(first, last), size) for first, last in zip(bounds, bounds[1:], strict=False)]
+
+
+def _cut(value: Any, part: slice, size: int) -> Any:
+    if isinstance(value, dict):
+        return {key: _cut(item, part, size) for key, item in value.items()}
+    if isinstance(value, Tensor):
+        return value if _is_scalar(value) or len(value) != size else value[part]
+    if isinstance(value, list | tuple):
+        return value[part] if len(value) == size else type(value)(_cut(item, part, size) for item in value)
+    return value
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 0

@@ -1,0 +1,87 @@
+"""The folder of a run: where it is, that it is new, and where its checkpoints are. Standard library only."""
+
+import os
+from pathlib import Path
+
+from aigc_lightning.errors import UserError
+
+#: Tells the processes that a launcher starts where the first one put the run.
+RUN_VARIABLE = "AIGC_RUN_FOLDER"
+#: Folder of a run's checkpoints, and the names of two of them.
+CHECKPOINTS = "checkpoints"
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+def new_run(parent: Path) -> Path:
+    """Create and return the next numbered folder of a parent, such as runs/dcgan_digits/3.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    number = max(run_numbers(parent), default=0) + 1
+    while True:
+        try:
+            (parent / str(number)).mkdir(parents=True)
+        except FileExistsError:  # another run started at the same moment
+            number += 1
+        except OSError as error:
+            raise _unwritable(parent, error) from error
+        else:
+            return parent / str(number)
+
+
+def chosen_run(path: Path) -> Path:
+    """Create and return a folder that the user chose, or its next numbered sibling where it already holds a run.
+
+    Raises:
+        UserError: the folder cannot be written, or is a file.
+    """
+    if path.is_file():
+        raise UserError(f"The run folder {path} is a file.", "Choose another folder with --run.")
+    if not path.exists() or not any(path.iterdir()):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            _probe(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        return path
+    number = 2
+    while path.with_name(f"{path.name}-{number}").exists():
+        number += 1
+    return chosen_run(path.with_name(f"{path.name}-{number}"))
+
+
+def run_numbers(parent: Path) -> list[int]:
+    """Return the numbers of a parent's runs, in order."""
+    if not parent.is_dir():
+        return []
+    return sorted(int(path.name) for path in parent.iterdir() if path.name.isdecimal() and path.is_dir())
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the checkpoint file that a user means: a file, or a run's folder for its last checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(f"There is no run or checkpoint at {path}.", "Give a run folder or a .ckpt file.")
+    for candidate in (path / CHECKPOINTS / LAST, path / LAST):
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{path} holds no {CHECKPOINTS}/{LAST}.", "Give a run folder that has a checkpoint, or a .ckpt file.")
+
+
+def _probe(path: Path) -> None:
+    probe = path / f".{os.getpid()}.probe"
+    probe.touch()
+    probe.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"The run folder {path} cannot be written: {error.strerror}.", "Choose another folder with --run DIR."
+    )

@@ -1,0 +1,116 @@
+"""The order in which samples are seen, as a pure function of (seed, position).
+
+Position p counts the batches since the start of the run. A resumed run therefore needs nothing but the number of
+batches that it has done, and every process knows what the others see.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch.utils.data import Sampler
+
+from aigc_lightning.core import keyed
+from aigc_lightning.errors import UserError
+
+
+class SampleKey(NamedTuple):
+    """Names one visit to one sample; augmentation is keyed by it."""
+
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True)
+class BatchLayout:
+    """Where a process's batch lies in the global batch.
+
+    Args:
+        start: number of global samples that lie before it.
+        count: samples of this process.
+        total: samples of all processes together.
+    """
+
+    start: int
+    count: int
+    total: int
+
+
+class StreamSampler(Sampler[list[SampleKey]]):
+    """Batches of shuffled samples from a position on, for one of several processes.
+
+    Each epoch visits every sample exactly once over all processes. The last batch of an epoch may be smaller; where it
+    would leave a process without a sample, it is joined to the batch before it.
+
+    Args:
+        num_samples: size of the dataset.
+        batch_size: samples per process in a batch.
+        seed: of the run.
+        rank: number of this process.
+        world_size: number of processes.
+        position: returns the number of batches already done; asked whenever an iteration starts.
+        shuffle: keep the dataset's order when False.
+
+    Raises:
+        UserError: fewer samples than processes, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Callable[[], int] = lambda: 0,
+        shuffle: bool = True,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}.", "Give at least 1.")
+        if num_samples < world_size:
+            raise UserError(f"{num_samples} samples cannot be shared by {world_size} processes.", "Use fewer devices.")
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.position, self.shuffle = position, shuffle
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of all processes in a full batch."""
+        return self.batch_size * self.world_size
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        full, rest = divmod(self.num_samples, self.global_batch_size)
+        return full + (1 if rest >= self.world_size or full == 0 else 0)
+
+    def layout(self, position: int) -> BatchLayout:
+        """Return where this process's samples lie in the global batch at a position."""
+        first, last = self._bounds(position % len(self))
+        total = last - first
+        start, stop = (total * r // self.world_size for r in (self.rank, self.rank + 1))
+        return BatchLayout(start, stop - start, total)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        """Yield an epoch's number of batches, from the present position on and across an epoch's end."""
+        position = self.position()
+        order, order_epoch = None, -1
+        for step in range(position, position + len(self)):
+            epoch, number = divmod(step, len(self))
+            if order is None or epoch != order_epoch:
+                order, order_epoch = self._order(epoch), epoch
+            layout = self.layout(step)
+            begin = self._bounds(number)[0] + layout.start
+            yield [SampleKey(epoch, index) for index in order[begin : begin + layout.count]]
+
+    def _bounds(self, number: int) -> tuple[int, int]:
+        """Return first and last (exclusive) place in the epoch's order of the epoch's batch of this number."""
+        first = number * self.global_batch_size
+        last = self.num_samples if number == len(self) - 1 else first + self.global_batch_size
+        return first, last
+
+    def _order(self, epoch: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.num_samples))
+        order: list[int] = keyed.permutation(self.num_samples, self.seed, epoch).tolist()
+        return order

@@ -1,0 +1,96 @@
+"""Augmentation of uint8 batches in which every sample's variation is a function of (seed, epoch, index)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from aigc_lightning.core import keyed
+from aigc_lightning.errors import UserError
+
+# One number per kind of draw, so that adding a kind does not change the others.
+_FLIP, _CROP_Y, _CROP_X, _BRIGHTNESS, _CONTRAST, _SATURATION = range(6)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What to vary while training.
+
+    Args:
+        flip: mirror half of the images left to right.
+        crop: shift by up to this many pixels in each direction, the border reflected.
+        color: largest relative change of brightness, contrast and saturation, from 0 to 1.
+
+    Raises:
+        UserError: a negative shift, or a colour change outside [0, 1].
+    """
+
+    flip: bool = False
+    crop: int = 0
+    color: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.crop < 0:
+            raise UserError(f"augmentation.crop is {self.crop} pixels.", "Give 0 or more.")
+        if not 0 <= self.color <= 1:
+            raise UserError(f"augmentation.color is {self.color}.", "Give a number from 0 to 1.")
+
+
+def augment(
+    images: Tensor, options: Augment, seed: int, epochs: npt.NDArray[np.integer], indices: npt.NDArray[np.integer]
+) -> Tensor:
+    """Return varied images.
+
+    Args:
+        images: uint8 (B, C, H, W).
+        options: what to vary.
+        seed: of the run.
+        epochs: (B,) epoch of each visit.
+        indices: (B,) number of each sample in the dataset.
+
+    Returns:
+        uint8 (B, C, H, W).
+    """
+
+    def draw(kind: int) -> Tensor:
+        return torch.from_numpy(keyed.uniform(seed, epochs, indices, kind))
+
+    if options.flip:
+        images = torch.where((draw(_FLIP) < 0.5)[:, None, None, None], images.flip(-1), images)
+    if options.crop:
+        images = _shift(images, options.crop, draw(_CROP_Y), draw(_CROP_X))
+    if options.color:
+        images = _recolor(images, options.color, draw(_BRIGHTNESS), draw(_CONTRAST), draw(_SATURATION))
+    return images
+
+
+def _shift(images: Tensor, reach: int, y: Tensor, x: Tensor) -> Tensor:
+    """Cut (H, W) windows out of the images reflected by `reach` pixels; y, x in [0, 1) place them."""
+    height, width = images.shape[-2:]
+    if reach >= min(height, width):
+        raise UserError(f"augmentation.crop of {reach} pixels does not fit {height}x{width} images.", "Give less.")
+    padded = functional.pad(images.float(), [reach] * 4, mode="reflect").to(torch.uint8)
+    rows = (y * (2 * reach + 1)).long()[:, None] + torch.arange(height)
+    columns = (x * (2 * reach + 1)).long()[:, None] + torch.arange(width)
+    batch = torch.arange(len(images))[:, None, None]
+    # Indexing with (B, H, 1) and (B, 1, W) puts the channels last.
+    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def _recolor(images: Tensor, strength: float, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """Scale brightness, contrast about the mean and saturation about grey; alpha is left alone."""
+
+    def factor(draw: Tensor) -> Tensor:
+        return (1 + strength * (2 * draw - 1)).float()[:, None, None, None]
+
+    color, alpha = images[:, :3].float(), images[:, 3:]
+    color = color * factor(brightness)
+    mean = color.mean(dim=(1, 2, 3), keepdim=True)
+    color = mean + (color - mean) * factor(contrast)
+    if color.shape[1] == 3:
+        grey = color.mean(dim=1, keepdim=True)
+        color = grey + (color - grey) * factor(saturation)
+    return torch.cat([color.round().clamp(0, 255).to(torch.uint8), alpha], dim=1)

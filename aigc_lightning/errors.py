@@ -1,0 +1,33 @@
+"""Errors that a person made and a person can mend.
+
+Standard library only: the listings and the front door use it without importing torch.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong: shown as a short message, exit code 2, no traceback.
+
+    Args:
+        what: what was wrong and where, in one sentence.
+        hint: what to do next, in one sentence.
+    """
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        self.what = what
+        self.hint = hint
+        super().__init__(f"{what}\n{hint}" if hint else what)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
+    """Return "Did you mean a or b?", or the whole list when nothing is near and it is short, or ""."""
+    choices = sorted(set(known))
+    folded = {choice.lower().replace("_", "-"): choice for choice in choices}
+    near = get_close_matches(name.lower().replace("_", "-"), folded, n=limit, cutoff=0.6)
+    if near:
+        return f"Did you mean {' or '.join(folded[n] for n in near)}?"
+    if 0 < len(choices) <= 12:
+        return f"Known: {', '.join(choices)}."
+    return ""

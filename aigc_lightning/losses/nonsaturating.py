@@ -1,0 +1,18 @@
+"""Non-saturating GAN loss on logits.
+
+Source: Goodfellow et al., NeurIPS 2014, section 3, https://arxiv.org/abs/1406.2661, in its softplus form:
+-log sigmoid(x) = softplus(-x).
+"""
+
+from torch import Tensor
+from torch.nn.functional import softplus
+
+
+def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Return mean(-log sigmoid(real)) + mean(-log(1 - sigmoid(fake))), a scalar, from logits of any shape."""
+    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+
+
+def generator(fake_logits: Tensor) -> Tensor:
+    """Return mean(-log sigmoid(fake)), a scalar."""
+    return softplus(-fake_logits).mean()

@@ -1,0 +1,48 @@
+"""Penalties on the gradient of a discriminator with respect to its input."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """Return mean((|grad D(x)|_2 - 1)^2) at points x between real and fake images.
+
+    Source: Gulrajani et al., NeurIPS 2017, equation 3, https://arxiv.org/abs/1704.00028.
+
+    Args:
+        critic: maps images (B, C, H, W) to values whose first dimension is B; it must treat each image alone.
+        real: (B, C, H, W).
+        fake: (B, C, H, W).
+        mix: (B,) in [0, 1], the share of the real image in each point.
+
+    Returns:
+        Scalar that can be differentiated with respect to the critic's parameters.
+    """
+    share = mix.view(-1, *[1] * (real.ndim - 1)).to(real)
+    points = torch.lerp(fake.detach(), real.detach(), share).requires_grad_()
+    slope = _input_gradient(critic(points), points)
+    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def r1(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+    """Return mean(|grad D(x)|_2^2) at real images, without the factor gamma / 2.
+
+    Source: Mescheder et al., ICML 2018, equation 9, https://arxiv.org/abs/1801.04406.
+
+    Args:
+        critic: maps images (B, C, H, W) to logits whose first dimension is B.
+        real: (B, C, H, W).
+
+    Returns:
+        Scalar that can be differentiated with respect to the critic's parameters.
+    """
+    points = real.detach().requires_grad_()
+    return _input_gradient(critic(points), points).flatten(1).square().sum(dim=1).mean()
+
+
+def _input_gradient(values: Tensor, points: Tensor) -> Tensor:
+    # The sum gives each image's own gradient, since no value depends on another image.
+    (slope,) = torch.autograd.grad(values.float().sum(), points, create_graph=True)
+    return slope.float()

@@ -1,0 +1,1 @@
+"""The built-in models, one file each. No model imports another."""

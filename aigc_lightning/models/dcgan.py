@@ -1,0 +1,145 @@
+"""Deep convolutional GAN.
+
+Paper: Radford, Metz, Chintala, ICLR 2016, https://arxiv.org/abs/1511.06434
+Departs from the paper: D returns logits and the losses take logits; both updates of a step share one batch of fakes;
+other losses, norms and gradient penalties by name; any image size that is a multiple of 4.
+Shapes: B batch, C channels, H and W height and width in pixels, Z latent size. Images lie in [-1, 1].
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.batch import ImageBatch
+from aigc_lightning.core.image_model import initialize_normal, seeded_normal
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+from aigc_lightning.losses import hinge, least_squares, nonsaturating, wasserstein
+from aigc_lightning.losses.penalties import gradient_penalty, r1
+from aigc_lightning.networks.dcgan import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    DiscriminatorNorm,
+    spectrally_normalized,
+)
+from aigc_lightning.networks.norms import Norm
+
+LOSSES: dict[str, ModuleType] = {
+    "nonsaturating": nonsaturating,
+    "hinge": hinge,
+    "least_squares": least_squares,
+    "wasserstein": wasserstein,
+}
+
+
+class DCGAN(AdversarialModel):
+    """Unconditional GAN for images whose height and width are multiples of 4, from 8 up.
+
+    Args:
+        spec: what the images look like; given by the data.
+        latent_size: Z.
+        width: channels of the layer next to the image, in both networks.
+        loss: "nonsaturating", "hinge", "least_squares" or "wasserstein".
+        generator_norm: "batch", "group", "instance" or "none".
+        discriminator_norm: the same, or "spectral" for spectrally normalised weights.
+        gradient_penalty_weight: weight of the penalty on the slope of D between real and fake images; None means 10
+            with the Wasserstein loss, which needs it, and 0 with the others.
+        r1_weight: gamma of the R1 penalty, gamma / 2 times the squared slope of D at real images; 0 for none.
+        generator_lr: Adam learning rate of G.
+        discriminator_lr: Adam learning rate of D.
+        beta1: Adam's first decay rate.
+        discriminator_steps: updates of D for each update of G, which then happens at every so-manieth batch.
+
+    Raises:
+        UserError: a size that is no multiple of 4 or below 8; a penalty on a D whose norm mixes the images of a batch.
+    """
+
+    players = ("discriminator", "generator")  # in the order of their optimizers
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        latent_size: int = 100,
+        width: int = 64,
+        loss: Literal["nonsaturating", "hinge", "least_squares", "wasserstein"] = "nonsaturating",
+        generator_norm: Norm = "batch",
+        discriminator_norm: DiscriminatorNorm = "batch",
+        gradient_penalty_weight: float | None = None,
+        r1_weight: float = 0.0,
+        generator_lr: float = 2e-4,
+        discriminator_lr: float = 2e-4,
+        beta1: float = 0.5,
+        discriminator_steps: int = 1,
+    ) -> None:
+        super().__init__(spec)
+        if gradient_penalty_weight is None:
+            gradient_penalty_weight = 10.0 if loss == "wasserstein" else 0.0
+        _check(spec, discriminator_norm, gradient_penalty_weight + r1_weight, discriminator_steps)
+        self.latent_size, self.loss, self.discriminator_steps = latent_size, loss, discriminator_steps
+        self.gradient_penalty_weight, self.r1_weight = gradient_penalty_weight, r1_weight
+        self.lrs, self.beta1 = (discriminator_lr, generator_lr), beta1
+        self.generator = DCGANGenerator(latent_size, spec.shape, width, generator_norm)
+        self.discriminator = DCGANDiscriminator(spec.shape, width, discriminator_norm)
+        initialize_normal(self)
+        if discriminator_norm == "spectral":
+            spectrally_normalized(self.discriminator)
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one."""
+        with self.inference():
+            latents = seeded_normal(seeds, self.latent_size).to(self.device)
+            images: Tensor = self.averaged("generator")(latents).clamp(-1, 1)
+        return images
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the loss of D on real and fake images (B, C, H, W), penalties included; no gradient reaches G."""
+        fake = fake.detach()
+        loss: Tensor = LOSSES[self.loss].discriminator(self.discriminator(real), self.discriminator(fake))
+        if self.gradient_penalty_weight:
+            penalty = gradient_penalty(self.discriminator, real, fake, self.uniform(len(real)))
+            self.record("gradient_penalty", penalty)
+            loss = loss + self.gradient_penalty_weight * penalty
+        if self.r1_weight:
+            penalty = r1(self.discriminator, real)
+            self.record("r1", penalty)
+            loss = loss + 0.5 * self.r1_weight * penalty
+        return loss
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """Return the loss of G on its images (B, C, H, W)."""
+        loss: Tensor = LOSSES[self.loss].generator(self.discriminator(fake))
+        return loss
+
+    def adversarial_step(self, batch: ImageBatch) -> None:
+        """Update D, then G, on one shared batch of fakes."""
+        real = batch["image"]
+        fake = self.generator(self.noise(len(real), self.latent_size))
+        self.update("discriminator", lambda: self.discriminator_loss(real, fake))
+        self.update("generator", lambda: self.generator_loss(fake), every=self.discriminator_steps)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Return Adam for each player, as in the paper."""
+        networks: list[Any] = [getattr(self, name) for name in self.players]
+        return [
+            Adam(network.parameters(), lr=lr, betas=(self.beta1, 0.999))
+            for network, lr in zip(networks, self.lrs, strict=True)
+        ]
+
+
+def _check(spec: ImageSpec, discriminator_norm: str, penalty_weight: float, discriminator_steps: int) -> None:
+    if any(size % 4 or size < 8 for size in (spec.height, spec.width)):
+        raise UserError(
+            f"DCGAN halves images at least twice and the data is {spec}.",
+            "Choose a height and width of the data that are multiples of 4, at least 8.",
+        )
+    if penalty_weight and discriminator_norm == "batch":
+        raise UserError(
+            "A gradient penalty needs a discriminator that judges each image alone, and batch norm mixes them.",
+            "Set model.discriminator_norm to group, instance, spectral or none.",
+        )
+    if discriminator_steps < 1:
+        raise UserError(f"model.discriminator_steps is {discriminator_steps}.", "Give at least 1.")

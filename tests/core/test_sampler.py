@@ -1,0 +1,75 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aigc_lightning.core.sampler import StreamSampler
+from aigc_lightning.errors import UserError
+
+
+def samplers(num_samples, batch_size, world_size, position=0, **options):
+    return [
+        StreamSampler(
+            num_samples, batch_size, seed=3, rank=rank, world_size=world_size, position=lambda: position, **options
+        )
+        for rank in range(world_size)
+    ]
+
+
+@given(st.integers(3, 60), st.integers(1, 8), st.integers(1, 3))
+def test_an_epoch_visits_every_sample_once_over_all_processes(num_samples, batch_size, world_size):
+    streams = [list(sampler) for sampler in samplers(num_samples, batch_size, world_size)]
+    visits = [key.index for stream in streams for batch in stream for key in batch]
+    assert sorted(visits) == list(range(num_samples))
+    # A process without a batch would leave the others waiting for its gradients.
+    assert len({len(stream) for stream in streams}) == 1
+    assert all(batch for stream in streams for batch in stream)
+
+
+@given(st.integers(3, 60), st.integers(1, 8), st.integers(1, 3), st.integers(0, 40))
+def test_a_stream_from_a_position_is_the_rest_of_an_uninterrupted_one(num_samples, batch_size, world_size, done):
+    for rank, sampler in enumerate(samplers(num_samples, batch_size, world_size)):
+        uninterrupted = []
+        while len(uninterrupted) < done + len(sampler):
+            sampler.position = lambda passed=len(uninterrupted): passed
+            uninterrupted += list(sampler)
+        rest = list(samplers(num_samples, batch_size, world_size, position=done)[rank])
+        assert rest == uninterrupted[done : done + len(sampler)]
+
+
+@given(st.integers(3, 60), st.integers(1, 8), st.integers(1, 3), st.integers(0, 40))
+def test_layout_says_where_a_batch_lies_in_the_global_batch(num_samples, batch_size, world_size, position):
+    streams = samplers(num_samples, batch_size, world_size, position=position)
+    alone = StreamSampler(num_samples, batch_size * world_size, seed=3, position=lambda: position)
+    layouts = [sampler.layout(position) for sampler in streams]
+    batches = [next(iter(sampler)) for sampler in streams]
+    assert [layout.count for layout in layouts] == [len(batch) for batch in batches]
+    assert [layout.start for layout in layouts] == [sum(map(len, batches[:rank])) for rank in range(world_size)]
+    assert {layout.total for layout in layouts} == {sum(map(len, batches))}
+    if len(alone) == len(streams[0]):  # else the last two batches of an epoch were joined
+        assert sum(batches, []) == next(iter(alone))
+
+
+def test_epochs_and_seeds_are_shuffled_differently():
+    first, second = (list(samplers(100, 10, 1, position=position)[0]) for position in (0, 10))
+    other_seed = list(StreamSampler(100, 10, seed=4))
+    orders = [[key.index for batch in stream for key in batch] for stream in (first, second, other_seed)]
+    assert orders[0] != orders[1] and orders[0] != orders[2]
+    assert {key.epoch for batch in second for key in batch} == {1}
+
+
+def test_without_shuffling_the_order_is_that_of_the_dataset():
+    sampler = samplers(5, 2, 1, shuffle=False)[0]
+    assert [[key.index for key in batch] for batch in sampler] == [[0, 1], [2, 3], [4]]
+
+
+def test_last_batch_is_joined_where_a_process_would_go_empty():
+    # 13 samples are two batches of 2 for 3 processes, and one sample over.
+    streams = [list(sampler) for sampler in samplers(13, 2, 3)]
+    assert [[len(batch) for batch in stream] for stream in streams] == [[2, 2], [2, 2], [2, 3]]
+
+
+def test_impossible_divisions_are_refused():
+    with pytest.raises(UserError, match="2 samples cannot be shared by 3 processes"):
+        StreamSampler(2, 1, seed=0, world_size=3)
+    with pytest.raises(UserError, match="batch_size is 0"):
+        StreamSampler(2, 0, seed=0)

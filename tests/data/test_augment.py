@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aigc_lightning.core import keyed
+from aigc_lightning.data.augment import Augment, augment
+from aigc_lightning.errors import UserError
+
+ALL = Augment(flip=True, crop=3, color=0.4)
+
+
+def noise(num_images, channels=3, height=9, width=12):
+    return (keyed.normal((num_images, channels, height, width), 1) * 60 + 128).clamp(0, 255).to(torch.uint8)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 12), st.sampled_from([1, 3, 4]))
+def test_variation_does_not_depend_on_the_batch(batch_size, channels):
+    images, epochs, indices = noise(12, channels), np.arange(12) // 5, np.arange(12) * 7
+    together = augment(images, ALL, 3, epochs, indices)
+    for first in range(0, 12, batch_size):
+        part = slice(first, first + batch_size)
+        assert torch.equal(augment(images[part], ALL, 3, epochs[part], indices[part]), together[part])
+
+
+def test_variation_differs_by_seed_epoch_and_index():
+    image = noise(1)
+
+    def varied(seed, epoch, index):
+        return augment(image, ALL, seed, np.array([epoch]), np.array([index]))
+
+    variants = [varied(0, 0, 0), varied(1, 0, 0), varied(0, 1, 0), varied(0, 0, 1)]
+    assert all(not torch.equal(a, b) for i, a in enumerate(variants) for b in variants[:i])
+
+
+def test_half_of_the_images_are_mirrored():
+    images = noise(1).expand(2000, -1, -1, -1)
+    varied = augment(images, Augment(flip=True), 0, np.zeros(2000, int), np.arange(2000))
+    kept = (varied == images).flatten(1).all(1)
+    mirrored = (varied == images.flip(-1)).flatten(1).all(1)
+    assert (kept ^ mirrored).all()
+    assert abs(int(mirrored.sum()) - 1000) < 5 * 22.4  # five standard deviations
+
+
+def test_crop_shifts_by_every_amount_and_reflects_the_border():
+    image = torch.arange(8 * 8, dtype=torch.uint8).view(1, 1, 8, 8)
+    varied = augment(image.expand(500, -1, -1, -1), Augment(crop=2), 0, np.zeros(500, int), np.arange(500))
+    padded = np.pad(image[0, 0].numpy(), 2, mode="reflect")
+    windows = {padded[y : y + 8, x : x + 8].tobytes() for y in range(5) for x in range(5)}
+    assert {picture.numpy().tobytes() for picture in varied[:, 0]} == windows
+
+
+def test_color_leaves_shape_and_alpha_alone():
+    images = noise(20, 4)
+    varied = augment(images, Augment(color=1.0), 0, np.zeros(20, int), np.arange(20))
+    assert torch.equal(varied[:, 3], images[:, 3])
+    assert not torch.equal(varied[:, :3], images[:, :3])
+    grey = noise(1, 1).expand(1, 3, -1, -1)
+    varied = augment(grey, Augment(color=0.5), 0, np.zeros(1, int), np.arange(1))
+    assert torch.equal(varied[:, 0], varied[:, 1]) and torch.equal(varied[:, 1], varied[:, 2])
+
+
+def test_no_options_change_nothing():
+    images = noise(4)
+    assert torch.equal(augment(images, Augment(), 0, np.zeros(4, int), np.arange(4)), images)
+
+
+def test_impossible_options_are_refused():
+    with pytest.raises(UserError, match="crop is -1"):
+        Augment(crop=-1)
+    with pytest.raises(UserError, match=r"color is 1\.5"):
+        Augment(color=1.5)
+    with pytest.raises(UserError, match="crop of 9 pixels does not fit 9x12 images"):
+        augment(noise(1), Augment(crop=9), 0, np.zeros(1, int), np.zeros(1, int))

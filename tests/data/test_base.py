@@ -1,0 +1,167 @@
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import nn
+
+from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.sampler import SampleKey
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.augment import Augment
+from aigc_lightning.data.base import ArraySource, ImageDataModule, ImageSamples, to_signed
+from aigc_lightning.errors import UserError
+
+VARIED = Augment(flip=True, crop=1, color=0.2)
+
+
+class Counted(ImageDataModule):
+    """Image i is filled with the number i and has label i % 3."""
+
+    def __init__(self, num_train=10, num_val=5, **options):
+        super().__init__(**options)
+        self.counts = num_train, num_val
+
+    @property
+    def spec(self):
+        return ImageSpec(1, 4, 4, ("a", "b", "c"))
+
+    def _source(self, count):
+        numbers = torch.arange(count)
+        images = numbers.to(torch.uint8)[:, None, None, None].expand(-1, 1, 4, 4).contiguous()
+        return ArraySource(images, numbers % 3)
+
+    def train_source(self):
+        return self._source(self.counts[0])
+
+    def val_source(self):
+        return self._source(self.counts[1])
+
+
+class Seen(pl.LightningModule):
+    """Notes which samples its training steps and its held-out steps see."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.trained, self.validated = [], []
+
+    def training_step(self, batch, batch_idx):
+        self.trained.append(batch["index"].tolist())
+        return self.weight * batch["image"].mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.validated += batch["index"].tolist()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(max_steps, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    return pl.Trainer(max_steps=max_steps, enable_checkpointing=False, **quiet, **options)
+
+
+def test_all_grey_levels_survive_the_way_to_floats_and_back():
+    levels = torch.arange(256, dtype=torch.uint8)
+    signed = to_signed(levels)
+    assert signed.min() == -1 and signed.max() == 1
+    assert torch.equal(to_uint8(signed), levels)
+
+
+def test_a_batch_has_image_index_and_label():
+    samples = ImageSamples(Counted().train_source())
+    batch = samples.__getitems__([SampleKey(0, 7), SampleKey(0, 2)])
+    assert batch["image"].shape == (2, 1, 4, 4) and batch["image"].dtype == torch.float32
+    assert to_uint8(batch["image"])[:, 0, 0, 0].tolist() == batch["index"].tolist() == [7, 2]
+    assert batch["label"].tolist() == [1, 2]
+    assert "label" not in ImageSamples(ArraySource(torch.zeros(3, 1, 4, 4, dtype=torch.uint8)))[0]
+
+
+def test_batch_of_a_key_is_the_same_alone_and_among_others():
+    pixels = (torch.rand(6, 3, 8, 8) * 255).to(torch.uint8)
+    samples = ImageSamples(ArraySource(pixels), seed=5, augmentation=VARIED)
+    keys = [SampleKey(epoch, index) for epoch in (0, 1) for index in (4, 1, 3)]
+    together = samples.__getitems__(keys)["image"]
+    assert torch.equal(together, torch.cat([samples[key]["image"] for key in keys]))
+    assert not torch.equal(together[:3], together[3:])
+
+
+def test_training_batches_cover_the_dataset_in_a_shuffled_order():
+    batches = list(Counted(batch_size=4).train_dataloader())
+    visits = [index for batch in batches for index in batch["index"].tolist()]
+    assert [len(batch["index"]) for batch in batches] == [4, 4, 2]
+    assert sorted(visits) == list(range(10)) and visits != list(range(10))
+
+
+def test_held_out_images_come_in_order_without_variation():
+    data = Counted(batch_size=2, augmentation=VARIED)
+    for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+        batches = list(loader)
+        assert [batch["index"].tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
+        assert to_uint8(batches[0]["image"])[:, 0, 0, 0].tolist() == [0, 1]
+
+
+def test_a_test_split_of_its_own_is_tested_on():
+    class WithTest(Counted):
+        def test_source(self):
+            return self._source(3)
+
+    data = WithTest(batch_size=8)
+    assert len(next(iter(data.test_dataloader()))["index"]) == 3
+    assert len(next(iter(data.val_dataloader()))["index"]) == 5
+
+
+@pytest.mark.parametrize("interrupted_after", [1, 2, 3, 4])
+def test_a_run_resumed_in_mid_epoch_sees_what_an_uninterrupted_one_sees(tmp_path, interrupted_after):
+    whole = Seen()
+    trainer(7, limit_val_batches=0).fit(whole, Counted(batch_size=4))
+    first, second = Seen(), Seen()
+    begun = trainer(interrupted_after, limit_val_batches=0)
+    begun.fit(first, Counted(batch_size=4))
+    begun.save_checkpoint(tmp_path / "begun.ckpt")
+    trainer(7, limit_val_batches=0).fit(second, Counted(batch_size=4), ckpt_path=tmp_path / "begun.ckpt")
+    assert len(whole.trained) == 7
+    assert first.trained + second.trained == whole.trained
+
+
+def test_validation_in_a_run_sees_every_held_out_image_once_a_pass():
+    model = Seen()
+    trainer(3, num_sanity_val_steps=0).fit(model, Counted(batch_size=4))
+    assert model.validated == list(range(5))
+
+
+def test_processes_share_the_held_out_images():
+    shares = []
+    for rank in range(3):
+        data = Counted(num_val=7, batch_size=2)
+        data.trainer = type("Part", (), {"global_rank": rank, "world_size": 3})()
+        shares.append([index for batch in data.val_dataloader() for index in batch["index"].tolist()])
+    assert sorted(sum(shares, [])) == list(range(7))
+    assert [len(share) for share in shares] == [3, 2, 2]
+
+
+def test_the_seed_of_the_run_decides_the_order(monkeypatch):
+    orders = []
+    for seed in ("1", "2", "1"):
+        monkeypatch.setenv("PL_GLOBAL_SEED", seed)
+        orders.append([batch["index"].tolist() for batch in Counted(batch_size=4).train_dataloader()])
+    assert orders[0] == orders[2] != orders[1]
+
+
+@pytest.mark.slow
+def test_loader_processes_give_the_same_batches_as_none():
+    from aigc_lightning.data.digits import Digits  # a class of a module that loader processes can import
+
+    loaded = []
+    for num_workers in (0, 2):
+        data = Digits(size=8, batch_size=400, num_workers=num_workers, augmentation=VARIED)
+        loaded.append(list(data.train_dataloader()))
+    for alone, shared in zip(*loaded, strict=True):
+        assert torch.equal(alone["index"], shared["index"]) and torch.equal(alone["label"], shared["label"])
+        assert torch.equal(alone["image"], shared["image"])
+
+
+def test_impossible_loaders_are_refused():
+    with pytest.raises(UserError, match=r"data\.batch_size is 0"):
+        Counted(batch_size=0)
+    with pytest.raises(UserError, match=r"data\.num_workers is -1"):
+        Counted(num_workers=-1)
