@@ -208,4 +208,6 @@ def _preset_folder(package: str) -> Path | None:
 
 
 def _list(kind: Kind) -> str:
-    return {"model": "models", "data": "data", "config": "configs", "command": "--help"}.get(kind, f"plugins list {kind}")
+    return {"model": "models", "data": "data", "config": "configs", "command": "--help"}.get(
+        kind, f"plugins list {kind}"
+    )

@@ -1,0 +1,1 @@
+"""What happens around a run: progress, pictures, losses, checkpoints, provenance."""

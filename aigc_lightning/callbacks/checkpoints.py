@@ -14,7 +14,7 @@ from aigc_lightning.errors import UserError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the old one and then puts it in its place, so that a kill or a full disk loses none."""
+    """Writes a checkpoint beside the old one, then puts it in its place: a kill or a full disk loses neither."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the file; only tensors and plain values go in."""
@@ -82,7 +82,7 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.global_step or self.monitor is None:
             return
         value = trainer.callback_metrics.get(self.monitor)
-        if value is None or not trainer.state.fn == "fit":
+        if value is None or trainer.state.fn != "fit":
             return
         score = float(value)
         sign = 1 if self.mode == "min" else -1

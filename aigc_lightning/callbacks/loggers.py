@@ -191,7 +191,7 @@ def _wandb_logger(run_folder: Path, project: str, run_name: str) -> WandbLogger:
         settings = wandb.Settings(silent=True)  # the next line says it all
         command = f"wandb sync {run_folder}/wandb/offline-run-*-{run_id}"
         print(f"wandb: {reason}, so this run is logged to files. To upload it later: wandb login && {command}")
-    return WandbLogger(
+    logger = WandbLogger(
         name=run_name,
         save_dir=run_folder,
         id=run_id,
@@ -199,19 +199,22 @@ def _wandb_logger(run_folder: Path, project: str, run_name: str) -> WandbLogger:
         mode=mode,
         settings=settings,
     )
+    # Lightning hands on an option of older days, about which W&B warns in each run.
+    getattr(logger, "_wandb_init", {}).pop("anonymous", None)
+    return logger
 
 
 def _why_offline() -> str:
     """Return why W&B cannot be reached, or nothing when it can; W&B itself would wait 100 s and end the run."""
     import wandb
 
+    url = os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
+    if not _answers(url):  # first, since even a login that verifies nothing talks to the server once it has a key
+        return f"{url} cannot be reached"
     try:
-        if not wandb.login(prompt=False, verify=False):
-            return "no API key on this machine"
+        return "" if wandb.login(prompt=False, verify=False) else "no API key on this machine"
     except wandb.Error as error:
         return _short(error)
-    url = os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
-    return "" if _answers(url) else f"{url} did not answer within {_PATIENCE:.0f} s"
 
 
 def _answers(url: str) -> bool:

@@ -49,6 +49,7 @@ class Progress(ProgressBar):
         self.is_enabled = True
         #: Images seen by all processes since the run began, earlier parts of a resumed run included.
         self.images = 0
+        self._world_size = 1
         self._live: Live | None = None
         self._running = False
         self._status = ""
@@ -85,6 +86,7 @@ class Progress(ProgressBar):
         self._losses = next((callback for callback in callbacks if isinstance(callback, LossLog)), None)
         self._grids = next((callback for callback in callbacks if isinstance(callback, Grids)), None)
         self._start_step, self._speed = -1, Speed()
+        self._world_size = trainer.world_size  # a chain of properties, too long for each step
         self._running = True
         if _is_terminal():
             self._live = Live(console=Console(), auto_refresh=False)
@@ -99,12 +101,12 @@ class Progress(ProgressBar):
         """Count the images; the rest happens a few times a second."""
         if not self.is_enabled:
             return
-        self.images += batch_size(batch) * trainer.world_size
+        self.images += batch_size(batch) * self._world_size
         now = time.perf_counter()
         if now < self._due:
             return
-        self._speed.look(now, self.images)
         if self._start_step < 0:
+            self._speed.look(now, self.images)
             self._start_time, self._start_step = now, trainer.global_step
             self._due = now + self._pause
         else:
@@ -181,6 +183,8 @@ class Progress(ProgressBar):
 
     def _show(self, now: float) -> None:
         self._due = now + self._pause
+        if self._start_step >= 0:
+            self._speed.look(now, self.images)
         steps = self._steps(now) if self._running else []
         counts = [*self._counts(), self._status] if self._running else [self._status]
         if self._live is None:
@@ -247,7 +251,9 @@ class Speed:
         self._paused: float | None = None
 
     def look(self, now: float, images: int) -> None:
-        """Note how many images there were by now."""
+        """Note how many images there were by now; nothing is noted in a pause."""
+        if self._paused is not None:
+            return
         self._looks.append((now, images))
         while len(self._looks) > 2 and now - self._looks[1][0] >= _WINDOW:
             self._looks.popleft()

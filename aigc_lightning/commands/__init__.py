@@ -1,0 +1,1 @@
+"""One `aigc` command each; they depend on capabilities, never on a model class."""

@@ -16,14 +16,14 @@ from aigc_lightning.errors import UserError, did_you_mean
 Stage = Literal["fit", "validate", "test", "predict"]
 CONFIG_NAME = "config.yaml"
 _COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "grids", "checkpoints"}
-SECTIONS = {
-    "fit": _COMMON | {"resume", "max_images", "logger"},
-    "validate": _COMMON | {"checkpoint"},
-    "test": _COMMON | {"checkpoint"},
-    "predict": _COMMON | {"checkpoint"},
+#: Known to all stages, so that a run's config serves them all; only `fit` acts on them.
+_OF_FIT = {"max_images", "logger"}
+SECTIONS: dict[str, set[str]] = {
+    "fit": _COMMON | _OF_FIT | {"resume"},
+    "validate": _COMMON | _OF_FIT | {"checkpoint"},
+    "test": _COMMON | _OF_FIT | {"checkpoint"},
+    "predict": _COMMON | _OF_FIT | {"checkpoint"},
 }
-#: Keys that a config of `fit` may hold and other stages pass over, so that a run's config serves them all.
-_ONLY_FIT = {"resume", "max_images", "logger"}
 
 
 @dataclass
@@ -124,7 +124,9 @@ def check_config(stage: Stage, path: Path) -> None:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{path} is not YAML{where}: {problem}", "Mend that line; see a config of `configs/`.") from error
+        raise UserError(
+            f"{path} is not YAML{where}: {problem}", "Mend that line; see a config of `configs/`."
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}", "Give a YAML file.") from error
     if config is None:
@@ -136,7 +138,7 @@ def check_config(stage: Stage, path: Path) -> None:
 
 
 def _check_section(stage: Stage, path: Path, key: Any, config: dict[Any, Any]) -> None:
-    if key in SECTIONS[stage] or key in _ONLY_FIT:
+    if key in SECTIONS[stage]:
         return
     if key in SECTIONS:
         raise UserError(
@@ -158,7 +160,9 @@ def _add_run_config(stage: Stage, request: Request) -> None:
     if target == "latest":
         chosen = value_of(request.argv, "--run")
         if chosen is None:
-            raise UserError("--resume says which run to continue by its config.", "Add --config, or --resume RUN_FOLDER.")
+            raise UserError(
+                "--resume says which run to continue by its config.", "Add --config, or --resume RUN_FOLDER."
+            )
         target = chosen
     folder = find_checkpoint(target).parent
     for candidate in (folder, folder.parent):
@@ -171,7 +175,9 @@ def _add_run_config(stage: Stage, request: Request) -> None:
 
 def _run_name(request: Request) -> str:
     if request.configs:
-        return request.configs[0].stem
+        path = request.configs[0]
+        of_a_run = path.name == CONFIG_NAME and path.parent.name.isdecimal()
+        return path.resolve().parent.parent.name if of_a_run else path.stem
     parts = [value_of(request.argv, "--model"), value_of(request.argv, "--data")]
     return "_".join(part.rpartition(".")[2].rpartition(":")[2].lower() for part in parts if part) or "run"
 

@@ -17,7 +17,11 @@ def export(argv: list[str]) -> int:
     from aigc_lightning.core.run_folder import find_checkpoint
 
     path = find_checkpoint(options.checkpoint)
-    out = options.out if options.out.suffix == ".safetensors" else options.out.with_name(options.out.name + ".safetensors")
+    out = (
+        options.out
+        if options.out.suffix == ".safetensors"
+        else options.out.with_name(options.out.name + ".safetensors")
+    )
     save_weights(load_model(path), out, {"checkpoint": path.name, "sha256": file_hash(path)})
     print(f"{out} ({out.stat().st_size / 2**20:.1f} MiB). Next: aigc sample {out} --seeds 0-15 --out samples")
     return 0

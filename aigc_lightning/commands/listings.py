@@ -21,7 +21,9 @@ def data(argv: list[str]) -> int:
 def configs(argv: list[str]) -> int:
     """List the presets that `--config` takes."""
     options = _options("configs", "the presets that --config takes", argv)
-    rows = [{"name": name, "package": owner, "summary": _first_comment(path)} for name, owner, path in plugins.presets()]
+    rows = [
+        {"name": name, "package": owner, "summary": _first_comment(path)} for name, owner, path in plugins.presets()
+    ]
     _print(rows, options.json)
     return 0
 

@@ -2,7 +2,7 @@
 
 import re
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -56,30 +56,97 @@ def _known(stage: str, error: Exception) -> UserError | None:
     if isinstance(error, ArgumentError) or type(error).__name__ in ("ArgumentError", "ParserError"):
         return _option_error(stage, text)
     if isinstance(error, MisconfigurationException):
-        hint = "Use --trainer.accelerator auto, which takes what there is." if "ccelerator" in text else ""
-        return UserError(_shortened(text), hint or f"See: aigc {stage} --help")
+        if re.search(r"No supported gpu backend|CUDAAccelerator|MPSAccelerator|[Nn]o GPU", text):
+            return UserError(
+                "The run asks for a GPU and this machine has none that torch can use.",
+                "Use --trainer.accelerator auto, which takes what there is, or cpu.",
+            )
+        return UserError(_shortened(text), f"See: aigc {stage} --help")
     if isinstance(error, OutOfMemoryError):
-        return UserError(
-            "The GPU's memory is full.", "Use a smaller --data.batch_size or more --engine.micro_batches."
-        )
+        return UserError("The GPU's memory is full.", "Use a smaller --data.batch_size or more --engine.micro_batches.")
     return None
 
 
 def _option_error(stage: str, text: str) -> UserError:
-    text = _relieved(text)
-    unknown = re.search(r"(?:Option|Key|Group key|[Uu]nrecognized arguments?:?)\s*['\"]?-{0,2}([\w.\-]+)['\"]?", text)
-    if unknown and ("not accepted" in text or "not expected" in text or "nrecognized" in text or "not valid" in text):
-        return UserError(f"There is no option {unknown[1]}.", _nearest_option(stage, unknown[1]))
-    lines = [line.strip(" -") for line in text.splitlines() if line.strip(" -")]
-    what = re.sub(r"^Parser key \"?([\w.]+)\"?:", r"The value of \1 is wrong:", lines[0])
-    if what.rstrip().endswith(":") and len(lines) > 1:
-        what = f"{what} {lines[1]}"
-    return UserError(_shortened(what), f"See: aigc {stage} --help, or --help-all for every option.")
+    """Say what jsonargparse found, in one sentence: its own texts list every type that was tried."""
+    key = _key(text)
+    help_hint = f"See: aigc {stage} --help, or --help-all for every option."
+    for pattern, explain in _RULES:
+        found = pattern.search(text)
+        if found:
+            return explain(stage, key, found, text)
+    lines = [line.strip(" -") for line in text.splitlines() if line.strip(" -")] or ["unreadable options"]
+    return UserError(_shortened(f"{key}: {lines[-1]}" if key else lines[0]), help_hint)
 
 
-def _relieved(text: str) -> str:
-    """Drop what jsonargparse puts around a message."""
-    return re.sub(r"^(Validation failed|Problem with given class_path [^\n]*|Parser error):\s*", "", text.strip())
+def _key(text: str) -> str:
+    """Return the dotted name of the option that a text is about, or ""."""
+    key = ""
+    for part in re.findall(r'[Kk]ey "([\w.]+)"', text):
+        key = part if not key or part.startswith(f"{key}.") else f"{key}.{part}"
+    return key
+
+
+def _not_importable(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
+    return UserError(
+        f"{key or 'The config'} names {found[1]}, which no installed plugin brings.",
+        "Install its package as a plugin, or add --trust-config if you trust the config to run any code.",
+    )
+
+
+def _wrong_class(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
+    given = re.search(r"Given value: (?:Namespace\(class_path=)?'?([\w.:]+)", text)
+    kind = {"ImageModel": "model", "ImageDataModule": "data module"}.get(found[1], found[1])
+    return UserError(
+        f"{given[1] if given else 'The class'} is no {kind} of aigc_lightning ({found[1]}).",
+        "`aigc models` and `aigc data` list what there is.",
+    )
+
+
+def _missing(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
+    options = [f"{key}.{name.strip()}" if key else name.strip() for name in found[1].split(",")]
+    return UserError(
+        f"{' and '.join(options)} must be given.", f"Add {' '.join(f'--{option} VALUE' for option in options)}."
+    )
+
+
+def _unknown(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
+    name = found[1]
+    if name == "class_path":
+        return UserError(
+            f"In the section {key or 'model or data'}, options stand beside class_path.",
+            "Put the options of the class one level deeper, under init_args:",
+        )
+    prefixed = f"{key}.{name}" if key and not name.startswith(f"{key}.") else name
+    return UserError(f"There is no option {prefixed}.", _nearest_option(stage, prefixed))
+
+
+def _wrong_type(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
+    given = re.findall(r"Got value: ([^\n]{1,80})", text) or re.findall(r"Given value: ([^\n]{1,80})", text)
+    choices = re.findall(r"Expected a typing\.Literal\[([^\]]*)\]", text)
+    types = [name for name in re.findall(r"Expected an? <class '(\w+)'>", text) if name != "NoneType"]
+    if choices:
+        named = dict.fromkeys(choice.strip(" '") for group in choices for choice in group.split(","))
+        wanted = f"one of {', '.join(named)}"
+    else:
+        wanted = " or ".join(dict.fromkeys(_TYPES.get(name, f"a {name}") for name in types)) or "something else"
+    value = f", not {given[0].strip()}" if given else ""
+    return UserError(f"{key or 'An option'} must be {wanted}{value}.", f"See: aigc {stage} --help")
+
+
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "list": "a list"}
+_Explain = Callable[[str, str, re.Match[str], str], UserError]
+#: The first pattern that is found decides: the precise ones come first.
+_RULES: list[tuple[re.Pattern[str], _Explain]] = [
+    (re.compile(r"Importing '([^']+)' is not allowed"), _not_importable),
+    (re.compile(r"the following arguments are required: ([^\n]+)"), _missing),
+    (re.compile(r"[Oo]ption '([\w.\-]+)' is not accepted"), _unknown),
+    (re.compile(r"does not accept (?:option|key|nested key) '([\w.\-]+)'"), _unknown),
+    (re.compile(r"[Uu]nrecognized arguments: -{0,2}([\w.\-]+)"), _unknown),
+    (re.compile(r"Key '([\w.\-]+)' is not expected"), _unknown),
+    (re.compile(r"does not correspond to a subclass of (\w+)"), _wrong_class),
+    (re.compile(r"Expected an? (?:<class|typing)"), _wrong_type),
+]
 
 
 def _nearest_option(stage: str, name: str) -> str:
@@ -99,4 +166,3 @@ def _nearest_option(stage: str, name: str) -> str:
 def _shortened(text: str, limit: int = 300) -> str:
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[:limit]} ..."
-

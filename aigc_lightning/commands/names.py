@@ -41,7 +41,9 @@ def enable_short_names() -> None:
 
 def restrict_imports() -> None:
     """Let configs import from torch, Lightning, this package and installed plugins alone."""
-    installed = {plugin.value.partition(".")[0].partition(":")[0] for kind in plugins.GROUPS for plugin in plugins.plugins(kind)}
+    installed = {
+        plugin.value.partition(".")[0].partition(":")[0] for kind in plugins.GROUPS for plugin in plugins.plugins(kind)
+    }
     jsonargparse.set_parsing_settings(
         import_path_denylist=["*"], import_path_allowlist=sorted({*_TRUSTED_PACKAGES, *installed})
     )

@@ -82,10 +82,10 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--run", type=str | None, default=None, help="Folder of the run.")
         if self.stage == "fit":
             parser.add_argument("--resume", type=str | None, default=None, help="Continue a run: latest, or a path.")
-            parser.add_argument("--max_images", type=int | None, default=None, help="Stop after so many images.")
-            parser.add_argument("--logger", type=str | list[str] | None, default=None, help="wandb, tensorboard.")
         else:
             parser.add_argument("--checkpoint", type=str | None, default=None, help="A run folder or a checkpoint.")
+        parser.add_argument("--max_images", type=int | None, default=None, help="Stop after so many images.")
+        parser.add_argument("--logger", type=str | list[str] | None, default=None, help="wandb, tensorboard or both.")
         parser.add_class_arguments(Engine, "engine")
         parser.add_lightning_class_args(Grids, "grids")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
@@ -166,14 +166,23 @@ class TrainingCLI(LightningCLI):
             self.model.load_state_dict(self.record["state_dict"])
         method = getattr(self.trainer, self.stage)
         method(self.model, datamodule=self.datamodule)
-        if self.stage == "predict":
-            print(f"Predictions: {self.folder / 'predictions'}")
+        self._say_results()
 
     def _say_next(self) -> None:
         if self.trainer.is_global_zero:
             print(f"\nRun folder: {self.folder}")
             if callable(getattr(self.model, "sample", None)):
                 print(f"Next: aigc sample {self.folder} --seeds 0-15 --out samples --grid")
+
+    def _say_results(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        for name, value in sorted(self.trainer.callback_metrics.items()):
+            print(f"{name}: {float(value):.6g}")
+        if self.stage == "predict":
+            print(f"Predictions: {self.folder / 'predictions'}")
+        elif not self.trainer.callback_metrics:
+            print(f"{type(self.model).__name__} has no score for this data.")
 
 
 def _spec(data: ImageDataModule) -> Any:

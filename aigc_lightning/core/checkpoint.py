@@ -23,6 +23,7 @@ from aigc_lightning.core.run_folder import find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return what a checkpoint holds, on the CPU.
 

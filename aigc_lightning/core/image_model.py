@@ -5,15 +5,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from aigc_lightning import __version__
 from aigc_lightning.core import keyed
+from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
@@ -86,6 +86,13 @@ class ImageModel(pl.LightningModule):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Treat a test batch as a held-out batch."""
         return self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        """Return what the model makes of a batch: an image a sample, its index being the seed, where it can sample.
+
+        Models that edit or classify override this.
+        """
+        return self.sample(batch["index"].tolist()) if isinstance(self, Generator) else None
 
     @contextmanager
     def inference(self) -> Iterator[None]:

@@ -1,0 +1,1 @@
+"""One DataModule a file, over one decoder and one order of samples."""

@@ -1,0 +1,1 @@
+"""Scores as plain functions of images or features."""

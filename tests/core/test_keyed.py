@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_lightning.core import keyed
@@ -13,6 +13,7 @@ def test_first_part_of_the_key_is_mixed_as_published():
     assert int(keyed.hashed(0)) == 0xE220A8397B1DCDAF
 
 
+@settings(deadline=None)
 @given(KEYS, st.lists(KEYS, min_size=1, max_size=5))
 def test_arrays_give_what_their_elements_give(seed, indices):
     together = keyed.hashed(seed, np.array(indices))

@@ -1,3 +1,5 @@
+from itertools import chain
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -123,6 +125,26 @@ def test_a_run_resumed_in_mid_epoch_sees_what_an_uninterrupted_one_sees(tmp_path
     assert first.trained + second.trained == whole.trained
 
 
+class SavesAfter(pl.Callback):
+    """Saves where Lightning's own checkpoints are saved: in the hook at the end of a batch."""
+
+    def __init__(self, batches, path):
+        self.batches, self.path = batches, path
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.batches:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("saved_after", [1, 2, 3, 4])
+def test_a_run_resumed_from_a_save_in_a_hook_sees_what_was_left(tmp_path, saved_after):
+    whole, second = Seen(), Seen()
+    path = tmp_path / "saved.ckpt"
+    trainer(7, limit_val_batches=0, callbacks=SavesAfter(saved_after, path)).fit(whole, Counted(batch_size=4))
+    trainer(7, limit_val_batches=0).fit(second, Counted(batch_size=4), ckpt_path=path)
+    assert second.trained == whole.trained[saved_after:]
+
+
 def test_validation_in_a_run_sees_every_held_out_image_once_a_pass():
     model = Seen()
     trainer(3, num_sanity_val_steps=0).fit(model, Counted(batch_size=4))
@@ -135,7 +157,7 @@ def test_processes_share_the_held_out_images():
         data = Counted(num_val=7, batch_size=2)
         data.trainer = type("Part", (), {"global_rank": rank, "world_size": 3})()
         shares.append([index for batch in data.val_dataloader() for index in batch["index"].tolist()])
-    assert sorted(sum(shares, [])) == list(range(7))
+    assert sorted(chain(*shares)) == list(range(7))
     assert [len(share) for share in shares] == [3, 2, 2]
 
 
