@@ -111,4 +111,5 @@ class Checkpoints(Checkpoint):
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
-        trainer.save_checkpoint(str(Path(trainer.default_root_dir) / CHECKPOINTS / name))
+        path = Path(trainer.default_root_dir) / CHECKPOINTS / name
+        trainer.save_checkpoint(str(path), weights_only=False)  # with optimizers: all that a resumed run needs

@@ -124,9 +124,7 @@ def check_config(stage: Stage, path: Path) -> None:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(
-            f"{path} is not YAML{where}: {problem}", "Mend that line; see a config of `configs/`."
-        ) from error
+        raise UserError(f"{path} is not YAML{where}: {problem}", "Mend that line.") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}", "Give a YAML file.") from error
     if config is None:
@@ -160,9 +158,7 @@ def _add_run_config(stage: Stage, request: Request) -> None:
     if target == "latest":
         chosen = value_of(request.argv, "--run")
         if chosen is None:
-            raise UserError(
-                "--resume says which run to continue by its config.", "Add --config, or --resume RUN_FOLDER."
-            )
+            raise UserError("--resume needs to know whose run.", "Add --config NAME, or write --resume RUN_FOLDER.")
         target = chosen
     folder = find_checkpoint(target).parent
     for candidate in (folder, folder.parent):

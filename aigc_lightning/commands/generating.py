@@ -34,7 +34,8 @@ def write_samples(target: str, seeds: list[int], out: Path, *, with_grid: bool, 
     except OSError as error:
         raise UserError(f"The folder {out} cannot be written: {error.strerror}.", "Choose another --out.") from error
     digits = max(6, len(str(max(seeds))))
-    paths, shown = [], []
+    paths: list[Path] = []
+    shown: list[torch.Tensor] = []
     for seed in seeds:
         image = to_uint8(model.sample([seed]))[0].cpu()
         paths.append(out / f"{seed:0{digits}d}.png")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import get_args
 
 from aigc_lightning import plugins
@@ -54,6 +55,6 @@ def _print(rows: list[dict[str, str]], as_json: bool) -> None:
         print(f"{row['name']:<{widths['name']}}  {row['package']:<{widths['package']}}  {row['summary']}".rstrip())
 
 
-def _first_comment(path: "plugins.Path") -> str:
+def _first_comment(path: Path) -> str:
     with path.open(encoding="utf-8") as file:
         return file.readline().lstrip("# ").strip()

@@ -21,7 +21,7 @@ def enable_short_names() -> None:
         return
     resolve_imported = _typehints.resolve_class_path_by_name
 
-    def resolve(cls: type | tuple[type, ...], name: str) -> str:
+    def resolve(cls: type | tuple[type], name: str) -> str:
         kind = _kind(cls)
         if "." in name.partition(":")[0] or kind is None:
             return str(resolve_imported(cls, name))
@@ -49,7 +49,7 @@ def restrict_imports() -> None:
     )
 
 
-def _kind(cls: type | tuple[type, ...]) -> plugins.Kind | None:
+def _kind(cls: type | tuple[type]) -> plugins.Kind | None:
     from lightning.pytorch import Callback
 
     classes = cls if isinstance(cls, tuple) else (cls,)

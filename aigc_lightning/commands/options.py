@@ -33,4 +33,4 @@ _GROUPS = {
 
 
 def _parameters(target: type) -> list[str]:
-    return [name for name in inspect.signature(target.__init__).parameters if name not in ("self", "spec")]
+    return [name for name in inspect.signature(target).parameters if name != "spec"]

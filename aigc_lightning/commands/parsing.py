@@ -41,9 +41,7 @@ def seed_list(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise UserError(
-                f"The seeds {text!r} are not numbers and ranges.", "Write --seeds 0-15 or --seeds 3,7,20-29."
-            )
+            raise UserError(f"The seeds {text!r} are not numbers and ranges.", "Write 0-15, or 3,7,20-29.")
         if int(last or first) - int(first) + len(seeds) >= _MOST_SEEDS:
             raise UserError(f"The seeds {text!r} are more than a million.", "Make them in several calls.")
         if int(last or first) >= 2**63:

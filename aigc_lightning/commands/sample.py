@@ -14,9 +14,7 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file")
     parser.add_argument("--seeds", default="0-15", help="such as 0-15 or 3,7,20-29 (default: 0-15)")
     parser.add_argument("--out", type=Path, default=Path("samples"), help="folder of the pictures (default: samples)")
-    parser.add_argument(
-        "--grid", action="store_true", help="also write grid.png, the pictures in the order of the seeds"
-    )
+    parser.add_argument("--grid", action="store_true", help="also write grid.png, in the order of the seeds")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     options = parse(parser, argv)
     seeds = seed_list(options.seeds)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import torch
-from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.averaging import averaged_copy, update_average
@@ -275,8 +275,9 @@ class AdversarialModel(ImageModel):
         self._step_schedulers("step", self.step)
 
     def _step_schedulers(self, interval: str, count: int) -> None:
-        configs: list[LRSchedulerConfig] = self.trainer.lr_scheduler_configs
-        for config in configs:
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                continue  # Lightning steps it, where the metric that it needs is known
             if config.interval == interval and count % config.frequency == 0:
                 config.scheduler.step()
 

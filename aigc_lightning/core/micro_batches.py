@@ -1,5 +1,6 @@
 """Batches in parts."""
 
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -23,7 +24,7 @@ def split(batch: Any, parts: int) -> list[Any]:
     if parts == 1:
         return [batch]
     bounds = [size * number // parts for number in range(parts + 1)]
-    return [_cut(batch, slice(first, last), size) for first, last in zip(bounds, bounds[1:], strict=False)]
+    return [_cut(batch, slice(first, last), size) for first, last in pairwise(bounds)]
 
 
 def _cut(value: Any, part: slice, size: int) -> Any:

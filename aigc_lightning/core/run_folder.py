@@ -72,9 +72,7 @@ def find_checkpoint(path: str | Path) -> Path:
     for candidate in (path / CHECKPOINTS / LAST, path / LAST):
         if candidate.is_file():
             return candidate
-    raise UserError(
-        f"{path} holds no {CHECKPOINTS}/{LAST}.", "Give a run folder that has a checkpoint, or a .ckpt file."
-    )
+    raise UserError(f"{path} holds no {CHECKPOINTS}/{LAST}.", "Give another run folder, or a .ckpt file.")
 
 
 def _probe(path: Path) -> None:

@@ -18,7 +18,7 @@ class SampleKey(NamedTuple):
     """Names one visit to one sample; augmentation is keyed by it."""
 
     epoch: int
-    index: int
+    number: int  # of the sample in the dataset
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class ImageSamples(Dataset[ImageBatch]):
     def __getitems__(self, keys: Sequence[int | SampleKey]) -> ImageBatch:
         """Return the batch of these keys; a plain index means epoch 0."""
         pairs = [key if isinstance(key, tuple) else SampleKey(0, key) for key in keys]
-        indices = [pair.index for pair in pairs]
+        indices = [pair.number for pair in pairs]
         images = self.source.images(indices)
         if self.augmentation is not None:
             epochs = np.array([pair.epoch for pair in pairs])

@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, 
 h = H / 2^N and w = W / 2^N size of the smallest feature maps.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class DCGANGenerator(nn.Module):
         start = (height // 2**number, image_width // 2**number)
         # A latent is a 1x1 feature map: this transposed convolution is the paper's projection.
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_size, widths[0], start, bias=norm == "none")]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [make_norm(norm, before), nn.ReLU(inplace=True)]
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=norm == "none")]
         layers += [make_norm(norm, widths[-1]), nn.ReLU(inplace=True)]
@@ -79,7 +80,7 @@ class DCGANDiscriminator(nn.Module):
         widths = _widths(width, number)
         feature_norm: Norm = "none" if norm == "spectral" else norm
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=feature_norm == "none")]
             layers += [make_norm(feature_norm, after), nn.LeakyReLU(0.2, inplace=True)]
         layers += [nn.Conv2d(widths[-1], 1, (height // 2**number, image_width // 2**number))]

@@ -21,7 +21,7 @@ def samplers(num_samples, batch_size, world_size, position=0, **options):
 @given(st.integers(3, 60), st.integers(1, 8), st.integers(1, 3))
 def test_an_epoch_visits_every_sample_once_over_all_processes(num_samples, batch_size, world_size):
     streams = [list(sampler) for sampler in samplers(num_samples, batch_size, world_size)]
-    visits = [key.index for stream in streams for batch in stream for key in batch]
+    visits = [key.number for stream in streams for batch in stream for key in batch]
     assert sorted(visits) == list(range(num_samples))
     # A process without a batch would leave the others waiting for its gradients.
     assert len({len(stream) for stream in streams}) == 1
@@ -57,14 +57,14 @@ def test_layout_says_where_a_batch_lies_in_the_global_batch(num_samples, batch_s
 def test_epochs_and_seeds_are_shuffled_differently():
     first, second = (list(samplers(100, 10, 1, position=position)[0]) for position in (0, 10))
     other_seed = list(StreamSampler(100, 10, seed=4))
-    orders = [[key.index for batch in stream for key in batch] for stream in (first, second, other_seed)]
+    orders = [[key.number for batch in stream for key in batch] for stream in (first, second, other_seed)]
     assert orders[0] != orders[1] and orders[0] != orders[2]
     assert {key.epoch for batch in second for key in batch} == {1}
 
 
 def test_without_shuffling_the_order_is_that_of_the_dataset():
     sampler = samplers(5, 2, 1, shuffle=False)[0]
-    assert [[key.index for key in batch] for batch in sampler] == [[0, 1], [2, 3], [4]]
+    assert [[key.number for key in batch] for batch in sampler] == [[0, 1], [2, 3], [4]]
 
 
 def test_last_batch_is_joined_where_a_process_would_go_empty():
