@@ -75,7 +75,7 @@ class Checkpoints(Checkpoint):
         if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
             self._save(trainer, f"step_{step:07d}.ckpt")
         if (self.every_n_steps and step % self.every_n_steps == 0) or self._minutes_are_over(trainer):
-            self._save_last(trainer)
+            self.save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the best when the score improved."""
@@ -93,7 +93,7 @@ class Checkpoints(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the end of the run."""
         if trainer.global_step > self._saved_step:
-            self._save_last(trainer)
+            self.save_last(trainer)
 
     def _minutes_are_over(self, trainer: pl.Trainer) -> bool:
         if self.every_n_minutes is None:
@@ -106,7 +106,8 @@ class Checkpoints(Checkpoint):
             return False
         return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
 
-    def _save_last(self, trainer: pl.Trainer) -> None:
+    def save_last(self, trainer: pl.Trainer) -> None:
+        """Save `last.ckpt` now, in all processes together."""
         self._save(trainer, LAST)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 

@@ -8,80 +8,21 @@ its gradient summed over all micro-batches, as in one pass over the whole batch.
 a checkpoint between two steps is complete.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.averaging import averaged_copy, update_average
+from aigc_lightning.core.engine import Engine, Player, Scaler, Window, only
 from aigc_lightning.core.image_model import ImageModel, plain
 from aigc_lightning.core.micro_batches import batch_size, split
 from aigc_lightning.core.sampler import BatchLayout
-from aigc_lightning.core.seed import run_seed
+from aigc_lightning.core.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
-from aigc_lightning.errors import UserError
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How adversarial models are trained, whatever the model.
-
-    Args:
-        ema_decay: share of the generator's average that is kept at each step; 0 keeps no average.
-        micro_batches: number of parts in which a batch is processed to save memory.
-        clip_norm: largest norm of a player's gradient; None for no clipping.
-
-    Raises:
-        UserError: a value out of range.
-    """
-
-    ema_decay: float = 0.999
-    micro_batches: int = 1
-    clip_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"engine.ema_decay is {self.ema_decay}.", "Give a number from 0 (no average) to below 1.")
-        if self.micro_batches < 1:
-            raise UserError(f"engine.micro_batches is {self.micro_batches}.", "Give at least 1.")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise UserError(f"engine.clip_norm is {self.clip_norm}.", "Give a positive number, or leave it out.")
-
-
-@dataclass
-class Player:
-    """A network, its optimizer, and the parameters that it trains."""
-
-    name: str
-    network: nn.Module
-    optimizer: Optimizer
-    parameters: list[nn.Parameter] = field(default_factory=list)
-
-    def freeze(self, frozen: bool) -> None:
-        """Keep gradients from being computed for this player, or let them."""
-        for parameter in self.parameters:
-            parameter.requires_grad_(not frozen)
-
-
-@dataclass
-class _Window:
-    """The part of a step that is running: which update is live, on which micro-batch."""
-
-    live: int | None = None  # number of the update within the step; None: all are
-    first: bool = True
-    last: bool = True
-    share: float = 1.0  # samples of this micro-batch over samples of the batch
-    start: int = 0  # global place of its first sample
-    total: int = 0  # samples of the global batch
-    updates: int = 0  # calls of `update` so far
-    site: int = 0  # where random numbers are drawn: 0 outside of the updates, n inside the n-th
-    draws: dict[int, int] = field(default_factory=dict)  # numbers of draws so far at each site
 
 
 class AdversarialModel(ImageModel):
@@ -105,7 +46,7 @@ class AdversarialModel(ImageModel):
         self.engine = Engine()
         self.averages = nn.ModuleDict()
         self._table: dict[str, Player] = {}
-        self._window = _Window()
+        self._window = Window()
 
     # ---- what a model defines or uses
 
@@ -181,7 +122,8 @@ class AdversarialModel(ImageModel):
         layout = self._layout(batch)
         parts = split(batch, self.engine.micro_batches)
         if len(parts) == 1:
-            self._run(batch, _Window(start=layout.start, total=layout.total))
+            weight = layout.count * self.trainer.world_size / layout.total
+            self._run(batch, Window(weight=weight, start=layout.start, total=layout.total))
         else:
             self._run_parts(parts, layout)
         self._finish_step()
@@ -196,22 +138,24 @@ class AdversarialModel(ImageModel):
 
     # ---- the engine
 
-    def _run(self, batch: Any, window: _Window) -> int:
+    def _run(self, batch: Any, window: Window) -> int:
         """Run the model's step in a window; return the number of updates that it asked for."""
         self._window = window
+        # Every update sees the same dropout on a micro-batch, as it does in one pass over the whole batch.
+        seed_everywhere(run_seed(), self.step, window.start)
         self.adversarial_step(batch)
         return window.updates
 
     def _run_parts(self, parts: list[Any], layout: BatchLayout) -> None:
         """Finish each update over all micro-batches before the next update starts."""
-        sizes = [batch_size(part) for part in parts]
         live, updates = 0, 1
         while live < updates:
             start = layout.start
-            for number, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+            for number, part in enumerate(parts):
+                size = batch_size(part)
                 first, last = number == 0, number == len(parts) - 1
-                window = _Window(live, first, last, size / sum(sizes), start, layout.total)
-                updates = self._run(part, window)
+                weight = size * self.trainer.world_size / layout.total
+                updates = self._run(part, Window(live, first, last, weight, start, layout.total))
                 start += size
             live += 1
 
@@ -223,50 +167,30 @@ class AdversarialModel(ImageModel):
         total = max(window.total, window.start + count)
         generator = keyed.generator(run_seed(), self.step, window.site, number)
         rows = draw((total, *shape), generator=generator)[window.start : window.start + count]
-        return rows.to(self.device, non_blocking=True)
+        return rows.to(self.device, self.dtype, non_blocking=True)
 
     def _descend(self, player: Player, loss: Callable[[], Tensor]) -> None:
         window = self._window
-        with self._only(player):
+        others = [other for other in self._table.values() if other is not player]
+        with only(player, others):
             if window.first:
                 player.optimizer.zero_grad(set_to_none=True)
-            value = loss() if window.share == 1.0 else loss() * window.share
-            self._check_finite(player, value)
-            self.record(f"{player.name}_loss", value / window.share)
-            self.manual_backward(value)
+            value = loss()
+            self.record(f"{player.name}_loss", value)
+            self.manual_backward(value if window.weight == 1.0 else value * window.weight)
             if window.last:
-                self._step_optimizer(player)
+                distributed = self.trainer.world_size > 1
+                player.step(self.engine, value, self.step, scaler=self._scaler, distributed=distributed)
                 player.optimizer.zero_grad(set_to_none=True)
 
-    @contextmanager
-    def _only(self, player: Player) -> Iterator[None]:
-        """Freeze all players but one."""
-        others = [other for other in self._table.values() if other is not player]
-        for other in others:
-            other.freeze(True)
-        try:
-            yield
-        finally:
-            for other in others:
-                other.freeze(False)
-
-    def _step_optimizer(self, player: Player) -> None:
-        # The raw optimizer: Lightning's wrapper would count each player's step as a step of the run.
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None:
-            scaler.unscale_(player.optimizer)  # so that clipping sees true gradients
-        if self.engine.clip_norm is not None:
-            nn.utils.clip_grad_norm_(player.parameters, self.engine.clip_norm)
-        if scaler is None:
-            player.optimizer.step()
-        else:
-            scaler.step(player.optimizer)
+    @property
+    def _scaler(self) -> Scaler:
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def _finish_step(self) -> None:
         """Do what happens once a batch: scaler, schedulers, averages, and the count."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None:
-            scaler.update()
+        if self._scaler is not None:
+            self._scaler.update()
         for name, average in self.averages.items():
             update_average(average, getattr(self, name), self.engine.ema_decay, self.step)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
@@ -280,14 +204,6 @@ class AdversarialModel(ImageModel):
                 continue  # Lightning steps it, where the metric that it needs is known
             if config.interval == interval and count % config.frequency == 0:
                 config.scheduler.step()
-
-    def _check_finite(self, player: Player, loss: Tensor) -> None:
-        """Stop before a loss that is not a number reaches the weights."""
-        if not torch.isfinite(loss).item():
-            raise UserError(
-                f"The loss of the {player.name} became {loss.item()} at step {self.step}; its weights are untouched.",
-                "Resume from the last checkpoint with a smaller learning rate, or set --engine.clip_norm.",
-            )
 
     def _layout(self, batch: Any) -> BatchLayout:
         """Return where this process's batch lies in the global batch."""

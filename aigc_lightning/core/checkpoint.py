@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from aigc_lightning import plugins
-from aigc_lightning.core.adversarial import AdversarialModel, Engine
+from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.files import replacing
 from aigc_lightning.core.image_model import RECORD_KEY, ImageModel
 from aigc_lightning.core.run_folder import find_checkpoint
@@ -30,6 +31,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, is damaged, holds more than tensors and plain values, or is not ours.
     """
+    if path.suffix == ".safetensors":
+        raise UserError(f"{path} holds weights alone.", "Use it with `aigc sample`; here, give a run folder or a .ckpt.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -37,13 +40,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is damaged, or holds objects that could run code: {_first_line(error)}",
             "Only checkpoints of tensors and plain values are loaded. Take another one, such as best.ckpt.",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # bytes that are no checkpoint can make the reader stumble anywhere
         raise UserError(
             f"{path} cannot be read as a checkpoint; it may be cut short: {_first_line(error)}",
             "Take another checkpoint of the run, such as best.ckpt.",
         ) from error
-    if not isinstance(checkpoint, dict) or RECORD_KEY not in checkpoint or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"{path} was not written by aigc_lightning.", "Give a checkpoint that `aigc fit` wrote.")
+    _check_record(checkpoint.get(RECORD_KEY), path)
     return checkpoint
 
 
@@ -85,17 +89,19 @@ def build_model(record: dict[str, Any], origin: Path) -> ImageModel:
             f"{origin} holds a {class_path}, which no installed package brings.",
             f"Install the package that has {class_path.split('.')[0]}; `aigc models` lists what there is.",
         )
-    spec = ImageSpec.from_dict(record["spec"])
+    model_class = plugin.load()
     try:
-        model = cast(ImageModel, plugin.load()(spec, **record["config"]))
-    except TypeError as error:
+        model = cast(ImageModel, model_class(ImageSpec.from_dict(record["spec"]), **record["config"]))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a class makes of another version's arguments
         raise UserError(
             f"{class_path} {plugin.version} cannot be built from {origin}: {error}",
             f"The checkpoint was written with {record['versions']}; install that version.",
         ) from error
     if isinstance(model, AdversarialModel):
         known = {item.name for item in fields(Engine)}
-        model.engine = Engine(**{name: value for name, value in record["engine"].items() if name in known})
+        model.engine = Engine(**{name: value for name, value in record.get("engine", {}).items() if name in known})
     model.configure_model()
     return model
 
@@ -129,9 +135,25 @@ def _read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})[RECORD_KEY])
-            return record, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path} was not written by `aigc export`: {_first_line(error)}", "Export it again.") from error
+    _check_record(record, path)
+    return record, weights
+
+
+#: What a record holds at least, and of which type.
+_RECORD = {"class_path": str, "config": dict, "spec": dict, "versions": dict}
+
+
+def _check_record(record: Any, path: Path) -> None:
+    """Refuse a file that does not say how its model is built."""
+    wrong = [name for name, kind in _RECORD.items() if not isinstance(record, dict) or type(record.get(name)) is not kind]
+    if wrong:
+        raise UserError(
+            f"{path} was not written by aigc_lightning: its record has no {wrong[0]}.",
+            "Give a checkpoint that `aigc fit` or `aigc export` wrote.",
+        )
 
 
 def _first_line(error: Exception, number: int = 0) -> str:

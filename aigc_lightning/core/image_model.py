@@ -11,9 +11,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from aigc_lightning import __version__
+from aigc_lightning import __version__, plugins
 from aigc_lightning.core import keyed
 from aigc_lightning.core.capabilities import Generator
+from aigc_lightning.core.position import batches_done
+from aigc_lightning.core.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
@@ -80,6 +82,10 @@ class ImageModel(pl.LightningModule):
 
     # ---- loops that every model has
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Key whatever is random in the step, such as dropout: a resumed run needs no state of any generator."""
+        seed_everywhere(run_seed(), batches_done(self.trainer), self.global_rank)
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Do nothing: callbacks look at the held-out images. Models with a held-out loss override this."""
 
@@ -111,12 +117,15 @@ class ImageModel(pl.LightningModule):
     def provenance(self) -> dict[str, Any]:
         """Return plain values that say how to build this model again."""
         values = {name: plain(value, name) for name, value in self._init_values.items() if name != "spec"}
+        class_path = f"{type(self).__module__}.{type(self).__qualname__}"
+        plugin = plugins.find_by_class_path("model", class_path)
+        makers = {plugin.distribution: plugin.version} if plugin and not plugin.is_builtin else {}
         return {
             "format": 1,
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path,
             "config": values,
             "spec": self.spec.to_dict(),
-            "versions": {"aigc_lightning": __version__, "torch": str(torch.__version__)},
+            "versions": {"aigc_lightning": __version__, "torch": str(torch.__version__), **makers},
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -36,14 +36,15 @@ def chosen_run(path: Path) -> Path:
     Raises:
         UserError: the folder cannot be written, or is a file.
     """
+    path = path if path.name not in ("", "..") else path.resolve()  # `.` has no name that could get a number
     if path.is_file():
         raise UserError(f"The run folder {path} is a file.", "Choose another folder with --run.")
     if not path.exists() or not any(path.iterdir()):
         try:
             path.mkdir(parents=True, exist_ok=True)
-            _probe(path)
         except OSError as error:
             raise _unwritable(path, error) from error
+        check_writable(path)
         return path
     number = 2
     while path.with_name(f"{path.name}-{number}").exists():
@@ -62,8 +63,10 @@ def find_checkpoint(path: str | Path) -> Path:
     """Return the checkpoint file that a user means: a file, or a run's folder for its last checkpoint.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is an address.
     """
+    if "://" in str(path):
+        raise UserError(f"{path} is an address, and checkpoints are read from files.", "Download it and give the file.")
     path = Path(path)
     if path.is_file():
         return path
@@ -75,10 +78,18 @@ def find_checkpoint(path: str | Path) -> Path:
     raise UserError(f"{path} holds no {CHECKPOINTS}/{LAST}.", "Give another run folder, or a .ckpt file.")
 
 
-def _probe(path: Path) -> None:
+def check_writable(path: Path) -> None:
+    """Check that files can be made in a folder.
+
+    Raises:
+        UserError: they cannot.
+    """
     probe = path / f".{os.getpid()}.probe"
-    probe.touch()
-    probe.unlink()
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

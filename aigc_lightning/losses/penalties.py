@@ -44,5 +44,10 @@ def r1(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
 
 def _input_gradient(values: Tensor, points: Tensor) -> Tensor:
     # The sum gives each image's own gradient, since no value depends on another image.
-    (slope,) = torch.autograd.grad(values.float().sum(), points, create_graph=True)
-    return slope.float()
+    (slope,) = torch.autograd.grad(values.sum(dtype=_accurate(values)), points, create_graph=True)
+    return slope.to(_accurate(slope))
+
+
+def _accurate(values: Tensor) -> torch.dtype:
+    """Return float64 for float64, else float32: squares of half-precision slopes lose too much."""
+    return torch.promote_types(values.dtype, torch.float32)

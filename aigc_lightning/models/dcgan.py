@@ -2,7 +2,8 @@
 
 Paper: Radford, Metz, Chintala, ICLR 2016, https://arxiv.org/abs/1511.06434
 Departs from the paper: D returns logits and the losses take logits; both updates of a step share one batch of fakes;
-other losses, norms and gradient penalties by name; any image size that is a multiple of 4.
+other losses, norms and gradient penalties by name; classes, by two kinds of conditioning; any image size that is a
+multiple of 4.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size. Images lie in [-1, 1].
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
@@ -21,6 +23,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.losses import hinge, least_squares, nonsaturating, wasserstein
 from aigc_lightning.losses.penalties import gradient_penalty, r1
 from aigc_lightning.networks.dcgan import (
+    Conditioning,
     DCGANDiscriminator,
     DCGANGenerator,
     DiscriminatorNorm,
@@ -37,7 +40,7 @@ LOSSES: dict[str, ModuleType] = {
 
 
 class DCGAN(AdversarialModel):
-    """Unconditional GAN for images whose height and width are multiples of 4, from 8 up.
+    """GAN, with or without classes, for images whose height and width are multiples of 4, from 8 up.
 
     Args:
         spec: what the images look like; given by the data.
@@ -52,10 +55,13 @@ class DCGAN(AdversarialModel):
         generator_lr: Adam learning rate of G.
         discriminator_lr: Adam learning rate of D.
         beta1: Adam's first decay rate.
+        conditioning: how the class of an image is used: "none", "concatenation" (one-hot label beside D's input) or
+            "projection" (inner product with D's features); G gets a one-hot label beside the latent.
         discriminator_steps: updates of D for each update of G, which then happens at every so-manieth batch.
 
     Raises:
-        UserError: a size that is no multiple of 4 or below 8; a penalty on a D whose norm mixes the images of a batch.
+        UserError: a size that is no multiple of 4 or below 8; a penalty on a D whose norm mixes the images of a batch;
+            a number out of range.
     """
 
     players = ("discriminator", "generator")  # in the order of their optimizers
@@ -74,52 +80,73 @@ class DCGAN(AdversarialModel):
         discriminator_lr: float = 2e-4,
         beta1: float = 0.5,
         discriminator_steps: int = 1,
+        conditioning: Conditioning = "none",
     ) -> None:
         super().__init__(spec)
         if gradient_penalty_weight is None:
             gradient_penalty_weight = 10.0 if loss == "wasserstein" else 0.0
-        _check(spec, discriminator_norm, gradient_penalty_weight + r1_weight, discriminator_steps)
+        _check(spec, discriminator_norm, gradient_penalty_weight + r1_weight, discriminator_steps, conditioning)
+        _check_numbers(latent_size=latent_size, width=width, generator_lr=generator_lr, discriminator_lr=discriminator_lr)
+        _check_numbers(zero=True, gradient_penalty_weight=gradient_penalty_weight, r1_weight=r1_weight)
+        if not 0 <= beta1 < 1:
+            raise UserError(f"model.beta1 is {beta1}.", "Give a number from 0 to below 1.")
         self.latent_size, self.loss, self.discriminator_steps = latent_size, loss, discriminator_steps
         self.gradient_penalty_weight, self.r1_weight = gradient_penalty_weight, r1_weight
         self.lrs, self.beta1 = (discriminator_lr, generator_lr), beta1
-        self.generator = DCGANGenerator(latent_size, spec.shape, width, generator_norm)
-        self.discriminator = DCGANDiscriminator(spec.shape, width, discriminator_norm)
+        self.num_classes = spec.num_classes if conditioning != "none" else 0
+        self.generator = DCGANGenerator(latent_size, spec.shape, width, generator_norm, self.num_classes)
+        self.discriminator = DCGANDiscriminator(spec.shape, width, discriminator_norm, self.num_classes, conditioning)
         initialize_normal(self)
         if discriminator_norm == "spectral":
             spectrally_normalized(self.discriminator)
 
-    def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one."""
+    def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None) -> Tensor:
+        """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one.
+
+        Args:
+            seeds: non-negative.
+            labels: the class of each image where the model has classes; the rest of seed / K when left out, so that
+                neighbouring seeds show all classes.
+        """
+        if labels is None and self.num_classes:
+            labels = [seed % self.num_classes for seed in seeds]
         with self.inference():
-            latents = seeded_normal(seeds, self.latent_size).to(self.device)
-            images: Tensor = self.averaged("generator")(latents).clamp(-1, 1)
+            latents = seeded_normal(seeds, self.latent_size).to(self.device, self.dtype)
+            classes = None if labels is None else torch.tensor(labels, device=self.device)
+            images: Tensor = self.averaged("generator")(latents, classes).clamp(-1, 1)
         return images
 
-    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the loss of D on real and fake images (B, C, H, W), penalties included; no gradient reaches G."""
         fake = fake.detach()
-        loss: Tensor = LOSSES[self.loss].discriminator(self.discriminator(real), self.discriminator(fake))
+
+        def judge(images: Tensor) -> Tensor:
+            logits: Tensor = self.discriminator(images, labels)
+            return logits
+
+        loss: Tensor = LOSSES[self.loss].discriminator(judge(real), judge(fake))
         if self.gradient_penalty_weight:
-            penalty = gradient_penalty(self.discriminator, real, fake, self.uniform(len(real)))
+            penalty = gradient_penalty(judge, real, fake, self.uniform(len(real)))
             self.record("gradient_penalty", penalty)
             loss = loss + self.gradient_penalty_weight * penalty
         if self.r1_weight:
-            penalty = r1(self.discriminator, real)
+            penalty = r1(judge, real)
             self.record("r1", penalty)
             loss = loss + 0.5 * self.r1_weight * penalty
         return loss
 
-    def generator_loss(self, fake: Tensor) -> Tensor:
+    def generator_loss(self, fake: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the loss of G on its images (B, C, H, W)."""
-        loss: Tensor = LOSSES[self.loss].generator(self.discriminator(fake))
+        loss: Tensor = LOSSES[self.loss].generator(self.discriminator(fake, labels))
         return loss
 
     def adversarial_step(self, batch: ImageBatch) -> None:
-        """Update D, then G, on one shared batch of fakes."""
+        """Update D, then G, on one shared batch of fakes, which have the classes of the real images."""
         real = batch["image"]
-        fake = self.generator(self.noise(len(real), self.latent_size))
-        self.update("discriminator", lambda: self.discriminator_loss(real, fake))
-        self.update("generator", lambda: self.generator_loss(fake), every=self.discriminator_steps)
+        labels = batch["label"] if self.num_classes else None
+        fake = self.generator(self.noise(len(real), self.latent_size), labels)
+        self.update("discriminator", lambda: self.discriminator_loss(real, fake, labels))
+        self.update("generator", lambda: self.generator_loss(fake, labels), every=self.discriminator_steps)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for each player, as in the paper."""
@@ -130,7 +157,9 @@ class DCGAN(AdversarialModel):
         ]
 
 
-def _check(spec: ImageSpec, discriminator_norm: str, penalty_weight: float, discriminator_steps: int) -> None:
+def _check(
+    spec: ImageSpec, discriminator_norm: str, penalty_weight: float, discriminator_steps: int, conditioning: str
+) -> None:
     if any(size % 4 or size < 8 for size in (spec.height, spec.width)):
         raise UserError(
             f"DCGAN halves images at least twice and the data is {spec}.",
@@ -141,5 +170,17 @@ def _check(spec: ImageSpec, discriminator_norm: str, penalty_weight: float, disc
             "A gradient penalty needs a discriminator that judges each image alone, and batch norm mixes them.",
             "Set model.discriminator_norm to group, instance, spectral or none.",
         )
+    if conditioning != "none" and not spec.class_names:
+        raise UserError(
+            f"model.conditioning is {conditioning} and the images have no classes ({spec}).",
+            "Set model.conditioning to none, or choose data with labels.",
+        )
     if discriminator_steps < 1:
         raise UserError(f"model.discriminator_steps is {discriminator_steps}.", "Give at least 1.")
+
+
+def _check_numbers(*, zero: bool = False, **values: float) -> None:
+    """Refuse negative numbers, and zeros unless they are allowed."""
+    for name, value in values.items():
+        if value < 0 or (value == 0 and not zero):
+            raise UserError(f"model.{name} is {value}.", "Give 0 or more." if zero else "Give a positive number.")

@@ -1,18 +1,21 @@
 """Networks of the deep convolutional GAN for images of many shapes.
 
-Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, N number of doublings,
-h = H / 2^N and w = W / 2^N size of the smallest feature maps.
+Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, K classes, N number of doublings,
+h = H / 2^N and w = W / 2^N size of the smallest feature maps, F their channels.
 """
 
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch.nn.utils.parametrizations import spectral_norm
 
 from aigc_lightning.networks.norms import Norm, make_norm
 
 DiscriminatorNorm = Literal["batch", "group", "instance", "none", "spectral"]
+Conditioning = Literal["none", "concatenation", "projection"]
 
 
 def num_doublings(height: int, width: int) -> int:
@@ -34,23 +37,29 @@ def _widths(width: int, number: int) -> list[int]:
 
 
 class DCGANGenerator(nn.Module):
-    """Maps latents (B, Z) to images (B, C, H, W) in [-1, 1] by transposed convolutions.
+    """Maps latents (B, Z), and labels where there are classes, to images (B, C, H, W) in [-1, 1].
 
     Args:
         latent_size: Z.
         shape: (C, H, W).
         width: channels of the last hidden layer.
         norm: of the hidden layers.
+        num_classes: K, the classes that can be asked for; 0 for none. A label is one-hot beside the latent (Mirza and
+            Osindero, 2014, https://arxiv.org/abs/1411.1784).
     """
 
-    def __init__(self, latent_size: int, shape: tuple[int, int, int], width: int, norm: Norm) -> None:
+    def __init__(
+        self, latent_size: int, shape: tuple[int, int, int], width: int, norm: Norm, num_classes: int = 0
+    ) -> None:
         super().__init__()
+        self.num_classes = num_classes
         channels, height, image_width = shape
         number = num_doublings(height, image_width)
         widths = _widths(width, number)[::-1]
         start = (height // 2**number, image_width // 2**number)
         # A latent is a 1x1 feature map: this transposed convolution is the paper's projection.
-        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_size, widths[0], start, bias=norm == "none")]
+        inputs = latent_size + num_classes
+        layers: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], start, bias=norm == "none")]
         for before, after in pairwise(widths):
             layers += [make_norm(norm, before), nn.ReLU(inplace=True)]
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=norm == "none")]
@@ -58,38 +67,66 @@ class DCGANGenerator(nn.Module):
         layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Return images (B, C, H, W) in [-1, 1] for latents (B, Z)."""
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] for latents (B, Z) and, with classes, labels (B,)."""
+        if self.num_classes:
+            assert labels is not None
+            latents = torch.cat([latents, one_hot(labels, self.num_classes).to(latents)], dim=1)
         images: Tensor = self.layers(latents[:, :, None, None])
         return images
 
 
 class DCGANDiscriminator(nn.Module):
-    """Maps images (B, C, H, W) to logits (B,) by strided convolutions.
+    """Maps images (B, C, H, W), and labels where there are classes, to logits (B,) by strided convolutions.
 
     Args:
         shape: (C, H, W).
         width: channels of the first layer.
         norm: of all hidden layers but the first; "spectral" normalises the weights of every layer instead.
+        num_classes: K; 0 for images without labels.
+        conditioning: how D sees the label: "concatenation" gives it K more channels, one of them 1 everywhere (Mirza
+            and Osindero, 2014); "projection" adds the inner product of the last features and a vector of the class
+            (Miyato and Koyama, ICLR 2018, equation 3, https://arxiv.org/abs/1802.05637).
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int, norm: DiscriminatorNorm) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        width: int,
+        norm: DiscriminatorNorm,
+        num_classes: int = 0,
+        conditioning: Conditioning = "none",
+    ) -> None:
         super().__init__()
+        self.num_classes, self.conditioning = num_classes, conditioning
         channels, height, image_width = shape
         number = num_doublings(height, image_width)
         widths = _widths(width, number)
         feature_norm: Norm = "none" if norm == "spectral" else norm
-        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        inputs = channels + (num_classes if conditioning == "concatenation" else 0)
+        layers: list[nn.Module] = [nn.Conv2d(inputs, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=feature_norm == "none")]
             layers += [make_norm(feature_norm, after), nn.LeakyReLU(0.2, inplace=True)]
-        layers += [nn.Conv2d(widths[-1], 1, (height // 2**number, image_width // 2**number))]
         self.layers = nn.Sequential(*layers)
+        self.head = nn.Conv2d(widths[-1], 1, (height // 2**number, image_width // 2**number))
+        self.classes = nn.Linear(num_classes, widths[-1], bias=False) if conditioning == "projection" else None
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B,): above 0 for images that look real."""
-        logits: Tensor = self.layers(images)
-        return logits.flatten()
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (B,): above 0 for images that look real, as pictures of their labels (B,) where given."""
+        label_codes = None
+        if self.conditioning != "none":
+            assert labels is not None
+            label_codes = one_hot(labels, self.num_classes).to(images)
+        if self.conditioning == "concatenation":
+            assert label_codes is not None
+            planes = label_codes[:, :, None, None].expand(-1, -1, *images.shape[-2:])
+            images = torch.cat([images, planes], dim=1)
+        features: Tensor = self.layers(images)
+        logits: Tensor = self.head(features).flatten()
+        if self.classes is not None:
+            logits = logits + (self.classes(label_codes) * features.sum(dim=(2, 3))).sum(dim=1)
+        return logits
 
 
 def spectrally_normalized(network: nn.Module) -> nn.Module:

@@ -1,0 +1,72 @@
+"""Signals end a run between two batches, with a checkpoint."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from aigc_lightning.callbacks.checkpoints import Checkpoints
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_ASK_EVERY = 10  # batches between two questions to the other processes whether one of them was signalled
+
+
+class Interruption(pl.Callback):
+    """Ends the run at the end of a batch when any process gets SIGINT, SIGTERM or SIGUSR1.
+
+    All processes stop at the same step and one checkpoint is saved. The exit code is 130 after Ctrl-C and 143 after the
+    others. A second signal ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen; Lightning's own handlers, which act inside a step, are set aside."""
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
+            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop if any process was signalled."""
+        number = self._agreed(trainer)
+        if number == 0:
+            return
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, Checkpoints):
+                callback.save_last(trainer)
+        code = 130 if number == signal.SIGINT else 143
+        if trainer.is_global_zero:
+            name = signal.Signals(number).name
+            print(f"\nStopped by {name} at step {trainer.global_step}; saved in {trainer.default_root_dir}.")
+            print(f"Go on with: aigc fit --resume {trainer.default_root_dir}", flush=True)
+        raise SystemExit(code)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Put the former handlers back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Put the former handlers back."""
+        self.teardown(trainer, pl_module, "fit")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._received:
+            raise SystemExit(128 + number)
+        self._received = number
+
+    def _agreed(self, trainer: pl.Trainer) -> int:
+        """Return the signal that any process has got, the same in all processes; 0 for none."""
+        if trainer.world_size == 1:
+            return self._received
+        if trainer.global_step % _ASK_EVERY:
+            return 0
+        received = torch.tensor(self._received, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(received, reduce_op="max"))

@@ -1,0 +1,68 @@
+"""Adversarial training over several processes.
+
+Lightning's DDP wraps the whole model and expects one backward pass a step; players have one each. Here every process
+computes the gradient of its share of the batch, and the engine averages a player's gradients when they are complete:
+one exchange a player and update, whatever its loss does (several forwards, second derivatives, micro-batches).
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+
+#: Gradients are sent in pieces of about this size: large enough to use the link, small enough to need little memory.
+_BUCKET_BYTES = 32 * 2**20
+
+
+class PlayersStrategy(DDPStrategy):
+    """Distributed training in which the engine of an `AdversarialModel` averages the gradients.
+
+    Takes the arguments of Lightning's `DDPStrategy`; `start_method` is "popen", "spawn", "fork" or "forkserver".
+    """
+
+    def configure_ddp(self) -> None:
+        """Wrap nothing; make all processes start from the first one's weights."""
+        assert self.model is not None
+        with torch.no_grad():
+            for tensor in (*self.model.parameters(), *self.model.buffers()):
+                dist.broadcast(tensor.data, src=0)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace gradients by their mean over all processes, in place.
+
+    A parameter that has no gradient in this process counts as zero, so that processes never wait for one another.
+
+    Args:
+        parameters: the same ones in the same order in every process.
+    """
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    world_size = dist.get_world_size()
+    for bucket in _buckets(gradients):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        dist.all_reduce(flat)
+        flat /= world_size
+        parts = torch.split(flat, [gradient.numel() for gradient in bucket])
+        torch._foreach_copy_(bucket, [part.view_as(gradient) for part, gradient in zip(parts, bucket, strict=True)])
+
+
+def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield neighbouring tensors of one type, about `_BUCKET_BYTES` together."""
+    for _, group in groupby(tensors, key=lambda tensor: (tensor.dtype, tensor.device)):
+        bucket: list[Tensor] = []
+        size = 0
+        for tensor in group:
+            bucket.append(tensor)
+            size += tensor.nbytes
+            if size >= _BUCKET_BYTES:
+                yield bucket
+                bucket, size = [], 0
+        if bucket:
+            yield bucket

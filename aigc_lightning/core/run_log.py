@@ -1,0 +1,88 @@
+"""The log file of a run: what was said, warned and raised, with the time."""
+
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+from aigc_lightning import __version__
+from aigc_lightning.core.redaction import redacted_text
+from aigc_lightning.core.run_folder import check_writable
+
+#: Its name in the run's folder; the other processes of a run write `log_rank1.txt` and so on.
+LOG_FILE = "log.txt"
+#: Whose lines are written.
+_LOGGERS = ("aigc_lightning", "lightning.pytorch", "lightning.fabric")
+_log = logging.getLogger(__name__)
+
+
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted_text(super().format(record))
+
+
+@contextmanager
+def run_log(folder: Path, command: Sequence[str]) -> Iterator[None]:
+    """Write the start, log lines, warnings, and the end or the error of the block to the run's `log.txt`.
+
+    The file of a resumed run is continued. Secrets are hidden.
+
+    Args:
+        folder: the folder of the run, which exists.
+        command: the command and its options, for the first line.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    check_writable(folder)
+    rank = getattr(rank_zero_only, "rank", 0)
+    handler = logging.FileHandler(folder / (f"log_rank{rank}.txt" if rank else LOG_FILE), encoding="utf-8")
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    with ExitStack() as undo:
+        undo.callback(handler.close)
+        for name in _LOGGERS:
+            _attach(logging.getLogger(name), handler, undo)
+        _follow_warnings(handler, undo)
+        _log.info("Start: %s (aigc_lightning %s)", " ".join(command), __version__)
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, Exception):
+                text = "".join(traceback.format_exception(error)).rstrip()
+                _write(handler, logging.ERROR, f"End: {type(error).__name__}\n{text}")
+            else:
+                _log.info("End: %s", f"{type(error).__name__} {error}".rstrip())
+            raise
+        _log.info("End: finished")
+
+
+def _attach(logger: logging.Logger, handler: logging.Handler, undo: ExitStack) -> None:
+    if not logger.hasHandlers() and logging.lastResort:
+        # Python prints warnings of loggers without a handler; ours must not take that away.
+        logger.addHandler(logging.lastResort)
+        undo.callback(logger.removeHandler, logging.lastResort)
+    logger.addHandler(handler)
+    undo.callback(logger.removeHandler, handler)
+    undo.callback(logger.setLevel, logger.level)
+    logger.setLevel(logging.INFO)
+
+
+def _follow_warnings(handler: logging.Handler, undo: ExitStack) -> None:
+    shown = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        _write(handler, logging.WARNING, f"{category.__name__}: {message}")
+        shown(message, category, *place, **more)
+
+    warnings.showwarning = show
+    undo.callback(setattr, warnings, "showwarning", shown)
+
+
+def _write(handler: logging.Handler, level: int, text: str) -> None:
+    """Write to the file alone: the screen has it already."""
+    handler.handle(logging.LogRecord(__name__, level, __file__, 0, text, None, None))

@@ -1,0 +1,157 @@
+"""Training in one or several processes, with every gradient kept: what the promises of exactness are tested with."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torch.optim import Optimizer
+
+from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.distributed import PlayersStrategy
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.data.base import ImageDataModule
+
+#: Makes a fresh model and its data; the data's batch size is the one of each process.
+Build = Callable[[int], tuple[ImageModel, ImageDataModule]]
+_TRACE, _CHECKPOINT = "trace.pt", "end.ckpt"
+
+
+@dataclass
+class Trace:
+    """What a run left behind.
+
+    Args:
+        gradients: for each optimizer step in order, (number of the optimizer, its gradients).
+        indices: for each process and batch in order, the numbers of its samples.
+        checkpoint: the file saved at the end.
+    """
+
+    gradients: list[tuple[int, list[Tensor]]] = field(default_factory=list)
+    indices: list[list[list[int]]] = field(default_factory=list)
+    checkpoint: Path = Path()
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """Everything in the checkpoint."""
+        checkpoint: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
+        return checkpoint
+
+
+def train(
+    build: Build,
+    batch_size: int,
+    max_steps: int,
+    folder: Path,
+    *,
+    processes: int = 1,
+    resume: Path | None = None,
+    strategy: DDPStrategy | None = None,
+    **options: Any,
+) -> Trace:
+    """Train on the CPU and return what happened.
+
+    Args:
+        build: makes model and data for a batch size.
+        batch_size: of all processes together.
+        max_steps: batches.
+        folder: an empty or new folder for the results.
+        processes: number of them.
+        resume: a checkpoint to go on from.
+        strategy: instead of the usual one over several processes.
+        **options: of the trainer.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pl.seed_everything(options.pop("seed", 0), verbose=False)
+    model, data = build(batch_size // processes)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy=(strategy or _strategy(model)) if processes > 1 else "auto",
+        max_steps=max_steps,
+        callbacks=[_Keep(folder), *options.pop("callbacks", [])],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=options.pop("limit_val_batches", 0),
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+        **options,
+    )
+    trainer.fit(model, data, ckpt_path=resume, weights_only=True)
+    trace = Trace(checkpoint=folder / _CHECKPOINT)
+    parts = [torch.load(folder / f"{rank}_{_TRACE}", weights_only=True) for rank in range(processes)]
+    trace.gradients = [(number, gradients) for number, gradients in parts[0]["gradients"]]
+    trace.indices = [part["indices"] for part in parts]
+    return trace
+
+
+def largest_difference(first: list[Tensor], second: list[Tensor]) -> float:
+    """Return |a - b| / |b| over all tensors of two gradients together, in float64."""
+    a, b = (torch.cat([tensor.double().flatten() for tensor in side]) for side in (first, second))
+    return float((a - b).norm() / b.norm().clamp_min(1e-300))
+
+
+def different_tensors(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Return the places at which two checkpoints differ in any bit: weights, averages, optimizers and schedulers."""
+    sections = ("state_dict", "optimizer_states", "lr_schedulers")
+    return [place for section in sections for place in _differences(first[section], second[section], section)]
+
+
+def _differences(a: Any, b: Any, place: str) -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        if a.keys() != b.keys():
+            return [f"{place}: other keys"]
+        return [found for key in a for found in _differences(a[key], b[key], f"{place}.{key}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        if len(a) != len(b):
+            return [f"{place}: other length"]
+        pairs = zip(a, b, strict=True)
+        return [found for i, (x, y) in enumerate(pairs) for found in _differences(x, y, f"{place}.{i}")]
+    same = torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b
+    return [] if same else [place]
+
+
+def _strategy(model: ImageModel) -> DDPStrategy:
+    # Forked processes start in a moment; where the platform cannot fork, they import everything again.
+    start_method: Any = "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"
+    kind = PlayersStrategy if isinstance(model, AdversarialModel) else DDPStrategy
+    return kind(start_method=start_method, process_group_backend="gloo")
+
+
+class _Keep(pl.Callback):
+    """Keeps the gradient of every optimizer step and the samples of every batch, and saves them at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.gradients: list[tuple[int, list[Tensor]]] = []
+        self.indices: list[list[int]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for number, optimizer in enumerate(trainer.optimizers):
+            optimizer.register_step_pre_hook(self._hook(number))
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.indices.append(batch["index"].tolist())
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        kept = {"gradients": self.gradients, "indices": self.indices}
+        torch.save(kept, self.folder / f"{trainer.global_rank}_{_TRACE}")
+        trainer.save_checkpoint(self.folder / _CHECKPOINT, weights_only=False)
+
+    def _hook(self, number: int) -> Callable[..., None]:
+        def keep(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            found = [parameter.grad.detach().clone() for parameter in parameters if parameter.grad is not None]
+            self.gradients.append((number, found))
+
+        return keep

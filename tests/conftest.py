@@ -1,0 +1,175 @@
+"""One thread, no network, a folder of its own for each test, and `aigc` in this process (imports take seconds)."""
+
+import os
+
+# Before torch is imported, and for the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import settings
+
+from aigc_lightning.cli import main
+from aigc_lightning.core.run_folder import RUN_VARIABLE
+
+torch.set_num_threads(1)
+settings.register_profile("shared", deadline=None)  # shared machines have slow moments
+settings.load_profile("shared")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left on the screen."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.err.splitlines()
+
+
+Aigc = Callable[..., Outcome]
+Config = dict[str, Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder that is the current one during the test."""
+    monkeypatch.chdir(tmp_path)
+    for name in (RUN_VARIABLE, "PL_GLOBAL_SEED", "AIGC_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def aigc(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Aigc:
+    """Run `aigc` in this process; an error that it does not catch fails the test."""
+
+    def run(*argv: object) -> Outcome:
+        capfd.readouterr()
+        for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+            for handler in logging.getLogger(name).handlers:
+                if type(handler) is logging.StreamHandler:  # it knows the stream of an earlier test
+                    monkeypatch.setattr(handler, "stream", sys.stderr)
+        try:
+            code = main([str(argument) for argument in argv])
+        except SystemExit as exit_:  # --help and --print_config
+            code = 0 if exit_.code is None else int(exit_.code)
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def aigc_process(folder: Path) -> Aigc:
+    """Run a Python module or program in a process of its own."""
+
+    def run(*command: object, timeout: float = 120) -> Outcome:
+        done = subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, timeout=timeout, check=False, cwd=folder
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def script() -> Path:
+    """Return the installed `aigc`."""
+    return Path(sys.executable).with_name("aigc")
+
+
+@pytest.fixture
+def tiny_config() -> Config:
+    """Return a valid config that trains in a tenth of a second; the nets have no batch statistics."""
+    return {
+        "model": {
+            "class_path": "dcgan",
+            "init_args": {"latent_size": 4, "width": 8, "generator_norm": "group", "discriminator_norm": "group"},
+        },
+        "data": {"class_path": "digits", "init_args": {"size": 8, "batch_size": 300}},
+        "trainer": {"max_steps": 3, "accelerator": "cpu", "limit_val_batches": 1, "log_every_n_steps": 1},
+        "grids": {"num": 4},
+    }
+
+
+@pytest.fixture
+def write(folder: Path, tiny_config: Config) -> Callable[..., Path]:
+    """Write the tiny config with changes into the current folder: write("name.yaml", {"trainer": ...})."""
+
+    def make(name: str, *changes: Config) -> Path:
+        config = tiny_config
+        for change in changes:
+            config = _merged(config, change)
+        (folder / name).write_text(yaml.safe_dump(config), encoding="utf-8")
+        return Path(name)
+
+    return make
+
+
+def _merged(old: Config, new: Config) -> Config:
+    result = dict(old)
+    for key, value in new.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+@pytest.fixture
+def tiny(write: Callable[..., Path]) -> Path:
+    """Return the path of the tiny config: five batches an epoch, three steps."""
+    return write("tiny.yaml")
+
+
+@pytest.fixture
+def differing() -> Callable[[Path, Path], list[str]]:
+    """Return the names of all that differs in two checkpoints: weights, averages, optimizers, schedulers, step."""
+
+    def compare(one: Path, other: Path) -> list[str]:
+        first, second = _flat(one), _flat(other)
+        assert len(first) > 20 and first.keys() == second.keys()
+        return [key for key in first if not torch.equal(torch.as_tensor(first[key]), torch.as_tensor(second[key]))]
+
+    return compare
+
+
+def _flat(path: Path) -> dict[str, Any]:
+    checkpoint = torch.load(path, weights_only=True)
+    flat = {**checkpoint["state_dict"], "global_step": checkpoint["global_step"]}
+    for number, optimizer in enumerate(checkpoint["optimizer_states"]):
+        for key, state in optimizer["state"].items():
+            flat.update({f"optimizer.{number}.{key}.{name}": value for name, value in state.items()})
+        flat.update({f"optimizer.{number}.lr": [group["lr"] for group in optimizer["param_groups"]]})
+    return flat
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished run of six steps with colour-free 8x8 digits; do not write into it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    options = {
+        "--model": "dcgan",
+        "--model.latent_size": "4",
+        "--model.width": "8",
+        "--data": "digits",
+        "--data.size": "8",
+        "--trainer.max_steps": "6",
+        "--trainer.accelerator": "cpu",
+        "--grids.num": "4",
+        "--run": str(folder),
+    }
+    assert main(["fit", *(f"{name}={value}" for name, value in options.items())]) == 0
+    return folder

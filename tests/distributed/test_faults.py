@@ -1,0 +1,127 @@
+"""Signals, kills and errors in one process of several: all end soon, and nothing that was saved is lost."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO
+from aigc_lightning.core.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
+TINY = ["--model=dcgan", "--model.width=4", "--model.latent_size=4", "--data=digits", "--data.size=8"]
+FIT = [*TINY, "--data.batch_size=16", "--grids.num=4", "--trust-config", "--trainer.accelerator=cpu"]
+AIGC = [sys.executable, "-m", "aigc_lightning", "fit", "--run=run"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "aigc_lightning", "fit"]
+
+
+def run(folder, *options, command=AIGC, timeout=120):
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    began = time.monotonic()
+    result = subprocess.run(
+        [*command, *FIT, *options], cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout
+    )
+    return result, time.monotonic() - began
+
+
+def trouble(kind, **arguments):
+    inits = [f"--trainer.callbacks.{key}={value}" for key, value in arguments.items()]
+    return [f"--trainer.callbacks+=trouble.{kind}", *inits]
+
+
+def step_of(folder, run="run"):
+    return read_checkpoint(folder / run / "checkpoints" / "last.ckpt")["global_step"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 143)])
+def test_a_signal_ends_one_process_with_a_checkpoint(name, code, tmp_path):
+    result, _ = run(tmp_path, *trouble("SignalOne", name=name, rank=0))
+    assert result.returncode == code, result.stderr
+    assert "Go on with: aigc fit --resume run" in result.stdout
+    assert step_of(tmp_path) == 30
+    again, _ = run(tmp_path, "--resume=run", "--trainer.max_steps=40")
+    assert again.returncode == 0, again.stderr
+    assert step_of(tmp_path) == 40
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_any_process_ends_all_at_the_same_step(rank, tmp_path):
+    result, _ = run(tmp_path, "--trainer.devices=2", *trouble("SignalOne", name="SIGTERM", rank=rank))
+    assert result.returncode == 143, result.stderr
+    assert step_of(tmp_path) in (30, 40)  # the others are asked at every tenth batch
+
+
+# torchrun takes --run for an abbreviation of an option of its own, so the run has its usual folder.
+def test_a_signal_under_torchrun(tmp_path):
+    options = ["--trainer.devices=2", *trouble("SignalOne", name="SIGTERM", rank=1)]
+    result, _ = run(tmp_path, *options, command=TORCHRUN)
+    assert result.returncode != 0
+    assert result.stdout.count("Stopped by SIGTERM") == 1
+    assert step_of(tmp_path, "runs/dcgan_digits/1") in (30, 40)
+
+
+def test_a_kill_of_one_process_ends_the_others(tmp_path):
+    options = ["--trainer.devices=2", "--checkpoints.every_n_steps=20", *trouble("KillOne")]
+    result, seconds = run(tmp_path, *options)
+    assert result.returncode != 0
+    assert seconds < 60
+    assert step_of(tmp_path) == 20
+
+
+def test_an_error_in_one_process_is_what_the_user_sees(tmp_path):
+    result, seconds = run(tmp_path, "--trainer.devices=2", *trouble("RaiseOnOne"))
+    assert result.returncode != 0
+    assert seconds < 60
+    assert "trouble on the second process" in result.stderr
+
+
+SAVE_LARGE = """
+import sys, torch
+from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO
+print("saving", flush=True)
+while True:
+    AtomicCheckpointIO().save_checkpoint({"weights": torch.ones(10_000_000)}, sys.argv[1])
+"""
+
+
+def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10)}, path)
+    for delay in (0.05, 0.1, 0.2, 0.3):
+        process = subprocess.Popen([sys.executable, "-c", SAVE_LARGE, str(path)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        assert torch.load(path, weights_only=True).keys() == {"weights"}
+
+
+ON_A_FULL_DISK = """
+set -e
+mount -t tmpfs -o size=4m none "$1"
+exec "$2" -c '
+import sys, torch
+from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO
+path = sys.argv[1] + "/last.ckpt"
+AtomicCheckpointIO().save_checkpoint({"step": 1, "weights": torch.zeros(500_000)}, path)
+try:
+    AtomicCheckpointIO().save_checkpoint({"step": 2, "weights": torch.zeros(5_000_000)}, path)
+except Exception as error:
+    print("failed:", type(error).__name__)
+print("step", torch.load(path, weights_only=True)["step"])
+' "$1"
+"""
+
+
+def test_a_full_disk_leaves_the_former_checkpoint(tmp_path):
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("mount namespaces are not allowed here")
+    command = ["unshare", "-rm", "bash", "-c", ON_A_FULL_DISK, "bash", str(tmp_path), sys.executable]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert "failed:" in result.stdout, result.stderr
+    assert result.stdout.endswith("step 1\n")

@@ -1,0 +1,115 @@
+"""Mixed precision: one scaler for all players, true gradients where they are clipped, and updates that are left out."""
+
+import math
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import nn
+
+from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+
+
+class Duel(AdversarialModel):
+    """Two numbers that descend slopes of our choice."""
+
+    def __init__(self, slopes, repeats=1):
+        super().__init__(ImageSpec(1, 8, 8))
+        self.slopes, self.repeats = slopes, repeats
+        self.discriminator, self.generator = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        for name in self.players:
+            nn.init.constant_(getattr(self, name).weight, 1.0)
+
+    def adversarial_step(self, batch):
+        for _ in range(self.repeats):
+            for name in self.players:
+                self.update(name, lambda name=name: self.slopes[name](self.step) * getattr(self, name).weight.sum())
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(getattr(self, name).parameters(), lr=0.5) for name in self.players]
+
+    def weights(self):
+        return [getattr(self, name).weight.item() for name in self.players]
+
+
+def fit(model, steps, engine=Engine(ema_decay=0.0), scale=None, precision="32-true"):  # noqa: B008 (frozen)
+    model.engine = engine
+    plugins = []
+    if scale is not None:
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10_000)
+        plugins, precision = [MixedPrecision("16-mixed", "cpu", scaler)], None
+    batches = torch.utils.data.DataLoader(torch.zeros(steps, 1), batch_size=1)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        plugins=plugins,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, batches)
+    return trainer
+
+
+def constant(value):
+    return lambda step: value
+
+
+def test_scaled_training_takes_the_true_step():
+    model = Duel({"discriminator": constant(0.25), "generator": constant(-0.25)})
+    trainer = fit(model, 2, scale=1024.0)
+    assert model.weights() == [0.75, 1.25]
+    assert trainer.precision_plugin.scaler.get_scale() == 1024.0
+
+
+def test_an_overflow_skips_that_player_only_and_shrinks_the_scale_once():
+    slopes = {"discriminator": lambda step: math.inf if step == 0 else 0.25, "generator": constant(-0.25)}
+    model = Duel(slopes)
+    trainer = fit(model, 2, scale=1024.0)
+    assert model.weights() == [0.875, 1.25]  # the generator's first step is neither left out nor twice as large
+    assert trainer.precision_plugin.scaler.get_scale() == 512.0
+    assert trainer.global_step == 2
+
+
+def test_a_player_may_be_updated_twice_in_a_scaled_step():
+    model = Duel({"discriminator": constant(0.25), "generator": constant(-0.25)}, repeats=2)
+    fit(model, 1, scale=1024.0)
+    assert model.weights() == [0.75, 1.25]
+
+
+def test_clipping_sees_true_gradients():
+    model = Duel({"discriminator": constant(0.25), "generator": constant(-4.0)})
+    fit(model, 1, Engine(ema_decay=0.0, clip_norm=1.0), scale=1024.0)
+    assert model.weights()[0] == 0.875  # below the limit, although 1024 times it is not
+    assert model.weights()[1] == pytest.approx(1.5, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
+def test_other_precisions_take_the_same_step(precision):
+    model = Duel({"discriminator": constant(0.25), "generator": constant(-0.25)})
+    fit(model, 2, precision=precision)
+    assert model.weights() == [0.75, 1.25]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_stops_before_the_step(bad):
+    slopes = {"discriminator": constant(0.25), "generator": lambda step: bad if step == 1 else -0.25}
+    model = Duel(slopes)
+    with pytest.raises(UserError, match="generator is not finite at step 1"):
+        fit(model, 3)
+    assert model.weights() == [0.75, 1.125]
+
+
+def test_some_may_be_skipped():
+    slopes = {"discriminator": constant(0.25), "generator": lambda step: math.nan if step in (0, 1, 3) else -0.25}
+    model = Duel(slopes)
+    fit(model, 5, Engine(ema_decay=0.0, max_skipped=2))
+    assert model.weights() == [1 - 5 * 0.125, 1 + 2 * 0.125]
+    with pytest.raises(UserError, match="not finite"):
+        fit(Duel(slopes), 5, Engine(ema_decay=0.0, max_skipped=1))

@@ -1,0 +1,33 @@
+"""Callbacks that make trouble, for the tests of faults."""
+
+import os
+import signal
+
+import lightning.pytorch as pl
+
+
+class RaiseOnOne(pl.Callback):
+    """Raises in the second process at the third batch."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.global_step == 3:
+            raise RuntimeError("trouble on the second process")
+
+
+class KillOne(pl.Callback):
+    """Kills the second process without a word at the thirtieth batch."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.global_step == 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class SignalOne(pl.Callback):
+    """Sends a signal to one process alone at the thirtieth batch."""
+
+    def __init__(self, name: str, rank: int):
+        self.name, self.rank = name, rank
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_rank == self.rank and trainer.global_step == 30:
+            os.kill(os.getpid(), getattr(signal, self.name))
