@@ -27,6 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as in `aigc models | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a folder without permission, a name that is too long
+        if error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _report(UserError(f"{where}{error.strerror}.", "Check the path, its permissions and the disk."), debug)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -44,8 +49,9 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _help() -> str:
     commands = plugins.plugins("command")
-    width = max((len(command.name) for command in commands), default=0)
-    listing = "\n".join(f"  {command.name:<{width}}  {command.summary()}" for command in commands)
+    rows = [(command.full_name if plugins.clashing(command) else command.name, command) for command in commands]
+    width = max((len(name) for name, _ in rows), default=0)
+    listing = "\n".join(f"  {name:<{width}}  {_about(command)}" for name, command in rows)
     return f"""aigc_lightning {__version__}: train, judge and use image-generation and image-editing models
 
 Usage: aigc COMMAND [OPTIONS]
@@ -57,6 +63,12 @@ Start with:
   aigc fit --config dcgan_digits     train a GAN on handwritten digits, about two minutes on a laptop
   aigc COMMAND --help                what a command takes
   --debug with any command           show the traceback of an error"""
+
+
+def _about(command: plugins.Plugin) -> str:
+    """Return a command's summary, or what keeps it from running: a broken command is shown, not hidden."""
+    problem = command.problem()
+    return f"[{command.distribution} cannot be used: {problem}]" if problem else command.summary()
 
 
 def _report(error: UserError, debug: bool) -> int:

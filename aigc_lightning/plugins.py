@@ -1,112 +1,54 @@
 """Models, data, presets, callbacks and commands by name, from this package and from anybody's.
 
 A plugin is a Python package with entry points in the groups below; an entry point names the class itself. The built-in
-models take the same road. Standard library only: a listing imports neither torch nor any plugin.
+models take the same road. A listing imports neither torch nor any plugin.
 """
 
-import ast
 import os
+import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.machinery import PathFinder
-from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
-from typing import Any, Literal
 
+from aigc_lightning import plugin_source
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.plugin_entry import API_VERSION, BUILTIN, GROUPS, Kind, Plugin, normalized
+from aigc_lightning.plugin_source import preset_folder
 
-Kind = Literal["model", "data", "config", "callback", "command"]
-GROUPS: dict[Kind, str] = {
-    "model": "aigc_lightning.models",
-    "data": "aigc_lightning.data",
-    "config": "aigc_lightning.configs",
-    "callback": "aigc_lightning.callbacks",
-    "command": "aigc_lightning.commands",
-}
-#: The distribution whose names are never taken over by another.
-BUILTIN = "aigc-lightning"
+__all__ = [
+    "API_VERSION",
+    "BUILTIN",
+    "GROUPS",
+    "Kind",
+    "Plugin",
+    "clashing",
+    "denied",
+    "find",
+    "find_by_class_path",
+    "find_preset",
+    "forget",
+    "normalized",
+    "plugins",
+    "preset_files",
+    "presets",
+    "presets_of",
+    "unknown_in_allow_variable",
+]
+
 #: Comma-separated distributions to use (`a,b`) or to leave out (`-a`); read before anything is imported.
 ALLOW_VARIABLE = "AIGC_PLUGINS"
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """One entry point.
-
-    Args:
-        kind: what it gives.
-        name: its short name.
-        distribution: the package that brings it, normalised.
-        version: of that package.
-        value: `module:attribute`, or a package for presets.
-    """
-
-    kind: Kind
-    name: str
-    distribution: str
-    version: str
-    value: str
-
-    @property
-    def is_builtin(self) -> bool:
-        """Whether it is part of aigc_lightning itself."""
-        return self.distribution == BUILTIN
-
-    @property
-    def class_path(self) -> str:
-        """The dotted path of the class, as configs write it."""
-        return self.value.replace(":", ".")
-
-    def load(self) -> Any:
-        """Import and return the class or function.
-
-        Raises:
-            UserError: the plugin cannot be imported; the cause is in the message.
-        """
-        module, _, attribute = self.value.partition(":")
-        try:
-            target = import_module(module)
-            for part in attribute.split("."):
-                target = getattr(target, part)
-        except Exception as error:  # whatever a plugin does wrong, the rest goes on
-            raise UserError(
-                f"The {self.kind} {self.name!r} of {self.distribution} {self.version} cannot be loaded: "
-                f"{type(error).__name__}: {error}",
-                f"Update or remove {self.distribution}; everything else works without it.",
-            ) from error
-        return target
-
-    def summary(self) -> str:
-        """Return the first line of its docstring, read from the source without importing anything, or ""."""
-        module, _, attribute = self.value.partition(":")
-        path = _source_file(module)
-        if path is None:
-            return ""
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (OSError, SyntaxError, ValueError):
-            return ""
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
-                return (ast.get_docstring(node) or "").partition("\n")[0]
-        return ""
-
-
-def normalized(name: str) -> str:
-    """Return a name as it is compared: lower case, `-` for `_`."""
-    return name.strip().lower().replace("_", "-")
-
-
-@cache
 def plugins(kind: Kind) -> tuple[Plugin, ...]:
-    """Return all plugins of a kind, the built-in ones first, then by name."""
-    found = {_plugin(kind, point) for point in entry_points(group=GROUPS[kind])}
-    allowed = (plugin for plugin in found if _is_allowed(plugin.distribution))
-    return tuple(sorted(allowed, key=lambda plugin: (not plugin.is_builtin, plugin.name, plugin.distribution)))
+    """Return all plugins of a kind that `AIGC_PLUGINS` leaves, the built-in ones first, then by name."""
+    return tuple(plugin for plugin in _installed() if plugin.kind == kind and _is_allowed(plugin.distribution))
+
+
+def denied() -> tuple[Plugin, ...]:
+    """Return all plugins that `AIGC_PLUGINS` leaves out."""
+    return tuple(plugin for plugin in _installed() if not _is_allowed(plugin.distribution))
 
 
 def find(kind: Kind, name: str) -> Plugin:
@@ -115,34 +57,52 @@ def find(kind: Kind, name: str) -> Plugin:
     Raises:
         UserError: nothing has this name, or several packages have it.
     """
-    distribution, colon, bare = name.rpartition(":")
-    matches = [
-        plugin
-        for plugin in plugins(kind)
-        if normalized(plugin.name) == normalized(bare)
-        and (not colon or normalized(plugin.distribution) == normalized(distribution))
-    ]
+    matches = [plugin for plugin in plugins(kind) if _is_called(name, plugin.name, plugin.distribution)]
     if not matches:
-        known = [plugin.name for plugin in plugins(kind)]
-        raise UserError(f"There is no {kind} called {name!r}.", did_you_mean(bare, known) or f"See: aigc {_list(kind)}")
+        left_out = [plugin for plugin in denied() if plugin.kind == kind]
+        if any(_is_called(name, plugin.name, plugin.distribution) for plugin in left_out):
+            raise UserError(f"{ALLOW_VARIABLE} leaves out the {kind} {name!r}.", f"Change {ALLOW_VARIABLE} to use it.")
+        hint = did_you_mean(name.rpartition(":")[2], [plugin.name for plugin in plugins(kind)])
+        raise UserError(f"There is no {kind} called {name!r}.", hint or f"See: aigc {_list(kind)}")
     if matches[0].is_builtin or len(matches) == 1:
         return matches[0]
-    written = " or ".join(f"{plugin.distribution}:{plugin.name}" for plugin in matches)
+    written = " or ".join(plugin.full_name for plugin in matches)
     raise UserError(f"Several packages bring a {kind} called {name!r}.", f"Write {written}.")
 
 
 def find_by_class_path(kind: Kind, class_path: str) -> Plugin | None:
-    """Return the plugin that names this class, or None."""
-    return next((plugin for plugin in plugins(kind) if plugin.class_path == class_path), None)
+    """Return the plugin that names this class, by the path where it is defined or where it is re-exported, or None."""
+    exact = next((plugin for plugin in plugins(kind) if plugin.class_path == class_path), None)
+    if exact is not None or not any(
+        plugin.module.partition(".")[0] == class_path.partition(".")[0] for plugin in plugins(kind)
+    ):
+        return exact
+    where = plugin_source.canonical(class_path)
+    return next((plugin for plugin in plugins(kind) if plugin_source.canonical(plugin.class_path) == where), None)
+
+
+def clashing(plugin: Plugin) -> tuple[Plugin, ...]:
+    """Return the other plugins for which, or instead of which, a plugin's bare name might be taken."""
+    same = (other for other in plugins(plugin.kind) if normalized(other.name) == normalized(plugin.name))
+    return () if plugin.is_builtin else tuple(other for other in same if other != plugin)
 
 
 def presets() -> Iterator[tuple[str, str, Path]]:
     """Yield (name, distribution, file) of every config that an installed package brings."""
     for plugin in plugins("config"):
-        folder = _preset_folder(plugin.value)
-        if folder is not None:
-            for path in sorted(folder.glob("*.yaml")):
-                yield path.stem, plugin.distribution, path
+        for path in preset_files(plugin):
+            yield path.stem, plugin.distribution, path
+
+
+def preset_files(plugin: Plugin) -> list[Path]:
+    """Return the configs that an entry point of presets stands for."""
+    folder = preset_folder(plugin.value)
+    return sorted(folder.glob("*.yaml")) if folder else []
+
+
+def presets_of(plugin: Plugin) -> list[tuple[str, str, Path]]:
+    """Return those presets whose model or data a plugin is."""
+    return [preset for preset in presets() if plugin.kind in ("model", "data") and _uses(preset[2], plugin)]
 
 
 def find_preset(name: str) -> Path:
@@ -151,12 +111,8 @@ def find_preset(name: str) -> Path:
     Raises:
         UserError: nothing has this name, or several packages have it.
     """
-    distribution, colon, bare = name.rpartition(":")
-    matches = [
-        (owner, path)
-        for stem, owner, path in presets()
-        if normalized(stem) == normalized(bare) and (not colon or normalized(owner) == normalized(distribution))
-    ]
+    matches = [(owner, path) for stem, owner, path in presets() if _is_called(name, stem, owner)]
+    bare = name.rpartition(":")[2]
     if not matches:
         hint = did_you_mean(bare, [stem for stem, _, _ in presets()]) or "See: aigc configs"
         raise UserError(f"There is no config file or preset {name!r}.", hint)
@@ -166,48 +122,86 @@ def find_preset(name: str) -> Path:
     raise UserError(f"Several packages bring a preset called {name!r}.", f"Write {written}.")
 
 
+def unknown_in_allow_variable() -> list[str]:
+    """Return the names in `AIGC_PLUGINS` that no installed plugin package has."""
+    installed = {plugin.distribution for plugin in _installed()}
+    return [name for name in _allow_list() if name.removeprefix("-") not in installed]
+
+
+@cache
+def _installed() -> tuple[Plugin, ...]:
+    kinds = {group: kind for kind, group in GROUPS.items()}
+    found = {_plugin(kinds[point.group], point) for point in _points() if point.group in kinds}
+    return tuple(sorted(found, key=lambda plugin: (not plugin.is_builtin, plugin.name, plugin.distribution)))
+
+
+def _points() -> Iterator[EntryPoint]:
+    try:
+        found = entry_points()
+        for group in GROUPS.values():
+            yield from found.select(group=group)
+        return
+    except Exception:  # one package with unreadable metadata would hide all others
+        pass
+    seen: set[str] = set()
+    for distribution in distributions():
+        try:
+            name = normalized(distribution.metadata["Name"])
+            points = () if name in seen else tuple(distribution.entry_points)
+        except Exception:
+            continue
+        seen.add(name)
+        yield from points
+
+
 def _plugin(kind: Kind, point: EntryPoint) -> Plugin:
-    distribution = normalized(point.dist.name) if point.dist else "unknown"
-    version = point.dist.version if point.dist else ""
-    return Plugin(kind, point.name, distribution, version, point.value.replace(" ", "").partition("[")[0])
+    value = point.value.replace(" ", "").partition("[")[0]
+    try:
+        assert point.dist is not None
+        name, version = normalized(point.dist.name), point.dist.version or ""
+        needs = () if name == BUILTIN else tuple(point.dist.requires or ())
+    except Exception:  # half-removed packages have no metadata
+        return Plugin(kind, point.name, "unknown", "", value)
+    ours = tuple(text for text in needs if normalized(re.split(r"[^\w.-]", text.strip())[0]) == BUILTIN)
+    return Plugin(kind, point.name, name, version, value, ours)
+
+
+def _uses(path: Path, plugin: Plugin) -> bool:
+    import yaml  # only few commands look into presets
+
+    try:
+        section = yaml.safe_load(path.read_text(encoding="utf-8"))[plugin.kind]
+        name = str(section if isinstance(section, str) else section["class_path"])
+        named = find_by_class_path(plugin.kind, name) if "." in name.partition(":")[0] else find(plugin.kind, name)
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return False
+    return named == plugin
+
+
+def _is_called(wanted: str, name: str, distribution: str) -> bool:
+    owner, colon, bare = wanted.rpartition(":")
+    return normalized(name) == normalized(bare) and (not colon or normalized(distribution) == normalized(owner))
+
+
+def _allow_list() -> list[str]:
+    names = (name.strip() for name in os.environ.get(ALLOW_VARIABLE, "").split(","))
+    return [("-" if name[0] == "-" else "") + normalized(name.lstrip("-")) for name in names if name]
 
 
 def _is_allowed(distribution: str) -> bool:
-    names = [normalized(name) for name in os.environ.get(ALLOW_VARIABLE, "").split(",") if name.strip()]
-    denied = {name[1:] for name in names if name.startswith("-")}
+    names = _allow_list()
     allowed = {name for name in names if not name.startswith("-")}
-    return distribution == BUILTIN or (distribution not in denied and (not allowed or distribution in allowed))
-
-
-def _source_file(module: str) -> Path | None:
-    """Return the source of a module without importing its parents, which is what `find_spec` would do."""
-    top, *rest = module.split(".")
-    spec = find_spec(top) if top not in sys.modules else PathFinder.find_spec(top) or sys.modules[top].__spec__
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin else None
-    for location in spec.submodule_search_locations or ():
-        base = Path(location).joinpath(*rest)
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
-            if path.is_file():
-                return path
-    return None
-
-
-def _preset_folder(package: str) -> Path | None:
-    """Return the folder `configs` of a package: inside it when installed, beside it in a source checkout."""
-    top, *rest = package.split(".")
-    spec = PathFinder.find_spec(top) or find_spec(top)
-    for location in (spec.submodule_search_locations if spec else None) or ():
-        root = Path(location)
-        for folder in (root.joinpath(*rest), root.parent.joinpath(*rest), root.parent.parent.joinpath(*rest)):
-            if rest and folder.is_dir():
-                return folder
-    return None
+    return distribution == BUILTIN or (f"-{distribution}" not in names and (not allowed or distribution in allowed))
 
 
 def _list(kind: Kind) -> str:
     return {"model": "models", "data": "data", "config": "configs", "command": "--help"}.get(
         kind, f"plugins list {kind}"
     )
+
+
+def forget() -> None:
+    """Look again at what is installed, at the next question; for tests and for installers."""
+    for cached in (_installed, preset_folder, plugin_source.canonical, plugin_source.source_file):
+        cached.cache_clear()
+    sys.path_importer_cache.clear()

@@ -25,6 +25,15 @@ SECTIONS: dict[str, set[str]] = {
     "predict": _COMMON | _OF_FIT | {"checkpoint"},
 }
 
+#: What the sections are, those that are no single values.
+_HOLDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("trainer", "engine", "grids", "checkpoints"), (dict,)),
+    **dict.fromkeys(("model", "data"), (dict, str)),
+}
+#: Options that print a text whatever else is given.
+_HELP = ("--help", "--model.help", "--data.help")
+_LARGEST_SEED = 2**32 - 1
+
 
 @dataclass
 class Request:
@@ -47,7 +56,7 @@ class Request:
     @property
     def prints_only(self) -> bool:
         """Whether the command line asks for a text and not for a run."""
-        return any(argument == "--help" or argument.startswith("--print_config") for argument in self.argv)
+        return any(argument.partition("=")[0] in ("--print_config", *_HELP) for argument in self.argv)
 
 
 def read(stage: Stage, argv: list[str]) -> Request:
@@ -58,13 +67,15 @@ def read(stage: Stage, argv: list[str]) -> Request:
     """
     request = Request()
     rest = list(argv)
+    named: list[str] = []  # --model and --data, which go before their options, as configs go before everything
+    others: list[str] = []
     while rest:
         argument = rest.pop(0)
         name, equals, value = argument.partition("=")
         if argument in ("-h", "--help"):
             request.help = True
         elif argument == "--help-all":
-            request.argv.append("--help")
+            others.append("--help")
         elif argument == "--trust-config":
             request.trust_config = True
         elif name in ("-c", "--config"):
@@ -72,12 +83,15 @@ def read(stage: Stage, argv: list[str]) -> Request:
                 raise UserError("--config has no value.", "Give a YAML file or a preset; see: aigc configs")
             _add_config(stage, request, value if equals else rest.pop(0))
         elif argument == "--resume" and (not rest or rest[0].startswith("-")):
-            request.argv.append("--resume=latest")
+            others.append("--resume=latest")
+        elif name in ("--model", "--data"):
+            named += [argument] if equals or not rest else [argument, rest.pop(0)]
         else:
-            request.argv.append(argument)
+            others.append(argument)
+    request.argv += named + others
     _add_run_config(stage, request)
     request.name = _run_name(request)
-    if not request.help and "--help" not in request.argv:
+    if not request.help and not any(argument.partition("=")[0] in _HELP for argument in request.argv):
         _check_required(stage, request)
     return request
 
@@ -131,11 +145,17 @@ def check_config(stage: Stage, path: Path) -> None:
         raise UserError(f"{path} is empty.", "Give it the sections model, data and trainer.")
     if not isinstance(config, dict):
         raise UserError(f"{path} holds a {type(config).__name__}.", "A config is a mapping of sections such as model:.")
-    for key in config:
-        _check_section(stage, path, key, config)
+    for key, value in config.items():
+        _check_section(stage, path, key)
+        wanted = _HOLDS.get(key, (object,))
+        if value is not None and not isinstance(value, wanted):
+            raise UserError(
+                f"{path} has a {type(value).__name__} under {key}:",
+                f"Write the options of {key} below it, one a line, each as `name: value`.",
+            )
 
 
-def _check_section(stage: Stage, path: Path, key: Any, config: dict[Any, Any]) -> None:
+def _check_section(stage: Stage, path: Path, key: Any) -> None:
     if key in SECTIONS[stage]:
         return
     if key in SECTIONS:
@@ -147,6 +167,16 @@ def _check_section(stage: Stage, path: Path, key: Any, config: dict[Any, Any]) -
     home = "trainer" if key in trainer else homes.get(key)
     hint = f"{key} belongs under {home}:" if home else did_you_mean(str(key), SECTIONS[stage])
     raise UserError(f"{path} has a section {key!r}, which `aigc {stage}` does not know.", hint)
+
+
+def check_seed(seed: Any) -> None:
+    """Check that a seed is one: a number that numpy takes, True for a random one, or None.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(seed, bool) and seed is not None and not 0 <= seed <= _LARGEST_SEED:
+        raise UserError(f"seed_everything is {seed}.", f"Give a whole number from 0 to {_LARGEST_SEED}.")
 
 
 def _add_run_config(stage: Stage, request: Request) -> None:
@@ -183,7 +213,8 @@ def _check_required(stage: Stage, request: Request) -> None:
     for path in request.configs:
         merged.update(yaml.safe_load(path.read_text(encoding="utf-8")))
     for section in ("model", "data"):
-        if not merged.get(section) and value_of(request.argv, f"--{section}") is None:
+        given = value_of(request.argv, f"--{section}") or value_of(request.argv, f"--{section}.class_path")
+        if not merged.get(section) and given is None:
             names = ", ".join(plugin.name for plugin in plugins.plugins("model" if section == "model" else "data"))
             raise UserError(
                 f"`aigc {stage}` needs a {section}, and neither the config nor the command line names one.",

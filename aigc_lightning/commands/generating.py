@@ -1,6 +1,8 @@
 """Making pictures from a checkpoint."""
 
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,12 +11,14 @@ from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.checkpoint import file_hash, load_model
 from aigc_lightning.core.pictures import image_grid, near_square, save_png, to_picture, to_uint8
 from aigc_lightning.core.run_folder import find_checkpoint
-from aigc_lightning.errors import UserError
+from aigc_lightning.errors import UserError, did_you_mean
 
 _MOST_IN_GRID = 1024
 
 
-def write_samples(target: str, seeds: list[int], out: Path, *, with_grid: bool, device: str) -> list[Path]:
+def write_samples(
+    target: str, seeds: list[int], out: Path, *, with_grid: bool, device: str, class_name: str | None = None
+) -> list[Path]:
     """Write `<seed>.png` for each seed, and `grid.png` where asked for; return the paths.
 
     Each image is made alone: the rounding of a matrix product depends on the batch, and seed 7 must give the same
@@ -27,6 +31,7 @@ def write_samples(target: str, seeds: list[int], out: Path, *, with_grid: bool, 
     model = load_model(path)
     if not isinstance(model, Generator):
         raise UserError(f"The {type(model).__name__} in {path} does not make images from seeds.", "Try another model.")
+    asked = {} if class_name is None else {"labels": [_label(model, class_name)]}
     model.to(_device(device))
     class_path, digest = str(model.provenance()["class_path"]), file_hash(path)
     try:
@@ -37,7 +42,7 @@ def write_samples(target: str, seeds: list[int], out: Path, *, with_grid: bool, 
     paths: list[Path] = []
     shown: list[torch.Tensor] = []
     for seed in seeds:
-        image = to_uint8(model.sample([seed]))[0].cpu()
+        image = to_uint8(model.sample([seed], **asked))[0].cpu()
         paths.append(out / f"{seed:0{digits}d}.png")
         save_png(to_picture(image), paths[-1], picture_text(class_path, path.name, digest, [seed]))
         shown += [image] if with_grid and len(shown) < _MOST_IN_GRID else []
@@ -45,6 +50,16 @@ def write_samples(target: str, seeds: list[int], out: Path, *, with_grid: bool, 
         text = picture_text(class_path, path.name, digest, seeds[: len(shown)])
         save_png(image_grid(torch.stack(shown), near_square(len(shown))), out / "grid.png", text)
     return paths
+
+
+def _label(model: Any, class_name: str) -> int:
+    """Return the number of a class of a model that makes images by class."""
+    if not getattr(model, "num_classes", 0) or "labels" not in signature(type(model).sample).parameters:
+        raise UserError(f"This {type(model).__name__} was trained without classes.", "Leave --class out.")
+    names = model.spec.class_names
+    if class_name not in names:
+        raise UserError(f"There is no class {class_name!r}.", did_you_mean(class_name, names) or "Give another name.")
+    return int(names.index(class_name))
 
 
 def _device(name: str) -> torch.device:

@@ -2,8 +2,8 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from aigc_lightning import plugins
 from aigc_lightning.commands.parsing import parse
@@ -22,21 +22,63 @@ def data(argv: list[str]) -> int:
 def configs(argv: list[str]) -> int:
     """List the presets that `--config` takes."""
     options = _options("configs", "the presets that --config takes", argv)
-    rows = [
-        {"name": name, "package": owner, "summary": _first_comment(path)} for name, owner, path in plugins.presets()
-    ]
-    _print(rows, options.json)
+    rows = [{"name": name, "package": owner, "summary": first_comment(path)} for name, owner, path in plugins.presets()]
+    print_rows(rows, as_json=options.json)
     return 0
 
 
+def plugin_row(plugin: plugins.Plugin) -> dict[str, str]:
+    """Return what a listing says about a plugin: its name as it must be written, and whether it can be used."""
+    others = plugins.clashing(plugin)
+    problem = plugin.problem()
+    status, note = "ok", ""
+    if problem:
+        status, note = ("refused" if plugin.refusal() else "broken"), problem
+    elif others:
+        status, note = "clash", f"{plugin.name} is also in {', '.join(other.distribution for other in others)}"
+    return {
+        "name": plugin.full_name if others else plugin.name,
+        "kind": plugin.kind,
+        "package": f"{plugin.distribution} {plugin.version}".strip(),
+        "api": "" if plugin.kind in ("config", "command") else str(plugin.api),
+        "status": status,
+        "problem": note,
+        "summary": _preset_names(plugin) if plugin.kind == "config" else plugin.summary(),
+    }
+
+
+def print_rows(rows: Sequence[dict[str, str]], *, as_json: bool, titles: bool = False) -> None:
+    """Print rows as a table whose last column is not padded, or as JSON.
+
+    Args:
+        rows: of the same keys.
+        as_json: print JSON.
+        titles: print the keys above the table.
+    """
+    if as_json:
+        print(json.dumps(list(rows), indent=2))
+        return
+    if titles and rows:
+        rows = [{key: key.upper() for key in rows[0]}, *rows]
+    widths = {key: max(len(row[key]) for row in rows) for key in rows[0]} if rows else {}
+    for row in rows:
+        print("  ".join(f"{value:<{widths[key]}}" for key, value in row.items()).rstrip())
+
+
+def first_comment(path: Path) -> str:
+    """Return what the first line of a preset says about it."""
+    with path.open(encoding="utf-8") as file:
+        line = file.readline()
+    return line.lstrip("# ").strip() if line.startswith("#") else ""
+
+
 def _list(command: str, kind: plugins.Kind, argv: list[str]) -> int:
-    assert kind in get_args(plugins.Kind)
     options = _options(command, f"what --{kind} takes", argv)
-    rows = [
-        {"name": plugin.name, "package": f"{plugin.distribution} {plugin.version}", "summary": plugin.summary()}
-        for plugin in plugins.plugins(kind)
-    ]
-    _print(rows, options.json)
+    rows = []
+    for row in map(plugin_row, plugins.plugins(kind)):
+        about = row["summary"] if row["status"] in ("ok", "clash") else f"[cannot be used: {row['problem']}]"
+        rows.append({"name": row["name"], "package": row["package"], "summary": about})
+    print_rows(rows, as_json=options.json)
     return 0
 
 
@@ -46,15 +88,6 @@ def _options(command: str, what: str, argv: list[str]) -> argparse.Namespace:
     return parse(parser, argv)
 
 
-def _print(rows: list[dict[str, str]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    widths = {key: max((len(row[key]) for row in rows), default=0) for key in ("name", "package")}
-    for row in rows:
-        print(f"{row['name']:<{widths['name']}}  {row['package']:<{widths['package']}}  {row['summary']}".rstrip())
-
-
-def _first_comment(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        return file.readline().lstrip("# ").strip()
+def _preset_names(plugin: plugins.Plugin) -> str:
+    names = [path.stem for path in plugins.preset_files(plugin)]
+    return f"Presets: {', '.join(names)}" if names else "No presets."

@@ -1,6 +1,7 @@
 """Errors of Lightning and jsonargparse, said in the user's words."""
 
 import re
+import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ def explained(stage: str, *, running: bool = False) -> Iterator[None]:
 
     Args:
         stage: whose options are being read.
-        running: whether training has begun; then an unknown error is a program error and keeps its traceback.
+        running: whether the trainer runs; then an unknown error is a program error and keeps its traceback, unless it
+            is Lightning itself that stumbles over its settings.
     """
     try:
         yield
@@ -34,11 +36,25 @@ def explained(stage: str, *, running: bool = False) -> Iterator[None]:
         known = _known(stage, error)
         if known is not None:
             raise known from error
-        if running:
+        if running and not _is_lightnings_own(error):
             raise
         raise UserError(
-            f"{type(error).__name__}: {_shortened(str(error))}", f"See: aigc {stage} --help, or add --debug."
+            f"{type(error).__name__}: {_shortened(_essence(str(error)))}", f"See: aigc {stage} --help, or add --debug."
         ) from error
+
+
+def _is_lightnings_own(error: Exception) -> bool:
+    """Say whether no model, data or callback of ours or of a plugin took part in an error."""
+    names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [name for name in names if name.split(".")[0] not in ("lightning", "torch", "contextlib")]
+    own = all(name.startswith("aigc_lightning.commands.") for name in ours)
+    return own and not any(name.startswith(("torch.autograd", "torch.optim")) for name in names)
+
+
+def _essence(text: str) -> str:
+    """Return the cause in a text of jsonargparse that lists what failed for each type it tried."""
+    causes = [found for found in re.findall(r"^ *- (.+)$", text, re.MULTILINE) if not found.startswith("Expected a")]
+    return causes[0] if "Union subtypes" in text and causes else text
 
 
 def _user_error_inside(error: BaseException) -> UserError | None:
@@ -62,6 +78,16 @@ def _known(stage: str, error: Exception) -> UserError | None:
                 "Use --trainer.accelerator auto, which takes what there is, or cpu.",
             )
         return UserError(_shortened(text), f"See: aigc {stage} --help")
+    if isinstance(error, ValueError) and "number of the training batches" in text:
+        return UserError(
+            _shortened(text.partition(". ")[0] + "."),
+            "Add --trainer.check_val_every_n_epoch null to count across epochs, or give a smaller interval.",
+        )
+    if isinstance(error, RuntimeError) and "Error(s) in loading state_dict" in text:
+        return UserError(
+            f"The checkpoint does not fit the model: {_shortened(text.partition(':')[2].partition(':')[2] or text)}",
+            "Resume with the version of the package that wrote it, or start a new run without --resume.",
+        )
     if isinstance(error, OutOfMemoryError):
         return UserError("The GPU's memory is full.", "Use a smaller --data.batch_size or more --engine.micro_batches.")
     return None
@@ -122,14 +148,17 @@ def _unknown(stage: str, key: str, found: re.Match[str], text: str) -> UserError
 
 
 def _wrong_type(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
-    given = re.findall(r"Got value: ([^\n]{1,80})", text) or re.findall(r"Given value: ([^\n]{1,80})", text)
+    given = re.findall(r"Got value: ([^\n]{1,80})", text)
+    given = given or re.findall(r"Given value: (?:NestedArg\(key='[^']*', val=)?([^\n]{1,80}?)\)?(?:\n|$)", text)
     choices = re.findall(r"Expected a typing\.Literal\[([^\]]*)\]", text)
     types = [name for name in re.findall(r"Expected an? <class '(\w+)'>", text) if name != "NoneType"]
     if choices:
         named = dict.fromkeys(choice.strip(" '") for group in choices for choice in group.split(","))
         wanted = f"one of {', '.join(named)}"
+    elif types:
+        wanted = " or ".join(dict.fromkeys(_TYPES.get(name, f"a {name}") for name in types))
     else:
-        wanted = " or ".join(dict.fromkeys(_TYPES.get(name, f"a {name}") for name in types)) or "something else"
+        wanted = "a name, or a group of options as YAML"
     value = f", not {given[0].strip()}" if given else ""
     return UserError(f"{key or 'An option'} must be {wanted}{value}.", f"See: aigc {stage} --help")
 

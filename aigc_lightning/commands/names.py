@@ -1,9 +1,11 @@
 """Short names in configs, and what a config may import."""
 
-import jsonargparse
-from jsonargparse import _typehints
+from collections.abc import Iterable
 
-from aigc_lightning import plugins
+import jsonargparse
+from jsonargparse import _common, _typehints
+
+from aigc_lightning import plugin_source, plugins
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
@@ -23,14 +25,20 @@ def enable_short_names() -> None:
 
     def resolve(cls: type | tuple[type], name: str) -> str:
         kind = _kind(cls)
-        if "." in name.partition(":")[0] or kind is None:
+        if kind is None:
+            return str(resolve_imported(cls, name))
+        if "." in name.partition(":")[0]:
+            known = plugins.find_by_class_path(kind, name)
+            if known is not None:
+                known.load()  # here, for an error that names the plugin, and for its version before its import
             return str(resolve_imported(cls, name))
         if kind == "callback" and not any(
-            plugins.normalized(plugin.name) == plugins.normalized(name) for plugin in plugins.plugins(kind)
+            plugins.normalized(plugin.name) == plugins.normalized(name.rpartition(":")[2])
+            for plugin in (*plugins.plugins(kind), *plugins.denied())
         ):
             return str(resolve_imported(cls, name))  # Lightning's callbacks keep their names
         plugin = plugins.find(kind, name)
-        plugin.load()  # here, for an error that names the plugin
+        plugin.load()
         return plugin.class_path
 
     # The spec is one value that comes from the data, not a group of options.
@@ -39,14 +47,29 @@ def enable_short_names() -> None:
     _typehints.resolve_class_path_by_name = resolve
 
 
-def restrict_imports() -> None:
-    """Let configs import from torch, Lightning, this package and installed plugins alone."""
-    installed = {
-        plugin.value.partition(".")[0].partition(":")[0] for kind in plugins.GROUPS for plugin in plugins.plugins(kind)
-    }
+def restrict_imports(*, trusted: bool = False) -> None:
+    """Let configs import from torch, Lightning, this package and installed plugins alone.
+
+    What `AIGC_PLUGINS` leaves out stays out even of a trusted config.
+
+    Args:
+        trusted: whether configs may import everything else.
+    """
+    denied = _packages(plugins.denied()) - {*_TRUSTED_PACKAGES}
+    _common.parsing_settings["import_path_verdicts"] = {}  # entries can be added, but not taken back
+    if trusted:
+        jsonargparse.set_parsing_settings(import_path_denylist=["jsonargparse", *sorted(denied)])
+        return
+    usable = (plugin for kind in plugins.GROUPS for plugin in plugins.plugins(kind) if not plugin.refusal())
+    allowed = {*_TRUSTED_PACKAGES, *(_packages(usable) - denied)}
     jsonargparse.set_parsing_settings(
-        import_path_denylist=["*"], import_path_allowlist=sorted({*_TRUSTED_PACKAGES, *installed})
+        import_path_denylist=["*", *sorted(denied)], import_path_allowlist=sorted(allowed)
     )
+
+
+def _packages(found: Iterable[plugins.Plugin]) -> set[str]:
+    """Return the outermost packages of plugins that they share with no other distribution."""
+    return {plugin_source.root_package(plugin.module) for plugin in found}
 
 
 def _kind(cls: type | tuple[type]) -> plugins.Kind | None:

@@ -1,10 +1,11 @@
 """The options that exist, for help and for suggestions."""
 
 import inspect
+import sys
 
 from lightning.pytorch import Trainer
 
-from aigc_lightning import plugins
+from aigc_lightning import plugin_source, plugins
 from aigc_lightning.commands.arguments import SECTIONS
 from aigc_lightning.errors import UserError
 
@@ -15,10 +16,7 @@ def option_names(stage: str) -> list[str]:
     names += [f"trainer.{name}" for name in _parameters(Trainer)]
     for kind in ("model", "data"):
         for plugin in plugins.plugins("model" if kind == "model" else "data"):
-            try:
-                names += [f"{kind}.{name}" for name in _parameters(plugin.load())]
-            except UserError:
-                continue  # a broken plugin has no say in a suggestion
+            names += [f"{kind}.{name}" for name in _plugin_parameters(plugin)]
     for section, class_path in _GROUPS.items():
         module, _, name = class_path.rpartition(".")
         names += [f"{section}.{option}" for option in _parameters(getattr(__import__(module, fromlist=[name]), name))]
@@ -26,10 +24,21 @@ def option_names(stage: str) -> list[str]:
 
 
 _GROUPS = {
-    "engine": "aigc_lightning.core.adversarial.Engine",
+    "engine": "aigc_lightning.core.engine.Engine",
     "grids": "aigc_lightning.callbacks.grids.Grids",
     "checkpoints": "aigc_lightning.callbacks.checkpoints.Checkpoints",
 }
+
+
+def _plugin_parameters(plugin: plugins.Plugin) -> list[str]:
+    """Return the names of a class's own arguments; a slip of the user imports no plugin that was not in use."""
+    if plugin.is_builtin or plugin.module in sys.modules:
+        try:
+            return _parameters(plugin.load())
+        except UserError:
+            return []  # a broken plugin has no say in a suggestion
+    found = plugin_source.definition(plugin.value)
+    return [name for name in found.parameters if name != "spec"] if found else []
 
 
 def _parameters(target: type) -> list[str]:

@@ -17,6 +17,7 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
     Raises:
         UserError: an option that does not exist, is missing or has the wrong type.
     """
+    parser.allow_abbrev = False  # a misspelt option must not pass as the beginning of another one
     parser.error = _raise  # type: ignore[method-assign,assignment]
     try:
         options, extra = parser.parse_known_args(argv)

@@ -22,15 +22,17 @@ _NOISE = (
 @contextmanager
 def quiet_console() -> Iterator[None]:
     """Keep Lightning's advertisements and known harmless warnings off the console; real warnings stay."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
+    # The handlers that write to the screen, not the loggers: the run's log file keeps what they say.
+    names = ("lightning", "lightning.pytorch", "lightning.fabric")
+    handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
+    levels = [handler.level for handler in handlers]
     with warnings.catch_warnings():
         for pattern in _NOISE:
             warnings.filterwarnings("ignore", pattern)
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
+        for handler in handlers:
+            handler.setLevel(logging.WARNING)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+            for handler, level in zip(handlers, levels, strict=True):
+                handler.setLevel(level)

@@ -5,8 +5,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from aigc_lightning import plugin_source
 from aigc_lightning.commands.arguments import Request
 from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.launch import agreed
+from aigc_lightning.core.redaction import redacted
 from aigc_lightning.core.run_folder import (
     CHECKPOINTS,
     LAST,
@@ -31,14 +34,18 @@ def run_and_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path
     shared = os.environ.get(RUN_VARIABLE)
     if shared:  # a process that another process of the run has started
         return checkpoint, Path(shared)
-    if checkpoint is not None and (values.run is None or Path(values.run) in checkpoint.parents):
-        folder = checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else new_run(RUNS / request.name)
-    elif values.run is not None:
-        folder = chosen_run(Path(values.run))
-    else:
-        folder = new_run(RUNS / request.name)
+    folder = Path(agreed("run folder", lambda: str(_folder(values.run, checkpoint, RUNS / request.name))))
     os.environ[RUN_VARIABLE] = str(folder.resolve())
     return checkpoint, folder
+
+
+def _folder(chosen: str | None, checkpoint: Path | None, parent: Path) -> Path:
+    """Return the folder that a run goes on in, or a new one."""
+    if checkpoint is not None and checkpoint.parent.name == CHECKPOINTS:
+        former = checkpoint.parent.parent
+        if chosen is None or Path(chosen).resolve() == former.resolve():
+            return former
+    return new_run(parent) if chosen is None else chosen_run(Path(chosen))
 
 
 def run_of_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path]:
@@ -59,24 +66,41 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> None:
     """
     made = record["aigc"]
     given_model = str(values.model.class_path)
-    if made["class_path"] != given_model:
+    if not _is_same_class(made["class_path"], given_model):
         raise UserError(
             f"{checkpoint} holds a {made['class_path']} and the config asks for a {given_model}.",
             "Give the config of the checkpoint's run, or another checkpoint.",
         )
     differences = _differences("model", made["config"], _init_args(values.model))
     if "data" in made:
-        if made["data"]["class_path"] == values.data.class_path:
+        if _is_same_class(made["data"]["class_path"], values.data.class_path):
             differences += _differences("data", made["data"]["config"], _init_args(values.data), _free(values.data))
         else:
             differences.append(f"data is {made['data']['class_path']} there and {values.data.class_path} here")
     if hasattr(values, "resume"):
+        _check_resumable(record, checkpoint)
         differences += _differences("engine", made.get("engine", {}), values.engine.as_dict())
+        if made.get("seed") != values.seed_everything:
+            differences.append(f"seed_everything is {made.get('seed')} there and {values.seed_everything} here")
     if differences:
         raise UserError(
             f"{checkpoint} was made with other settings: {'; '.join(differences)}.",
             "A run goes on with the settings it began with. Leave them out, or start a new run without --resume.",
         )
+
+
+def _check_resumable(record: dict[str, Any], checkpoint: Path) -> None:
+    missing = [key for key in ("global_step", "loops", "optimizer_states", "lr_schedulers") if key not in record]
+    if missing:
+        raise UserError(
+            f"{checkpoint} holds no {' and no '.join(missing)}, so training cannot go on from it.",
+            "Give a checkpoint that `aigc fit` wrote.",
+        )
+
+
+def _is_same_class(one: str, other: str) -> bool:
+    """Whether two paths name one class: packages may also offer it where it is not defined."""
+    return one == other or plugin_source.canonical(one) == plugin_source.canonical(other)
 
 
 def _to_resume(values: Any, request: Request) -> Path:
@@ -124,7 +148,7 @@ def _free(data: Any) -> tuple[str, ...]:
 
 def _differences(section: str, made: dict[str, Any], given: dict[str, Any], free: tuple[str, ...] = ()) -> list[str]:
     shared = (name for name in sorted(made.keys() & given.keys()) if name not in free)
-    pairs = [(name, made[name], _plain(given[name])) for name in shared]
+    pairs = [(name, redacted(made[name], name), redacted(_plain(given[name]), name)) for name in shared]
     return [f"{section}.{name} is {then} there and {now} here" for name, then, now in pairs if then != now]
 
 

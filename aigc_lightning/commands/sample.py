@@ -16,12 +16,20 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("samples"), help="folder of the pictures (default: samples)")
     parser.add_argument("--grid", action="store_true", help="also write grid.png, in the order of the seeds")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.add_argument("--class", dest="class_name", help="only this class, for models that know classes")
     options = parse(parser, argv)
     seeds = seed_list(options.seeds)
 
     from aigc_lightning.commands.generating import write_samples  # imports torch, which a mistake need not wait for
 
-    paths = write_samples(options.checkpoint, seeds, options.out, with_grid=options.grid, device=options.device)
+    paths = write_samples(
+        options.checkpoint,
+        seeds,
+        options.out,
+        with_grid=options.grid,
+        device=options.device,
+        class_name=options.class_name,
+    )
     print(f"{len(seeds)} pictures in {options.out}: {paths[0].name} to {paths[-1].name}")
     if options.grid:
         print(f"Grid: {options.out / 'grid.png'}")

@@ -1,5 +1,6 @@
 """`aigc fit`, `validate`, `test` and `predict`: the part that answers before Lightning is imported."""
 
+import os
 import sys
 
 from aigc_lightning.commands import arguments
@@ -30,6 +31,8 @@ def _run(stage: arguments.Stage, argv: list[str]) -> int:
     if request.help:
         print(arguments.short_help(stage))
         return 0
+    # Threads that spin while they wait take the processor from each other when a machine has other work to do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "lightning" not in sys.modules and not request.prints_only:
         print(f"Starting {request.name} ...", flush=True)
 

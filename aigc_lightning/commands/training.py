@@ -1,6 +1,8 @@
 """LightningCLI with short names, run folders and resuming."""
 
+import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.callbacks.grids import Grids
+from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
 from aigc_lightning.callbacks.losses import LossLog
 from aigc_lightning.callbacks.predictions import Predictions
@@ -17,9 +20,13 @@ from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.callbacks.scores import SlicedWasserstein
 from aigc_lightning.commands import arguments, messages, names, resuming
 from aigc_lightning.commands.quiet import quiet_console
-from aigc_lightning.core.adversarial import AdversarialModel, Engine
+from aigc_lightning.commands.strategies import adversarial_strategy
+from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.run_folder import RUN_VARIABLE
+from aigc_lightning.core.run_log import run_log
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 
@@ -34,12 +41,17 @@ def run(stage: arguments.Stage, request: arguments.Request) -> int:
         UserError: the options do not fit together, or what they name cannot be used.
     """
     names.enable_short_names()
-    if not request.trust_config:
-        names.restrict_imports()
-    with messages.explained(stage):
-        cli = TrainingCLI(stage, request)
-    with quiet_console(), messages.explained(stage, running=True):
-        cli.run()
+    names.restrict_imports(trusted=request.trust_config)
+    started_by_another = RUN_VARIABLE in os.environ
+    try:
+        with quiet_console(), ExitStack() as resources:
+            with messages.explained(stage):
+                cli = TrainingCLI(stage, request, resources)
+            with messages.explained(stage, running=True):
+                cli.run()
+    finally:
+        if not started_by_another:
+            os.environ.pop(RUN_VARIABLE, None)  # the next run of this process is another run
     return 0
 
 
@@ -49,26 +61,28 @@ class TrainingCLI(LightningCLI):
     Args:
         stage: "fit", "validate", "test" or "predict".
         request: the prepared command line.
+        resources: what is open during the stage, such as the run's log.
     """
 
-    def __init__(self, stage: arguments.Stage, request: arguments.Request) -> None:
+    def __init__(self, stage: arguments.Stage, request: arguments.Request, resources: ExitStack) -> None:
         self.stage = stage
         self.request = request
+        self.resources = resources
         self.checkpoint: Path | None = None
-        with quiet_console():
-            super().__init__(
-                model_class=ImageModel,
-                datamodule_class=ImageDataModule,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                save_config_callback=None,
-                seed_everything_default=0,
-                trainer_defaults={"log_every_n_steps": 50, "num_sanity_val_steps": 0, "enable_model_summary": False},
-                parser_kwargs={"exit_on_error": False, stage: {"exit_on_error": False}},
-                auto_configure_optimizers=False,
-                load_from_checkpoint_support=False,  # our checkpoints say themselves how to build the model
-                args=request.argv,
-            )
+        super().__init__(
+            model_class=ImageModel,
+            datamodule_class=ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"log_every_n_steps": 50, "num_sanity_val_steps": 0, "enable_model_summary": False},
+            # A misspelt option must not pass as the beginning of another one.
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, stage: {"exit_on_error": False}},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # our checkpoints say themselves how to build the model
+            args=request.argv,
+        )
 
     # ---- what LightningCLI asks
 
@@ -94,6 +108,7 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the prepared command line."""
         self.config = parser.parse_args([self.stage, *args])
+        arguments.check_seed(self.config[self.stage].seed_everything)
 
     def _parse_ckpt_path(self) -> None:
         """Take no hyperparameter and no class path from a checkpoint: what the user says, holds."""
@@ -108,6 +123,8 @@ class TrainingCLI(LightningCLI):
         if self.checkpoint is not None:
             self.record = read_checkpoint(self.checkpoint)
             resuming.check_same(self.record, values, self.checkpoint)
+        if self.stage == "fit":
+            self.resources.enter_context(run_log(self.folder, ["aigc", "fit", *self.request.argv]))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our callbacks and loggers, and give the model its engine."""
@@ -117,12 +134,15 @@ class TrainingCLI(LightningCLI):
         trainer = values["trainer"]
         max_images = values.get("max_images")
         _give_an_end(trainer, max_images)
+        _check_cadences(trainer)
         logged = values.get("logger") or []
         wanted = [logged] if isinstance(logged, str) else logged
         if self.stage == "fit" and not trainer["logger"]:
             trainer["logger"] = make_loggers(wanted, self.folder)
         elif self.stage != "fit":
             trainer["logger"] = False
+        if isinstance(self.model, AdversarialModel) and self.stage == "fit":
+            trainer["strategy"] = adversarial_strategy(trainer, type(self.model).__name__)
         trainer["default_root_dir"] = str(self.folder)
         trainer["use_distributed_sampler"] = False  # our sampler shares the samples out itself
         trainer["plugins"] = [*(trainer["plugins"] or []), AtomicCheckpointIO()]
@@ -135,11 +155,12 @@ class TrainingCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         grids, checkpoints = callbacks
+        progress = [] if config["enable_progress_bar"] is False else [Progress()]
         if self.stage == "fit":
             own = [LossLog(), SlicedWasserstein(), grids, Provenance(self._parser("fit"), self.config["fit"])]
-            own += [Progress(), checkpoints]
+            own += [*progress, checkpoints, Interruption()]
         else:
-            own = [SlicedWasserstein(), Progress(), *([Predictions()] if self.stage == "predict" else [])]
+            own = [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
         return super()._instantiate_trainer(config, own)
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -193,6 +214,17 @@ def _give_an_end(trainer: dict[str, Any], max_images: int | None) -> None:
     """Give runs to which the user gave no end one."""
     if max_images is not None and trainer["max_steps"] != -1:
         raise UserError("Both --max_images and --trainer.max_steps are given.", "Give one of them.")
+    if max_images is not None and max_images < 1:
+        raise UserError(f"max_images is {max_images}.", "Give at least 1.")
     given = trainer["max_epochs"] or trainer["max_time"] or trainer["fast_dev_run"] or max_images
     if trainer["max_steps"] == -1 and not given:
         trainer["max_steps"] = DEFAULT_MAX_STEPS
+
+
+def _check_cadences(trainer: dict[str, Any]) -> None:
+    """Refuse cadences at which Lightning would divide by zero."""
+    for name in ("val_check_interval", "check_val_every_n_epoch"):
+        if trainer[name] == 0:
+            raise UserError(
+                f"trainer.{name} is 0.", "Give a positive number; --trainer.limit_val_batches 0 is for no validation."
+            )

@@ -13,11 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from aigc_lightning.core.batch import ImageBatch
 from aigc_lightning.core.pictures import to_uint8 as to_uint8
+from aigc_lightning.core.position import batches_done
 from aigc_lightning.core.sampler import SampleKey, StreamSampler
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment, augment
 from aigc_lightning.errors import UserError
+
+_LARGEST_BATCH = 2**31
 
 
 class ImageSource(Protocol):
@@ -137,8 +140,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def __init__(self, batch_size: int = 64, num_workers: int = 0, augmentation: Augment | None = None) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.batch_size is {batch_size}.", "Give at least 1.")
+        if not 1 <= batch_size <= _LARGEST_BATCH:
+            raise UserError(f"data.batch_size is {batch_size}.", f"Give a number from 1 to {_LARGEST_BATCH}.")
         if num_workers < 0:
             raise UserError(f"data.num_workers is {num_workers}.", "Give 0 or more.")
         self.batch_size, self.num_workers, self.augmentation = batch_size, num_workers, augmentation
@@ -169,7 +172,7 @@ class ImageDataModule(pl.LightningDataModule):
             run_seed(),
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
-            position=partial(_batches_done, trainer),
+            position=partial(batches_done, trainer),
         )
 
     def train_dataloader(self) -> StreamLoader:
@@ -205,11 +208,3 @@ class ImageDataModule(pl.LightningDataModule):
             multiprocessing_context="forkserver" if self.num_workers > 0 else None,
             **order,
         )
-
-
-def _batches_done(trainer: pl.Trainer | None) -> int:
-    """Return the number of training batches that the trainer has finished in this and earlier parts of the run."""
-    if trainer is None:
-        return 0
-    done: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]  # it is there
-    return done

@@ -1,0 +1,103 @@
+"""What `aigc plugins show` says about one plugin."""
+
+import inspect
+import re
+from textwrap import fill, indent
+from typing import Any
+
+from aigc_lightning import plugin_source, plugins
+from aigc_lightning.commands.listings import first_comment, plugin_row
+from aigc_lightning.errors import UserError
+
+_WIDTH = 110
+
+
+def page(plugin: plugins.Plugin) -> str:
+    """Return everything that a user wants to know about a plugin; imports it, and it alone."""
+    row = plugin_row(plugin)
+    lines = [f"{row['name']}: {row['summary']}".rstrip(": "), ""]
+    facts = {"kind": plugin.kind, "package": row["package"], "class": plugin.class_path, "API": row["api"]}
+    facts["status"] = f"{row['status']}: {row['problem']}" if row["problem"] else row["status"]
+    found = plugin_source.definition(plugin.value)
+    if found:
+        facts |= {"paper": found.paper, "source": str(found.path)}
+    target: Any = None
+    if plugin.kind != "config" and not plugin.refusal():
+        try:
+            target = plugin.load()
+        except UserError as error:
+            facts["status"] = f"broken: {error.what}"
+    if plugin.kind == "model" and target is not None:
+        facts["abilities"] = ", ".join(_capabilities(target)) or "none"
+        facts["channels"] = ", ".join(map(str, target.channels))
+    lines += [f"{key:<10} {value}" for key, value in facts.items() if value]
+    lines += _presets(plugin)
+    if isinstance(target, type):
+        lines += _options(plugin, target)
+    elif plugin.kind == "command":
+        lines += ["", f"Its options: aigc {row['name']} --help"]
+    return "\n".join(lines)
+
+
+def option_table(target: type) -> list[tuple[str, str, str, str]]:
+    """Return (name, type, default, description) of every argument of a class but the spec."""
+    texts = argument_texts(target)
+    rows = []
+    for name, parameter in inspect.signature(target).parameters.items():
+        if name != "spec":
+            kind = "" if parameter.annotation is parameter.empty else _type_name(parameter.annotation)
+            default = "required" if parameter.default is parameter.empty else repr(parameter.default)
+            rows.append((name, kind, default, texts.get(name, "")))
+    return rows
+
+
+def argument_texts(target: type) -> dict[str, str]:
+    """Return what the `Args:` section of a class's docstring says about each argument."""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", inspect.cleandoc(target.__doc__ or ""), re.MULTILINE)
+    texts: dict[str, str] = {}
+    name = ""
+    for line in section[1].splitlines() if section else []:
+        entry = re.match(r" {4}(\w+)(?: \(.*?\))?: (.*)", line)
+        if entry:
+            name = entry[1]
+            texts[name] = entry[2].strip()
+        elif name and line.strip():
+            texts[name] += f" {line.strip()}"
+    return texts
+
+
+def _options(plugin: plugins.Plugin, target: type) -> list[str]:
+    rows = option_table(target)
+    if not rows:
+        return ["", "It has no options."]
+    prefix = {"model": "--model.", "data": "--data."}.get(plugin.kind, "")
+    lines = ["", "Options"]
+    for name, kind, default, text in rows:
+        head = f"  {prefix}{name}"
+        about = f"{kind}, default {default}" if default != "required" else f"{kind}, required"
+        lines.append(f"{head}  ({about})" if kind else f"{head}  ({default})")
+        if text:
+            lines.append(indent(fill(text, _WIDTH - 6), "      "))
+    return lines
+
+
+def _presets(plugin: plugins.Plugin) -> list[str]:
+    rows = [(name, owner, first_comment(path)) for name, owner, path in plugins.presets_of(plugin)]
+    if plugin.kind == "config":
+        rows = [(path.stem, plugin.distribution, first_comment(path)) for path in plugins.preset_files(plugin)]
+    if not rows:
+        return []
+    width = max(len(name) for name, _, _ in rows)
+    return ["", "Presets", *(f"  {name:<{width}}  {text}".rstrip() for name, _, text in rows)]
+
+
+def _capabilities(target: type) -> list[str]:
+    from aigc_lightning.core.capabilities import capabilities
+
+    return capabilities(target)
+
+
+def _type_name(annotation: Any) -> str:
+    if isinstance(annotation, type):
+        return annotation.__name__
+    return re.sub(r"\b(?:typing|collections\.abc)\.|\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", str(annotation))

@@ -1,0 +1,57 @@
+"""Which strategy an adversarial model is trained with over several devices."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_info
+
+from aigc_lightning.core.distributed import PlayersStrategy
+from aigc_lightning.errors import UserError
+
+_SHARDED = ("fsdp", "deepspeed", "modelparallel")
+
+
+def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
+    """Return the strategy for a model whose networks are trained against each other.
+
+    Args:
+        trainer: the trainer's arguments.
+        name: of the model, for messages.
+
+    Returns:
+        What was asked for on one device, else `PlayersStrategy`, started as was asked for.
+
+    Raises:
+        UserError: a strategy or an option that one backward pass a step would need.
+    """
+    asked = trainer["strategy"]
+    label = asked if isinstance(asked, str) else type(asked).__name__
+    if label.lower().startswith(_SHARDED):
+        raise UserError(
+            f"{name} trains several networks against each other, which {label} cannot do: it takes one optimizer.",
+            "Use --trainer.strategy auto.",
+        )
+    for option, ours in {"gradient_clip_val": "clip_norm", "accumulate_grad_batches": "micro_batches"}.items():
+        if trainer[option] not in (None, 1):
+            raise UserError(
+                f"trainer.{option} acts on one backward pass a step, and {name} has one a network.",
+                f"Use --engine.{ours} {trainer[option]}.",
+            )
+    if isinstance(asked, PlayersStrategy):
+        return asked
+    chosen = _lightnings_choice(trainer)
+    if isinstance(chosen, SingleDeviceStrategy):
+        return asked
+    if not isinstance(chosen, DDPStrategy):
+        raise UserError(f"{name} cannot be trained with the strategy {label}.", "Use --trainer.strategy auto.")
+    if asked != "auto":
+        rank_zero_info(f"Strategy {label} becomes PlayersStrategy: {name} averages each network's gradient by itself.")
+    return PlayersStrategy(start_method=chosen._start_method, timeout=chosen._timeout)
+
+
+def _lightnings_choice(trainer: dict[str, Any]) -> Any:
+    """Return the strategy that Lightning would take for the devices that were asked for."""
+    keys = ("accelerator", "strategy", "devices", "num_nodes", "precision")
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return Trainer(**{key: trainer[key] for key in keys}, **quiet, enable_model_summary=False).strategy

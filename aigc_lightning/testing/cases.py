@@ -1,0 +1,211 @@
+"""A plugin under test: its class, its preset, and the runs that checks share."""
+
+import io
+import os
+import random
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import yaml
+
+from aigc_lightning import plugins
+from aigc_lightning.core.checkpoint import build_model, load_model, read_checkpoint
+from aigc_lightning.core.image_model import RECORD_KEY, ImageModel
+from aigc_lightning.core.run_folder import CHECKPOINTS, find_checkpoint
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.errors import UserError
+from aigc_lightning.testing.checks import CheckFailedError
+
+#: Options under which a preset runs anywhere, for a few steps, whatever machine and length it was written for.
+_ANYWHERE = {
+    "trainer.accelerator": "cpu",
+    "trainer.devices": "1",
+    "trainer.num_nodes": "1",
+    "trainer.strategy": "auto",
+    "trainer.precision": "32-true",
+    "trainer.max_epochs": "-1",
+    "trainer.max_time": "null",
+    "trainer.check_val_every_n_epoch": "null",
+    "trainer.val_check_interval": "2",
+    "trainer.limit_val_batches": "1",
+    "max_images": "null",
+    "logger": "null",
+    "grids.num": "4",
+}
+
+
+@dataclass
+class Case:
+    """One plugin under test.
+
+    Args:
+        kind: of the plugin.
+        name: as users write it.
+        folder: for runs; empty.
+        settings: options to set for all checks, such as ("model.width=8",).
+    """
+
+    kind: plugins.Kind
+    name: str
+    folder: Path
+    settings: Sequence[str] = ()
+
+    @cached_property
+    def plugin(self) -> plugins.Plugin:
+        """The entry point."""
+        return plugins.find_by_class_path(self.kind, self.name) or plugins.find(self.kind, self.name)
+
+    @cached_property
+    def target(self) -> Any:
+        """The class."""
+        return self.plugin.load()
+
+    def set_values(self, section: str) -> dict[str, Any]:
+        """Return the settings of a section, such as {"width": 8} for "model"."""
+        pairs = (text.partition("=") for text in self.settings)
+        prefix = f"{section}."
+        return {key.removeprefix(prefix): yaml.safe_load(value) for key, _, value in pairs if key.startswith(prefix)}
+
+    def run(self, command: str, arguments: Sequence[str]) -> str:
+        """Run an `aigc` command in this process and return what it printed.
+
+        Raises:
+            CheckFailedError: the command failed.
+        """
+        output = io.StringIO()
+        with isolated(), redirect_stdout(output):
+            try:
+                code = plugins.find("command", command).load()(list(arguments))
+            except UserError as error:
+                raise CheckFailedError(f"`aigc {command} {' '.join(arguments)}`: {error}") from error
+            except SystemExit as error:
+                code = error.code
+        if code:
+            raise CheckFailedError(f"`aigc {command} {' '.join(arguments)}` ended with {code}:\n{output.getvalue()}")
+        return output.getvalue()
+
+
+@dataclass
+class DataCase(Case):
+    """Data under test."""
+
+    def build(self, **changed: Any) -> ImageDataModule:
+        """Return the data with the case's settings."""
+        return cast(ImageDataModule, self.target(**{**self.set_values("data"), **changed}))
+
+
+@dataclass
+class ModelCase(Case):
+    """A model under test.
+
+    Args:
+        config: the preset or config file to train with; "" for the first preset of the model.
+    """
+
+    config: str = ""
+
+    @cached_property
+    def preset(self) -> str:
+        """The preset to train with.
+
+        Raises:
+            CheckFailedError: no package brings one.
+        """
+        if self.config:
+            return self.config
+        names = [f"{owner}:{name}" for name, owner, _ in plugins.presets_of(self.plugin)]
+        own = [name for name in names if name.startswith(f"{self.plugin.distribution}:")]
+        if not names:
+            raise CheckFailedError(
+                f"No package has a preset for {self.name}: add a folder of presets with an entry point in the group "
+                f"{plugins.GROUPS['config']}, or name a config file."
+            )
+        return (own or names)[0]
+
+    def arguments(self, steps: int, **changed: str) -> list[str]:
+        """Return the options of `aigc fit` for some steps.
+
+        Args:
+            steps: number of batches.
+            changed: values to set beside the case's, with `__` for each dot of a name.
+        """
+        values = {**_ANYWHERE, "trainer.max_steps": str(steps)}
+        values |= dict(cast(tuple[str, str], text.split("=", 1)) for text in self.settings)
+        values |= {name.replace("__", "."): value for name, value in changed.items()}
+        first = {name: value for name, value in values.items() if name in ("model", "data")}  # their options come after
+        return ["--config", self.preset, *(f"--{name}={value}" for name, value in {**first, **values}.items())]
+
+    def fit(self, run: str, steps: int, **changed: str) -> Path:
+        """Train in a new run folder and return it."""
+        folder = self.folder / run
+        self.run("fit", [*self.arguments(steps, **changed), f"--run={folder}"])
+        return folder
+
+    def resume(self, origin: Path, run: str, steps: int) -> Path:
+        """Copy a run, train the copy on, and return its folder."""
+        folder = self.folder / run
+        shutil.copytree(origin, folder)
+        self.run("fit", [*self.arguments(steps), f"--resume={find_checkpoint(folder)}", f"--run={folder}"])
+        return folder
+
+    @cached_property
+    def trained(self) -> Path:
+        """The folder of a run of two steps with the preset, with a checkpoint of each step."""
+        return self.fit("two_steps", 2, checkpoints__keep_every_n_steps="1")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What the trained run's checkpoint says about itself."""
+        return cast(dict[str, Any], read_checkpoint(find_checkpoint(self.trained))[RECORD_KEY])
+
+    @property
+    def spec(self) -> ImageSpec:
+        """The images of the preset."""
+        return ImageSpec.from_dict(self.record["spec"])
+
+    def load(self, run: Path | None = None) -> ImageModel:
+        """Return the model of a run, by default of the trained one."""
+        with isolated():
+            return load_model(run or self.trained)
+
+    def build(self, spec: ImageSpec) -> ImageModel:
+        """Return an untrained model with the arguments of the trained one."""
+        with isolated():
+            return build_model({**self.record, "spec": spec.to_dict()}, self.trained)
+
+    def data(self) -> ImageDataModule:
+        """Return the data of the trained run."""
+        made = self.record["data"]
+        plugin = plugins.find_by_class_path("data", made["class_path"])
+        if plugin is None:
+            raise CheckFailedError(f"The preset's data {made['class_path']} is no installed plugin.")
+        simple = {name: value for name, value in made["config"].items() if not isinstance(value, Mapping)}
+        return cast(ImageDataModule, plugin.load()(**simple))
+
+    def weights(self, step: int) -> dict[str, torch.Tensor]:
+        """Return the weights of the trained run after a step."""
+        path = self.trained / CHECKPOINTS / f"step_{step:07d}.ckpt"
+        return cast(dict[str, torch.Tensor], read_checkpoint(path)["state_dict"])
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Put environment variables and random states back afterwards."""
+    variables = dict(os.environ)
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(variables)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,0 +1,37 @@
+"""The checks of each kind of plugin, in the order in which they are run."""
+
+from aigc_lightning.testing import class_checks, data_checks, model_checks, training_checks
+from aigc_lightning.testing.checks import Check
+
+_OF_ANY_CLASS = (
+    Check("resolves_without_torch", class_checks.resolves_without_torch),
+    Check("states_its_api", class_checks.states_its_api),
+    Check("has_typed_arguments", class_checks.has_typed_arguments),
+    Check("has_docstrings", class_checks.has_docstrings),
+)
+MODEL_CHECKS = (
+    *_OF_ANY_CLASS,
+    Check("trains_with_its_preset", training_checks.trains_with_its_preset),
+    Check("moves_every_player", training_checks.moves_every_player),
+    Check("builds_with_defaults", model_checks.builds_with_defaults),
+    Check("refuses_what_it_cannot_do", model_checks.refuses_what_it_cannot_do),
+    Check("keeps_the_contract_of_its_output", model_checks.keeps_the_contract_of_its_output),
+    Check("survives_a_checkpoint", model_checks.survives_a_checkpoint),
+    Check("trains_on_the_shapes_it_claims", training_checks.trains_on_the_shapes_it_claims),
+    Check("resumes_exactly", training_checks.resumes_exactly),
+    Check("trains_in_bf16", training_checks.trains_in_bf16),
+    Check("can_be_exported", model_checks.can_be_exported),
+    Check("can_be_pickled", model_checks.can_be_pickled),
+    Check("gives_the_same_on_two_processes", training_checks.gives_the_same_on_two_processes, slow=True),
+)
+DATA_CHECKS = (
+    *_OF_ANY_CLASS,
+    Check("is_built", data_checks.is_built),
+    Check("refuses_wrong_options", data_checks.refuses_wrong_options),
+    Check("gives_keyed_batches", data_checks.gives_keyed_batches),
+    Check("gives_each_sample_once", data_checks.gives_each_sample_once),
+    Check("gives_the_same_sample_for_a_key", data_checks.gives_the_same_sample_for_a_key),
+    Check("can_be_pickled", data_checks.data_can_be_pickled),
+    Check("trains_a_model", data_checks.trains_a_model),
+    Check("gives_the_same_with_workers", data_checks.gives_the_same_with_workers, slow=True),
+)

@@ -1,0 +1,140 @@
+"""What data must do: hand out every sample once, under its key, as it says in its spec."""
+
+import pickle
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.errors import UserError
+from aigc_lightning.testing.cases import DataCase, isolated
+from aigc_lightning.testing.checks import CheckFailedError, not_applicable, require
+from aigc_lightning.testing.noise import IMAGE_KEYS
+
+#: Batches of a large dataset that are looked at; whole epochs are only read of data of fewer samples than the second.
+_BATCHES, _WHOLE = 4, 20_000
+
+
+def is_built(case: DataCase) -> None:
+    """It is built with the given options and says what its images look like."""
+    spec = case.build().spec
+    require(isinstance(spec, ImageSpec), f"spec is a {type(spec).__name__}.")
+    require(spec.task in IMAGE_KEYS, f"The task {spec.task!r} is none of {', '.join(IMAGE_KEYS)}.")
+    require(spec == case.build().spec, "A second instance has another spec.")
+
+
+def refuses_wrong_options(case: DataCase) -> None:
+    """A batch size of 0 is a UserError."""
+    try:
+        case.build(batch_size=0)
+    except UserError:
+        return
+    raise CheckFailedError("It accepts batch_size=0: hand batch_size on to ImageDataModule.__init__.")
+
+
+def gives_keyed_batches(case: DataCase) -> None:
+    """Batches have the keys of the spec's task, float32 images of the spec's shape in [-1, 1], and `index`."""
+    data = case.build(batch_size=4)
+    for stage in ("train", "val", "test"):
+        with isolated():
+            batch = next(iter(getattr(data, f"{stage}_dataloader")()))
+        _check_batch(batch, data.spec, stage)
+
+
+def gives_each_sample_once(case: DataCase) -> None:
+    """An epoch has every training sample exactly once, over one process and over two; validation likewise."""
+    for world_size in (1, 2):
+        for stage in ("train", "val"):
+            with isolated():
+                found = [number for rank in range(world_size) for number in _epoch(case, stage, rank, world_size)]
+            require(
+                sorted(found) == list(range(len(found))),
+                f"{stage}: {len(found)} samples with {len(set(found))} numbers over {world_size} processes.",
+            )
+
+
+def gives_the_same_sample_for_a_key(case: DataCase) -> None:
+    """A sample depends on (seed, epoch, index) alone: neither on the batch size nor on what was read before."""
+    with isolated():
+        first, again, larger = (_by_index(case.build(batch_size=size), 3) for size in (4, 4, 6))
+    require(list(first) == list(again), "A second instance has another order.")
+    for other in (again, larger):
+        for number in first.keys() & other.keys():
+            require(torch.equal(first[number], other[number]), f"Sample {number} looks different in another batch.")
+
+
+def gives_the_same_with_workers(case: DataCase) -> None:
+    """Loader processes give the same batches in the same order."""
+    with isolated():
+        first, second = (_by_index(case.build(batch_size=4, num_workers=count), 2) for count in (0, 1))
+    require(list(first) == list(second), "The order differs.")
+    require(all(torch.equal(first[number], second[number]) for number in first), "The images differ.")
+
+
+def data_can_be_pickled(case: DataCase) -> None:
+    """It can be pickled, as processes that are spawned need it."""
+    data = case.build()
+    require(pickle.loads(pickle.dumps(data)).spec == data.spec, "Its copy has another spec.")
+
+
+def trains_a_model(case: DataCase) -> None:
+    """`aigc fit --model dcgan --data NAME` runs for a step."""
+    data = case.build()
+    if data.spec.task != "generation" or any(size % 4 or size < 8 for size in data.spec.shape[1:]):
+        not_applicable(f"DCGAN does not take its images: {data.spec}, {data.spec.task}")
+    options = {"model": "dcgan", "model.width": "8", "data": case.name, "data.batch_size": "4", "grids.num": "1"}
+    options |= {"trainer.max_steps": "1", "trainer.accelerator": "cpu", "trainer.limit_val_batches": "1"}
+    options |= {"run": str(case.folder / "fit")}
+    given = [f"--{text}" for text in case.settings if not text.startswith("data.batch_size")]
+    case.run("fit", [*(f"--{name}={value}" for name, value in options.items()), *given])
+
+
+def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
+    require(isinstance(batch, dict), f"{stage} batches are {type(batch).__name__}, not mappings.")
+    for key in (*IMAGE_KEYS[spec.task], "index"):
+        require(isinstance(batch.get(key), Tensor), f"{stage} batches have no tensor {key!r}.")
+    size = len(batch["index"])
+    require(batch["index"].dtype == torch.int64 and batch["index"].ndim == 1, f"{stage}: index is not int64 (B,).")
+    for key in IMAGE_KEYS[spec.task]:
+        images: Tensor = batch[key]
+        shape = (size, *spec.shape) if key != "degraded" else (size, spec.channels)
+        found = tuple(images.shape)
+        require(found[: len(shape)] == shape, f"{stage}: {key} is {found} and the spec says {shape}.")
+        require(images.dtype == torch.float32, f"{stage}: {key} is {images.dtype}, not float32.")
+        low, high = images.min().item(), images.max().item()
+        require(low >= -1 and high <= 1, f"{stage}: {key} has values from {low:.3g} to {high:.3g}, not in [-1, 1].")
+        require(low < high, f"{stage}: {key} has one value only.")
+    if spec.class_names:
+        require(isinstance(batch.get("label"), Tensor), f"{stage}: the spec names classes and batches have no label.")
+        labels = batch["label"]
+        inside = bool(((labels >= 0) & (labels < spec.num_classes)).all())
+        require(labels.dtype == torch.int64 and inside, f"{stage}: labels are not int64 in [0, {spec.num_classes}).")
+
+
+def _epoch(case: DataCase, stage: str, rank: int, world_size: int) -> list[int]:
+    """Return the numbers of the samples that one of several processes sees in an epoch."""
+    data = case.build(batch_size=64)
+    if len(_source(data, stage)) > _WHOLE:
+        not_applicable(f"it has more than {_WHOLE} samples")
+    progress = SimpleNamespace(total=SimpleNamespace(processed=0))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    data.trainer = cast(Any, SimpleNamespace(global_rank=rank, world_size=world_size, fit_loop=loop))
+    batches: Iterable[Any] = getattr(data, f"{stage}_dataloader")()
+    return [number for batch in batches for number in batch["index"].tolist()]
+
+
+def _source(data: ImageDataModule, stage: str) -> Any:
+    return data.train_source() if stage == "train" else data.val_source()
+
+
+def _by_index(data: ImageDataModule, num_batches: int) -> dict[int, Tensor]:
+    """Return the images of the first training batches by their numbers, in order."""
+    key = IMAGE_KEYS[data.spec.task][0]
+    found: dict[int, Tensor] = {}
+    for _, batch in zip(range(min(num_batches, _BATCHES)), data.train_dataloader(), strict=False):
+        found |= dict(zip(batch["index"].tolist(), batch[key], strict=True))
+    return found

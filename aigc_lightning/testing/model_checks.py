@@ -1,0 +1,196 @@
+"""What a model must do without being trained further: be built, sampled, stored, exported."""
+
+import pickle
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from aigc_lightning.core.capabilities import Classifier, Editor, Embedder, Generator, capabilities
+from aigc_lightning.core.checkpoint import load_model, save_weights
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.core.spec import CHANNEL_NAMES, ImageSpec
+from aigc_lightning.errors import UserError
+from aigc_lightning.testing.cases import ModelCase, isolated
+from aigc_lightning.testing.checks import not_applicable, require
+
+SEEDS = (3, 7)
+_ODD_SIZES = ((1, 1), (5, 7), (17, 31))
+
+
+def builds_with_defaults(case: ModelCase) -> None:
+    """It is built from a spec alone, every other argument having a default."""
+    with isolated():
+        model = case.target(case.spec)
+    require(isinstance(model, ImageModel), "It is no ImageModel.")
+    require(bool(capabilities(model)), "It can do nothing: define sample, edit, embed or classify.")
+    model.provenance()  # raises TypeError for arguments that are no plain values
+
+
+def refuses_what_it_cannot_do(case: ModelCase) -> None:
+    """A spec that it cannot take is a UserError that names the spec, before training; any other spec works."""
+    height, width = case.spec.height, case.spec.width
+    for channels in set(CHANNEL_NAMES) - set(case.target.channels):
+        wrong = ImageSpec(channels, height, width, case.spec.class_names, case.spec.task)
+        error = _refusal(case, wrong)
+        require(error is not None, f"It does not claim {channels} channels and accepts them.")
+        require(str(channels) in str(error), f"The error for {channels} channels does not name them: {error}")
+    for channels, (height, width) in product(case.target.channels[:1], _ODD_SIZES):
+        odd = ImageSpec(channels, height, width, case.spec.class_names, case.spec.task)
+        error = _refusal(case, odd)
+        if error is None:
+            output_is_an_image(case.build(odd), odd)
+        else:
+            sizes = (str(height), str(width))
+            require(any(size in str(error) for size in sizes), f"The error for {odd} does not name it: {error}")
+
+
+def keeps_the_contract_of_its_output(case: ModelCase) -> None:
+    """Its images are float32 (B, C, H, W) in [-1, 1], each from its own seed; nothing else changes."""
+    model = case.load()
+    output_is_an_image(model, case.spec)
+    if isinstance(model, Generator):
+        first, alone = model.sample(SEEDS), model.sample(SEEDS[1:])
+        require(torch.allclose(first[1:], alone, atol=1e-4), "A seed's image depends on the other seeds of the call.")
+        require(torch.equal(first, model.sample(SEEDS)), "The same seeds give other images at a second call.")
+        require(not torch.equal(first[0], first[1]), "Two seeds give the same image.")
+        model.train()
+        modes = [module.training for module in model.modules()]
+        state = torch.get_rng_state()
+        again = model.sample(SEEDS)
+        require(torch.equal(first, again), "Images differ between training and evaluation mode: use self.inference().")
+        require(modes == [module.training for module in model.modules()], "sample() changes the mode of its modules.")
+        require(torch.equal(state, torch.get_rng_state()), "sample() draws from the global random state.")
+        require(not again.requires_grad, "sample() keeps the gradient's graph.")
+
+
+def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
+    """Fail unless everything that a model can do gives values of the right shape, type and range."""
+    images = noise_images(spec, len(SEEDS))
+    with isolated():
+        if isinstance(model, Generator):
+            _check_images(model.sample(SEEDS), "sample", (len(SEEDS), *spec.shape))
+        if isinstance(model, Editor):
+            _check_images(model.edit(images), "edit", (len(SEEDS), spec.channels))
+        if isinstance(model, Embedder):
+            vectors = model.embed(images)
+            require(vectors.ndim == 2 and len(vectors) == len(images), f"embed() gives {tuple(vectors.shape)}.")
+        if isinstance(model, Classifier) and spec.num_classes:
+            wanted = (len(images), spec.num_classes)
+            require(tuple(model.classify(images).shape) == wanted, f"classify() does not give {wanted}.")
+
+
+def survives_a_checkpoint(case: ModelCase) -> None:
+    """A checkpoint and an exported file, loaded safely, give the same images as the model that was saved."""
+    model = case.load()
+    expected = _output(model, case.spec)
+    path = case.folder / "exported.safetensors"
+    save_weights(model, path, {})
+    for source in (find_checkpoint(case.trained), path):
+        with isolated():
+            found = _output(load_model(source), case.spec)
+        require(torch.equal(expected, found), f"The model loaded from {Path(source).name} gives other images.")
+    keys = ("class_path", "config", "spec", "versions")
+    require(all(key in case.record for key in keys), f"The checkpoint does not record {keys}.")
+
+
+def can_be_pickled(case: ModelCase) -> None:
+    """It can be pickled, as processes that are spawned need it."""
+    model = case.load()
+    if _is_parametrized(model):  # torch refuses to pickle these, so the model with its defaults stands for it
+        with isolated():
+            model = case.target(case.spec).eval()
+    if _is_parametrized(model):
+        not_applicable("torch cannot pickle parametrized layers such as spectral norm")
+    copy = pickle.loads(pickle.dumps(model))
+    require(torch.equal(_output(model, case.spec), _output(copy, case.spec)), "Its copy gives other images.")
+
+
+def can_be_exported(case: ModelCase) -> None:
+    """The networks that make its images go through `torch.export` and compute the same."""
+    model = case.load()
+    calls = _network_calls(model, lambda: _output(model, case.spec))
+    if not calls:
+        not_applicable("its output is not computed by networks of its own")
+    for network, arguments in calls:
+        network.eval()
+        try:
+            program = torch.export.export(network, arguments, strict=False)
+        except Exception as error:  # whatever it is, it is the answer
+            lines = str(error).strip().splitlines() or [""]
+            require(False, f"{type(network).__name__}: {type(error).__name__}: {lines[0]}")
+        with torch.no_grad():
+            same = torch.allclose(network(*arguments), program.module()(*arguments), atol=1e-4)
+        require(same, f"The exported {type(network).__name__} computes something else.")
+
+
+def _is_parametrized(model: ImageModel) -> bool:
+    return any(is_parametrized(module) for module in model.modules())
+
+
+def noise_images(spec: ImageSpec, count: int) -> Tensor:
+    """Return images (count, C, H, W) of noise in [-1, 1], the same at each call."""
+    return torch.rand((count, *spec.shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def _output(model: ImageModel, spec: ImageSpec) -> Tensor:
+    """Return what the model's first capability gives."""
+    images = noise_images(spec, len(SEEDS))
+    with isolated(), torch.no_grad():
+        if isinstance(model, Generator):
+            return model.sample(SEEDS)
+        if isinstance(model, Editor):
+            return model.edit(images)
+        if isinstance(model, Embedder):
+            return model.embed(images)
+        if isinstance(model, Classifier):
+            return model.classify(images)
+    not_applicable("it has no capability")
+
+
+def _check_images(images: Tensor, method: str, shape: tuple[int, ...]) -> None:
+    found = tuple(images.shape)
+    require(images.ndim == 4 and found[: len(shape)] == shape, f"{method}() gives {found}, not {shape}.")
+    require(images.dtype == torch.float32, f"{method}() gives {images.dtype}, not float32.")
+    require(bool(images.isfinite().all()), f"{method}() gives values that are not finite.")
+    low, high = images.min().item(), images.max().item()
+    require(low >= -1 and high <= 1, f"{method}() gives values from {low:.3g} to {high:.3g}, not in [-1, 1].")
+
+
+def _refusal(case: ModelCase, spec: ImageSpec) -> UserError | None:
+    try:
+        case.build(spec)
+    except UserError as error:
+        return error
+    return None
+
+
+def _network_calls(model: ImageModel, run: Callable[[], Any]) -> list[tuple[nn.Module, tuple[Any, ...]]]:
+    """Return the outermost networks that are called meanwhile, each with its first positional arguments."""
+    calls: dict[nn.Module, tuple[Any, ...]] = {}
+    depth = 0
+
+    def enter(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        nonlocal depth
+        if depth == 0 and module is not model:
+            calls.setdefault(module, tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments))
+        depth += 1
+
+    def leave(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        nonlocal depth
+        depth -= 1
+
+    networks = [module for module in model.modules() if module is not model]
+    hooks = [module.register_forward_pre_hook(enter) for module in networks]
+    hooks += [module.register_forward_hook(leave, always_call=True) for module in networks]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(calls.items())

@@ -1,0 +1,128 @@
+"""What a model must do while it is trained, through `aigc fit` and the model's preset."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.errors import UserError
+from aigc_lightning.testing import exactness
+from aigc_lightning.testing.cases import ModelCase, isolated
+from aigc_lightning.testing.checks import require
+from aigc_lightning.testing.model_checks import output_is_an_image
+
+#: Players may be updated only at every so-manieth batch; by then each must have moved.
+_LATEST_MOVE = 12
+_NOISE = "aigc_lightning.testing.noise.NoiseImages"
+#: Largest difference between the gradients of one and of two processes, relative to their norm, in 64 bits.
+_TOLERANCE = 1e-6
+
+
+def trains_with_its_preset(case: ModelCase) -> None:
+    """`aigc fit --config PRESET` runs for two steps and leaves finite weights."""
+    for name, value in case.load().state_dict().items():
+        require(bool(value.isfinite().all()), f"{name} is not finite after two steps.")
+
+
+def moves_every_player(case: ModelCase) -> None:
+    """Training changes the weights of every player, or of every trained network."""
+    before, after = case.weights(1), case.weights(2)
+    still = _unmoved(case, before, after)
+    if still:
+        longer = case.resume(case.trained, "until_all_moved", _LATEST_MOVE)
+        still = _unmoved(case, before, read_checkpoint(find_checkpoint(longer))["state_dict"])
+    require(not still, f"{' and '.join(still)} did not change in {_LATEST_MOVE} steps.")
+
+
+def trains_on_the_shapes_it_claims(case: ModelCase) -> None:
+    """It trains on every number of channels that it claims, and on images whose height is not their width."""
+    height, width = case.spec.height, case.spec.width
+    candidates = ((height // 2, width), (height, 2 * width), (height, width))
+    sizes = [size for size in candidates if _takes(case, ImageSpec(case.spec.channels, *size, *_meaning(case.spec)))]
+    for channels in case.target.channels:
+        spec = ImageSpec(channels, *sizes[0], *_meaning(case.spec))
+        options = {"channels": channels, "height": spec.height, "width": spec.width, "num_classes": spec.num_classes}
+        values = {f"data__{name}": str(value) for name, value in options.items()}
+        values |= {"data": _NOISE, "data__task": spec.task, "data__batch_size": "4"}
+        quiet = {"trainer__limit_val_batches": "0", "grids__num": "1"}
+        only_noise = [text for text in case.settings if not text.startswith("data.")]
+        part = ModelCase(case.kind, case.name, case.folder, only_noise, case.preset)
+        folder = part.fit(f"channels_{channels}", 1, **values, **quiet)
+        with isolated():
+            output_is_an_image(part.load(folder), spec)
+
+
+def resumes_exactly(case: ModelCase) -> None:
+    """Two steps, a stop and two steps give the same as four steps, bit for bit."""
+    resumed = case.resume(case.trained, "resumed", 4)
+    straight = case.fit("straight", 4, checkpoints__keep_every_n_steps="1")
+    first, second = (read_checkpoint(find_checkpoint(folder)) for folder in (resumed, straight))
+    places = exactness.different_tensors(first, second)
+    require(
+        not places,
+        f"{len(places)} values differ after resuming, such as {', '.join(places[:3])}: random numbers of a step must "
+        "be functions of seed, step and sample (self.noise, self.uniform, core.keyed).",
+    )
+
+
+def trains_in_bf16(case: ModelCase) -> None:
+    """A step in bf16-mixed precision leaves finite weights and float32 images."""
+    folder = case.fit("bf16", 1, trainer__precision="bf16-mixed", trainer__limit_val_batches="0")
+    model = case.load(folder)
+    require(all(bool(value.isfinite().all()) for value in model.state_dict().values()), "Weights are not finite.")
+    output_is_an_image(model, case.spec)
+
+
+def gives_the_same_on_two_processes(case: ModelCase) -> None:
+    """Two processes compute the gradients of one process with the same global batch; batch norm is replaced."""
+
+    def build(batch_size: int) -> tuple[ImageModel, ImageDataModule]:
+        model, data = _without_batch_norm(case.build(case.spec)), case.data()
+        data.batch_size = batch_size
+        return model, data
+
+    with isolated():
+        traces = [
+            exactness.train(build, 8, 2, case.folder / f"{count}_processes", processes=count, precision="64-true")
+            for count in (1, 2)
+        ]
+    one, two = (trace.gradients for trace in traces)
+    require([number for number, _ in one] == [number for number, _ in two], "Other networks are updated.")
+    for step, ((_, first), (_, second)) in enumerate(zip(one, two, strict=True)):
+        difference = exactness.largest_difference(second, first)
+        require(difference < _TOLERANCE, f"The gradients of update {step} differ by {difference:.1e}.")
+
+
+def _unmoved(case: ModelCase, before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
+    """Return the players, or the networks where there are no players, of which no weight changed."""
+    model = case.load()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    players = getattr(case.target, "players", None) or sorted({name.partition(".")[0] for name in trained})
+    weights = {player: [name for name in before if f"{name}.".startswith(f"{player}.")] for player in players}
+    own = {player: [name for name in names if name in trained] for player, names in weights.items()}
+    return [player for player, names in own.items() if all(torch.equal(before[name], after[name]) for name in names)]
+
+
+def _takes(case: ModelCase, spec: ImageSpec) -> bool:
+    try:
+        case.build(spec)
+    except UserError:
+        return False
+    return True
+
+
+def _meaning(spec: ImageSpec) -> tuple[tuple[str, ...], str]:
+    return spec.class_names, spec.task
+
+
+def _without_batch_norm(model: ImageModel) -> ImageModel:
+    """Put a norm of single images in the place of every batch norm, in place."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(module, name, nn.GroupNorm(1, child.num_features, affine=child.affine))
+    return model

@@ -1,0 +1,138 @@
+"""The front door."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from aigc_lightning import __version__, cli
+
+HEAVY = ("torch", "lightning", "numpy", "jsonargparse", "wandb", "rich", "PIL", "sklearn", "aigc_lightning.models.dcgan")
+ANSWERS_AT_ONCE = [[], ["--help"], ["--version"], ["models"], ["data", "--json"], ["configs"], ["fit", "--help"],
+                   ["sample", "--help"], ["validate", "--help"], ["export", "--help"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", ANSWERS_AT_ONCE, ids=" ".join)
+def test_help_and_listings_import_nothing_heavy(argv, aigc_process):
+    code = f"""
+import sys
+from aigc_lightning.cli import main
+try:
+    code = main({argv!r})
+except SystemExit as exit_:
+    code = exit_.code or 0
+print("HEAVY", [name for name in {HEAVY!r} if name in sys.modules])
+sys.exit(code)
+"""
+    done = aigc_process(sys.executable, "-c", code)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == "HEAVY []"
+    assert len(done.out.splitlines()) > 1
+
+
+def test_the_help_answers_soon(script):
+    def seconds():
+        start = time.perf_counter()
+        subprocess.run([script, "--help"], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    # 0.3 s on a quiet machine; the best of a few tries, and three times that, since machines are shared.
+    assert min(seconds() for _ in range(4)) < 0.9
+
+
+def test_the_installed_program_and_the_module_are_the_same(script, aigc_process):
+    first, second = aigc_process(script, "--version"), aigc_process(sys.executable, "-m", "aigc_lightning", "--version")
+    assert first.code == second.code == 0
+    assert first.out == second.out == f"aigc_lightning {__version__}\n"
+
+
+@pytest.mark.parametrize("call", ["script", "module"])
+def test_the_exit_code_of_a_mistake_reaches_the_shell(call, script, aigc_process):
+    command = [script] if call == "script" else [sys.executable, "-m", "aigc_lightning"]
+    done = aigc_process(*command, "modles")
+    assert done.code == 2 and done.out == "" and "models" in done.err and len(done.lines) == 2
+
+
+def test_a_reader_that_leaves_early_is_no_error(script, folder):
+    done = subprocess.run(f"{script} fit --help | head -1", shell=True, capture_output=True, text=True, cwd=folder)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_run_from_the_shell(script, aigc_process, tiny, folder):
+    done = aigc_process(script, "fit", "--config", tiny)
+    assert done.code == 0, done.err
+    assert done.err == ""
+    assert done.out.splitlines()[0] == "Starting tiny ..."
+    assert "Run folder: runs/tiny/1" in done.out and "Next: aigc sample runs/tiny/1" in done.out
+    assert (folder / "runs" / "tiny" / "1" / "checkpoints" / "last.ckpt").is_file()
+    failed = aigc_process(script, "fit", "--config", tiny, "--model.widht", 3)
+    assert failed.code == 2 and len(failed.lines) == 2 and "model.width" in failed.err
+
+
+def test_every_command_is_in_the_help_with_what_it_does(aigc):
+    shown = aigc("--help").out
+    for command in ("fit", "validate", "test", "predict", "sample", "export", "models", "data", "configs"):
+        line = next(line for line in shown.splitlines() if line.split()[:1] == [command])
+        assert len(line.split()) > 3
+    assert aigc().out == shown == aigc("help").out == aigc("-h").out
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_the_help_of_a_stage_is_one_screen(stage, aigc):
+    lines = aigc(stage, "--help").out.splitlines()
+    assert 20 < len(lines) <= 60
+    assert max(map(len, lines)) <= 120
+    assert aigc(stage, "-h").out.splitlines() == lines
+
+
+def test_the_short_help_names_options_that_exist(aigc):
+    from aigc_lightning.commands.options import option_names
+
+    words = [word.strip(",") for word in aigc("fit", "--help").out.split() if word.startswith("--")]
+    own = {"config", "print_config", "help-all", "trust-config", "debug", "help", "data.OPTION", "model.OPTION"}
+    named = {word.removeprefix("--") for word in words} - own - {"trainer.OPTION"}
+    assert len(named) > 15
+    assert named - set(option_names("fit")) == set()
+
+
+def test_the_whole_help_has_every_option(aigc):
+    shown = aigc("fit", "--help-all").out
+    for option in ("--trainer.gradient_clip_val", "--engine.ema_decay", "--resume", "--checkpoints.monitor", "--grids.num"):
+        assert option in shown
+
+
+def test_options_of_a_model_by_name(aigc):
+    assert "--model.latent_size" in aigc("fit", "--model.help", "dcgan").out
+
+
+def test_only_mistakes_are_answered_shortly(monkeypatch, capsys):
+    def broken(argv):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli.plugins, "find", lambda kind, name: type("Found", (), {"load": lambda self: broken})())
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["anything"])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (PermissionError(13, "Permission denied", "/some/where"), "/some/where"),
+    ],
+)
+def test_a_full_disk_is_said_shortly(error, said, monkeypatch, capsys):
+    def full(argv):
+        raise error
+
+    monkeypatch.setattr(cli.plugins, "find", lambda kind, name: type("Found", (), {"load": lambda self: full})())
+    assert cli.main(["anything"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_listings_as_json(aigc):
+    models = json.loads(aigc("models", "--json").out)
+    assert next(row for row in models if row["name"] == "dcgan")["summary"].startswith("GAN")

@@ -1,0 +1,79 @@
+"""What is installed."""
+
+import ast
+import sys
+import tomllib
+from importlib.metadata import entry_points, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import aigc_lightning
+from aigc_lightning import plugins
+
+ROOT = Path(aigc_lightning.__file__).parent
+PROJECT = tomllib.loads((ROOT.parent / "pyproject.toml").read_text()) if (ROOT.parent / "pyproject.toml").exists() else {}
+
+
+@pytest.mark.parametrize("name", aigc_lightning.__all__)
+def test_public_names_load_on_use(name):
+    assert getattr(aigc_lightning, name) is not None
+    if name != "__version__":
+        assert getattr(aigc_lightning, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="Nothing"):
+        _ = aigc_lightning.Nothing
+
+
+def test_importing_the_package_imports_no_torch(aigc_process):
+    done = aigc_process(sys.executable, "-c", "import sys, aigc_lightning; print('torch' in sys.modules)")
+    assert done.out == "False\n"
+
+
+def builtin_points():
+    found = [point for kind in plugins.GROUPS for point in entry_points(group=plugins.GROUPS[kind])]
+    return [point for point in found if point.dist.name == "aigc-lightning" and not point.value.endswith(".configs")]
+
+
+@pytest.mark.parametrize("point", builtin_points(), ids=lambda point: f"{point.group}.{point.name}")
+def test_every_entry_point_names_something_with_a_summary(point):
+    target = point.load()
+    assert callable(target) and target.__doc__.strip()
+
+
+@pytest.mark.skipif(not PROJECT, reason="not a checkout")
+def test_the_installed_entry_points_are_those_of_the_checkout():
+    declared = PROJECT["project"]["entry-points"]
+    installed = {(point.group, point.name, point.value) for point in builtin_points()}
+    wanted = {(group, name, value) for group, points in declared.items() for name, value in points.items()}
+    assert {row for row in wanted if not row[2].endswith(".configs")} == installed, "run: pip install -e ."
+
+
+@pytest.mark.skipif(not PROJECT, reason="not a checkout")
+def test_everything_that_is_imported_is_declared():
+    names = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "jsonargparse", "lightning_utilities": "lightning"}
+    declared = {Requirement(text).name for text in requires("aigc-lightning")}
+    imported = set()
+    for path in ROOT.rglob("*.py"):
+        if "templates" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(node.module.partition(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"aigc_lightning"}
+    assert {names.get(name, name) for name in foreign} - declared == set()
+
+
+def test_no_built_in_file_or_function_has_grown_out_of_hand():
+    """The house rule is about 300 lines a file and 60 a function."""
+    for path in ROOT.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 330, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno <= 75, f"{path}: {node.name}"
