@@ -158,7 +158,7 @@ def _flat(path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a finished run of six steps with colour-free 8x8 digits; do not write into it."""
+    """Return the folder of a finished run, long enough that samples differ; do not write into it."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     options = {
         "--model": "dcgan",
@@ -166,7 +166,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--model.width": "8",
         "--data": "digits",
         "--data.size": "8",
-        "--trainer.max_steps": "6",
+        "--data.batch_size": "300",
+        "--model.generator_lr": "0.01",
+        "--model.discriminator_lr": "0.01",
+        "--trainer.max_steps": "40",
         "--trainer.accelerator": "cpu",
         "--grids.num": "4",
         "--run": str(folder),

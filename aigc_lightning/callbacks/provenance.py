@@ -28,7 +28,7 @@ class Provenance(pl.Callback):
     """
 
     def __init__(self, parser: Any, config: Any) -> None:
-        text = parser.dump(config, skip_none=False, format="yaml")
+        text = parser.dump(config, skip_unset=False, format="yaml")
         values = {key: value for key, value in yaml.safe_load(text).items() if key not in _STARTING}
         self.config: dict[str, Any] = redacted(values)
 

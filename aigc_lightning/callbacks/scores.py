@@ -16,6 +16,8 @@ from aigc_lightning.metrics.sliced_wasserstein import random_directions, wassers
 class SlicedWasserstein(pl.Callback):
     """Logs `val/sliced_wasserstein`, the sliced Wasserstein distance of raw pixels at each validation.
 
+    `aigc test` logs `test/sliced_wasserstein`, of the test images.
+
     It is a cheap signal for choosing the best checkpoint of a run: it sees colours, contrast, layout and lost variety.
     It is not FID, says little about sharpness and detail, and cannot be compared between image sizes, between values
     of `num`, or between numbers of processes. It is never 0: two halves of the held-out images have a distance, too.
@@ -31,7 +33,7 @@ class SlicedWasserstein(pl.Callback):
         UserError: a number below 1.
     """
 
-    key = "val/sliced_wasserstein"
+    name = "sliced_wasserstein"
 
     def __init__(self, num: int = 1000, num_projections: int = 128) -> None:
         for name, value in {"num": num, "num_projections": num_projections}.items():
@@ -69,8 +71,29 @@ class SlicedWasserstein(pl.Callback):
         sums = torch.tensor([distance * count, count], device=pl_module.device)
         total, weight = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         if weight:
-            pl_module.log(self.key, total / weight, logger=False, sync_dist=True)
-            log_metrics(trainer, {self.key: total / weight})
+            key = f"{'test' if trainer.testing else 'val'}/{self.name}"
+            pl_module.log(key, total / weight, logger=False, sync_dist=True)
+            log_metrics(trainer, {key: total / weight})
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start anew."""
+        self.on_validation_start(trainer, pl_module)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take test images until there are enough."""
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sample as many, compare, and log."""
+        self.on_validation_epoch_end(trainer, pl_module)
 
     def _scores(self, trainer: pl.Trainer, model: pl.LightningModule) -> bool:
         return isinstance(model, Generator) and not trainer.sanity_checking

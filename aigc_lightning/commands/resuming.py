@@ -7,7 +7,7 @@ from typing import Any
 
 from aigc_lightning import plugin_source
 from aigc_lightning.commands.arguments import Request
-from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.checkpoint import read_checkpoint, step_of
 from aigc_lightning.core.launch import agreed
 from aigc_lightning.core.redaction import redacted
 from aigc_lightning.core.run_folder import (
@@ -118,15 +118,16 @@ def _to_resume(values: Any, request: Request) -> Path:
 
 
 def newest_loadable(run: Path) -> Path:
-    """Return a run's newest checkpoint that can be read, and say which newer ones cannot.
+    """Return a run's checkpoint of the latest step that can be read, and say which cannot be.
 
     Raises:
         UserError: none can be read.
     """
-    files = sorted((run / CHECKPOINTS).glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    if not files:
+    steps = {path: step_of(path) for path in sorted((run / CHECKPOINTS).glob("*.ckpt"))}
+    if not steps:
         find_checkpoint(run)  # says what is missing
-    for path in sorted(files, key=lambda path: path.name != LAST) if files else ():
+    damaged = [path for path, step in steps.items() if step < 0]
+    for path in [*damaged, *sorted(steps.keys() - set(damaged), key=lambda path: (-steps[path], path.name != LAST))]:
         try:
             read_checkpoint(path)
         except UserError as error:

@@ -32,8 +32,9 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
             f"{name} trains several networks against each other, which {label} cannot do: it takes one optimizer.",
             "Use --trainer.strategy auto.",
         )
-    for option, ours in {"gradient_clip_val": "clip_norm", "accumulate_grad_batches": "micro_batches"}.items():
-        if trainer[option] not in (None, 1):
+    replaced = {"gradient_clip_val": ("clip_norm", None), "accumulate_grad_batches": ("micro_batches", 1)}
+    for option, (ours, nothing) in replaced.items():
+        if trainer[option] not in (None, nothing):
             raise UserError(
                 f"trainer.{option} acts on one backward pass a step, and {name} has one a network.",
                 f"Use --engine.{ours} {trainer[option]}.",

@@ -167,7 +167,7 @@ class AdversarialModel(ImageModel):
         total = max(window.total, window.start + count)
         generator = keyed.generator(run_seed(), self.step, window.site, number)
         rows = draw((total, *shape), generator=generator)[window.start : window.start + count]
-        return rows.to(self.device, self.dtype, non_blocking=True)
+        return rows.to(self.device, cast(torch.dtype, self.dtype), non_blocking=True)
 
     def _descend(self, player: Player, loss: Callable[[], Tensor]) -> None:
         window = self._window

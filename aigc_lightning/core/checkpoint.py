@@ -51,6 +51,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def step_of(path: Path) -> int:
+    """Return the number of steps that a checkpoint's run had done, -1 if it cannot be read; reads no tensor."""
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except Exception:  # bytes that are no checkpoint can make the reader stumble anywhere
+        return -1
+
+
 def load_model(path: str | Path) -> ImageModel:
     """Return the model of a checkpoint, an exported .safetensors file or a run's folder, ready for inference.
 
@@ -142,16 +150,19 @@ def _read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return record, weights
 
 
-#: What a record holds at least, and of which type.
+#: What a record holds at least, and what it may hold.
 _RECORD = {"class_path": str, "config": dict, "spec": dict, "versions": dict}
+_MORE = {"engine": dict, "data": dict}
 
 
 def _check_record(record: Any, path: Path) -> None:
     """Refuse a file that does not say how its model is built."""
-    wrong = [name for name, kind in _RECORD.items() if not isinstance(record, dict) or type(record.get(name)) is not kind]
+    held = record if isinstance(record, dict) else {}
+    wrong = [name for name, kind in _RECORD.items() if not isinstance(held.get(name), kind)]
+    wrong += [name for name, kind in _MORE.items() if not isinstance(held.get(name, kind()), kind)]
     if wrong:
         raise UserError(
-            f"{path} was not written by aigc_lightning: its record has no {wrong[0]}.",
+            f"{path} was not written by aigc_lightning: its record has no proper {wrong[0]}.",
             "Give a checkpoint that `aigc fit` or `aigc export` wrote.",
         )
 

@@ -84,7 +84,8 @@ class ImageModel(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Key whatever is random in the step, such as dropout: a resumed run needs no state of any generator."""
-        seed_everywhere(run_seed(), batches_done(self.trainer), self.global_rank)
+        if self.automatic_optimization:  # else the engine does it for each micro-batch
+            seed_everywhere(run_seed(), batches_done(self.trainer), self.global_rank)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Do nothing: callbacks look at the held-out images. Models with a held-out loss override this."""

@@ -9,7 +9,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, Z latent size. 
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -111,7 +111,7 @@ class DCGAN(AdversarialModel):
         if labels is None and self.num_classes:
             labels = [seed % self.num_classes for seed in seeds]
         with self.inference():
-            latents = seeded_normal(seeds, self.latent_size).to(self.device, self.dtype)
+            latents = seeded_normal(seeds, self.latent_size).to(self.device, cast(torch.dtype, self.dtype))
             classes = None if labels is None else torch.tensor(labels, device=self.device)
             images: Tensor = self.averaged("generator")(latents, classes).clamp(-1, 1)
         return images

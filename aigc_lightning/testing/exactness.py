@@ -121,7 +121,7 @@ def _differences(a: Any, b: Any, place: str) -> list[str]:
 
 def _strategy(model: ImageModel) -> DDPStrategy:
     # Forked processes start in a moment; where the platform cannot fork, they import everything again.
-    start_method: Any = "fork" if sys.platform == "linux" and not torch.cuda.is_initialized() else "spawn"
+    start_method: Any = "fork" if sys.platform == "linux" and not torch.cuda.is_available() else "spawn"
     kind = PlayersStrategy if isinstance(model, AdversarialModel) else DDPStrategy
     return kind(start_method=start_method, process_group_backend="gloo")
 

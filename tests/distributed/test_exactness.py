@@ -158,3 +158,31 @@ def test_another_seed_differs(tmp_path):
     first = train(build(), 12, 2, tmp_path / "first")
     second = train(build(), 12, 2, tmp_path / "second", seed=1)
     assert different_tensors(first.saved, second.saved) != []
+
+
+class Broken(DCGAN):
+    """A generator whose loss is not a number in the second process from the third step on."""
+
+    def generator_loss(self, fake, labels=None):
+        bad = self.global_rank == 1 and self.step >= 2
+        return super().generator_loss(fake, labels) * (float("nan") if bad else 1.0)
+
+
+def build_broken(engine):
+    def make(batch_size):
+        data = Noise(batch_size)
+        model = Broken(data.spec, 4, 8, generator_norm="group", discriminator_norm="group")
+        model.engine = engine
+        return model, data
+
+    return make
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_all_before_the_step(tmp_path):
+    with pytest.raises(Exception, match="gradient of the generator is not finite at step 2"):
+        train(build_broken(Engine()), 12, 5, tmp_path, processes=2)
+
+
+def test_all_processes_skip_the_same_updates(tmp_path):
+    trace = train(build_broken(Engine(max_skipped=9)), 12, 5, tmp_path, processes=2)
+    assert [number for number, _ in trace.gradients] == [0, 1, 0, 1, 0, 0, 0]  # the generator is player 1

@@ -31,3 +31,15 @@ class SignalOne(pl.Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_rank == self.rank and trainer.global_step == 30:
             os.kill(os.getpid(), getattr(signal, self.name))
+
+
+class Drift(pl.Callback):
+    """Changes weights by how many batches it has seen in this process: state that no checkpoint holds."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen += 1
+        for parameter in pl_module.generator.parameters():
+            parameter.data.mul_(1 + 0.01 * self.seen)

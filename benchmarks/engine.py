@@ -1,0 +1,188 @@
+"""What the engine costs: a step of `aigc fit` against a plain PyTorch loop that does the same work.
+
+    python benchmarks/engine.py [--blocks 20] [--threads 1]
+
+Both are timed in one process, in alternating blocks of steps; medians of the blocks are shown. The plain loop has the
+same networks, batches, losses, freezing, Adam and averaging, written as one would write it by hand. Ours runs through
+Lightning with the callbacks and the log file of `aigc fit`; grids and checkpoints are left out, since their cost is
+their cadence. A last table shows two processes on two cores against one process on one.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from torch.nn.functional import softplus
+from torch.optim import Adam
+
+from aigc_lightning.callbacks.interruption import Interruption
+from aigc_lightning.callbacks.loggers import make_loggers
+from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.callbacks.progress import Progress
+from aigc_lightning.commands.quiet import quiet_console
+from aigc_lightning.core.distributed import PlayersStrategy
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.base import ArraySource, ImageDataModule
+from aigc_lightning.models.dcgan import DCGAN
+
+CASES = {
+    "tiny: 8x8, width 4, batch 8": {"size": 8, "width": 4, "batch": 8, "steps": 100},
+    "DCGAN: 64x64, width 64, batch 64": {"size": 64, "width": 64, "batch": 64, "steps": 2},
+}
+
+
+class Pictures(ImageDataModule):
+    """Noise of one size, in memory."""
+
+    def __init__(self, size: int, batch_size: int) -> None:
+        super().__init__(batch_size)
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randint(256, (max(256, batch_size), 3, size, size), generator=generator).byte()
+
+    @property
+    def spec(self) -> ImageSpec:
+        """RGB."""
+        return ImageSpec(3, *self.images.shape[2:])
+
+    def train_source(self) -> ArraySource:
+        """All images."""
+        return ArraySource(self.images)
+
+    val_source = train_source
+
+
+class PlainLoop:
+    """The same GAN by hand."""
+
+    def __init__(self, model: DCGAN, images: torch.Tensor, batch_size: int) -> None:
+        self.generator, self.discriminator = deepcopy(model.generator), deepcopy(model.discriminator)
+        self.average = deepcopy(self.generator)
+        self.latent_size, self.images, self.batch_size = model.latent_size, images, batch_size
+        self.optimizers = [
+            Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (self.discriminator, self.generator)
+        ]
+        self.order: list[torch.Tensor] = []
+
+    def step(self) -> None:
+        """Draw a batch and update both networks and the average."""
+        if not self.order:
+            self.order = list(torch.randperm(len(self.images)).split(self.batch_size))
+        real = self.images[self.order.pop()].float().div_(127.5).sub_(1)
+        fake = self.generator(torch.randn(len(real), self.latent_size))
+        self.generator.requires_grad_(False)
+        self.optimizers[0].zero_grad()
+        loss = softplus(-self.discriminator(real)).mean() + softplus(self.discriminator(fake.detach())).mean()
+        loss.backward()
+        self.optimizers[0].step()
+        self.generator.requires_grad_(True)
+        self.discriminator.requires_grad_(False)
+        self.optimizers[1].zero_grad()
+        softplus(-self.discriminator(fake)).mean().backward()
+        self.optimizers[1].step()
+        self.discriminator.requires_grad_(True)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 0.001)
+            for target, source in zip(self.average.buffers(), self.generator.buffers(), strict=True):
+                target.copy_(source)
+
+
+class Alternate(pl.Callback):
+    """Times blocks of the trainer's steps, and runs a block of the plain loop after each."""
+
+    def __init__(self, plain: PlainLoop, steps: int) -> None:
+        self.plain, self.steps = plain, steps
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+        self.began = 0.0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        """Close a block."""
+        if trainer.global_step % self.steps:
+            return
+        self.ours.append((time.perf_counter() - self.began) / self.steps)
+        began = time.perf_counter()
+        for _ in range(self.steps):
+            self.plain.step()
+        self.theirs.append((time.perf_counter() - began) / self.steps)
+        self.began = time.perf_counter()
+
+
+def compare(size: int, width: int, batch: int, steps: int, blocks: int) -> tuple[float, float]:
+    """Return the median seconds of a step, ours and the plain loop's; the first two blocks warm up."""
+    pl.seed_everything(0, verbose=False)
+    data = Pictures(size, batch)
+    model = DCGAN(data.spec, width=width)
+    alternate = Alternate(PlainLoop(model, data.images, batch), steps)
+    with tempfile.TemporaryDirectory() as folder, quiet_console():
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_steps=steps * blocks,
+            logger=make_loggers([], Path(folder)),
+            callbacks=[LossLog(), Progress(), Interruption(), alternate],
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            limit_val_batches=0,
+        )
+        trainer.fit(model, data)
+    return statistics.median(alternate.ours[2:]), statistics.median(alternate.theirs[2:])
+
+
+def images_per_second(processes: int, seconds_of: int = 12) -> float:
+    """Return the speed of 64x64 training with 32 images a process on its own core each."""
+    pl.seed_everything(0, verbose=False)
+    data = Pictures(64, 32)
+    model = DCGAN(data.spec, width=32, generator_norm="group", discriminator_norm="group")
+    strategy = PlayersStrategy(start_method="fork", process_group_backend="gloo") if processes > 1 else "auto"
+    timer = pl.callbacks.Timer(duration={"seconds": seconds_of})
+    with tempfile.TemporaryDirectory() as folder, quiet_console():
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=processes,
+            strategy=strategy,
+            max_steps=40,
+            logger=False,
+            callbacks=[timer],
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            use_distributed_sampler=False,
+            limit_val_batches=0,
+        )
+        began = time.perf_counter()
+        trainer.fit(model, data)
+    return 40 * 32 * processes / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--blocks", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = {name: compare(**case, blocks=options.blocks) for name, case in CASES.items()}
+    print(f"\n{'step':<36}{'aigc fit':>12}{'plain loop':>12}{'ratio':>8}{'adds':>12}")
+    for name, (ours, theirs) in rows.items():
+        print(
+            f"{name:<36}{ours * 1e3:>9.2f} ms{theirs * 1e3:>9.2f} ms{ours / theirs:>8.2f}"
+            f"{(ours - theirs) * 1e6:>9.0f} us"
+        )
+    speeds = {processes: [] for processes in (1, 2)}
+    for _ in range(3):
+        for processes, found in speeds.items():
+            found.append(images_per_second(processes))
+    one, two = (statistics.median(found) for found in speeds.values())
+    print(f"\n1 process {one:.1f} images/s, 2 processes {two:.1f} images/s: efficiency {two / (2 * one):.2f}")
+
+
+if __name__ == "__main__":
+    main()

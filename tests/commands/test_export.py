@@ -1,0 +1,50 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from aigc_lightning.core.checkpoint import file_hash, load_model
+from aigc_lightning.core.image_model import RECORD_KEY
+
+
+def test_an_export_holds_the_weights_and_says_what_made_them(aigc, trained, folder):
+    done = aigc("export", trained)
+    assert done.code == 0 and "model.safetensors" in done.out and "aigc sample model.safetensors" in done.out
+    model = load_model(trained)
+    with safe_open("model.safetensors", framework="pt") as file:
+        record = json.loads(file.metadata()[RECORD_KEY])
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    assert record["class_path"] == "aigc_lightning.models.dcgan.DCGAN"
+    assert record["config"]["latent_size"] == 4 and record["spec"]["height"] == 8
+    assert record["sha256"] == file_hash(trained / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.parametrize(("out", "file"), [("a.safetensors", "a.safetensors"), ("b", "b.safetensors"), ("v1.0", "v1.0.safetensors")])
+def test_the_ending_is_added(out, file, aigc, trained, folder):
+    assert aigc("export", trained, "--out", out).code == 0
+    assert (folder / file).is_file()
+
+
+def test_a_place_that_cannot_be_written(aigc, trained, folder):
+    (folder / "file").write_text("")
+    done = aigc("export", trained, "--out", "file/model")
+    assert done.code == 2 and "file" in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("kind", ["text", "no record", "wrong record", "truncated"])
+def test_a_file_that_is_no_export(kind, aigc, trained, folder):
+    path = Path("bad.safetensors")
+    if kind == "text":
+        path.write_text("hello")
+    elif kind == "truncated":
+        aigc("export", trained, "--out", "whole")
+        path.write_bytes(Path("whole.safetensors").read_bytes()[:-100])
+    else:
+        save_file({"a": torch.zeros(1)}, path, metadata={RECORD_KEY: "[3]"} if kind == "wrong record" else None)
+    done = aigc("sample", path)
+    assert done.code == 2 and "bad.safetensors" in done.err and len(done.lines) <= 4

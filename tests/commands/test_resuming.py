@@ -1,0 +1,209 @@
+"""A run that goes on is the run that was never interrupted."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from aigc_lightning.commands.resuming import newest_loadable
+from aigc_lightning.core.image_model import RECORD_KEY
+
+#: Nets and data with state in every corner: batch norm, spectral norm, augmentation, two validations.
+CHANGES = {
+    "model": {"init_args": {"generator_norm": "batch", "discriminator_norm": "spectral"}},
+    "data": {"init_args": {"augmentation": {"flip": True, "crop": 1}}},
+    "trainer": {"max_steps": 8, "val_check_interval": 2},
+    "checkpoints": {"keep_every_n_steps": 1},
+    "grids": {"every_n_steps": 2},
+}
+LAST = Path("checkpoints") / "last.ckpt"
+
+
+@pytest.fixture
+def whole(aigc, write, folder):
+    """Return the folder of an uninterrupted run of eight steps that kept each step: five batches are an epoch."""
+    write("whole.yaml", CHANGES)
+    done = aigc("fit", "--config", "whole.yaml")
+    assert done.code == 0, done.err
+    return folder / "runs" / "whole" / "1"
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 6], ids=lambda step: f"step{step}")
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(step, whole, aigc, folder, differing):
+    done = aigc("fit", "--config", "whole.yaml", "--resume", whole / "checkpoints" / f"step_000000{step}.ckpt", "--run", "b")
+    assert done.code == 0, done.err
+    for later in range(step + 1, 9):
+        name = f"step_000000{later}.ckpt"
+        assert differing(whole / "checkpoints" / name, folder / "b" / "checkpoints" / name) == []
+    first, second = (list(csv.DictReader((run / "metrics.csv").open())) for run in (whole, folder / "b"))
+    assert second == [row for row in first if int(row["step"]) > step]
+    grids = [path.name for path in (folder / "b" / "grids").glob("*.png")]
+    assert "step_000008.png" in grids
+    assert [(whole / "grids" / name).read_bytes() for name in grids] == [
+        (folder / "b" / "grids" / name).read_bytes() for name in grids
+    ]
+
+
+@pytest.mark.parametrize("first", [2, 5], ids=["mid-epoch", "end of epoch"])
+def test_a_run_that_ended_goes_on_in_its_folder(first, whole, aigc, folder, differing):
+    write = ["--config", "whole.yaml", "--run", "part"]
+    assert aigc("fit", *write, "--trainer.max_steps", first).code == 0
+    done = aigc("fit", "--resume", "part", "--trainer.max_steps", 8)
+    assert done.code == 0 and "Run folder: part\n" in done.out, done.err
+    assert differing(whole / LAST, folder / "part" / LAST) == []
+    # The end of the first part is validated, too, where an epoch ends.
+    rows = [list(csv.DictReader((run / "metrics.csv").open())) for run in (whole, folder / "part")]
+    losses = [[(row["step"], row["train/generator_loss"]) for row in part] for part in rows]
+    assert losses[0] == losses[1]
+    assert yaml.safe_load((folder / "part" / "config_before_1.yaml").read_text())["trainer"]["max_steps"] == first
+    log = (folder / "part" / "log.txt").read_text()
+    assert log.count("Start:") == 2 and log.count("End: finished") == 2
+
+
+def test_the_latest_run_of_a_config(aigc, tiny, folder):
+    for _ in range(2):
+        aigc("fit", "--config", tiny)
+    done = aigc("fit", "--config", tiny, "--resume", "--trainer.max_steps", 5)
+    assert done.code == 0 and "Run folder: runs/tiny/2" in done.out, done.err
+    assert torch.load(folder / "runs/tiny/2" / LAST, weights_only=True)["global_step"] == 5
+    assert torch.load(folder / "runs/tiny/1" / LAST, weights_only=True)["global_step"] == 3
+
+
+def test_the_latest_of_a_chosen_folder(aigc, tiny, folder):
+    aigc("fit", "--config", tiny, "--run", "mine")
+    done = aigc("fit", "--run", "mine", "--resume", "--trainer.max_steps", 5)
+    assert done.code == 0 and "Run folder: mine\n" in done.out, done.err
+
+
+def test_a_run_that_is_over_says_so(aigc, tiny):
+    aigc("fit", "--config", tiny)
+    done = aigc("fit", "--config", tiny, "--resume")
+    assert done.code == 2 and "step 3" in done.err and "--trainer.max_steps" in done.err and len(done.lines) <= 4
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--model.width", 16, ["model.width", "8", "16"]),
+        ("--model.generator_lr", 0.5, ["model.generator_lr", "0.0002", "0.5"]),
+        ("--model.loss", "hinge", ["model.loss", "nonsaturating", "hinge"]),
+        ("--data.batch_size", 10, ["data.batch_size", "300", "10"]),
+        ("--data.size", 12, ["data.size", "8", "12"]),
+        ("--engine.ema_decay", 0.5, ["engine.ema_decay", "0.999", "0.5"]),
+        ("--engine.micro_batches", 2, ["engine.micro_batches"]),
+        ("--seed_everything", 5, ["seed_everything", "0", "5"]),
+    ],
+)
+def test_values_that_differ_from_the_checkpoints_are_refused(option, value, said, aigc, tiny, folder):
+    aigc("fit", "--config", tiny)
+    before = (folder / "runs/tiny/1" / LAST).read_bytes()
+    done = aigc("fit", "--config", tiny, "--resume", option, value, "--trainer.max_steps", 5)
+    assert done.code == 2 and len(done.lines) <= 4
+    assert all(text in done.err for text in [*said, "other settings"])
+    assert (folder / "runs/tiny/1" / LAST).read_bytes() == before
+
+
+def test_values_that_change_nothing_that_is_seen_may_differ(aigc, tiny):
+    aigc("fit", "--config", tiny)
+    options = ["--trainer.max_steps", 5, "--trainer.log_every_n_steps", 2, "--grids.num", 9]
+    assert aigc("fit", "--config", tiny, "--resume", *options).code == 0
+
+
+def test_the_same_settings_written_otherwise_are_the_same(aigc, tiny):
+    aigc("fit", "--config", tiny)
+    options = ["--trainer.max_steps", 5, "--model.generator_lr", "2e-4", "--data", "aigc_lightning.data.digits.Digits"]
+    options += ["--data.size", 8, "--data.batch_size", 300]
+    done = aigc("fit", "--config", tiny, "--resume", *options)
+    assert done.code == 0, done.err
+
+
+def test_a_checkpoint_of_another_model_is_refused(aigc, tiny, folder):
+    aigc("fit", "--config", tiny)
+    change(folder / "runs/tiny/1" / LAST, lambda checkpoint: checkpoint[RECORD_KEY].update(class_path="other.Model"))
+    done = aigc("fit", "--config", tiny, "--resume", "--trainer.max_steps", 5)
+    assert done.code == 2 and "other.Model" in done.err and "DCGAN" in done.err
+
+
+def test_weights_that_do_not_fit_are_refused(aigc, tiny, folder):
+    aigc("fit", "--config", tiny)
+    change(folder / "runs/tiny/1" / LAST, lambda checkpoint: checkpoint["state_dict"].popitem())
+    done = aigc("fit", "--config", tiny, "--resume", "--trainer.max_steps", 5)
+    assert done.code == 2 and "does not fit" in done.err and len(done.lines) <= 4 and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("key", ["optimizer_states", "loops", "global_step"])
+def test_a_checkpoint_without_the_state_of_training_is_refused(key, aigc, tiny, folder):
+    aigc("fit", "--config", tiny)
+    change(folder / "runs/tiny/1" / LAST, lambda checkpoint: checkpoint.pop(key))
+    done = aigc("fit", "--config", tiny, "--resume", "--trainer.max_steps", 5)
+    assert done.code == 2 and key in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_checkpoint_is_passed_over(share, whole, aigc, differing, folder):
+    shutil.copytree(whole, "kept")
+    data = (whole / LAST).read_bytes()
+    (whole / LAST).write_bytes(data[: int(share * len(data))])
+    for step in (6, 7, 8):  # the newest whole one is of step 5
+        (whole / "checkpoints" / f"step_000000{step}.ckpt").write_bytes(b"")
+    (whole / "checkpoints" / "best.ckpt").unlink()
+    done = aigc("fit", "--config", "whole.yaml", "--resume")
+    assert done.code == 0, done.err
+    assert "Passed over" in done.out and "last.ckpt" in done.out
+    assert differing(whole / LAST, folder / "kept" / LAST) == []
+
+
+def test_the_newest_checkpoint_is_the_one_of_the_latest_step(whole):
+    (whole / LAST).unlink()
+    for step in (7, 3, 1):  # files that were copied in any order
+        (whole / "checkpoints" / f"step_000000{step}.ckpt").touch()
+    shutil.copyfile(whole / "checkpoints" / "step_0000002.ckpt", whole / "checkpoints" / "best.ckpt")
+    assert newest_loadable(whole).name == "step_0000008.ckpt"
+    shutil.copyfile(whole / "checkpoints" / "step_0000008.ckpt", whole / LAST)
+    assert newest_loadable(whole) == whole / LAST
+    shutil.copyfile(whole / "checkpoints" / "step_0000002.ckpt", whole / LAST)
+    assert newest_loadable(whole).name == "step_0000008.ckpt"  # saved after the last cadence of last.ckpt
+
+
+def test_the_best_checkpoint_goes_on_exactly_too(whole, aigc, folder, differing):
+    best = whole / "checkpoints" / "best.ckpt"
+    step = torch.load(best, weights_only=True)["global_step"]
+    assert step in (2, 4, 7)  # the interval begins anew in each epoch
+    options = ["--resume", best, "--run", "b", "--trainer.max_steps", 9, "--checkpoints.monitor", "null"]
+    assert aigc("fit", "--config", "whole.yaml", *options).code == 0
+    for later in range(step + 1, 9):
+        name = f"step_000000{later}.ckpt"
+        assert differing(whole / "checkpoints" / name, folder / "b" / "checkpoints" / name) == []
+
+
+def test_a_folder_with_broken_checkpoints_only(aigc, tiny, folder):
+    aigc("fit", "--config", tiny)
+    (folder / "runs/tiny/1" / LAST).write_bytes(b"broken")
+    done = aigc("fit", "--config", tiny, "--resume", "--trainer.max_steps", 5)
+    assert done.code == 2 and "can be read" in done.err and len(done.lines) <= 4
+
+
+def test_a_truncated_checkpoint_that_was_named_is_refused(aigc, tiny, folder):
+    aigc("fit", "--config", tiny)
+    path = folder / "runs/tiny/1" / LAST
+    path.write_bytes(path.read_bytes()[:-500])
+    for argv in (["fit", "--resume", path], ["validate", "--checkpoint", path], ["sample", path]):
+        done = aigc(*argv)
+        assert done.code == 2 and "last.ckpt" in done.err and "Traceback" not in done.err
+        assert len(done.lines) <= 4
+
+
+def test_an_export_is_no_run(aigc, tiny):
+    aigc("fit", "--config", tiny)
+    assert aigc("export", "runs/tiny/1", "--out", "a.safetensors").code == 0
+    done = aigc("fit", "--config", tiny, "--resume", "a.safetensors")
+    assert done.code == 2 and "weights alone" in done.err
+
+
+def change(path, action):
+    checkpoint = torch.load(path, weights_only=True)
+    action(checkpoint)
+    torch.save(checkpoint, path)

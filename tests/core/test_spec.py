@@ -1,0 +1,31 @@
+import json
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+
+
+def test_a_spec_says_what_it_is():
+    spec = ImageSpec(3, 32, 20, ("cat", "dog"))
+    assert spec.shape == (3, 32, 20) and spec.num_classes == 2 and str(spec) == "32x20 RGB, 2 classes"
+    assert str(ImageSpec(1, 8, 8)) == "8x8 grey" and str(ImageSpec(4, 8, 9)) == "8x9 RGBA"
+
+
+@pytest.mark.parametrize("numbers", [(0, 8, 8), (2, 8, 8), (5, 8, 8), (3, 0, 8), (3, 8, -1)])
+def test_what_is_no_image(numbers):
+    with pytest.raises(UserError):
+        ImageSpec(*numbers)
+
+
+def test_plain_values_and_back():
+    spec = ImageSpec(4, 8, 12, ["a", "b"], "paired")
+    assert spec.class_names == ("a", "b")
+    assert ImageSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert ImageSpec.from_dict({"channels": 1, "height": 2, "width": 3}) == ImageSpec(1, 2, 3)
+
+
+def test_a_spec_does_not_change():
+    with pytest.raises(FrozenInstanceError):
+        ImageSpec(1, 8, 8).height = 3
