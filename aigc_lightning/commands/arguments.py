@@ -202,8 +202,10 @@ def _add_run_config(stage: Stage, request: Request) -> None:
 def _run_name(request: Request) -> str:
     if request.configs:
         path = request.configs[0]
-        of_a_run = path.name == CONFIG_NAME and path.parent.name.isdecimal()
-        return path.resolve().parent.parent.name if of_a_run else path.stem
+        if path.name != CONFIG_NAME:
+            return path.stem
+        run = path.resolve().parent  # the config of a run, named after the folder of such runs
+        return run.parent.name if run.name.isdecimal() else run.name
     parts = [value_of(request.argv, "--model"), value_of(request.argv, "--data")]
     return "_".join(part.rpartition(".")[2].rpartition(":")[2].lower() for part in parts if part) or "run"
 

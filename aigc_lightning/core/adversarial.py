@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.averaging import averaged_copy, update_average
@@ -64,7 +64,12 @@ class AdversarialModel(ImageModel):
             player: one of `players`.
             loss: returns the scalar mean loss over the samples of the batch in hand.
             every: update only at each so-manieth step, counted from 1; the loss is not computed at the others.
+
+        Raises:
+            TypeError: the model names no such player.
         """
+        if player not in self._table:
+            raise TypeError(f"{type(self).__name__} updates {player!r}, which is not among its players {self.players}")
         window = self._window
         number, window.updates = window.updates, window.updates + 1
         if (window.live is None or window.live == number) and (self.step + 1) % every == 0:
@@ -106,13 +111,16 @@ class AdversarialModel(ImageModel):
         """Pair players with optimizers.
 
         Raises:
-            TypeError: the optimizers do not match the players: an error of the model's author.
+            TypeError: the optimizers do not match the players, or a scheduler waits for a plateau: errors of the
+                model's author.
         """
         if len(self.trainer.optimizers) != len(self.players):
             raise TypeError(
                 f"{type(self).__name__} has {len(self.players)} players {self.players} and configure_optimizers "
                 f"gave {len(self.trainer.optimizers)} optimizers"
             )
+        if any(isinstance(config.scheduler, ReduceLROnPlateau) for config in self.trainer.lr_scheduler_configs):
+            raise TypeError(f"{type(self).__name__} uses ReduceLROnPlateau, and losses of opponents have no plateau")
         for name, optimizer in zip(self.players, self.trainer.optimizers, strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
             self._table[name] = Player(name, getattr(self, name), optimizer, parameters)
@@ -189,7 +197,7 @@ class AdversarialModel(ImageModel):
 
     def _finish_step(self) -> None:
         """Do what happens once a batch: scaler, schedulers, averages, and the count."""
-        if self._scaler is not None:
+        if self._scaler is not None and any(player.updated_in == self.step for player in self._table.values()):
             self._scaler.update()
         for name, average in self.averages.items():
             update_average(average, getattr(self, name), self.engine.ema_decay, self.step)
@@ -200,10 +208,9 @@ class AdversarialModel(ImageModel):
 
     def _step_schedulers(self, interval: str, count: int) -> None:
         for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, ReduceLROnPlateau):
-                continue  # Lightning steps it, where the metric that it needs is known
             if config.interval == interval and count % config.frequency == 0:
-                config.scheduler.step()
+                scheduler: LRScheduler = config.scheduler
+                scheduler.step()
 
     def _layout(self, batch: Any) -> BatchLayout:
         """Return where this process's batch lies in the global batch."""

@@ -100,6 +100,11 @@ def build_model(record: dict[str, Any], origin: Path) -> ImageModel:
     model_class = plugin.load()
     try:
         model = cast(ImageModel, model_class(ImageSpec.from_dict(record["spec"]), **record["config"]))
+        if isinstance(model, AdversarialModel):
+            known = {item.name for item in fields(Engine)}
+            kept = {name: value for name, value in record.get("engine", {}).items() if name in known}
+            model.engine = Engine(**kept)
+        model.configure_model()
     except UserError:
         raise
     except Exception as error:  # whatever a class makes of another version's arguments
@@ -107,10 +112,6 @@ def build_model(record: dict[str, Any], origin: Path) -> ImageModel:
             f"{class_path} {plugin.version} cannot be built from {origin}: {error}",
             f"The checkpoint was written with {record['versions']}; install that version.",
         ) from error
-    if isinstance(model, AdversarialModel):
-        known = {item.name for item in fields(Engine)}
-        model.engine = Engine(**{name: value for name, value in record.get("engine", {}).items() if name in known})
-    model.configure_model()
     return model
 
 

@@ -113,3 +113,15 @@ def test_some_may_be_skipped():
     assert model.weights() == [1 - 5 * 0.125, 1 + 2 * 0.125]
     with pytest.raises(UserError, match="not finite"):
         fit(Duel(slopes), 5, Engine(ema_decay=0.0, max_skipped=1))
+
+
+def test_a_scaled_step_without_an_update_changes_nothing():
+    class Waiting(Duel):
+        def adversarial_step(self, batch):
+            for name in self.players:
+                self.update(name, lambda name=name: 0.25 * getattr(self, name).weight.sum(), every=2)
+
+    model = Waiting({})
+    trainer = fit(model, 3, scale=1024.0)
+    assert model.weights() == [0.875, 0.875]
+    assert trainer.global_step == 3
