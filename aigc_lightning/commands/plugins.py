@@ -116,6 +116,8 @@ def one_plugin(name: str, kind: registry.Kind | None = None) -> registry.Plugin:
             found.append(registry.find_by_class_path(each, name) or registry.find(each, name))
         except UserError as error:
             reasons.append(error)
+    if len(found) > 1:  # a package's presets are often called like its model, which is what a user means
+        found = [plugin for plugin in found if plugin.kind != "config"]
     if len(found) == 1:
         return found[0]
     if found:
