@@ -9,7 +9,7 @@ os.environ["MKL_NUM_THREADS"] = "1"
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 import yaml
 from hypothesis import settings
 
+from aigc_lightning import plugins
 from aigc_lightning.cli import main
 from aigc_lightning.core.run_folder import RUN_VARIABLE
 
@@ -176,3 +177,63 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     assert main(["fit", *(f"{name}={value}" for name, value in options.items())]) == 0
     return folder
+
+
+class Site:
+    """A folder of packages as pip would leave it; every module of it leaves a mark when it is imported."""
+
+    _MARK = "__import__('pathlib').Path(__file__ + '.imported').touch()\n"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def install(
+        self,
+        name: str,
+        points: Mapping[str, Mapping[str, str]],
+        files: Mapping[str, str],
+        *,
+        version: str = "1.0",
+        requires: Sequence[str] = (),
+    ) -> None:
+        """Write a package: its metadata, {group: {name: value}} and {path: text}."""
+        info = self.folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        head = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", "Summary: A fake.", ""]
+        head[-1:] = [*(f"Requires-Dist: {text}" for text in requires), ""]
+        (info / "METADATA").write_text("\n".join(head), encoding="utf-8")
+        lines = [
+            line
+            for group, entries in points.items()
+            for line in (f"[aigc_lightning.{group}]", *(f"{entry} = {value}" for entry, value in entries.items()), "")
+        ]
+        (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+        for path, text in files.items():
+            target = self.folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text((self._MARK if target.suffix == ".py" else "") + text, encoding="utf-8")
+        plugins.forget()
+
+    @property
+    def imported(self) -> list[str]:
+        """The modules that were imported, by path, in any process."""
+        return sorted(
+            path.relative_to(self.folder).as_posix().removesuffix(".imported")
+            for path in self.folder.rglob("*.imported")
+        )
+
+
+@pytest.fixture
+def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Return an empty folder of packages that is searched first, in this process and in those that tests start."""
+    site = Site(folder / "site")
+    monkeypatch.syspath_prepend(site.folder)
+    monkeypatch.setenv("PYTHONPATH", str(site.folder))
+    yield site
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
+    sys.path.remove(str(site.folder))
+    plugins.forget()
+    sys.path.insert(0, str(site.folder))  # the monkeypatch takes it away

@@ -9,7 +9,17 @@ import pytest
 
 from aigc_lightning import __version__, cli
 
-HEAVY = ("torch", "lightning", "numpy", "jsonargparse", "wandb", "rich", "PIL", "sklearn", "aigc_lightning.models.dcgan")
+HEAVY = (
+    "torch",
+    "lightning",
+    "numpy",
+    "jsonargparse",
+    "wandb",
+    "rich",
+    "PIL",
+    "sklearn",
+    "aigc_lightning.models.dcgan",
+)
 ANSWERS_AT_ONCE = [[], ["--help"], ["--version"], ["models"], ["data", "--json"], ["configs"], ["fit", "--help"],
                    ["sample", "--help"], ["validate", "--help"], ["export", "--help"]]  # fmt: skip
 
@@ -100,7 +110,13 @@ def test_the_short_help_names_options_that_exist(aigc):
 
 def test_the_whole_help_has_every_option(aigc):
     shown = aigc("fit", "--help-all").out
-    for option in ("--trainer.gradient_clip_val", "--engine.ema_decay", "--resume", "--checkpoints.monitor", "--grids.num"):
+    for option in (
+        "--trainer.gradient_clip_val",
+        "--engine.ema_decay",
+        "--resume",
+        "--checkpoints.monitor",
+        "--grids.num",
+    ):
         assert option in shown
 
 

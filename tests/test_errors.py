@@ -1,7 +1,6 @@
 """What a person sees who made a mistake: at most four lines, exit code 2, the thing's name and a next step."""
 
 import logging
-from pathlib import Path
 
 import pytest
 import torch

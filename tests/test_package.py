@@ -13,7 +13,9 @@ import aigc_lightning
 from aigc_lightning import plugins
 
 ROOT = Path(aigc_lightning.__file__).parent
-PROJECT = tomllib.loads((ROOT.parent / "pyproject.toml").read_text()) if (ROOT.parent / "pyproject.toml").exists() else {}
+PROJECT = (
+    tomllib.loads((ROOT.parent / "pyproject.toml").read_text()) if (ROOT.parent / "pyproject.toml").exists() else {}
+)
 
 
 @pytest.mark.parametrize("name", aigc_lightning.__all__)

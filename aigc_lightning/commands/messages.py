@@ -88,6 +88,8 @@ def _known(stage: str, error: Exception) -> UserError | None:
             f"The checkpoint does not fit the model: {_shortened(text.partition(':')[2].partition(':')[2] or text)}",
             "Resume with the version of the package that wrote it, or start a new run without --resume.",
         )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
+        return UserError("The machine's memory is full.", "Use a smaller model, image size or --data.batch_size.")
     if isinstance(error, OutOfMemoryError):
         return UserError("The GPU's memory is full.", "Use a smaller --data.batch_size or more --engine.micro_batches.")
     return None

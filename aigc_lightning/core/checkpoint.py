@@ -32,7 +32,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, is damaged, holds more than tensors and plain values, or is not ours.
     """
     if path.suffix == ".safetensors":
-        raise UserError(f"{path} holds weights alone.", "Use it with `aigc sample`; here, give a run folder or a .ckpt.")
+        raise UserError(
+            f"{path} holds weights alone.", "Use it with `aigc sample`; here, give a run folder or a .ckpt."
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -15,6 +15,7 @@ from aigc_lightning import __version__, plugins
 from aigc_lightning.core import keyed
 from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.position import batches_done
+from aigc_lightning.core.redaction import redacted
 from aigc_lightning.core.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
@@ -124,7 +125,7 @@ class ImageModel(pl.LightningModule):
         return {
             "format": 1,
             "class_path": class_path,
-            "config": values,
+            "config": redacted(values),  # checkpoints are handed to others
             "spec": self.spec.to_dict(),
             "versions": {"aigc_lightning": __version__, "torch": str(torch.__version__), **makers},
         }

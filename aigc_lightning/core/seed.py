@@ -17,7 +17,7 @@ def run_seed() -> int:
 def seed_everywhere(*key: int) -> None:
     """Seed the global generators of torch (on all devices in use), numpy and Python by a key."""
     seed = int(keyed.hashed(*key))
-    # Not torch.manual_seed: where a device is not in use yet, it formats the call stack, which takes half a millisecond.
+    # Not torch.manual_seed: for each device that is not in use it formats the call stack, half a millisecond in all.
     torch.default_generator.manual_seed(seed >> 1)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed >> 1)

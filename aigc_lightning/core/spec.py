@@ -6,6 +6,7 @@ from typing import Any
 
 from aigc_lightning.errors import UserError
 
+_LARGEST = 2**16
 CHANNEL_NAMES = {1: "grey", 3: "RGB", 4: "RGBA"}
 
 
@@ -34,8 +35,10 @@ class ImageSpec:
     def __post_init__(self) -> None:
         if self.channels not in CHANNEL_NAMES:
             raise UserError(f"Images have {self.channels} channels.", "Use 1 (grey), 3 (RGB) or 4 (RGBA).")
-        if self.height < 1 or self.width < 1:
-            raise UserError(f"Images are {self.height}x{self.width} pixels.", "Give a height and width of at least 1.")
+        if not (1 <= self.height <= _LARGEST and 1 <= self.width <= _LARGEST):
+            raise UserError(
+                f"Images are {self.height}x{self.width} pixels.", f"Give a height and width from 1 to {_LARGEST}."
+            )
         object.__setattr__(self, "class_names", tuple(self.class_names))
 
     @property

@@ -21,21 +21,21 @@ class Digits(ImageDataModule):
     A stratified fifth is held out; the split is fixed and does not depend on the seed of the run.
 
     Args:
-        size: height and width in pixels, at least 8; bicubic above 8.
+        size: height and width in pixels, from 8 to 512; bicubic above 8.
         batch_size: images per process in a step.
         num_workers: loader processes; 0 is fastest here, since the images are in memory.
         augmentation: what to vary while training. Flips make other signs of most digits.
 
     Raises:
-        UserError: a size below 8.
+        UserError: a size out of range.
     """
 
     def __init__(
         self, size: int = 32, batch_size: int = 64, num_workers: int = 0, augmentation: Augment | None = None
     ) -> None:
         super().__init__(batch_size, num_workers, augmentation)
-        if size < 8:
-            raise UserError(f"data.size is {size} pixels.", "The digits are 8x8: give 8 or more.")
+        if not 8 <= size <= 512:
+            raise UserError(f"data.size is {size} pixels.", "The digits are 8x8: give 8 or more, up to 512.")
         self.size = size
 
     @property

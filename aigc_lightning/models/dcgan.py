@@ -86,7 +86,9 @@ class DCGAN(AdversarialModel):
         if gradient_penalty_weight is None:
             gradient_penalty_weight = 10.0 if loss == "wasserstein" else 0.0
         _check(spec, discriminator_norm, gradient_penalty_weight + r1_weight, discriminator_steps, conditioning)
-        _check_numbers(latent_size=latent_size, width=width, generator_lr=generator_lr, discriminator_lr=discriminator_lr)
+        _check_numbers(
+            latent_size=latent_size, width=width, generator_lr=generator_lr, discriminator_lr=discriminator_lr
+        )
         _check_numbers(zero=True, gradient_penalty_weight=gradient_penalty_weight, r1_weight=r1_weight)
         if not 0 <= beta1 < 1:
             raise UserError(f"model.beta1 is {beta1}.", "Give a number from 0 to below 1.")

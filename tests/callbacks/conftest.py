@@ -79,7 +79,7 @@ def fit(tmp_path: Path, make_model: Callable[..., TinyModel]) -> Fit:
             default_root_dir=tmp_path,
             max_steps=max_steps,
             callbacks=list(callbacks),
-            enable_checkpointing=False,
+            enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
             **options,

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from aigc_lightning import plugins
 from aigc_lightning.commands import arguments
 from aigc_lightning.errors import UserError
 
@@ -51,7 +52,10 @@ WAYS = {
         ["--config", "a.yaml"],
         {"a.yaml": {"model": "m.yaml", "data": "digits"}, "m.yaml": {"class_path": "dcgan"}},
     ),
-    "two configs": (["--config", "a.yaml", "-c", "b.yaml"], {"a.yaml": {"model": "dcgan"}, "b.yaml": {"data": "digits"}}),
+    "two configs": (
+        ["--config", "a.yaml", "-c", "b.yaml"],
+        {"a.yaml": {"model": "dcgan"}, "b.yaml": {"data": "digits"}},
+    ),
     "config with =": (["--config=a.yaml"], {"a.yaml": {"model": "dcgan", "data": "digits"}}),
     "config and command line": (["-c", "a.yaml", "--data", "digits"], {"a.yaml": {"model": "dcgan"}}),
 }
@@ -112,7 +116,10 @@ def test_later_configs_and_the_command_line_win(resolved, tiny, write):
 @pytest.mark.parametrize("name", ["dcgan_digits", "dcgan-digits", "aigc-lightning:dcgan_digits"])
 def test_presets_by_name_from_any_folder(name, resolved):
     config = resolved("--config", name)
-    assert config["model"]["class_path"] == DCGAN and config["trainer"]["max_steps"] == 2500
+    preset = yaml.safe_load(plugins.find_preset("dcgan_digits").read_text())
+    assert config["model"]["class_path"] == DCGAN
+    assert config["trainer"]["max_steps"] == preset["trainer"]["max_steps"]
+    assert config["model"]["init_args"]["width"] == preset["model"]["init_args"]["width"]
 
 
 def test_a_printed_config_can_be_fed_back(aigc, resolved, tiny, folder):

@@ -24,7 +24,9 @@ def test_an_export_holds_the_weights_and_says_what_made_them(aigc, trained, fold
     assert record["sha256"] == file_hash(trained / "checkpoints" / "last.ckpt")
 
 
-@pytest.mark.parametrize(("out", "file"), [("a.safetensors", "a.safetensors"), ("b", "b.safetensors"), ("v1.0", "v1.0.safetensors")])
+@pytest.mark.parametrize(
+    ("out", "file"), [("a.safetensors", "a.safetensors"), ("b", "b.safetensors"), ("v1.0", "v1.0.safetensors")]
+)
 def test_the_ending_is_added(out, file, aigc, trained, folder):
     assert aigc("export", trained, "--out", out).code == 0
     assert (folder / file).is_file()

@@ -19,7 +19,9 @@ TEXTS = st.sampled_from(
 )  # fmt: skip
 PLAIN = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS, st.text(max_size=8))
 KEYS = st.one_of(
-    st.sampled_from(["class_path", "init_args", "model", "data", "spec", "width", "", ".", "a.b", "config", "__class__"]),
+    st.sampled_from(
+        ["class_path", "init_args", "model", "data", "spec", "width", "", ".", "a.b", "config", "__class__"]
+    ),
     st.text(string.ascii_letters + "_.-é ", max_size=6),
     st.integers(-2, 2),
     st.none(),
@@ -40,7 +42,7 @@ MUTATIONS = st.lists(
     max_size=3,
 )
 FUZZ = settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
 )
 
 
@@ -118,6 +120,71 @@ def test_any_text_as_a_config(text, aigc, folder, instantiated):
 @given(data=st.binary(max_size=40))
 def test_any_bytes_as_a_config(data, aigc, folder, instantiated):
     check(aigc, folder, data)
+
+
+#: Values that Lightning, torch or we take or refuse only when training starts. Nothing that would start processes.
+RUNNING = {
+    "trainer.precision": ["bf16-mixed", "16-mixed", "16-true", "transformer-engine"],
+    "trainer.callbacks": [
+        [{"class_path": name, "init_args": options}]
+        for name, options in {
+            "EarlyStopping": {"monitor": "x"}, "ModelCheckpoint": {}, "RichProgressBar": {}, "LearningRateMonitor": {},
+            "StochasticWeightAveraging": {"swa_lrs": 0.1}, "GradientAccumulationScheduler": {"scheduling": {1: 2}},
+            "grids": {}, "sliced_wasserstein": {}, "BackboneFinetuning": {}, "Timer": {}, "ModelSummary": {},
+        }.items()
+    ],
+    "trainer.fast_dev_run": [True, 2, -1],
+    "trainer.max_epochs": [0, 1],
+    "trainer.min_steps": [5],
+    "trainer.max_time": ["00:00:00:00", {"minutes": -1}],
+    "trainer.limit_train_batches": [0, 0.5, 1.5, -1, 1e-4],
+    "trainer.limit_val_batches": [0, 0.5, 2.5, -3],
+    "trainer.overfit_batches": [1, 0.5, -1],
+    "trainer.val_check_interval": [1, 1000, 0.5, 0, -1, 1.5],
+    "trainer.check_val_every_n_epoch": [None, 0, -1],
+    "trainer.num_sanity_val_steps": [2, -1, -5],
+    "trainer.log_every_n_steps": [0, -1],
+    "trainer.enable_checkpointing": [True, False],
+    "trainer.enable_progress_bar": [True, False],
+    "trainer.deterministic": [True, "warn"],
+    "trainer.detect_anomaly": [True],
+    "trainer.barebones": [True],
+    "trainer.plugins": ["x", [{"class_path": "TorchCheckpointIO"}], ["a"], 3],
+    "trainer.default_root_dir": ["x", "/proc/x"],
+    "trainer.logger": [True, False, {"class_path": "CSVLogger", "init_args": {"save_dir": "x"}}],
+    "trainer.num_nodes": [0, -1],
+    "checkpoints.monitor": ["x", None, "", "train/generator_loss"],
+    "grids.num": [1, 1000],
+    "engine.clip_norm": [1e-30, 1e30],
+    "engine.micro_batches": [1000000],
+    "model.init_args.latent_size": [0, -1, 1, 2**40],
+    "model.init_args.width": [0, -1, 1, 7, 2**40],
+    "model.init_args.generator_lr": [-1, 0, 1e30],
+    "model.init_args.beta1": [1, -1, 0],
+    "model.init_args.r1_weight": [-1, 1e30],
+    "data.init_args.size": [0, -8, 9, 12, 2**40],
+    "data.init_args.batch_size": [1, 2**31, 2**40, -1],
+    "data.init_args.augmentation": ["x", 3, {"flip": True}, {}, {"no": 2}, {"crop": -1}, True],
+    "seed_everything": [True, False, None, 2**32],
+    "run": ["", ".", "..", "/proc/x", "a/b/c"],
+    "logger": [[], "", [1], "wandbb"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_values_that_are_used_when_training_starts(name, aigc, tiny_config, folder):
+    for number, value in enumerate(RUNNING[name]):
+        config = copy.deepcopy(tiny_config)
+        config["trainer"]["max_steps"] = 2
+        *sections, last = name.split(".")
+        place = config
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+        work = folder / "w" / str(number)  # whose parent may be taken as a run's folder
+        work.mkdir(parents=True)
+        (work / "a.yaml").write_text(yaml.safe_dump(config))
+        answered(aigc("fit", "--config", work / "a.yaml", *([] if name == "run" else ["--run", work / "run"])), value)
 
 
 OPTIONS = st.sampled_from(

@@ -33,7 +33,9 @@ def whole(aigc, write, folder):
 
 @pytest.mark.parametrize("step", [1, 3, 5, 6], ids=lambda step: f"step{step}")
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(step, whole, aigc, folder, differing):
-    done = aigc("fit", "--config", "whole.yaml", "--resume", whole / "checkpoints" / f"step_000000{step}.ckpt", "--run", "b")
+    done = aigc(
+        "fit", "--config", "whole.yaml", "--resume", whole / "checkpoints" / f"step_000000{step}.ckpt", "--run", "b"
+    )
     assert done.code == 0, done.err
     for later in range(step + 1, 9):
         name = f"step_000000{later}.ckpt"

@@ -69,7 +69,9 @@ def test_a_run_folder_its_checkpoint_and_its_export_give_the_same_pictures(aigc,
     sources = [trained, trained / "checkpoints" / "last.ckpt", "made/model.safetensors"]
     for number, source in enumerate(sources):
         assert aigc("sample", source, "--seeds", "0-3", "--out", f"{number}").code == 0
-    pixels = [[np.asarray(Image.open(path)).tolist() for path in sorted((folder / f"{n}").glob("*.png"))] for n in range(3)]
+    pixels = [
+        [np.asarray(Image.open(path)).tolist() for path in sorted((folder / f"{n}").glob("*.png"))] for n in range(3)
+    ]
     assert pixels[0] == pixels[1] == pixels[2]
     assert pictures(folder / "0") == pictures(folder / "1")
 
@@ -122,7 +124,9 @@ def test_classes(kind, aigc, tiny, folder):
     aigc("sample", "r", "--seeds", "7,17", "--out", "any")
     assert pictures(folder / "sevens") != pictures(folder / "eights")
     aigc("sample", "r", "--seeds", "7,17", "--class", "7", "--out", "same")
-    pixels = [[np.asarray(Image.open(path)).tolist() for path in sorted((folder / n).glob("*"))] for n in ("any", "same")]
+    pixels = [
+        [np.asarray(Image.open(path)).tolist() for path in sorted((folder / n).glob("*"))] for n in ("any", "same")
+    ]
     assert pixels[0] == pixels[1]  # without a class, seed 17 shows class 17 modulo 10
     missing = aigc("sample", "r", "--class", "ten")
     assert missing.code == 2 and "'ten'" in missing.err

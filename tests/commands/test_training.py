@@ -52,13 +52,17 @@ def test_everything_that_a_run_leaves_behind(run, folder):
     assert [bool(row["val/sliced_wasserstein"]) for row in rows] == [False, True, False, True]
     assert "0 1\n2 3" in (left / "grids" / "seeds.txt").read_text()
     assert Image.open(left / "timelapse.gif").n_frames == 3
-    assert json.loads((left / "environment.json").read_text())["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert (
+        json.loads((left / "environment.json").read_text())["packages"]["torch"] == torch.__version__.partition("+")[0]
+    )
 
 
 def test_best_is_the_checkpoint_of_the_best_score(run, folder):
     run("--trainer.max_steps", 5, "--trainer.val_check_interval", 1, "--checkpoints.keep_every_n_steps", 1)
     left = folder / "runs" / "tiny" / "1"
-    scores = {int(row["step"]): float(row["val/sliced_wasserstein"]) for row in csv.DictReader((left / "metrics.csv").open())}
+    scores = {
+        int(row["step"]): float(row["val/sliced_wasserstein"]) for row in csv.DictReader((left / "metrics.csv").open())
+    }
     best = torch.load(left / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["global_step"] == min(scores, key=scores.get)
 

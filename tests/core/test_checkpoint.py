@@ -91,7 +91,11 @@ def test_a_class_that_a_checkpoint_names_is_not_imported(aigc, tiny, folder, che
     monkeypatch.syspath_prepend(folder)
     (folder / "evil_module.py").write_text("open('marker', 'w').close()\nclass Model: pass\n")
     checkpoint[RECORD_KEY]["class_path"] = "evil_module.Model"
-    checkpoint["hyper_parameters"] = {"_class_path": "evil_module.Model", "_instantiator": "evil_module.Model", "width": 3}
+    checkpoint["hyper_parameters"] = {
+        "_class_path": "evil_module.Model",
+        "_instantiator": "evil_module.Model",
+        "width": 3,
+    }
     checkpoint["hparams_name"] = "kwargs"
     torch.save(checkpoint, "bad.ckpt")
     for argv in COMMANDS.values():
@@ -131,7 +135,9 @@ def test_a_checkpoint_says_what_made_it(checkpoint):
     record = checkpoint[RECORD_KEY]
     assert record["class_path"] == "aigc_lightning.models.dcgan.DCGAN"
     assert record["config"]["latent_size"] == 4 and "spec" not in record["config"]
-    assert record["spec"]["channels"] == 1 and record["spec"]["height"] == 8 and len(record["spec"]["class_names"]) == 10
+    assert (
+        record["spec"]["channels"] == 1 and record["spec"]["height"] == 8 and len(record["spec"]["class_names"]) == 10
+    )
     assert record["data"]["class_path"] == "aigc_lightning.data.digits.Digits"
     assert record["data"]["config"]["batch_size"] == 300
     assert record["seed"] == 0 and record["engine"]["ema_decay"] == 0.999

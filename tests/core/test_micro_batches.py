@@ -8,7 +8,11 @@ from aigc_lightning.core.micro_batches import batch_size, split
 
 @given(size=st.integers(1, 40), parts=st.integers(1, 50))
 def test_parts_are_the_batch_in_order_and_nearly_equal(size, parts):
-    batch = {"image": torch.arange(size * 2).view(size, 2), "caption": [str(n) for n in range(size)], "index": torch.arange(size)}
+    batch = {
+        "image": torch.arange(size * 2).view(size, 2),
+        "caption": [str(n) for n in range(size)],
+        "index": torch.arange(size),
+    }
     cut = split(batch, parts)
     assert len(cut) == min(parts, size)
     for key in ("image", "index"):

@@ -13,7 +13,9 @@ def test_values_under_secret_names_are_hidden(name):
         assert "s3cr3t" not in redacted_text(text)
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "token_size", "num_tokens", "key", "keyboard", "passes", "monkey", "secre"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer", "token_size", "num_tokens", "key", "keyboard", "passes", "monkey", "secre"]
+)
 def test_ordinary_names_are_left_alone(name):
     assert redacted({name: "gpt2"}) == {name: "gpt2"}
     assert redacted_text(f"--model.{name} gpt2") == f"--model.{name} gpt2"

@@ -95,9 +95,7 @@ def test_lightnings_find_unused_strategy_agrees(tmp_path, monkeypatch):
     ours = train(build(r1_weight=1.0), 12, 2, tmp_path / "ours", processes=2, precision="64-true")
     monkeypatch.setattr("aigc_lightning.core.engine.average_gradients", lambda parameters: None)
     oracle = DDPStrategy(start_method="fork", process_group_backend="gloo", find_unused_parameters=True)
-    theirs = train(
-        build(r1_weight=1.0), 12, 2, tmp_path / "theirs", processes=2, strategy=oracle, precision="64-true"
-    )
+    theirs = train(build(r1_weight=1.0), 12, 2, tmp_path / "theirs", processes=2, strategy=oracle, precision="64-true")
     assert largest(ours, theirs) < 1e-12
 
 

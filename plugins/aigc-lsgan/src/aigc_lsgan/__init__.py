@@ -1,0 +1,1 @@
+"""LSGAN for aigc-lightning."""

@@ -1,0 +1,51 @@
+"""Every config that comes with the package trains, on little."""
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from aigc_lightning import plugins
+
+CONFIGS = {name: path for name, owner, path in plugins.presets() if owner == plugins.BUILTIN}
+SMALL = ["--data.batch_size", 4, "--trainer.max_steps", 2, "--trainer.accelerator", "cpu", "--grids.num", 2]
+SMALL += ["--trainer.limit_val_batches", 1, "--trainer.val_check_interval", 1]
+
+
+def test_configs_are_found():
+    assert "dcgan_digits" in CONFIGS
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_says_what_it_is_and_is_named_after_model_and_data(name):
+    text = CONFIGS[name].read_text()
+    assert text.startswith("# ") and len(text.splitlines()[0]) <= 125
+    config = yaml.safe_load(text)
+    assert name.split("_")[0] == config["model"]["class_path"]
+    assert plugins.find("data", config["data"]["class_path"]).is_builtin
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_trains(name, aigc, folder):
+    config = yaml.safe_load(CONFIGS[name].read_text())
+    data = config["data"]["class_path"]
+    options = list(SMALL)
+    if data == "image_folder":
+        (folder / "images").mkdir()
+        for number in range(40):
+            Image.new("RGB", (70, 80), (number * 6, 9, 200)).save(folder / "images" / f"{number}.png")
+    elif data != "digits":
+        pytest.skip(f"{data} needs files")
+    done = aigc("fit", "--config", name, *options)
+    assert done.code == 0, done.err
+    checkpoint = torch.load(folder / "runs" / name / "1" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2
+
+
+@pytest.mark.slow
+def test_the_default_config_learns_the_digits(aigc, folder):
+    """Half a minute of training brings the samples near: a GAN that does not train stays above 0.5."""
+    done = aigc("fit", "--config", "dcgan_digits", "--trainer.max_steps", 500, "--trainer.accelerator", "cpu")
+    assert done.code == 0, done.err
+    best = torch.load(folder / "runs" / "dcgan_digits" / "1" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["callbacks"]["Checkpoints"]["best_score"] < 0.25

@@ -1,0 +1,121 @@
+import copy
+import json
+import pickle
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from aigc_lightning.core.image_model import ImageModel, initialize_normal, plain, seeded_normal
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+
+SPEC = ImageSpec(3, 8, 12, ("a", "b"))
+
+
+@dataclass
+class Part:
+    sizes: tuple[int, ...] = (1, 2)
+
+
+class Model(ImageModel):
+    channels = (3, 4)
+
+    def __init__(self, spec: ImageSpec, width: int = 4, *, part: Part = Part(), names: list[str] | None = None) -> None:  # noqa: B008
+        super().__init__(spec)
+        self.layers = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5), nn.BatchNorm1d(2))
+
+
+class Sampling(Model):
+    def sample(self, seeds):
+        return seeded_normal(seeds, 2)
+
+
+class Derived(Model):
+    def __init__(self, spec: ImageSpec, depth: int = 2) -> None:
+        super().__init__(spec, width=9)
+
+
+def test_a_model_remembers_its_arguments_with_the_defaults():
+    record = Model(SPEC, 7, names=["x"]).provenance()
+    assert record["config"] == {"width": 7, "part": {"sizes": [1, 2]}, "names": ["x"]}
+    assert record["class_path"] == f"{__name__}.Model" and record["spec"] == SPEC.to_dict()
+    assert Model(spec=SPEC).provenance()["config"]["width"] == 4
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_a_derived_class_remembers_its_own_arguments():
+    assert Derived(SPEC, 5).provenance()["config"] == {"depth": 5}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_remember_too(copied):
+    model = copied(Model(SPEC, 7))
+    assert model.provenance()["config"]["width"] == 7
+
+
+def test_channels_that_do_not_fit_name_both_sides():
+    with pytest.raises(UserError, match="Model makes images of 3 or 4 channels and the data has 1"):
+        Model(ImageSpec(1, 8, 8))
+
+
+def test_missing_arguments_are_pythons_own_error():
+    with pytest.raises(TypeError, match="spec"):
+        Model()
+
+
+def test_recorded_values_are_means_without_a_graph():
+    model = Model(SPEC)
+    for value in (1.0, 2.0, 6.0):
+        model.record("loss", torch.tensor(value, requires_grad=True) * 1)
+    model.record("other", torch.tensor(5, dtype=torch.float64))
+    assert not any(value.requires_grad for value in model._recorded["train/loss"])
+    assert model.pop_recorded() == {"train/loss": 3.0, "train/other": 5.0}
+    assert model.pop_recorded() == {}
+
+
+def test_inference_puts_every_mode_back():
+    model = Model(SPEC).train()
+    model.layers[2].eval()
+    with pytest.raises(KeyError), model.inference():
+        assert not model.training and not model.layers[1].training and not torch.is_grad_enabled()
+        raise KeyError
+    assert model.training and model.layers[1].training and not model.layers[2].training
+    assert torch.is_grad_enabled()
+
+
+def test_prediction_makes_a_picture_a_sample_where_it_can():
+    batch = {"index": torch.tensor([5, 3])}
+    assert Model(SPEC).predict_step(batch, 0) is None
+    assert torch.equal(Sampling(SPEC).predict_step(batch, 0), seeded_normal([5, 3], 2))
+
+
+def test_rows_of_seeded_numbers_depend_on_their_own_seed():
+    together = seeded_normal([3, 1, 2**62], 4, 5)
+    assert together.shape == (3, 4, 5)
+    assert torch.equal(together[1], seeded_normal([1], 4, 5)[0])
+    assert len({row.sum().item() for row in together}) == 3
+
+
+def test_initialisation_statistics():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(64, 64, 4), nn.ConvTranspose2d(64, 64, 4), nn.Linear(300, 300), nn.BatchNorm2d(9999)
+    )
+    initialize_normal(network)
+    for layer in network[:3]:
+        # 65,536 numbers or more: the error of the mean is below 0.02 / 256, that of the deviation below that.
+        assert abs(layer.weight.mean()) < 4e-4 and layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
+        assert (layer.bias == 0).all()
+    assert network[3].weight.mean().item() == pytest.approx(1, abs=1e-3)
+    assert network[3].weight.std().item() == pytest.approx(0.02, rel=0.05) and (network[3].bias == 0).all()
+
+
+def test_plain_values():
+    value = {"a": (1, [2.5, None]), 3: Part(), "t": True, "s": "x"}
+    assert plain(value, "here") == {"a": [1, [2.5, None]], "3": {"sizes": [1, 2]}, "t": True, "s": "x"}
+    with pytest.raises(TypeError, match=r"here\.a is a Tensor"):
+        plain({"a": torch.zeros(1)}, "here")
+    with pytest.raises(TypeError, match="type"):
+        plain(Part, "here")
