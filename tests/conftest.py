@@ -196,6 +196,7 @@ class Site:
         *,
         version: str = "1.0",
         requires: Sequence[str] = (),
+        marked: bool = True,
     ) -> None:
         """Write a package: its metadata, {group: {name: value}} and {path: text}."""
         info = self.folder / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -212,7 +213,7 @@ class Site:
         for path, text in files.items():
             target = self.folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text((self._MARK if target.suffix == ".py" else "") + text, encoding="utf-8")
+            target.write_text((self._MARK if marked and target.suffix == ".py" else "") + text, encoding="utf-8")
         plugins.forget()
 
     @property

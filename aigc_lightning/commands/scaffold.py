@@ -50,8 +50,10 @@ def _stem(name: str, kind: ScaffoldKind) -> str:
         hint = "Use up to 40 lower-case letters, digits and -, beginning with a letter"
         raise UserError(f"{name!r} is no name for a plugin.", f"{hint}, such as {proposal or 'sparkle'}.")
     stem = bare.replace("-", "_")
-    if keyword.iskeyword(stem):
+    if keyword.iskeyword(stem) or keyword.iskeyword(stem.capitalize()):
         raise UserError(f"{name!r} is a word of Python.", "Choose another name.")
+    if plugins.normalized(_PREFIX + stem) == plugins.BUILTIN:
+        raise UserError(f"{plugins.BUILTIN} is this package itself.", "Choose another name.")
     group: plugins.Kind = "data" if kind == "data" else "model"
     for plugin in plugins.plugins(group):
         if plugins.normalized(plugin.name) == plugins.normalized(stem):

@@ -136,7 +136,8 @@ class _Keep(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for number, optimizer in enumerate(trainer.optimizers):
-            optimizer.register_step_pre_hook(self._hook(number))
+            # After the step: in Lightning's own loop the gradients are computed inside of it.
+            optimizer.register_step_post_hook(self._hook(number))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -16,16 +16,15 @@ def text(folder, name=LOG_FILE):
 
 
 def test_lines_warnings_and_the_end_are_written_with_the_time(tmp_path):
-    with run_log(tmp_path, ["aigc", "fit", "--hub_token", "abc"]):
+    # The warning is shown as before, too.
+    with pytest.warns(UserWarning, match="four"), run_log(tmp_path, ["aigc", "fit", "--hub_token", "abc"]):
         OURS.info("one")
         OURS.warning("two with api_key=xyz")
         logging.getLogger("lightning.pytorch.utilities").info("three é")
-        with pytest.warns(UserWarning, match="four"):  # the warning is shown as before, too
-            warnings.warn("four", stacklevel=1)
+        warnings.warn("four", stacklevel=1)
     OURS.warning("afterwards")
     lines = text(tmp_path).splitlines()
-    ends = ["abc", "one", "<hidden>", "three é", "UserWarning: four", "End: finished"]
-    ends[0] = "--hub_token <hidden> (aigc_lightning"
+    ends = ["--hub_token <hidden> (aigc_lightning", "one", "<hidden>", "three é", "UserWarning: four", "End: finished"]
     assert len(lines) == 6 and all(end in line for end, line in zip(ends, lines, strict=True))
     assert all(line[:4].isdecimal() and (" INFO " in line or " WARNING " in line) for line in lines)
 
