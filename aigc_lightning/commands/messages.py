@@ -123,7 +123,7 @@ def _not_importable(stage: str, key: str, found: re.Match[str], text: str) -> Us
 
 
 def _wrong_class(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
-    given = re.search(r"Given value: (?:Namespace\(class_path=)?'?([\w.:]+)", text)
+    given = re.search(r"class_path'?[:=] ?'([\w.:]+)'", text) or re.search(r"Given value: '?([\w.:]+)", text)
     kind = {"ImageModel": "model", "ImageDataModule": "data module"}.get(found[1], found[1])
     return UserError(
         f"{given[1] if given else 'The class'} is no {kind} of aigc_lightning ({found[1]}).",
