@@ -118,7 +118,7 @@ class ImageFolder(ImageDataModule):
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
         classes: whether folders are classes: "auto", "folders" or "none".
-        val_share: share of the images to hold out, between 0 and 1.
+        val_share: share of the images to hold out, between 0 and 1; of two or more images at least one.
         max_bad: share of the files that may be bad, from 0 to 1.
         batch_size: images per process in a step.
         num_workers: loader processes; 0 is fastest for images that stay in memory.

@@ -110,9 +110,13 @@ def _parts_by_folder(root: Path, names: Sequence[str]) -> dict[str, list[str]] |
 
 
 def _parts_by_name(root: Path, names: Sequence[str], val_share: float) -> dict[str, list[str]]:
-    """Hold out the names whose hash is small."""
-    train = [name for name in names if _place(name) >= val_share]
-    val = [name for name in names if _place(name) < val_share]
+    """Hold out the names whose hash is small; of a few images always at least one, and never all."""
+    places = sorted(_place(name) for name in names)
+    share = val_share
+    if len(places) > 1:  # chance may leave a small folder without an image on one side
+        share = min(max(share, places[1]), places[-1])
+    train = [name for name in names if _place(name) >= share]
+    val = [name for name in names if _place(name) < share]
     for members, purpose in ((train, "train on"), (val, "validate on")):
         if not members:
             what = f"data.val_share {val_share} of the {len(names)} images in {root} leaves none to {purpose}."

@@ -297,6 +297,11 @@ def test_sides_without_images_are_named(tmp_path):
         _ = ImageFolder(tmp_path, val_share=1e-9).spec
     with pytest.raises(UserError, match="leaves none to train on"):
         _ = ImageFolder(tmp_path, val_share=1 - 1e-9).spec
+    write(tmp_path, "two.png")
+    for share in (1e-9, 1 - 1e-9):  # chance does not empty a side when there are images for both
+        data = ImageFolder(tmp_path, val_share=share)
+        assert (len(data.train_source()), len(data.val_source())) == (1, 1)
+    (tmp_path / "two.png").unlink()
     (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
     with pytest.raises(UserError, match=r"The train folder in .* has no images"):
