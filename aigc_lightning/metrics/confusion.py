@@ -1,0 +1,47 @@
+"""Scores of a classifier from the counts of its answers, which can be added up over batches and processes.
+
+Shapes: N samples, K classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ClassScores(NamedTuple):
+    """Scores in [0, 1]; precision, recall and F1 are means over the classes that occur (macro averages)."""
+
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+
+
+def confusion_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Return how often each class was answered for each class.
+
+    Args:
+        predictions: int64 (N,) the classes that were answered.
+        labels: int64 (N,) the classes that were right.
+        num_classes: K.
+
+    Returns:
+        int64 (K, K); row: the right class, column: the answer.
+    """
+    return torch.bincount(labels * num_classes + predictions, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def class_scores(counts: Tensor) -> ClassScores:
+    """Return the scores of a matrix of `confusion_counts` (K, K).
+
+    A class that is never answered has precision 0, and one that is neither right nor answered does not count.
+    """
+    counts = counts.double()
+    right, answered, present = counts.diagonal(), counts.sum(dim=0), counts.sum(dim=1)
+    occurs = (answered + present) > 0
+    precision = (right / answered.clamp(min=1))[occurs]
+    recall = (right / present.clamp(min=1))[occurs]
+    f1 = (2 * right / (answered + present).clamp(min=1))[occurs]
+    accuracy = right.sum() / counts.sum().clamp(min=1)
+    return ClassScores(*(score.item() for score in (accuracy, precision.mean(), recall.mean(), f1.mean())))

@@ -1,0 +1,61 @@
+"""Frechet distance of two Gaussians that have the moments of two sets of features.
+
+Papers: Dowson, Landau, The Fréchet Distance between Multivariate Normal Distributions, J. Multivariate Analysis 1982;
+Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017, section "Performance Measure" (FID).
+Shapes: D dimensions, R rank of a covariance matrix.
+"""
+
+import torch
+from torch import Tensor
+
+from aigc_lightning.errors import UserError
+from aigc_lightning.metrics.moments import Moments
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """Return |mean_a - mean_b|^2 + tr(C_a + C_b - 2 sqrt(C_a C_b)), which is 0 for equal moments.
+
+    With C_a = F F^T, the eigenvalues of C_a C_b are those of the symmetric F^T C_b F: no root of a matrix is taken, and
+    where there are fewer samples than dimensions the matrix has only as many rows as C_a has rank.
+
+    Args:
+        a: moments of at least two vectors.
+        b: moments of at least two vectors of the same size.
+
+    Raises:
+        UserError: fewer than two vectors, or features that are not finite.
+    """
+    for moments in (a, b):
+        if moments.count < 2:
+            raise UserError(
+                f"A Frechet distance needs 2 images on each side at least, and one side has {moments.count}.",
+                "Take more images.",
+            )
+        if not (moments.mean.isfinite().all() and moments.scatter.isfinite().all()):
+            raise UserError(
+                "The features are not finite, so they have no Frechet distance.",
+                "Look at the extractor: its weights or its activations overflow.",
+            )
+    few, many = sorted((a, b), key=lambda moments: moments.count)
+    factor = _factor(few)
+    product = factor.T @ (many.scatter @ factor)
+    del factor  # a matrix more or less is what the memory goes by
+    roots = (torch.linalg.eigvalsh(product).clamp_min(0) / (many.count - 1)).sqrt()
+    variances = sum(moments.scatter.trace() / (moments.count - 1) for moments in (a, b))
+    distance = float((a.mean - b.mean).square().sum() + variances - 2 * roots.sum())
+    return max(0.0, distance)  # rounding can leave it a little below
+
+
+def _factor(moments: Moments) -> Tensor:
+    """Return F (D, R) with F F^T = covariance."""
+    covariance = moments.covariance
+    if moments.count > len(covariance):
+        factor: Tensor
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        if not failed:
+            return factor
+    values, vectors = torch.linalg.eigh(covariance)
+    # What is below this is rounding, whose roots would add up.
+    kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+    factor = vectors[:, kept] * values[kept].sqrt()
+    return factor

@@ -1,0 +1,67 @@
+"""Mean and covariance of a stream of vectors, in one pass.
+
+Paper: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, COMPSTAT 1982.
+Sums of squares lose all digits where the mean is large against the spread; sums of squares about the mean do not.
+Shapes: N samples, D dimensions.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_BLOCK = 1024  # rows turned to float64 at a time
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and scatter of vectors, in float64.
+
+    Args:
+        count: N.
+        mean: (D,).
+        scatter: (D, D), the sum of the outer products of the vectors' differences from their mean.
+    """
+
+    count: int
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def empty(cls, dimensions: int) -> "Moments":
+        """Return the moments of no vector."""
+        return cls(0, torch.zeros(dimensions).double(), torch.zeros(dimensions, dimensions).double())
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Moments":
+        """Return the moments of all rows of (N, D)."""
+        return cls.empty(features.shape[1]).add(features)
+
+    @property
+    def covariance(self) -> Tensor:
+        """The unbiased covariance matrix (D, D); at least two vectors are needed."""
+        assert self.count > 1
+        return self.scatter / (self.count - 1)
+
+    def add(self, features: Tensor) -> "Moments":
+        """Return the moments with the rows of (N, D) added."""
+        moments = self
+        for start in range(0, len(features), _BLOCK):
+            rows = features[start : start + _BLOCK].detach().double().cpu()
+            moments = moments._combined(len(rows), rows.mean(dim=0), rows - rows.mean(dim=0))
+        return moments
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Return the moments of both sets of vectors together."""
+        both = self._combined(other.count, other.mean, other.scatter[:0])
+        return Moments(both.count, both.mean, both.scatter + other.scatter)
+
+    def _combined(self, count: int, mean: Tensor, centred: Tensor) -> "Moments":
+        """Add vectors, given by their differences from their mean; the means' own difference is one vector more."""
+        total = self.count + count
+        if not total:
+            return self
+        shift = mean - self.mean
+        rows = torch.cat([centred, shift[None] * math.sqrt(self.count * count / total)])
+        return Moments(total, self.mean + shift * (count / total), torch.addmm(self.scatter, rows.T, rows))

@@ -1,0 +1,76 @@
+"""Perceptual path length: how much a generator's images change along a path through its latent space.
+
+Paper: Karras, Laine, Aila, A Style-Based Generator Architecture for GANs, CVPR 2019, section 4.1 (in Z, full paths).
+Departs from the paper: images are not cropped.
+Shapes: N paths, B batch, Z latent size, C channels, H and W height and width in pixels.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aigc_lightning.core import keyed
+
+_DISCARDED = 0.01  # of the paths, at each end
+
+
+class PathLength(NamedTuple):
+    """Mean and standard deviation over the paths, without the shortest and the longest hundredth."""
+
+    mean: float
+    std: float
+
+
+def perceptual_path_length(
+    decode: Callable[[Tensor], Tensor],
+    first: Tensor,
+    second: Tensor,
+    distance: Callable[[Tensor, Tensor], Tensor],
+    *,
+    epsilon: float = 1e-4,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> PathLength:
+    """Return the mean of d(G(slerp(a, b, t)), G(slerp(a, b, t + epsilon))) / epsilon^2.
+
+    Args:
+        decode: turns latents (B, Z) into images (B, C, H, W) that `distance` takes, not rounded to grey levels.
+        first: latents (N, Z) at which paths begin, standard normal.
+        second: latents (N, Z) at which they end.
+        distance: of two batches of images, (B,); a squared one, such as LPIPS.
+        epsilon: step along the path; its length is 1.
+        batch_size: paths at a time.
+        seed: of the places t on the paths.
+    """
+    places = torch.from_numpy(keyed.uniform(seed, torch.arange(len(first)).numpy()))
+    found = []
+    for start in range(0, len(first), batch_size):
+        cut = slice(start, start + batch_size)
+        near, far = (slerp(first[cut], second[cut], places[cut] + step) for step in (0.0, epsilon))
+        with torch.no_grad():
+            found.append(distance(decode(near), decode(far)).double().cpu() / epsilon**2)
+    lengths = torch.cat(found)
+    low, high = lengths.quantile(torch.tensor([_DISCARDED, 1 - _DISCARDED]).double())
+    kept = lengths[(lengths >= low) & (lengths <= high)]
+    return PathLength(kept.mean().item(), kept.std(correction=0).item())
+
+
+def slerp(first: Tensor, second: Tensor, place: Tensor) -> Tensor:
+    """Return points on the arcs from first to second, on the unit sphere scaled by sqrt(Z).
+
+    Args:
+        first: (B, Z).
+        second: (B, Z), nowhere opposite to first.
+        place: (B,); 0 is first, 1 is second.
+
+    Returns:
+        (B, Z) in the type of first, of length sqrt(Z) as normal latents have.
+    """
+    a, b = (torch.nn.functional.normalize(points.double(), dim=1) for points in (first, second))
+    turn = torch.nn.functional.normalize(b - (a * b).sum(dim=1, keepdim=True) * a, dim=1)
+    angle = (place.to(a.device) * (a * b).sum(dim=1).clamp(-1, 1).acos())[:, None]
+    points: Tensor = (a * angle.cos() + turn * angle.sin()) * math.sqrt(first.shape[1])
+    return points.to(first.dtype)
