@@ -1,0 +1,69 @@
+"""`aigc assets`: weights that others published, for scoring."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from aigc_lightning.commands.listings import print_rows
+from aigc_lightning.commands.parsing import parse
+from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.evaluation.assets import ASSETS, FOLDER_VARIABLE, fetch_asset, known, lies_at
+
+_HELP = f"""Published weights that scores need; none is downloaded unless it is asked for.
+
+Usage: aigc assets list [--json]              what there is, what for, and where it lies
+       aigc assets fetch NAME [--path FILE]   download it, or take it from a file; checked by SHA-256
+
+They are kept in the user's cache, or in the folder that {FOLDER_VARIABLE} names."""
+
+
+def assets(argv: list[str]) -> int:
+    """List and fetch published weights that scores need: list, fetch."""
+    actions: dict[str, Callable[[list[str]], int]] = {"list": _list, "fetch": _fetch}
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_HELP)
+        return 0
+    if argv[0] not in actions:
+        raise UserError(f"`aigc assets` has no {argv[0]!r}.", did_you_mean(argv[0], actions))
+    return actions[argv[0]](argv[1:])
+
+
+def _list(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "aigc assets list", description="List weights and where they lie.", exit_on_error=False
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    options = parse(parser, argv)
+    rows = [
+        {"name": name, "size": f"{asset.megabytes} MB", "use": asset.use, "file": str(lies_at(name) or "not fetched")}
+        for name, asset in ASSETS.items()
+    ]
+    print_rows(rows, as_json=options.json, titles=True)
+    return 0
+
+
+def _fetch(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "aigc assets fetch", description="Put weights where scores find them.", exit_on_error=False
+    )
+    parser.add_argument("name", help=", ".join(ASSETS))
+    parser.add_argument("--path", type=Path, help="take this file instead of downloading")
+    options = parse(parser, argv)
+    size = known(options.name).megabytes
+    path = fetch_asset(options.name, options.path, _Percent(f"{options.name}, {size} MB"))
+    print(f"{path}: checked, ready.")
+    return 0
+
+
+class _Percent:
+    """Shows how much is done, in a terminal only."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.shown = what, -1
+
+    def __call__(self, done: int, size: int) -> None:
+        percent = 100 * done // size if size else 0
+        if percent != self.shown and sys.stderr.isatty():
+            print(f"\r{self.what}: {percent} %", end="\n" if percent == 100 else "", file=sys.stderr, flush=True)
+        self.shown = percent

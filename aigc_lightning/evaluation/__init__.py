@@ -1,0 +1,1 @@
+"""Scores of images: networks that describe them, banks of descriptions, and where their weights come from."""

@@ -1,0 +1,183 @@
+"""Weights that others published: what they are called, where they lie, and that they are the right ones.
+
+Standard library only: `aigc assets` answers without importing torch.
+"""
+
+import hashlib
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from aigc_lightning.core.files import replacing
+from aigc_lightning.errors import UserError, did_you_mean
+
+#: Names a folder for weights and cached features; without it they go where the system keeps caches.
+FOLDER_VARIABLE = "AIGC_ASSETS"
+_CHUNK = 2**20
+_TIMEOUT = 30  # seconds without a byte
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of weights.
+
+    Args:
+        file: its name.
+        address: where it was published.
+        sha256: of the file; there is no way around it.
+        megabytes: its size.
+        use: what it is for, in a few words.
+    """
+
+    file: str
+    address: str
+    sha256: str
+    megabytes: int
+    use: str
+
+
+_HUGGING_FACE = (
+    "https://huggingface.co/timm/vit_base_patch32_clip_224.openai/resolve/a6f597a30f7b82c51704746581f9a4e41421e878"
+)
+ASSETS = {
+    "inception": Asset(
+        "weights-inception-2015-12-05-6726825d.pth",
+        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        96,
+        "FID, KID, Inception Score (Apache-2.0)",
+    ),
+    "dinov2": Asset(
+        "dinov2_vitl14_pretrain.pth",
+        "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+        "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+        1218,
+        "Frechet distance and neighbours of DINOv2 features (Apache-2.0)",
+    ),
+    "clip": Asset(
+        "open_clip_model.safetensors",
+        f"{_HUGGING_FACE}/open_clip_model.safetensors",
+        "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
+        605,
+        "Frechet distance and neighbours of CLIP ViT-B/32 features (MIT)",
+    ),
+    "vgg16": Asset(
+        "vgg16-397923af.pth",
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        553,
+        "LPIPS, perceptual path length (BSD-3-Clause)",
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """Return the folder for weights and cached features: AIGC_ASSETS, or `aigc_lightning` in the user's cache."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aigc_lightning"
+
+
+def known(name: str) -> Asset:
+    """Return the asset of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in ASSETS:
+        raise UserError(f"There are no weights called {name!r}.", did_you_mean(name, ASSETS))
+    return ASSETS[name]
+
+
+def lies_at(name: str) -> Path | None:
+    """Return where an asset's file lies, here or in the cache of torch.hub; None where it does not."""
+    file = known(name).file
+    hub = Path(os.environ.get("TORCH_HOME") or cache_folder().parent / "torch") / "hub" / "checkpoints"
+    for path in (cache_folder() / file, hub / file):
+        if path.is_file():
+            return path
+    return None
+
+
+def find_asset(name: str, path: Path | None = None) -> Path:
+    """Return the file of an asset, after a check that it is the published one.
+
+    Args:
+        name: a key of `ASSETS`.
+        path: a file to take instead of looking for one.
+
+    Raises:
+        UserError: it is not there, or it is another file.
+    """
+    asset = known(name)
+    found = path or lies_at(name)
+    if found is None:
+        raise UserError(
+            f"The weights {name} ({asset.file}, {asset.megabytes} MB) are not in {cache_folder()}.",
+            f"Run `aigc assets fetch {name}`, with `--path FILE` where there is no internet; or use a classifier of "
+            "your own as the extractor: `aigc fit --config cnn_digits`, then give its run.",
+        )
+    if not found.is_file():
+        raise UserError(f"There is no file {found}.", f"Give the path of {asset.file}.")
+    digest = _sha256(found)
+    if digest != asset.sha256:
+        raise UserError(
+            f"{found} is not the published {asset.file}: its SHA-256 is {digest[:16]}... and not "
+            f"{asset.sha256[:16]}...",
+            f"Get it anew from {asset.address}",
+        )
+    return found
+
+
+def fetch_asset(name: str, path: Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Put an asset's file into the cache, from its address or from a file, and return where it lies.
+
+    Args:
+        name: a key of `ASSETS`.
+        path: a file to copy instead of downloading.
+        progress: called with the bytes so far and in all.
+
+    Raises:
+        UserError: it cannot be downloaded or written, or it is not the published file.
+    """
+    asset = known(name)
+    target = cache_folder() / asset.file
+    try:
+        with replacing(target) as temporary:
+            if path is None:
+                _download(asset.address, temporary, progress)
+            else:
+                shutil.copyfile(find_asset(name, path), temporary)
+            find_asset(name, temporary)
+    except OSError as error:
+        raise UserError(
+            f"{target} cannot be written: {error.strerror or error}.", f"Choose another folder with {FOLDER_VARIABLE}."
+        ) from error
+    return target
+
+
+def _download(address: str, path: Path, progress: Callable[[int, int], None] | None) -> None:
+    try:
+        with urllib.request.urlopen(address, timeout=_TIMEOUT) as response, path.open("wb") as file:
+            size, done = int(response.headers.get("Content-Length") or 0), 0
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                if progress is not None:
+                    progress(done, size)
+    except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
+        raise UserError(
+            f"{address} cannot be downloaded: {getattr(error, 'reason', None) or error}.",
+            "Download it on another machine and run `aigc assets fetch` with `--path FILE`.",
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

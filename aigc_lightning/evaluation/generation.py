@@ -1,0 +1,229 @@
+"""The scores of a set of images against real ones.
+
+Shapes: B batch, C channels, H and W height and width in pixels, Z latent size.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.assets import cache_folder
+from aigc_lightning.evaluation.bank import FeatureBank, collect
+from aigc_lightning.evaluation.bank_cache import BankCache, BankKey
+from aigc_lightning.evaluation.extractor import Extractor
+from aigc_lightning.evaluation.extractors import ModelExtractor
+from aigc_lightning.evaluation.gate import check_extractor
+from aigc_lightning.evaluation.images import ImageSet, chosen
+from aigc_lightning.evaluation.progress import Progress, silent
+from aigc_lightning.evaluation.receipt import Section
+from aigc_lightning.evaluation.scores import DISTRIBUTION, Sides, distribution_scores, settings_of
+from aigc_lightning.metrics.classes import intra_class_frechet
+
+_GATE_IMAGES = 500
+
+
+class Reference(NamedTuple):
+    """Real images that a set of images is compared with.
+
+    Args:
+        images: the reference.
+        spare: other real images, for the distance of real images from real ones.
+        seen: all images that a model was trained on, among which copies are looked for; when they are not the
+            reference itself, only if that score is asked for.
+        held_out: real images that the model did not see.
+    """
+
+    images: ImageSet
+    spare: ImageSet | None = None
+    seen: ImageSet | None = None
+    held_out: ImageSet | None = None
+
+
+class Judge:
+    """Describes sets of images by one extractor, each real set once in the life of a cache.
+
+    Args:
+        extractor: describes images.
+        cache: of banks on disk.
+        progress: shows what is done.
+        rank: number of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        cache: BankCache | None = None,
+        progress: Progress = silent,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.extractor = extractor
+        self.cache = cache or BankCache(cache_folder() / "banks")
+        self.progress, self.rank, self.world_size = progress, rank, world_size
+
+    def describe(self, images: ImageSet, what: str) -> FeatureBank:
+        """Return the bank of images, of all processes."""
+        self.progress(what, len(images), 0)
+        batches = images.batches(self.rank, self.world_size)
+        return collect(self.extractor, batches, progress=partial(self.progress, what, len(images))).gathered()
+
+    def describe_real(self, images: ImageSet, what: str) -> tuple[FeatureBank, str]:
+        """Return the bank of real images, from the disk where it is there, and the images' fingerprint."""
+        fingerprint = images.fingerprint()
+        key = BankKey(self.extractor.fingerprint, fingerprint, len(images), self.extractor.num_features)
+        return self.cache.get(key, lambda: self.describe(images, what)), fingerprint
+
+    def check(self, images: ImageSet) -> None:
+        """Let an extractor of one's own prove that its distances mean something, on some of these images.
+
+        Raises:
+            UserError: they do not.
+        """
+        if not isinstance(self.extractor, ModelExtractor):
+            return
+        numbers = [images.numbers[place] for place in chosen(len(images), _GATE_IMAGES)]
+        parts = [images.read([number]) for number in numbers]
+        shape = parts[0][0].shape
+        parts = [part for part in parts if part[0].shape == shape]
+        labels = [part[2] for part in parts if part[2] is not None]
+        check_extractor(
+            self.extractor,
+            torch.cat([part[0] for part in parts]),
+            torch.cat(labels) if len(labels) == len(parts) else None,
+            images.class_names,
+        )
+
+
+class Generation(NamedTuple):
+    """Scores of a set of images, and the banks that they were computed from."""
+
+    section: Section
+    sides: Sides
+
+
+def score_set(
+    judge: Judge,
+    fake: ImageSet,
+    reference: Reference,
+    asked: Sequence[str] = (),
+    path_length: Callable[[], tuple[float, float]] | None = None,
+    *,
+    with_floor: bool = True,
+) -> Generation:
+    """Score a set of images against real ones.
+
+    Args:
+        judge: describes images.
+        fake: what is scored.
+        reference: what it is compared with.
+        asked: names of scores; all that need nothing more when empty.
+        path_length: see `Sides`.
+        with_floor: also check the extractor, and score real images against real ones; both are the same each time.
+
+    Raises:
+        UserError: an extractor that cannot judge, or a score that cannot be computed.
+    """
+    if with_floor:
+        judge.check(reference.images)
+    real, fingerprint = judge.describe_real(reference.images, "real images")
+    sides = Sides(
+        real,
+        judge.describe(fake, fake.name),
+        *_copy_banks(judge, reference, real, asked),
+        judge.extractor.class_names,
+        fake.class_names,
+        path_length,
+    )
+    scores = distribution_scores(sides, asked)
+    floor, floor_name = _floor(judge, reference, sides, list(scores)) if with_floor else ({}, "")
+    protocol = {
+        "extractor": judge.extractor.fingerprint,
+        "resize": judge.extractor.resize,
+        "num_real": len(real),
+        "num_fake": len(sides.fake),
+        "reference": fingerprint,
+        "settings": settings_of(list(scores)),
+    }
+    subject = {"images": fake.name, "reference": reference.images.name}
+    section = Section("generation", scores, protocol, floor, floor_name, _class_rows(sides), subject)
+    return Generation(section, sides)
+
+
+def _copy_banks(
+    judge: Judge, reference: Reference, real: FeatureBank, asked: Sequence[str]
+) -> tuple[FeatureBank | None, FeatureBank | None]:
+    """Return the banks of what a model saw and of what it did not, where copies are looked for."""
+    if reference.seen is None or reference.held_out is None:
+        return None, None
+    is_reference = reference.seen is reference.images
+    if not ("copy_rate" in asked or (is_reference and not asked)):
+        return None, None
+    seen = real if is_reference else judge.describe_real(reference.seen, "training images")[0]
+    return seen, judge.describe_real(reference.held_out, "held-out images")[0]
+
+
+def _floor(judge: Judge, reference: Reference, sides: Sides, keys: list[str]) -> tuple[dict[str, float], str]:
+    """Return the scores of real images against real ones, at the same numbers where there are enough of them."""
+    real = sides.real
+    spare = judge.describe_real(reference.spare, "more real images")[0] if reference.spare else None
+    if spare is not None and len(spare) >= len(sides.fake):
+        other = _rows(spare, range(len(sides.fake)))
+    else:
+        pool = real if spare is None else _joined(real, spare)
+        half = len(pool) // 2
+        places = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0)).tolist()
+        real, other = _rows(pool, places[:half]), _rows(pool, places[half : 2 * half])
+    against = Sides(real, other, None, None, sides.class_names, sides.fake_class_names)
+    names = [name for name, score in DISTRIBUTION.items() if score.keys[0] in keys and score.has_floor]
+    try:
+        scores = distribution_scores(against, names) if names else {}
+    except UserError:  # too few real images for a second set
+        scores = {}
+    return scores, f"real against real, {len(real)} and {len(other)} images" if scores else ""
+
+
+def _rows(bank: FeatureBank, places: Sequence[int]) -> FeatureBank:
+    """Return a bank of some samples, by their places, numbered anew."""
+    chosen_places = torch.tensor(list(places))
+    part = FeatureBank(bank.num_features)
+    features, logits, labels = bank.features, bank.logits, bank.labels
+    assert features is not None
+    part.add(
+        features[chosen_places],
+        torch.arange(len(chosen_places)),
+        None if logits is None else logits[chosen_places],
+        None if labels is None else labels[chosen_places],
+    )
+    return part
+
+
+def _joined(first: FeatureBank, second: FeatureBank) -> FeatureBank:
+    """Return a bank of all samples of two, whose numbers may be the same."""
+    joined = FeatureBank(first.num_features)
+    for bank, start in ((first, 0), (second, len(first))):
+        assert bank.features is not None
+        joined.add(bank.features, torch.arange(len(bank)) + start, bank.logits, bank.labels)
+    return joined
+
+
+def _class_rows(sides: Sides) -> dict[str, dict[str, float]]:
+    """Return accuracy and Frechet distance of each class, where both sides have classes."""
+    labels, logits = sides.fake.labels, sides.fake.logits
+    if labels is None or sides.real.labels is None or not sides.fake_class_names:
+        return {}
+    real, fake = sides.features
+    try:
+        distances = intra_class_frechet(real, sides.real.labels, fake, labels, len(sides.fake_class_names)).distances
+    except UserError:
+        return {}
+    rows = {name: {"frechet_distance": float(distances[number])} for number, name in enumerate(sides.fake_class_names)}
+    if logits is not None and sides.class_names == sides.fake_class_names:
+        right = logits.argmax(1) == labels
+        for number, name in enumerate(sides.fake_class_names):
+            of_class = right[labels == number]
+            rows[name]["accuracy"] = float(of_class.float().mean()) if len(of_class) else float("nan")
+    return rows

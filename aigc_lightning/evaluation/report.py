@@ -1,0 +1,207 @@
+"""A page that shows scores, samples and their nearest neighbours: one file, to be opened in any browser."""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from aigc_lightning.core.files import replacing
+from aigc_lightning.core.pictures import image_grid
+from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.receipt import Receipt, Section
+from aigc_lightning.evaluation.scores import is_better
+
+_TITLES = {
+    "frechet_distance": "Frechet distance",
+    "kernel_distance": "Kernel distance",
+    "inception_score": "Inception Score",
+    "intra_class_frechet_distance": "Frechet distance within classes",
+    "class_accuracy": "Recognised as their class",
+    "copy_rate": "Copies of training images",
+    "perceptual_path_length": "Perceptual path length",
+    "psnr": "PSNR (dB)",
+    "psnr_y": "PSNR of luma (dB)",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "mse": "Mean squared error",
+    "mae": "Mean absolute error",
+    "lpips": "LPIPS",
+    "f1": "F1",
+}
+_SHARES = ("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage")
+_KINDS = {
+    "generation": "Images against real images",
+    "pairs": "Images against their targets",
+    "classification": "A classifier's answers",
+}
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
+table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;text-align:right;border-bottom:1px solid #ddd}
+td:first-child,th:first-child{text-align:left}img{max-width:100%;image-rendering:pixelated}
+figure{margin:1.5rem 0}figcaption,.note{color:#555;font-size:.9rem}
+pre{overflow-x:auto;background:#f6f6f6;padding:1rem;font-size:.8rem}
+"""
+
+
+@dataclass
+class Picture:
+    """A picture of the page.
+
+    Args:
+        image: the picture.
+        title: its heading.
+        caption: what it shows.
+    """
+
+    image: Image.Image
+    title: str
+    caption: str
+
+
+@dataclass
+class Report:
+    """What a page shows.
+
+    Args:
+        receipt: the scores.
+        pictures: in order.
+    """
+
+    receipt: Receipt
+    pictures: list[Picture] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write the page.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(_page(self), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}.", "Choose another --out.") from error
+
+
+def title_of(key: str, section: Section | None = None) -> str:
+    """Return what a number is called: a Frechet distance is a FID only by its extractor and resize protocol."""
+    if section is not None and section.subject.get("is_standard_fid"):
+        key = {"frechet_distance": "FID", "kernel_distance": "KID"}.get(key, key)
+    return _TITLES.get(key, key.replace("_", " ").capitalize() if key.islower() else key)
+
+
+def arrow_of(key: str) -> str:
+    """Return an arrow that points to where a number is better, or nothing."""
+    return {"lower": " ↓", "higher": " ↑", None: ""}[is_better(key)]
+
+
+def score_rows(section: Section) -> list[tuple[str, str, str]]:
+    """Return title, value and baseline of each score; deviations stand behind their means."""
+    rows = []
+    for key, value in section.scores.items():
+        if key.endswith("_std"):
+            continue
+        deviation = section.scores.get(f"{key}_std")
+        shown = formatted(key, value) + (f" ± {deviation:.2g}" if deviation is not None else "")
+        baseline = formatted(key, section.baseline[key]) if key in section.baseline else ""
+        rows.append((title_of(key, section) + arrow_of(key), shown, baseline))
+    return rows
+
+
+def formatted(key: str, value: float | None) -> str:
+    """Return a number as people read it: shares in percent."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.2%}" if key in _SHARES else f"{value:.4g}"
+
+
+def neighbour_picture(rows: Sequence[tuple[Tensor, Sequence[Tensor]]]) -> Image.Image:
+    """Return a picture with a row for each image: the image, then its nearest real ones.
+
+    Args:
+        rows: uint8 (C, H, W) images with their neighbours, all of one number of channels.
+    """
+    height, width = rows[0][0].shape[-2:]
+    images = [image for first, others in rows for image in (first, *others)]
+    same = [image if image.shape[-2:] == (height, width) else _fitted(image, height, width) for image in images]
+    return image_grid(torch.stack(same), 1 + len(rows[0][1]))
+
+
+def confusion_picture(counts: Tensor, cell: int = 24) -> Image.Image:
+    """Return a confusion matrix (K, K) as grey cells: dark where many lie, each row a true class."""
+    shares = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
+    grey = (255 * (1 - shares.sqrt())).round().to(torch.uint8)
+    return Image.fromarray(grey.repeat_interleave(cell, 0).repeat_interleave(cell, 1).numpy())
+
+
+def _fitted(image: Tensor, height: int, width: int) -> Tensor:
+    resized = interpolate(image[None].float(), (height, width), mode="bilinear", antialias=True)
+    return resized[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _page(report: Report) -> str:
+    receipt = report.receipt
+    parts = [f"<h1>{escape(receipt.name)}</h1>"]
+    for section in receipt.sections:
+        parts.append(_section(section))
+    for picture in report.pictures:
+        parts.append(
+            f"<h2>{escape(picture.title)}</h2><figure><img alt='{escape(picture.title)}' src='{_embedded(picture)}'>"
+            f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        )
+    for section in receipt.sections:
+        parts.append(_classes(section))
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width,initial-scale=1'>"
+        f"<title>{escape(receipt.name)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}"
+        f"{_receipt(receipt)}</body></html>\n"
+    )
+
+
+def _section(section: Section) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(title)}</td><td><b>{escape(value)}</b></td><td>{escape(baseline)}</td></tr>"
+        for title, value, baseline in score_rows(section)
+    )
+    about = " &middot; ".join(
+        f"{escape(key.replace('_', ' '))}: {escape(str(value))}"
+        for key, value in {**section.subject, **section.protocol}.items()
+        if key not in ("settings", "is_standard_fid")
+    )
+    return (
+        f"<h2>{_KINDS[section.kind]}</h2><table><tr><th></th><th>score</th><th>{escape(section.baseline_name)}</th></tr>"
+        f"{rows}</table><p class='note'>{about}</p>"
+    )
+
+
+def _classes(section: Section) -> str:
+    if not section.classes:
+        return ""
+    keys = list(next(iter(section.classes.values())))
+    head = "".join(f"<th>{escape(title_of(key))}{arrow_of(key)}</th>" for key in keys)
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{formatted(key, row[key])}</td>' for key in keys)}</tr>"
+        for name, row in section.classes.items()
+    )
+    return f"<h2>By class</h2><table><tr><th></th>{head}</tr>{rows}</table>"
+
+
+def _receipt(receipt: Receipt) -> str:
+    model = "\n".join(f"{key}: {value}" for key, value in receipt.model.items())
+    versions = "\n".join(f"{name} {version}" for name, version in receipt.versions.items())
+    return f"<h2>Receipt</h2><pre>{escape(model)}\n\n{escape(versions)}</pre>"
+
+
+def _embedded(picture: Picture) -> str:
+    buffer = BytesIO()
+    picture.image.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

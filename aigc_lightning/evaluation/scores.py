@@ -1,0 +1,239 @@
+"""The scores that there are: what each is called, which way is better, what it needs, and how it is computed.
+
+Shapes: B batch, N and M samples, D features, K classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.evaluation.bank import FeatureBank
+from aigc_lightning.metrics import pairs
+from aigc_lightning.metrics.classes import accuracy, intra_class_frechet
+from aigc_lightning.metrics.copies import copies
+from aigc_lightning.metrics.frechet import frechet_distance
+from aigc_lightning.metrics.inception_score import inception_score
+from aigc_lightning.metrics.kernel_distance import kernel_distance
+from aigc_lightning.metrics.manifold import density_coverage, precision_recall
+
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What is compared with what.
+
+    Args:
+        real: bank of the reference.
+        fake: bank of the images that are scored.
+        seen: bank of all images that the model was trained on, where copies are looked for.
+        held_out: bank of real images that it has not seen.
+        class_names: what the extractor's logits mean.
+        fake_class_names: what the labels of the fakes mean.
+        path_length: returns mean and deviation of the perceptual path length, where the model has latents.
+    """
+
+    real: FeatureBank
+    fake: FeatureBank
+    seen: FeatureBank | None = None
+    held_out: FeatureBank | None = None
+    class_names: tuple[str, ...] = ()
+    fake_class_names: tuple[str, ...] = ()
+    path_length: Callable[[], tuple[float, float]] | None = None
+
+    @property
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Features of both sides, (N, D) and (M, D)."""
+        assert self.real.features is not None and self.fake.features is not None
+        return self.real.features, self.fake.features
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of a set of images against real ones.
+
+    Args:
+        keys: the numbers that it gives; those that end in `_std` are deviations of the one before.
+        better: for each number that is no deviation.
+        compute: gives them.
+        lacks: says what is missing for it, "" when nothing is.
+        settings: what else its value depends on.
+        by_default: whether it is computed when nobody asks for it.
+        has_floor: whether real images can be scored in place of the fakes.
+    """
+
+    keys: tuple[str, ...]
+    better: Better
+    compute: Callable[[Sides], Sequence[float]]
+    lacks: Callable[[Sides], str] = lambda sides: ""
+    settings: dict[str, int | float] = field(default_factory=dict)
+    by_default: bool = True
+    has_floor: bool = True
+
+
+def _labelled(sides: Sides) -> str:
+    if sides.real.labels is None or sides.fake.labels is None:
+        return "images with classes on both sides"
+    return ""
+
+
+def _recognised(sides: Sides) -> str:
+    if sides.fake.logits is None or sides.fake.labels is None or sides.class_names != sides.fake_class_names:
+        return "a model that makes images by class, and an extractor that knows the same classes"
+    return ""
+
+
+def _intra_class(sides: Sides) -> tuple[float]:
+    real, fake = sides.features
+    assert sides.real.labels is not None and sides.fake.labels is not None
+    return (intra_class_frechet(real, sides.real.labels, fake, sides.fake.labels, len(sides.fake_class_names)).mean,)
+
+
+def _class_accuracy(sides: Sides) -> tuple[float]:
+    assert sides.fake.logits is not None and sides.fake.labels is not None
+    return (accuracy(sides.fake.logits, sides.fake.labels),)
+
+
+def _copy_rate(sides: Sides) -> tuple[float]:
+    seen, held_out, fake = (bank.features if bank else None for bank in (sides.seen, sides.held_out, sides.fake))
+    assert seen is not None and held_out is not None and fake is not None
+    return (copies(seen, held_out, fake).rate,)
+
+
+def _path_length(sides: Sides) -> tuple[float, float]:
+    assert sides.path_length is not None
+    return sides.path_length()
+
+
+def _inception_score(sides: Sides) -> Sequence[float]:
+    assert sides.fake.logits is not None
+    return inception_score(sides.fake.logits)
+
+
+#: Scores of sets of images.
+DISTRIBUTION: dict[str, Score] = {
+    "frechet_distance": Score(
+        ("frechet_distance",), "lower", lambda sides: (frechet_distance(sides.real.moments, sides.fake.moments),)
+    ),
+    "kernel_distance": Score(
+        ("kernel_distance", "kernel_distance_std"),
+        "lower",
+        lambda sides: kernel_distance(*sides.features),
+        settings={"subsets": 100, "subset_size": 1000, "seed": 0},
+    ),
+    "inception_score": Score(
+        ("inception_score", "inception_score_std"),
+        "higher",
+        _inception_score,
+        lambda sides: "an extractor with classes" if sides.fake.logits is None else "",
+        settings={"splits": 10, "seed": 0},
+    ),
+    "precision_recall": Score(
+        ("precision", "recall"), "higher", lambda sides: precision_recall(*sides.features), settings={"k": 3}
+    ),
+    "density_coverage": Score(
+        ("density", "coverage"), "higher", lambda sides: density_coverage(*sides.features), settings={"k": 5}
+    ),
+    "class_accuracy": Score(("class_accuracy",), "higher", _class_accuracy, _recognised),
+    "intra_class_frechet_distance": Score(("intra_class_frechet_distance",), "lower", _intra_class, _labelled),
+    "copy_rate": Score(
+        ("copy_rate",),
+        "lower",
+        _copy_rate,
+        lambda sides: "training images (--part train) and held-out ones" if sides.seen is None else "",
+        settings={"false_alarms": 0.01},
+        has_floor=False,
+    ),
+    "perceptual_path_length": Score(
+        ("perceptual_path_length", "perceptual_path_length_std"),
+        "lower",
+        _path_length,
+        lambda sides: "a model with latents" if sides.path_length is None else "",
+        settings={"num": 1000, "epsilon": 1e-4, "seed": 0},
+        by_default=False,
+        has_floor=False,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """A score of images against their targets, as the mean over images.
+
+    Args:
+        better: which way.
+        compute: gives one value an image (B,) from images and targets (B, C, H, W) in [0, 1].
+        smallest: pixels that both sides must have.
+        by_default: whether it is computed when nobody asks for it.
+    """
+
+    better: Better
+    compute: Callable[[Tensor, Tensor], Tensor]
+    smallest: int = 1
+    by_default: bool = True
+
+
+#: Scores of pairs of images; `lpips` is added where it is asked for, since it needs weights.
+PAIRS: dict[str, PairScore] = {
+    "mse": PairScore("lower", pairs.mse),
+    "mae": PairScore("lower", pairs.mae),
+    "psnr": PairScore("higher", pairs.psnr),
+    "psnr_y": PairScore("higher", lambda images, targets: pairs.psnr(images, targets, channel="y"), by_default=False),
+    "ssim": PairScore("higher", pairs.ssim, smallest=11),
+    "ms_ssim": PairScore("higher", pairs.ms_ssim, smallest=161),
+}
+LPIPS = "lpips"
+
+#: Numbers of a classifier's answers, in [0, 1].
+CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse scores that do not exist.
+
+    Raises:
+        UserError: there is none of a name.
+    """
+    for name in names:
+        if name not in (*DISTRIBUTION, *PAIRS, LPIPS):
+            known = [*DISTRIBUTION, *PAIRS, LPIPS]
+            raise UserError(f"There is no score {name!r}.", did_you_mean(name, known) or f"Known: {', '.join(known)}.")
+
+
+def distribution_scores(sides: Sides, asked: Sequence[str] = ()) -> dict[str, float]:
+    """Return scores of a set of images.
+
+    Args:
+        sides: what is compared.
+        asked: names from `DISTRIBUTION`; without any, all that need nothing more.
+
+    Raises:
+        UserError: a score that was asked for needs something that is not there.
+    """
+    found: dict[str, float] = {}
+    for name, score in DISTRIBUTION.items():
+        lacks = score.lacks(sides)
+        if name in asked and lacks:
+            raise UserError(f"The score {name} needs {lacks}.", "Leave it out of --metrics.")
+        if name in asked or (not asked and score.by_default and not lacks):
+            found.update(zip(score.keys, map(float, score.compute(sides)), strict=True))
+    return found
+
+
+def is_better(key: str) -> Better | None:
+    """Return which way a number is better; None for deviations and unknown numbers."""
+    for score in DISTRIBUTION.values():
+        if key in score.keys and not key.endswith("_std"):
+            return score.better
+    if key in PAIRS:
+        return PAIRS[key].better
+    return "lower" if key == LPIPS else "higher" if key in CLASSIFICATION else None
+
+
+def settings_of(keys: Sequence[str]) -> dict[str, dict[str, int | float]]:
+    """Return what else the values of these numbers depend on, by score."""
+    used = {name: score for name, score in DISTRIBUTION.items() if score.keys[0] in keys}
+    return {name: dict(score.settings) for name, score in used.items() if score.settings}
