@@ -1,4 +1,8 @@
-"""Augmentation of uint8 batches in which every sample's variation is a function of (seed, epoch, index)."""
+"""Augmentation of uint8 batches in which every sample's variation is a function of (seed, epoch, index).
+
+The random transforms of torchvision draw from the global generator, so what they do to a sample depends on all samples
+before it, and a resumed run would see others. Here the draws are keyed.
+"""
 
 from dataclasses import dataclass
 
@@ -12,7 +16,8 @@ from aigc_lightning.core import keyed
 from aigc_lightning.errors import UserError
 
 # One number per kind of draw, so that adding a kind does not change the others.
-_FLIP, _CROP_Y, _CROP_X, _BRIGHTNESS, _CONTRAST, _SATURATION = range(6)
+_FLIP, _CROP_Y, _CROP_X, _BRIGHTNESS, _CONTRAST, _SATURATION, _JITTER_Y, _JITTER_X = range(8)
+_KINDS = 100  # the draws of the next stream begin here
 
 
 @dataclass(frozen=True)
@@ -23,24 +28,33 @@ class Augment:
         flip: mirror half of the images left to right.
         crop: shift by up to this many pixels in each direction, the border reflected.
         color: largest relative change of brightness, contrast and saturation, from 0 to 1.
+        jitter: make the height so many pixels larger and the width in proportion (bicubic), and cut an image of the
+            first size out at random. Isola et al., CVPR 2017, have 30 at 256 pixels.
 
     Raises:
-        UserError: a negative shift, or a colour change outside [0, 1].
+        UserError: a negative number of pixels, or a colour change outside [0, 1].
     """
 
     flip: bool = False
     crop: int = 0
     color: float = 0.0
+    jitter: int = 0
 
     def __post_init__(self) -> None:
-        if self.crop < 0:
-            raise UserError(f"augmentation.crop is {self.crop} pixels.", "Give 0 or more.")
+        for name, pixels in {"crop": self.crop, "jitter": self.jitter}.items():
+            if pixels < 0:
+                raise UserError(f"augmentation.{name} is {pixels} pixels.", "Give 0 or more.")
         if not 0 <= self.color <= 1:
             raise UserError(f"augmentation.color is {self.color}.", "Give a number from 0 to 1.")
 
 
 def augment(
-    images: Tensor, options: Augment, seed: int, epochs: npt.NDArray[np.integer], indices: npt.NDArray[np.integer]
+    images: Tensor,
+    options: Augment,
+    seed: int,
+    epochs: npt.NDArray[np.integer],
+    indices: npt.NDArray[np.integer],
+    stream: int = 0,
 ) -> Tensor:
     """Return varied images.
 
@@ -50,18 +64,21 @@ def augment(
         seed: of the run.
         epochs: (B,) epoch of each visit.
         indices: (B,) number of each sample in the dataset.
+        stream: images of one stream are varied alike, those of different streams independently.
 
     Returns:
         uint8 (B, C, H, W).
     """
 
     def draw(kind: int) -> Tensor:
-        return torch.from_numpy(keyed.uniform(seed, epochs, indices, kind))
+        return torch.from_numpy(keyed.uniform(seed, epochs, indices, kind + _KINDS * stream))
 
     if options.flip:
         images = torch.where((draw(_FLIP) < 0.5)[:, None, None, None], images.flip(-1), images)
     if options.crop:
         images = _shift(images, options.crop, draw(_CROP_Y), draw(_CROP_X))
+    if options.jitter:
+        images = _jitter(images, options.jitter, draw(_JITTER_Y), draw(_JITTER_X))
     if options.color:
         images = _recolor(images, options.color, draw(_BRIGHTNESS), draw(_CONTRAST), draw(_SATURATION))
     return images
@@ -73,11 +90,30 @@ def _shift(images: Tensor, reach: int, y: Tensor, x: Tensor) -> Tensor:
     if reach >= min(height, width):
         raise UserError(f"augmentation.crop of {reach} pixels does not fit {height}x{width} images.", "Give less.")
     padded = functional.pad(images.float(), [reach] * 4, mode="reflect").to(torch.uint8)
-    rows = (y * (2 * reach + 1)).long()[:, None] + torch.arange(height)
-    columns = (x * (2 * reach + 1)).long()[:, None] + torch.arange(width)
+    return _windows(padded, height, width, y, x)
+
+
+def _jitter(images: Tensor, pixels: int, y: Tensor, x: Tensor) -> Tensor:
+    """Cut (H, W) windows out of the images enlarged by `pixels`; y, x in [0, 1) place them."""
+    height, width = images.shape[-2:]
+    return _windows(resized(images, height + pixels, round(width * (height + pixels) / height)), height, width, y, x)
+
+
+def resized(images: Tensor, height: int, width: int) -> Tensor:
+    """Return uint8 images (B, C, height, width), bicubic and antialiased."""
+    larger = functional.interpolate(
+        images.float(), (height, width), mode="bicubic", align_corners=False, antialias=True
+    )
+    return larger.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _windows(images: Tensor, height: int, width: int, y: Tensor, x: Tensor) -> Tensor:
+    """Cut a window of this size out of each image; y, x in [0, 1) are its place from the first to the last."""
+    rows = (y * (images.shape[-2] - height + 1)).long()[:, None] + torch.arange(height)
+    columns = (x * (images.shape[-1] - width + 1)).long()[:, None] + torch.arange(width)
     batch = torch.arange(len(images))[:, None, None]
     # Indexing with (B, H, 1) and (B, 1, W) puts the channels last.
-    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    return images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
 def _recolor(images: Tensor, strength: float, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:

@@ -1,26 +1,42 @@
 """From images in memory or in files to the batches that models train on."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from aigc_lightning.core.batch import ImageBatch
 from aigc_lightning.core.pictures import to_uint8 as to_uint8
 from aigc_lightning.core.position import batches_done
-from aigc_lightning.core.sampler import SampleKey, StreamSampler
+from aigc_lightning.core.sampler import BalancedSampler, SampleKey, StreamSampler
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment, augment
+from aigc_lightning.data.lost import LOST_KEY, LostImages, collected
 from aigc_lightning.errors import UserError
 
 _LARGEST_BATCH = 2**31
+_OWN_DRAWS = {"image_b": 1}  # fields that show something else than the others are varied on their own
+
+
+class Visits(NamedTuple):
+    """Visits to samples, one a sample of a batch; what is random about a batch is a function of them.
+
+    Args:
+        seed: of the run; 0 for images that are held out.
+        epochs: int64 (B,) number of earlier visits to each sample; 0 for images that are held out.
+        indices: int64 (B,) number of each sample in the dataset.
+    """
+
+    seed: int
+    epochs: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
 
 
 class ImageSource(Protocol):
@@ -32,6 +48,23 @@ class ImageSource(Protocol):
 
     def images(self, indices: Sequence[int]) -> Tensor:
         """Return these images, uint8 (B, C, H, W)."""
+        ...
+
+    def labels(self, indices: Sequence[int]) -> Tensor | None:
+        """Return their labels, int64 (B,), or None when there are none."""
+        ...
+
+
+@runtime_checkable
+class FieldSource(Protocol):
+    """Numbered samples of several images each, or with more than labels beside them."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def fields(self, visits: Visits) -> dict[str, Any]:
+        """Return the samples by the keys of their batch: uint8 images (B, C, H, W), and what is handed on as it is."""
         ...
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
@@ -69,8 +102,23 @@ def to_signed(images: Tensor) -> Tensor:
     return images.float().div_(127.5).sub_(1)
 
 
-class ImageSamples(Dataset[ImageBatch]):
+def read_fields(source: ImageSource | FieldSource, visits: Visits) -> dict[str, Any]:
+    """Return samples of any source by the keys of their batch, images as uint8 (B, C, H, W) and not varied."""
+    indices = visits.indices.tolist()
+    fields = source.fields(visits) if isinstance(source, FieldSource) else {"image": source.images(indices)}
+    labels = source.labels(indices)
+    return fields if labels is None else {**fields, "label": labels}
+
+
+def is_image(field: Any) -> bool:
+    """Return whether a field of a sample holds uint8 images (B, C, H, W)."""
+    return isinstance(field, Tensor) and field.dtype == torch.uint8 and field.ndim == 4
+
+
+class ImageSamples(Dataset[dict[str, Any]]):
     """Fetches whole batches from a source: gather, augment by key, scale to [-1, 1].
+
+    Images of one scene, such as the source and target of a pair, are varied alike.
 
     Args:
         source: the images.
@@ -78,35 +126,54 @@ class ImageSamples(Dataset[ImageBatch]):
         augmentation: what to vary, or None.
     """
 
-    def __init__(self, source: ImageSource, seed: int = 0, augmentation: Augment | None = None) -> None:
+    def __init__(self, source: ImageSource | FieldSource, seed: int = 0, augmentation: Augment | None = None) -> None:
         self.source, self.seed, self.augmentation = source, seed, augmentation
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.source)
 
-    def __getitem__(self, key: int | SampleKey) -> ImageBatch:
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         """Return one sample as a batch of one."""
         return self.__getitems__([key])
 
-    def __getitems__(self, keys: Sequence[int | SampleKey]) -> ImageBatch:
+    def __getitems__(self, keys: Sequence[int | SampleKey]) -> dict[str, Any]:
         """Return the batch of these keys; a plain index means epoch 0."""
         pairs = [key if isinstance(key, tuple) else SampleKey(0, key) for key in keys]
-        indices = [pair.number for pair in pairs]
-        images = self.source.images(indices)
-        if self.augmentation is not None:
-            epochs = np.array([pair.epoch for pair in pairs])
-            images = augment(images, self.augmentation, self.seed, epochs, np.array(indices))
-        batch = ImageBatch(image=to_signed(images), index=torch.tensor(indices))
-        labels = self.source.labels(indices)
-        if labels is not None:
-            batch["label"] = labels
-        return batch
+        epochs, indices = np.array(pairs, np.int64).reshape(-1, 2).T
+        with collected() as lost:
+            fields = self.fields(Visits(self.seed, epochs, indices))
+        batch = {name: to_signed(field) if is_image(field) else field for name, field in fields.items()}
+        return {**batch, "index": torch.tensor(indices), **({LOST_KEY: lost} if lost else {})}
+
+    def fields(self, visits: Visits) -> dict[str, Any]:
+        """Return the samples of these visits as a model sees them, images still as uint8 (B, C, H, W)."""
+        fields = read_fields(self.source, visits)
+        return {name: self._varied(name, field, visits) for name, field in fields.items()}
+
+    def _varied(self, name: str, field: Any, visits: Visits) -> Any:
+        if self.augmentation is None or not is_image(field):
+            return field
+        return augment(field, self.augmentation, *visits, stream=_OWN_DRAWS.get(name, 0))
 
 
 def _as_fetched(batch: Any) -> Any:
     """Collate nothing: `ImageSamples` fetches whole batches."""
     return batch
+
+
+def _watched(iterator: Any) -> Iterator[Any]:
+    try:
+        yield from iterator
+    except Exception as error:  # what is met first: a closed pipe, a missing answer, a signal
+        dead = [worker for worker in iterator._workers if worker.exitcode not in (None, 0)]
+        if not dead:
+            raise
+        raise UserError(
+            f"A process that loads the data has died (exit code {dead[0].exitcode}).",
+            "The machine's memory may be full: try fewer --data.num_workers. Go on from the last checkpoint "
+            "with --resume.",
+        ) from error
 
 
 class StreamLoader(DataLoader[Any]):
@@ -115,6 +182,15 @@ class StreamLoader(DataLoader[Any]):
     Lightning asks loaders for their state to resume in mid-epoch; here the position is the trainer's batch count,
     which Lightning restores by itself, so there is nothing to keep.
     """
+
+    def __iter__(self) -> Any:
+        """Iterate, and say it plainly when a loader process dies.
+
+        Raises:
+            UserError: one did.
+        """
+        iterator = super().__iter__()
+        return _watched(iterator) if self.num_workers > 0 else iterator
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the position is the trainer's."""
@@ -133,18 +209,28 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: images per process in a step.
         num_workers: loader processes; 0 loads in the training process.
         augmentation: what to vary while training.
+        balanced: show all classes equally often while training, whatever their share of the images; needs
+            labels.
     """
 
     #: Arguments that may differ when a run is resumed, since they do not change what is seen.
     free_on_resume: tuple[str, ...] = ("num_workers", "root")
 
-    def __init__(self, batch_size: int = 64, num_workers: int = 0, augmentation: Augment | None = None) -> None:
+    def __init__(
+        self,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augmentation: Augment | None = None,
+        balanced: bool = False,
+    ) -> None:
         super().__init__()
         if not 1 <= batch_size <= _LARGEST_BATCH:
             raise UserError(f"data.batch_size is {batch_size}.", f"Give a number from 1 to {_LARGEST_BATCH}.")
         if num_workers < 0:
             raise UserError(f"data.num_workers is {num_workers}.", "Give 0 or more.")
         self.batch_size, self.num_workers, self.augmentation = batch_size, num_workers, augmentation
+        self.balanced = balanced
+        self._lost = LostImages()
 
     @property
     @abstractmethod
@@ -152,32 +238,45 @@ class ImageDataModule(pl.LightningDataModule):
         """What the images look like; may read files, and raises `UserError` when they cannot be used."""
 
     @abstractmethod
-    def train_source(self) -> ImageSource:
+    def train_source(self) -> ImageSource | FieldSource:
         """Return the images to train on."""
 
     @abstractmethod
-    def val_source(self) -> ImageSource:
+    def val_source(self) -> ImageSource | FieldSource:
         """Return the images that are held out."""
 
-    def test_source(self) -> ImageSource:
+    def test_source(self) -> ImageSource | FieldSource:
         """Return the images to test on: the held-out ones, where a dataset has no test split of its own."""
         return self.val_source()
 
+    def samples(
+        self, source: ImageSource | FieldSource, seed: int = 0, augmentation: Augment | None = None
+    ) -> ImageSamples:
+        """Return what fetches the batches of a source; data that changes images after augmentation has its own."""
+        return ImageSamples(source, seed, augmentation)
+
     def train_sampler(self) -> StreamSampler:
-        """Return the order of the training images for this process, starting where the trainer stands."""
-        trainer = self.trainer
-        return StreamSampler(
-            len(self.train_source()),
-            self.batch_size,
-            run_seed(),
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            position=partial(batches_done, trainer),
-        )
+        """Return the order of the training images for this process, starting where the trainer stands.
+
+        Raises:
+            UserError: classes are to be balanced and there are no labels.
+        """
+        trainer, source = self.trainer, self.train_source()
+        place: dict[str, Any] = {
+            "rank": trainer.global_rank if trainer else 0,
+            "world_size": trainer.world_size if trainer else 1,
+            "position": partial(batches_done, trainer),
+        }
+        if not self.balanced:
+            return StreamSampler(len(source), self.batch_size, run_seed(), **place)
+        labels = source.labels(range(len(source)))
+        if labels is None:
+            raise UserError(f"data.balanced is true and the images have no classes ({self.spec}).", "Leave it out.")
+        return BalancedSampler(labels, self.batch_size, run_seed(), **place)
 
     def train_dataloader(self) -> StreamLoader:
         """Return shuffled, augmented batches."""
-        samples = ImageSamples(self.train_source(), run_seed(), self.augmentation)
+        samples = self.samples(self.train_source(), run_seed(), self.augmentation)
         return self._loader(samples, batch_sampler=self.train_sampler())
 
     def val_dataloader(self) -> StreamLoader:
@@ -192,10 +291,20 @@ class ImageDataModule(pl.LightningDataModule):
         """Return the images of `test_dataloader`."""
         return self.test_dataloader()
 
-    def _in_order(self, source: ImageSource) -> StreamLoader:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Take out of the batch which images were lost on its way.
+
+        Raises:
+            UserError: more than may be.
+        """
+        if self.trainer is not None:
+            self._lost.take(batch, self.trainer)
+        return batch
+
+    def _in_order(self, source: ImageSource | FieldSource) -> StreamLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         own = range(rank, len(source), world_size)
-        return self._loader(ImageSamples(source), batch_size=self.batch_size, sampler=own)
+        return self._loader(self.samples(source), batch_size=self.batch_size, sampler=own)
 
     def _loader(self, samples: ImageSamples, **order: Any) -> StreamLoader:
         return StreamLoader(

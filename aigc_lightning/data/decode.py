@@ -87,6 +87,35 @@ def decode(
     image = _opened(source, channels, max_pixels)
     if size is not None and size != (image.height, image.width):
         image = rule(image, *size)
+    return _pixels(image, channels)
+
+
+def decode_halves(path: str | Path, channels: int, size: tuple[int, int], resize: str) -> tuple[Tensor, Tensor]:
+    """Return the left and the right half of a file's picture as two images of the same size.
+
+    Args:
+        path: the file; of an odd number of columns the middle one belongs to neither half.
+        channels: C, one of 1 (grey), 3 (RGB) or 4 (RGBA).
+        size: (H, W) of each half in pixels.
+        resize: how to reach `size`, see `resize_rule`.
+
+    Returns:
+        Two images, uint8 (C, H, W).
+
+    Raises:
+        CorruptImageError: as for `decode`, or the picture has a single column.
+        UserError: an unknown resize rule.
+    """
+    rule = resize_rule(resize)
+    image = _opened(path, channels, MAX_PIXELS)
+    half = image.width // 2
+    if not half:
+        raise CorruptImageError(path, "it is one pixel wide and has no two halves")
+    left, right = (image.crop((start, 0, start + half, image.height)) for start in (0, image.width - half))
+    return _pixels(rule(left, *size), channels), _pixels(rule(right, *size), channels)
+
+
+def _pixels(image: Image.Image, channels: int) -> Tensor:
     pixels = torch.from_numpy(np.array(image)).view(image.height, image.width, channels)
     return pixels.permute(2, 0, 1).contiguous()
 

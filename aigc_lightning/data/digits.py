@@ -25,15 +25,21 @@ class Digits(ImageDataModule):
         batch_size: images per process in a step.
         num_workers: loader processes; 0 is fastest here, since the images are in memory.
         augmentation: what to vary while training. Flips make other signs of most digits.
+        balanced: show all classes equally often while training, whatever their share of the images.
 
     Raises:
         UserError: a size out of range.
     """
 
     def __init__(
-        self, size: int = 32, batch_size: int = 64, num_workers: int = 0, augmentation: Augment | None = None
+        self,
+        size: int = 32,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augmentation: Augment | None = None,
+        balanced: bool = False,
     ) -> None:
-        super().__init__(batch_size, num_workers, augmentation)
+        super().__init__(batch_size, num_workers, augmentation, balanced)
         if not 8 <= size <= 512:
             raise UserError(f"data.size is {size} pixels.", "The digits are 8x8: give 8 or more, up to 512.")
         self.size = size

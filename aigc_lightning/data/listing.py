@@ -1,13 +1,13 @@
 """The image files of a folder: their names, which are held out, and their classes. Nothing is decoded here."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from aigc_lightning.data.decode import SUFFIXES
-from aigc_lightning.errors import UserError
+from aigc_lightning.errors import UserError, did_you_mean
 
 # Sub-folders that say what their images are for; without "val" the test images are validated on.
 _PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -23,19 +23,28 @@ class Listing:
             a test split beside a validation split, "test".
         class_names: sorted; empty when the images have no labels.
         depth: how many folders below the root the class folders lie.
+        numbers: the label of each file where it is not the number of its class folder.
     """
 
     root: Path
     parts: dict[str, list[str]]
     class_names: tuple[str, ...]
     depth: int
+    numbers: Mapping[str, int] | None = None
 
     def labels(self, names: Sequence[str]) -> list[int] | None:
-        """Return the numbers of these files' classes, or None without classes."""
+        """Return the labels of these files, or None where there are none."""
+        if self.numbers is not None:
+            return [self.numbers[name] for name in names]
         if not self.class_names:
             return None
         numbers = {name: number for number, name in enumerate(self.class_names)}
         return [numbers[name.split("/")[self.depth]] for name in names]
+
+
+def part_of(word: str) -> str | None:
+    """Return the part that a word such as "valid" stands for: "train", "val", "test" or None."""
+    return _PART_FOLDERS.get(word.casefold())
 
 
 def list_images(root: Path, val_share: float, classes: str) -> Listing:
@@ -54,6 +63,78 @@ def list_images(root: Path, val_share: float, classes: str) -> Listing:
     if parts is None:
         parts, depth = _parts_by_name(root, names, val_share), 0
     return Listing(root, parts, _class_names(root, parts, depth, classes), depth)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The image files of one domain of a folder that holds several.
+
+    Args:
+        root: the folder.
+        parts: under "train", "val" and perhaps "test" the files' keys and names, sorted. The name is relative to the
+            root; the key is the name below the domain's own folder, without ending, and so the same for the files of
+            two domains that belong together.
+        by_name: whether the parts were made by the hash of the names.
+    """
+
+    root: Path
+    parts: dict[str, list[tuple[str, str]]]
+    by_name: bool
+
+    @property
+    def listing(self) -> Listing:
+        """The names alone."""
+        return Listing(self.root, {part: [name for _, name in files] for part, files in self.parts.items()}, (), 0)
+
+
+def list_domain(root: Path, name: str, val_share: float) -> Domain:
+    """List the images of a domain in any of the usual layouts.
+
+    Those of a domain A:
+
+    - `train/A`, `val/A` (or `test/A`): splits that hold domains, and so also classes;
+    - `trainA`, `valA` (or `testA`);
+    - `A`, which may have splits of its own, and without them is split as by `list_images`.
+
+    Args:
+        root: the folder.
+        name: of the domain; a path is relative to the root.
+        val_share: share of the images to hold out where there are no splits.
+
+    Raises:
+        UserError: there is no such domain, or it has no images.
+    """
+    folders = _split_folders(root, name)
+    if "train" in folders and len(folders) > 1:
+        parts = {part: [f"{folder}/{file}" for file in _image_names(root / folder)] for part, folder in folders.items()}
+        keyed = {part: [(_key(file, folders[part]), file) for file in files] for part, files in parts.items()}
+        if "val" not in keyed:
+            keyed["val"] = keyed.pop("test")
+        return Domain(root, keyed, by_name=False)
+    if not (root / name).is_dir():
+        inside = sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if root.is_dir() else []
+        hint = did_you_mean(name, inside) or f"It has the folders {', '.join(inside[:8]) or '(none)'}."
+        raise UserError(f"{root} has no folder {name}, train/{name} or train{name}.", hint)
+    inner = list_images(root / name, val_share, "none")
+    parts = {part: [f"{name}/{file}" for file in files] for part, files in inner.parts.items()}
+    keyed = {part: [(_key(file, name), file) for file in files] for part, files in parts.items()}
+    return Domain(root, keyed, by_name=not inner.depth)
+
+
+def _split_folders(root: Path, name: str) -> dict[str, str]:
+    """Return the folders of a domain in the splits of a root, relative to it, by what they are for."""
+    found: dict[str, str] = {}
+    for folder in sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if root.is_dir() else []:
+        purpose = _PART_FOLDERS.get(folder.casefold())
+        if purpose and (root / folder / name).is_dir():
+            found.setdefault(purpose, f"{folder}/{name}")
+        elif folder.endswith(name) and folder[: -len(name)].casefold() in _PART_FOLDERS:
+            found.setdefault(_PART_FOLDERS[folder[: -len(name)].casefold()], folder)
+    return found
+
+
+def _key(file: str, prefix: str) -> str:
+    return os.path.splitext(file[len(prefix) + 1 :])[0]
 
 
 def _image_names(root: Path) -> list[str]:

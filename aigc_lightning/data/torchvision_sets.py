@@ -72,6 +72,7 @@ class PublishedSet(ImageDataModule):
         batch_size: images per process in a step.
         num_workers: loader processes; 0 is fastest here, since the images are in memory.
         augmentation: what to vary while training.
+        balanced: show all classes equally often while training, whatever their share of the images.
 
     Raises:
         UserError: a size below 8; and when the data is first used: files missing, damaged or not to be downloaded.
@@ -89,8 +90,9 @@ class PublishedSet(ImageDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
         augmentation: Augment | None = None,
+        balanced: bool = False,
     ) -> None:
-        super().__init__(batch_size, num_workers, augmentation)
+        super().__init__(batch_size, num_workers, augmentation, balanced)
         if size < 8:
             raise UserError(f"data.size is {size} pixels.", "Give 8 or more.")
         self.root = Path(root).expanduser() if root is not None else data_folder()

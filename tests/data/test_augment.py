@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_lightning.core import keyed
-from aigc_lightning.data.augment import Augment, augment
+from aigc_lightning.data.augment import Augment, augment, resized
 from aigc_lightning.errors import UserError
 
-ALL = Augment(flip=True, crop=3, color=0.4)
+ALL = Augment(flip=True, crop=3, color=0.4, jitter=2)
 
 
 def noise(num_images, channels=3, height=9, width=12):
@@ -70,7 +70,24 @@ def test_no_options_change_nothing():
 def test_impossible_options_are_refused():
     with pytest.raises(UserError, match="crop is -1"):
         Augment(crop=-1)
+    with pytest.raises(UserError, match="jitter is -1"):
+        Augment(jitter=-1)
     with pytest.raises(UserError, match=r"color is 1\.5"):
         Augment(color=1.5)
     with pytest.raises(UserError, match="crop of 9 pixels does not fit 9x12 images"):
         augment(noise(1), Augment(crop=9), 0, np.zeros(1, int), np.zeros(1, int))
+
+
+def test_jitter_enlarges_and_cuts_out_every_window():
+    image = noise(1, 1, 6, 9)
+    varied = augment(image.expand(400, -1, -1, -1), Augment(jitter=2), 0, np.zeros(400, int), np.arange(400))
+    larger = resized(image, 8, 12)[0, 0].numpy()
+    windows = {larger[y : y + 6, x : x + 9].tobytes() for y in range(3) for x in range(4)}
+    assert {picture.numpy().tobytes() for picture in varied[:, 0]} == windows
+
+
+def test_images_of_one_stream_are_varied_alike_and_those_of_others_are_not():
+    images, epochs, indices = noise(20), np.zeros(20, int), np.arange(20)
+    first, again, other = (augment(images, ALL, 3, epochs, indices, stream) for stream in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert (first != other).flatten(1).any(1).all()

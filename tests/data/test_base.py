@@ -87,6 +87,31 @@ def test_batch_of_a_key_is_the_same_alone_and_among_others():
     assert not torch.equal(together[:3], together[3:])
 
 
+class Fields:
+    """Sample i has two images filled with i and 100 + i, a third one of its own, numbers and a text."""
+
+    def __len__(self):
+        return 10
+
+    def fields(self, visits):
+        numbers = torch.from_numpy(visits.indices).to(torch.uint8)[:, None, None, None]
+        images = {"source": numbers.expand(-1, 1, 4, 4), "target": (100 + numbers).expand(-1, 3, 4, 4)}
+        mask = torch.full((len(numbers), 1, 4, 4), 0.5)
+        epochs = [f"visit {epoch}" for epoch in visits.epochs]
+        return {**images, "mask": mask, "caption": epochs}
+
+    def labels(self, indices):
+        return torch.tensor(indices) % 2
+
+
+def test_images_of_all_fields_are_scaled_and_the_rest_is_handed_on():
+    batch = ImageSamples(Fields()).__getitems__([SampleKey(3, 7), 2])
+    assert to_uint8(batch["source"])[:, 0, 0, 0].tolist() == [7, 2]
+    assert to_uint8(batch["target"])[:, 2, 0, 0].tolist() == [107, 102]
+    assert batch["mask"].unique().tolist() == [0.5] and batch["caption"] == ["visit 3", "visit 0"]
+    assert batch["label"].tolist() == [1, 0] and batch["index"].tolist() == [7, 2]
+
+
 def test_training_batches_cover_the_dataset_in_a_shuffled_order():
     batches = list(Counted(batch_size=4).train_dataloader())
     visits = [index for batch in batches for index in batch["index"].tolist()]
@@ -187,3 +212,27 @@ def test_impossible_loaders_are_refused():
         Counted(batch_size=0)
     with pytest.raises(UserError, match=r"data\.num_workers is -1"):
         Counted(num_workers=-1)
+
+
+def test_balanced_data_shows_rare_classes_as_often_as_others():
+    class Uneven(Counted):
+        def _source(self, count):
+            labels = torch.tensor([0] * (count - 3) + [1, 1, 2])
+            return ArraySource(torch.zeros(count, 1, 4, 4, dtype=torch.uint8), labels)
+
+    def shown(**options):
+        return torch.bincount(torch.cat([batch["label"] for batch in Uneven(30, **options).train_dataloader()]))
+
+    assert shown().tolist() == [27, 2, 1]
+    assert shown(balanced=True).tolist() == [10, 10, 10]
+    held_out = [batch["label"] for batch in Uneven(30, 9, balanced=True).val_dataloader()]
+    assert torch.bincount(torch.cat(held_out)).tolist() == [6, 2, 1]
+
+
+def test_images_without_classes_cannot_be_balanced():
+    class Plain(Counted):
+        def _source(self, count):
+            return ArraySource(torch.zeros(count, 1, 4, 4, dtype=torch.uint8))
+
+    with pytest.raises(UserError, match=r"data\.balanced is true"):
+        Plain(balanced=True).train_dataloader()

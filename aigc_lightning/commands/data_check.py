@@ -1,0 +1,118 @@
+"""`aigc data check`: what is wrong with data."""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from aigc_lightning.commands.data import parse_data
+from aigc_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from aigc_lightning.data.base import ImageDataModule
+    from aigc_lightning.data.inspection import Inspected
+
+_SHOWN = 5
+
+
+def main(argv: list[str]) -> int:
+    """Look for bad files, duplicates, and held-out images that are trained on; 1 when there are any of these."""
+    parser = argparse.ArgumentParser(
+        "aigc data check",
+        description="Look for bad files, duplicates and overlap. Ends with 1 where files cannot be read, or the same "
+        "image is both trained on and held out.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--num", type=int, default=10_000, help="images of a part, evenly spread (10000)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    options, data_options = parse_data(parser, argv)
+    if options.num < 1:
+        raise UserError(f"--num is {options.num}.", "Give at least 1.")
+
+    from aigc_lightning.commands.data_choice import chosen_data
+    from aigc_lightning.commands.quiet import quiet_console
+
+    with quiet_console():
+        report = check(chosen_data(data_options), options.num)
+    print(json.dumps(report, indent=2) if options.json else as_text(report))
+    return 1 if report["bad"] or report["overlap"] else 0
+
+
+def check(data: "ImageDataModule", num: int) -> dict[str, Any]:
+    """Return what was found, as plain values.
+
+    Args:
+        data: to check.
+        num: images of a part to look at.
+
+    Returns:
+        "images" by part, "sizes" and "modes" with their numbers, "bad" files with reasons, "equal" groups within a
+        part, "overlap" groups over parts, and pairs that look "alike", those over parts first. An image is "part/name".
+    """
+    from aigc_lightning.data.inspection import PARTS, inspect
+    from aigc_lightning.data.similarity import equal_groups, look_alikes
+
+    found, bad = inspect(data, num)
+    report: dict[str, Any] = {
+        "data": f"{type(data).__name__}, {data.spec}, {data.spec.task}",
+        "images": {part: count for part in PARTS if (count := sum(item.part == part for item in found))},
+        "sizes": _counted(f"{item.size[0]}x{item.size[1]}" for item in found),
+        "modes": _counted(item.mode for item in found),
+        "bad": {error.path: error.reason for error in bad},
+    }
+    equal: list[list[Inspected]] = []
+    alike: list[tuple[Inspected, Inspected]] = []
+    for _, group in groupby(sorted(found, key=lambda item: item.kind), key=lambda item: item.kind):
+        items = list(group)
+        prints = [item.print for item in items]
+        equal += [[items[number] for number in numbers] for numbers in equal_groups(prints)]
+        alike += [(items[first], items[second]) for first, second, _ in look_alikes(prints)]
+    alike.sort(key=lambda pair: pair[0].part == pair[1].part)
+    return report | {
+        "equal": [_names(group) for group in equal if len({item.part for item in group}) == 1],
+        "overlap": [_names(group) for group in equal if len({item.part for item in group}) > 1],
+        "alike": [_names(pair) for pair in alike],
+        "alike_over_parts": sum(first.part != second.part for first, second in alike),
+    }
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """Return a report for people."""
+    parts = ", ".join(f"{count} {part}" for part, count in report["images"].items())
+    bad = [f"{path} ({reason})" for path, reason in report["bad"].items()]
+    equal, overlap = ([" = ".join(group) for group in report[key]] for key in ("equal", "overlap"))
+    alike = [" ~ ".join(pair) for pair in report["alike"]]
+    over = report["alike_over_parts"]
+    lines = [
+        report["data"],
+        f"images   {parts or 'none'}",
+        f"sizes    {_most(report['sizes'])}",
+        f"modes    {_most(report['modes'])}",
+        f"bad      {_some(bad, 'files cannot be read')}",
+        f"equal    {_some(equal, 'groups of the same image within a part')}",
+        f"overlap  {_some(overlap, 'groups of the same image in several parts')}",
+        f"alike    {_some(alike, f'pairs look the same, {over} of them in several parts')}",
+    ]
+    return "\n".join(lines)
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common())
+
+
+def _names(group: Iterable["Inspected"]) -> list[str]:
+    return [item.name if item.name.startswith(f"{item.part}/") else f"{item.part}/{item.name}" for item in group]
+
+
+def _most(counts: dict[str, int]) -> str:
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
+
+
+def _some(items: Sequence[str], what: str) -> str:
+    if not items:
+        return "none"
+    more = [f"         ... and {len(items) - _SHOWN} more (--json names all)"] if len(items) > _SHOWN else []
+    return "\n".join([f"{len(items)} {what}:", *(f"         {item}" for item in items[:_SHOWN]), *more])

@@ -1,0 +1,198 @@
+"""Aligned pairs of images for translation, from files."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.augment import Augment
+from aigc_lightning.data.base import ArraySource, Visits
+from aigc_lightning.data.decode import decode_halves
+from aigc_lightning.data.files import FileSource, load_files
+from aigc_lightning.data.folder_data import FolderData, Resize
+from aigc_lightning.data.listing import Listing, list_domain, list_images
+from aigc_lightning.errors import UserError
+
+Pairs = Literal["halves", "folders", "edges", "grey"]
+Direction = Literal["AtoB", "BtoA"]
+#: Where pairs may come from.
+PAIRS: tuple[Pairs, ...] = get_args(Pairs)
+
+
+class PairSource:
+    """Pairs that are kept as images of twice the channels.
+
+    Args:
+        joined: images with A in the first half of the channels and B in the second.
+        direction: "AtoB" or "BtoA".
+    """
+
+    def __init__(self, joined: ArraySource | FileSource, direction: Direction) -> None:
+        self._joined, self._direction = joined, direction
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self._joined)
+
+    def fields(self, visits: Visits) -> dict[str, Tensor]:
+        """Return both images, uint8 (B, C, H, W) each."""
+        first, second = self._joined.images(visits.indices.tolist()).chunk(2, dim=1)
+        source, target = (first, second) if self._direction == "AtoB" else (second, first)
+        return {"source": source, "target": target}
+
+    def labels(self, indices: Sequence[int]) -> None:
+        """Return None: pairs have no classes."""
+
+
+class PairedImages(FolderData):
+    """Aligned pairs: files with two halves, two folders, or images with what is computed from them.
+
+    What `pairs` may be, and where A and B come from:
+
+    - "halves": each file shows A on its left and B on its right half.
+    - "folders": files of the same name in two folders, whatever their endings: `folder_a` and `folder_b` in the root
+      (with or without `train` and `val` inside), or `train/A`, `train/B`, `val/A`, `val/B`, or `trainA`, `trainB` and
+      so on. Where there are no splits, those of A are made by the hash of its names.
+    - "edges": B is the image of a file, A its edges, black on white (Canny, PAMI 1986).
+    - "grey": B is the image of a file, A its grey version.
+
+    `source` is A and `target` is B, or the other way round with the direction "BtoA". Splits, bad files and resizing
+    are as for `ImageFolder`; both images of a pair are varied alike.
+
+    Args:
+        root: the folder.
+        pairs: "halves", "folders", "edges" or "grey".
+        folder_a: the folder of A for "folders".
+        folder_b: the folder of B.
+        direction: "AtoB" or "BtoA".
+        size: of each image: one number of pixels for squares, or (height, width).
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA), of both images.
+        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
+        val_share: share of the pairs to hold out where the folder has no splits, between 0 and 1.
+        max_bad: share of the pairs that may have a bad file, from 0 to 1.
+        batch_size: pairs per process in a step.
+        num_workers: loader processes; 0 is fastest for images that stay in memory.
+        augmentation: what to vary while training.
+
+    Raises:
+        UserError: an argument out of range; and when the data is first used: no such folder, no images in it, files
+            without a partner, too many bad files.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        pairs: Pairs = "halves",
+        folder_a: str = "A",
+        folder_b: str = "B",
+        direction: Direction = "AtoB",
+        size: int | tuple[int, int] = 64,
+        channels: int = 3,
+        resize: Resize = "crop",
+        val_share: float = 0.1,
+        max_bad: float = 0.01,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augmentation: Augment | None = None,
+    ) -> None:
+        super().__init__(root, size, channels, resize, val_share, max_bad, batch_size, num_workers, augmentation)
+        if pairs not in PAIRS:
+            raise UserError(f'data.pairs is "{pairs}".', f"Give one of {', '.join(PAIRS)}.")
+        if direction not in ("AtoB", "BtoA"):
+            raise UserError(f'data.direction is "{direction}".', 'Give "AtoB" or "BtoA".')
+        self.pairs, self.folder_a, self.folder_b, self.direction = pairs, folder_a, folder_b, direction
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Channels and size as asked for; reads no file."""
+        return ImageSpec(*self.shape, task="paired")
+
+    def train_source(self) -> PairSource:
+        """Return the pairs to train on."""
+        return self._sources["train"]
+
+    def val_source(self) -> PairSource:
+        """Return the pairs that are held out."""
+        return self._sources["val"]
+
+    def test_source(self) -> PairSource:
+        """Return the pairs of a `test` folder, without one the held-out pairs."""
+        return self._sources.get("test", self._sources["val"])
+
+    def listings(self) -> list[Listing]:
+        """Return the image files; those of A and those of B where they lie in two folders."""
+        listing, partners = self._files
+        if not partners:
+            return [listing]
+        parts = {
+            part: [partners[self.root / name].relative_to(self.root).as_posix() for name in names]
+            for part, names in listing.parts.items()
+        }
+        return [listing, replace(listing, parts=parts)]
+
+    @cached_property
+    def _files(self) -> tuple[Listing, dict[Path, Path]]:
+        """The files of the pairs, and the other file of each where they lie in two folders."""
+        if self.pairs == "folders":
+            return self._partners()
+        return list_images(self.root, self.val_share, "none"), {}
+
+    @cached_property
+    def _sources(self) -> dict[str, PairSource]:
+        listing, partners = self._files
+
+        def read(path: Path) -> Tensor:
+            return torch.cat(self._pair(path, partners))
+
+        channels, *sides = self.shape
+        joined = load_files(listing, read, (2 * channels, sides[0], sides[1]), self.max_bad, self.num_workers)
+        return {part: PairSource(source, self.direction) for part, source in joined.items()}
+
+    def _pair(self, path: Path, partners: dict[Path, Path]) -> tuple[Tensor, Tensor]:
+        """Return A and B of a file, uint8 (C, H, W) each."""
+        if self.pairs == "halves":
+            return decode_halves(path, self.shape[0], self.shape[1:], self.resize)
+        image = self.read(path)
+        if self.pairs == "folders":
+            return image, self.read(partners[path])
+        return (edges(image) if self.pairs == "edges" else grey(image)), image
+
+    def _partners(self) -> tuple[Listing, dict[Path, Path]]:
+        """Return the files of A, and the file of B for each."""
+        first, second = (list_domain(self.root, name, self.val_share) for name in (self.folder_a, self.folder_b))
+        others = {(part, key): name for part, files in second.parts.items() for key, name in files}
+        if first.by_name:  # the split of A holds for B
+            others = {(part, key): name for (_, key), name in others.items() for part in first.parts}
+        found = {name: others.get((part, key), "") for part, files in first.parts.items() for key, name in files}
+        lonely = [name for name, other in found.items() if not other]
+        if lonely:
+            what = f"{len(lonely)} of {len(found)} images of {self.folder_a} have no partner in {self.folder_b}"
+            more = ", ..." if len(lonely) > 3 else ""
+            hint = "Partners have the same name, whatever their endings. Remove what has none."
+            raise UserError(f"{what} in {self.root}: {', '.join(lonely[:3])}{more}.", hint)
+        return first.listing, {self.root / name: self.root / other for name, other in found.items()}
+
+
+def edges(image: Tensor) -> Tensor:
+    """Return the edges of an image, uint8 (C, H, W): black on white, opaque where there is transparency."""
+    from skimage.feature import canny  # takes half a second: only edges should pay for it
+
+    brightness = grey(image)[0].numpy() / 255
+    lines = canny(brightness, sigma=max(1.0, min(brightness.shape) / 80))
+    drawing = torch.from_numpy(np.where(lines, 0, 255).astype(np.uint8)).expand_as(image).clone()
+    drawing[3:] = 255
+    return drawing
+
+
+def grey(image: Tensor) -> Tensor:
+    """Return the luma of an image (ITU-R BT.601) in each of its colours, uint8 (C, H, W)."""
+    color = image[:3].float()
+    weights = torch.tensor([0.299, 0.587, 0.114]) if len(color) == 3 else torch.ones(1)
+    luma = (weights[:, None, None] * color).sum(0, keepdim=True).round().to(torch.uint8)
+    return torch.cat([luma.expand(len(color), -1, -1), image[3:]])

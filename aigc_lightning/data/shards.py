@@ -1,0 +1,402 @@
+"""Images in tar shards, as WebDataset has them, for datasets too large for a folder of files.
+
+WebDataset's own pipeline reads streams, and where a stream stands cannot be said by a number. Here an index says where
+every sample is, so the place of a run in its data is the number of batches that it has done, as with all other data.
+"""
+
+import logging
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from torch import Tensor
+
+from aigc_lightning.core import keyed
+from aigc_lightning.core.position import batches_done
+from aigc_lightning.core.sampler import SampleKey, StreamSampler
+from aigc_lightning.core.seed import run_seed
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.augment import Augment
+from aigc_lightning.data.base import ImageSource, StreamLoader
+from aigc_lightning.data.decode import CorruptImageError, decode
+from aigc_lightning.data.folder_data import FolderData, Resize
+from aigc_lightning.data.shard_index import (
+    CorruptShardError,
+    Rows,
+    Shard,
+    ShardIndex,
+    build_index,
+    read_table,
+    write_index,
+)
+from aigc_lightning.data.shard_store import LocalStore, RemoteStore, default_cache
+from aigc_lightning.errors import UserError
+
+_OPEN_SHARDS = 16  # files that a process keeps open
+_log = logging.getLogger(__name__)
+
+
+class ShardSampler(StreamSampler):
+    """A stream that reads shards one after the other, each process its own ones.
+
+    In each epoch the shards are put in a random order and their samples, laid end to end, are cut into one piece for
+    each process. So a shard is read by one process, or by two where a cut goes through it. Within a piece samples are
+    mixed: each moves by at most `buffer` places, as in a shuffle buffer of that size, and by how much is a function of
+    (seed, epoch, place). Every sample is visited once an epoch. The order depends on the number of processes.
+
+    Args:
+        counts: number of samples of each shard.
+        buffer: places by which a sample may move; 0 keeps the order of the shards' samples.
+        batch_size: samples per process in a batch.
+        seed: of the run.
+        rank: number of this process.
+        world_size: number of processes.
+        position: returns the number of batches already done.
+
+    Raises:
+        UserError: fewer samples than processes, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        counts: Sequence[int],
+        buffer: int,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Callable[[], int] = lambda: 0,
+    ) -> None:
+        super().__init__(sum(counts), batch_size, seed, rank=rank, world_size=world_size, position=position)
+        self.counts, self.buffer = np.asarray(counts), buffer
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        """Yield an epoch's number of batches, from the present position on and across an epoch's end."""
+        position = self.position()
+        own, own_epoch = np.empty(0, np.int64), -1
+        for step in range(position, position + len(self)):
+            epoch, number = divmod(step, len(self))
+            if epoch != own_epoch:
+                own, own_epoch = self._own(epoch), epoch
+            first = number * self.batch_size
+            yield [SampleKey(epoch, index) for index in own[first : first + self.layout(step).count].tolist()]
+
+    def _own(self, epoch: int) -> npt.NDArray[np.int64]:
+        """Return this process's samples of an epoch, in order."""
+        last = self.layout(len(self) - 1)
+        full = (len(self) - 1) * self.batch_size
+        first = full * self.rank + last.start
+        order = keyed.permutation(len(self.counts), self.seed, epoch).numpy()
+        ends = np.cumsum(self.counts[order])
+        starts_in_set = (np.cumsum(self.counts) - self.counts)[order]
+        places = np.arange(first, first + full + last.count)
+        shard = np.searchsorted(ends, places, side="right")
+        samples = starts_in_set[shard] + places - (ends - self.counts[order])[shard]
+        moved = places + self.buffer * keyed.uniform(self.seed, epoch, places)
+        return np.asarray(samples[np.argsort(moved, kind="stable")])
+
+
+class ShardSource:
+    """Images in shards, read when they are asked for.
+
+    A shard or an image that cannot be read is named once; samples of the next shard, or the next image, stand in for
+    it with their own labels, and the batch keeps the index that was asked for. So the order of the others stays.
+
+    Args:
+        store: where the shards are.
+        shards: those of this source.
+        table: gives the rows of all shards; called once in each process.
+        labelled: whether the images have labels.
+        read: gives the uint8 (C, H, W) image of a file's bytes.
+        max_bad: share of the samples that may turn out to be bad.
+    """
+
+    def __init__(
+        self,
+        store: LocalStore | RemoteStore,
+        shards: Sequence[Shard],
+        table: Callable[[], Rows],
+        labelled: bool,
+        read: Callable[[bytes], Tensor],
+        max_bad: float,
+    ) -> None:
+        self._store, self._shards, self._table, self._labelled = store, shards, table, labelled
+        self._read, self._max_bad = read, max_bad
+        self._ends = list(accumulate(shard.count for shard in shards))
+        self._stand_ins: dict[int, int] = {}
+        self._bad_shards: set[int] = set()
+        self._open: OrderedDict[int, int] = OrderedDict()
+        self.bad: list[CorruptShardError | CorruptImageError] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what belongs to this process: open files, and the table, of which only parts are in memory."""
+        state = {name: value for name, value in self.__dict__.items() if name != "_rows"}
+        return {**state, "_open": OrderedDict()}
+
+    def __del__(self) -> None:
+        for handle in self.__dict__.get("_open", {}).values():
+            os.close(handle)
+
+    def __len__(self) -> int:
+        """Return N."""
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def counts(self) -> list[int]:
+        """Number of samples of each shard."""
+        return [shard.count for shard in self._shards]
+
+    def check(self) -> None:
+        """Look for shards that are missing or cut, as far as that can be seen without reading them.
+
+        Raises:
+            UserError: more samples than allowed are in them.
+        """
+        for number, shard in enumerate(self._shards):
+            problem = self._store.problem(shard)
+            if problem:
+                self._pass_over(number, CorruptShardError(shard.name, problem))
+
+    def images(self, indices: Sequence[int]) -> Tensor:
+        """Return these images, uint8 (B, C, H, W).
+
+        Raises:
+            UserError: more samples than allowed cannot be read.
+        """
+        return torch.stack([self._image(index) for index in indices])
+
+    def labels(self, indices: Sequence[int]) -> Tensor | None:
+        """Return the labels of the images that `images` gave for these indices, int64 (B,), or None."""
+        if not self._labelled:
+            return None
+        rows = [self._row(self._stand_in(index)) for index in indices]
+        return torch.tensor([int(row["label"]) for row in rows])
+
+    def _image(self, index: int) -> Tensor:
+        while True:
+            sample = self._stand_in(index)
+            number = bisect_right(self._ends, sample)
+            row = self._row(sample)
+            try:
+                handle = self._descriptor(number)
+                return self._read(os.pread(handle, int(row["size"]), int(row["offset"])))
+            except CorruptShardError as error:
+                self._pass_over(number, error)
+            except CorruptImageError as error:
+                place = sample - self._ends[number] + self._shards[number].count
+                named = CorruptImageError(f"{self._shards[number].name}, image {place}", error.reason)
+                self._stand_ins[sample] = (sample + 1) % len(self)
+                self._count(named, "the next image takes its place")
+
+    def _stand_in(self, index: int) -> int:
+        while True:
+            number = bisect_right(self._ends, index)
+            if number in self._bad_shards:
+                following = (number + 1) % len(self._shards)
+                place = index - (self._ends[number] - self._shards[number].count)
+                first = self._ends[following] - self._shards[following].count
+                index = first + place % self._shards[following].count
+            elif index in self._stand_ins:
+                index = self._stand_ins[index]
+            else:
+                return index
+
+    def _row(self, sample: int) -> Any:
+        number = bisect_right(self._ends, sample)
+        shard = self._shards[number]
+        return self._rows[shard.first + sample - (self._ends[number] - shard.count)]
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return self._table()
+
+    def _descriptor(self, number: int) -> int:
+        """Return a descriptor of a shard's file; the one that was not used for longest is closed."""
+        if number not in self._open:
+            self._open[number] = self._store.open(self._shards[number])
+            if len(self._open) > _OPEN_SHARDS:
+                os.close(self._open.popitem(last=False)[1])
+        self._open.move_to_end(number)
+        return self._open[number]
+
+    def _pass_over(self, number: int, error: CorruptShardError) -> None:
+        self._bad_shards.add(number)
+        self._count(error, "samples of the next shard take its place")
+
+    def _count(self, error: CorruptShardError | CorruptImageError, instead: str) -> None:
+        self.bad.append(error)
+        lost = sum(self._shards[number].count for number in self._bad_shards) + len(self._stand_ins)
+        if lost >= len(self) or lost > self._max_bad * len(self):
+            share = f"{int(self._max_bad * len(self)):,} may be (data.max_bad {self._max_bad})"
+            what = "; ".join(str(bad.what).rstrip(".") for bad in self.bad[-2:])
+            raise UserError(
+                f"{lost:,} of {len(self):,} samples cannot be read, {share}: {what}.",
+                "Write the shards again, or raise data.max_bad.",
+            )
+        _log.warning("%s %s.", error.what.removesuffix(".") + ";", instead)
+
+
+class Shards(FolderData):
+    """The images of tar shards in a folder or behind an address, as `aigc data shard` and WebDataset write them.
+
+    A sample is an image file and, with classes, a number in a file `.cls`. Names such as `val-000000.tar` tell the
+    splits; without such a split the last shards are held out. Each process reads its own shards (see `ShardSampler`),
+    and shards behind an address are copied to this machine first, each once.
+
+    Shards without `shards.json` beside them, which others have written, are indexed on first use. A shard that cannot
+    be read is named and passed over, until more than `max_bad` of all samples are lost.
+
+    Args:
+        root: folder of the shards, or its address, such as https://host/folder.
+        size: of the images given to the model: one number of pixels for squares, or (height, width).
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
+        val_share: share of the shards to hold out where their names tell no splits, between 0 and 1.
+        shuffle_buffer: places by which a sample may move in the order of the shards; 0 keeps it.
+        max_bad: share of the samples that may be bad, from 0 to 1.
+        cache: folder for the copies of shards behind an address; without one, in the temporary folder.
+        cache_gb: room for the copies in gigabytes.
+        batch_size: images per process in a step.
+        num_workers: loader processes.
+        augmentation: what to vary while training.
+
+    Raises:
+        UserError: an argument out of range; and when the data is first used: no such folder or address, no shards in
+            it, nothing to hold out, too many bad shards.
+    """
+
+    free_on_resume = ("num_workers", "root", "cache", "cache_gb")
+
+    def __init__(
+        self,
+        root: str,
+        size: int | tuple[int, int] = 64,
+        channels: int = 3,
+        resize: Resize = "crop",
+        val_share: float = 0.1,
+        shuffle_buffer: int = 10_000,
+        max_bad: float = 0.01,
+        cache: str | None = None,
+        cache_gb: float = 100.0,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augmentation: Augment | None = None,
+    ) -> None:
+        super().__init__(
+            root, size, channels, resize, val_share, max_bad, batch_size, num_workers, augmentation, balanced=False
+        )
+        if shuffle_buffer < 0:
+            raise UserError(f"data.shuffle_buffer is {shuffle_buffer}.", "Give 0 or more.")
+        if cache_gb <= 0:
+            raise UserError(f"data.cache_gb is {cache_gb}.", "Give a positive number.")
+        self.shuffle_buffer = shuffle_buffer
+        self._store: LocalStore | RemoteStore = LocalStore(self.root)
+        if "://" in root:
+            folder = default_cache() if cache is None else Path(cache).expanduser()
+            self._store = RemoteStore(root, folder, int(cache_gb * 1e9))
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Channels and size as asked for, the classes as the index names them."""
+        return ImageSpec(*self.shape, class_names=self._index.class_names)
+
+    def train_source(self) -> ImageSource:
+        """Return the images to train on."""
+        return self._sources["train"]
+
+    def val_source(self) -> ImageSource:
+        """Return the images that are held out."""
+        return self._sources["val"]
+
+    def test_source(self) -> ImageSource:
+        """Return the images of the test shards, without them the held-out images."""
+        return self._sources.get("test", self._sources["val"])
+
+    def train_sampler(self) -> StreamSampler:
+        """Return the order of the training images for this process, starting where the trainer stands."""
+        trainer = self.trainer
+        return ShardSampler(
+            self._sources["train"].counts,
+            self.shuffle_buffer,
+            self.batch_size,
+            run_seed(),
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            position=partial(batches_done, trainer),
+        )
+
+    def _in_order(self, source: Any) -> StreamLoader:
+        """Return images in order, each process a piece of its own: so it opens no more shards than it has to."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        first, last = (len(source) * number // world_size for number in (rank, rank + 1))
+        return self._loader(self.samples(source), batch_size=self.batch_size, sampler=range(first, last))
+
+    @cached_property
+    def _indexed(self) -> tuple[ShardIndex, Callable[[], Rows]]:
+        index = self._store.index()
+        if index is not None:
+            return index, partial(_table, self._store, index)
+        rank_zero_info("Indexing the shards in %s once: their headers are read.", self.root)
+        index, table, bad = build_index(self.root)
+        if len(bad) > self.max_bad * (len(bad) + len(index.shards)):
+            raise bad[0]
+        for error in bad:
+            rank_zero_warn(f"Left out {error.name}: {error.reason}.")
+        try:
+            rank_zero_only(write_index)(self.root, index, table)
+        except OSError as error:
+            rank_zero_info("The index cannot be kept beside the shards (%s); each start reads them.", error.strerror)
+        return index, partial(_same, table)
+
+    @property
+    def _index(self) -> ShardIndex:
+        return self._indexed[0]
+
+    @cached_property
+    def _sources(self) -> dict[str, ShardSource]:
+        index, table = self._indexed
+        parts: dict[str, list[Shard]] = {}
+        for shard in index.shards:
+            parts.setdefault(shard.part, []).append(shard)
+        if "val" not in parts and "test" in parts:
+            parts["val"] = parts.pop("test")
+        if "val" not in parts:
+            held_out = max(1, round(self.val_share * len(parts.get("train", []))))
+            parts["val"] = parts.get("train", [])[-held_out:]
+            parts["train"] = parts.get("train", [])[:-held_out]
+        if not parts.get("train"):
+            raise UserError(
+                f"{self._store_name} has {len(index.shards)} shard(s), which leaves none to train on.",
+                "Write smaller shards, so that there are several, with --samples of `aigc data shard`.",
+            )
+        channels, height, width = self.shape
+        read = partial(decode, channels=channels, size=(height, width), resize=self.resize)
+        sources = {
+            part: ShardSource(self._store, shards, table, bool(index.class_names), read, self.max_bad)
+            for part, shards in parts.items()
+        }
+        for source in sources.values():
+            source.check()
+        return sources
+
+    @property
+    def _store_name(self) -> str:
+        return self._store.address if isinstance(self._store, RemoteStore) else str(self.root)
+
+
+def _table(store: LocalStore | RemoteStore, index: ShardIndex) -> Rows:
+    return read_table(store.table(index), index)
+
+
+def _same(table: Rows) -> Rows:
+    return table
