@@ -2,7 +2,7 @@
 
 Paper: Radford, Metz, Chintala, ICLR 2016, https://arxiv.org/abs/1511.06434
 Departs from the paper: D returns logits and the losses take logits; both updates of a step share one batch of fakes;
-other losses, norms and gradient penalties by name; classes, by two kinds of conditioning; any image size that is a
+other losses, norms and gradient penalties by name; classes, by three kinds of conditioning; any image size that is a
 multiple of 4.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size. Images lie in [-1, 1].
 """
@@ -13,14 +13,18 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.optim import Adam, Optimizer
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import ImageBatch
 from aigc_lightning.core.image_model import initialize_normal, seeded_normal
+from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.feature_network import FeatureNetwork
 from aigc_lightning.losses import hinge, least_squares, nonsaturating, wasserstein
+from aigc_lightning.losses.feature_matching import feature_matching
 from aigc_lightning.losses.penalties import gradient_penalty, r1
 from aigc_lightning.networks.dcgan import (
     Conditioning,
@@ -55,13 +59,18 @@ class DCGAN(AdversarialModel):
         generator_lr: Adam learning rate of G.
         discriminator_lr: Adam learning rate of D.
         beta1: Adam's first decay rate.
-        conditioning: how the class of an image is used: "none", "concatenation" (one-hot label beside D's input) or
-            "projection" (inner product with D's features); G gets a one-hot label beside the latent.
+        conditioning: how the class of an image is used: "none", "concatenation" (one-hot label beside D's input),
+            "projection" (inner product with D's features) or "auxiliary" (D also learns to name the class, AC-GAN); G
+            gets a one-hot label beside the latent.
         discriminator_steps: updates of D for each update of G, which then happens at every so-manieth batch.
+        class_weight: weight of the cross entropy of the classes with "auxiliary" conditioning, in both losses.
+        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed for training alone, and only with a weight.
+        feature_matching_weight: weight, in the loss of G, of the squared difference between the mean features of real
+            and generated images in that network (Salimans et al., 2016).
 
     Raises:
         UserError: a size that is no multiple of 4 or below 8; a penalty on a D whose norm mixes the images of a batch;
-            a number out of range.
+            a number out of range; features to match and no network for them.
     """
 
     players = ("discriminator", "generator")  # in the order of their optimizers
@@ -81,26 +90,43 @@ class DCGAN(AdversarialModel):
         beta1: float = 0.5,
         discriminator_steps: int = 1,
         conditioning: Conditioning = "none",
+        class_weight: float = 1.0,
+        feature_network: str | None = None,
+        feature_matching_weight: float = 0.0,
     ) -> None:
         super().__init__(spec)
         if gradient_penalty_weight is None:
             gradient_penalty_weight = 10.0 if loss == "wasserstein" else 0.0
         _check(spec, discriminator_norm, gradient_penalty_weight + r1_weight, discriminator_steps, conditioning)
-        _check_numbers(
+        check_numbers(
             latent_size=latent_size, width=width, generator_lr=generator_lr, discriminator_lr=discriminator_lr
         )
-        _check_numbers(zero=True, gradient_penalty_weight=gradient_penalty_weight, r1_weight=r1_weight)
+        check_numbers(zero=True, gradient_penalty_weight=gradient_penalty_weight, r1_weight=r1_weight)
+        check_numbers(zero=True, class_weight=class_weight, feature_matching_weight=feature_matching_weight)
+        if feature_matching_weight and feature_network is None:
+            raise UserError(
+                "model.feature_matching_weight needs a network whose features are matched.",
+                "Set model.feature_network to a run of cnn (`aigc fit --config cnn_digits`) or to vgg16.",
+            )
         if not 0 <= beta1 < 1:
             raise UserError(f"model.beta1 is {beta1}.", "Give a number from 0 to below 1.")
         self.latent_size, self.loss, self.discriminator_steps = latent_size, loss, discriminator_steps
         self.gradient_penalty_weight, self.r1_weight = gradient_penalty_weight, r1_weight
         self.lrs, self.beta1 = (discriminator_lr, generator_lr), beta1
+        self.conditioning, self.class_weight = conditioning, class_weight
         self.num_classes = spec.num_classes if conditioning != "none" else 0
+        self.feature_network, self.feature_matching_weight = feature_network, feature_matching_weight
+        self.features: FeatureNetwork | None = None  # no module: it is no part of this model
         self.generator = DCGANGenerator(latent_size, spec.shape, width, generator_norm, self.num_classes)
         self.discriminator = DCGANDiscriminator(spec.shape, width, discriminator_norm, self.num_classes, conditioning)
         initialize_normal(self)
         if discriminator_norm == "spectral":
             spectrally_normalized(self.discriminator)
+
+    def setup(self, stage: str) -> None:
+        """Read the network whose features are matched, before training starts."""
+        if stage == "fit" and self.feature_matching_weight:
+            self.features = FeatureNetwork(str(self.feature_network))
 
     def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None) -> Tensor:
         """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one.
@@ -112,35 +138,75 @@ class DCGAN(AdversarialModel):
         """
         if labels is None and self.num_classes:
             labels = [seed % self.num_classes for seed in seeds]
+        return self.decode(self.latents(seeds), labels)
+
+    def latents(self, seeds: Sequence[int]) -> Tensor:
+        """Return the latent of each seed, (B, Z)."""
+        return seeded_normal(seeds, self.latent_size).to(self.device, cast(torch.dtype, self.dtype))
+
+    def decode(self, latents: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] of latents (B, Z); of class 0 where a model with classes gets none."""
+        if labels is None and self.num_classes:
+            labels = [0] * len(latents)
         with self.inference():
-            latents = seeded_normal(seeds, self.latent_size).to(self.device, cast(torch.dtype, self.dtype))
             classes = None if labels is None else torch.tensor(labels, device=self.device)
+            latents = latents.to(self.device, cast(torch.dtype, self.dtype))
             images: Tensor = self.averaged("generator")(latents, classes).clamp(-1, 1)
         return images
+
+    def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the logits (B,) of D, and the cross entropy with which it names the classes: 0 where it does not."""
+        output: Tensor = self.discriminator(images, labels)
+        if self.conditioning != "auxiliary":
+            return output, output.new_zeros(())
+        assert labels is not None
+        return output[:, 0], cross_entropy(output[:, 1:], labels)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the loss of D on real and fake images (B, C, H, W), penalties included; no gradient reaches G."""
         fake = fake.detach()
+        (real_logits, real_class_loss), (fake_logits, fake_class_loss) = (
+            self.judge(real, labels),
+            self.judge(fake, labels),
+        )
+        if self.loss != "wasserstein":  # whose logits have no zero
+            self.observe_real(real_logits)
+        loss: Tensor = LOSSES[self.loss].discriminator(real_logits, fake_logits)
+        if self.conditioning == "auxiliary":
+            self.record("real_class_loss", real_class_loss)
+            loss = loss + self.class_weight * (real_class_loss + fake_class_loss)
 
-        def judge(images: Tensor) -> Tensor:
-            logits: Tensor = self.discriminator(images, labels)
-            return logits
+        def logits_of(images: Tensor) -> Tensor:
+            return self.judge(images, labels)[0]
 
-        loss: Tensor = LOSSES[self.loss].discriminator(judge(real), judge(fake))
         if self.gradient_penalty_weight:
-            penalty = gradient_penalty(judge, real, fake, self.uniform(len(real)))
+            penalty = gradient_penalty(logits_of, real, fake, self.uniform(len(real)))
             self.record("gradient_penalty", penalty)
             loss = loss + self.gradient_penalty_weight * penalty
         if self.r1_weight:
-            penalty = r1(judge, real)
+            penalty = r1(logits_of, real)
             self.record("r1", penalty)
             loss = loss + 0.5 * self.r1_weight * penalty
         return loss
 
     def generator_loss(self, fake: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the loss of G on its images (B, C, H, W)."""
-        loss: Tensor = LOSSES[self.loss].generator(self.discriminator(fake, labels))
+        logits, class_loss = self.judge(fake, labels)
+        loss: Tensor = LOSSES[self.loss].generator(logits)
+        if self.conditioning == "auxiliary":
+            self.record("fake_class_loss", class_loss)
+            loss = loss + self.class_weight * class_loss
         return loss
+
+    def feature_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the weighted difference between the mean features of real and fake images (B, C, H, W), or 0."""
+        if self.features is None:
+            return fake.new_zeros(())
+        with torch.no_grad():
+            wanted = self.features(real)
+        loss = feature_matching(wanted, self.features(fake))
+        self.record("feature_matching", loss)
+        return self.feature_matching_weight * loss
 
     def adversarial_step(self, batch: ImageBatch) -> None:
         """Update D, then G, on one shared batch of fakes, which have the classes of the real images."""
@@ -148,7 +214,11 @@ class DCGAN(AdversarialModel):
         labels = batch["label"] if self.num_classes else None
         fake = self.generator(self.noise(len(real), self.latent_size), labels)
         self.update("discriminator", lambda: self.discriminator_loss(real, fake, labels))
-        self.update("generator", lambda: self.generator_loss(fake, labels), every=self.discriminator_steps)
+        self.update(
+            "generator",
+            lambda: self.generator_loss(fake, labels) + self.feature_loss(real, fake),
+            every=self.discriminator_steps,
+        )
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for each player, as in the paper."""
@@ -179,10 +249,3 @@ def _check(
         )
     if discriminator_steps < 1:
         raise UserError(f"model.discriminator_steps is {discriminator_steps}.", "Give at least 1.")
-
-
-def _check_numbers(*, zero: bool = False, **values: float) -> None:
-    """Refuse negative numbers, and zeros unless they are allowed."""
-    for name, value in values.items():
-        if value < 0 or (value == 0 and not zero):
-            raise UserError(f"model.{name} is {value}.", "Give 0 or more." if zero else "Give a positive number.")

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from aigc_lightning.networks.norms import Norm, make_norm
 
 DiscriminatorNorm = Literal["batch", "group", "instance", "none", "spectral"]
-Conditioning = Literal["none", "concatenation", "projection"]
+Conditioning = Literal["none", "concatenation", "projection", "auxiliary"]
 
 
 def num_doublings(height: int, width: int) -> int:
@@ -86,7 +86,8 @@ class DCGANDiscriminator(nn.Module):
         num_classes: K; 0 for images without labels.
         conditioning: how D sees the label: "concatenation" gives it K more channels, one of them 1 everywhere (Mirza
             and Osindero, 2014); "projection" adds the inner product of the last features and a vector of the class
-            (Miyato and Koyama, ICLR 2018, equation 3, https://arxiv.org/abs/1802.05637).
+            (Miyato and Koyama, ICLR 2018, equation 3, https://arxiv.org/abs/1802.05637); "auxiliary" hides it from D,
+            which says itself what the class is (Odena, Olah, Shlens, ICML 2017, https://arxiv.org/abs/1610.09585).
     """
 
     def __init__(
@@ -109,13 +110,18 @@ class DCGANDiscriminator(nn.Module):
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=feature_norm == "none")]
             layers += [make_norm(feature_norm, after), nn.LeakyReLU(0.2, inplace=True)]
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Conv2d(widths[-1], 1, (height // 2**number, image_width // 2**number))
+        size = (height // 2**number, image_width // 2**number)
+        self.head = nn.Conv2d(widths[-1], 1, size)
+        self.classifier = nn.Conv2d(widths[-1], num_classes, size) if conditioning == "auxiliary" else None
         self.classes = nn.Linear(num_classes, widths[-1], bias=False) if conditioning == "projection" else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits (B,): above 0 for images that look real, as pictures of their labels (B,) where given."""
+        """Return logits (B,): above 0 for images that look real, as pictures of their labels (B,) where given.
+
+        With the conditioning "auxiliary", return (B, 1 + K): this logit, then one for each class.
+        """
         label_codes = None
-        if self.conditioning != "none":
+        if self.conditioning in ("concatenation", "projection"):
             assert labels is not None
             label_codes = one_hot(labels, self.num_classes).to(images)
         if self.conditioning == "concatenation":
@@ -126,6 +132,8 @@ class DCGANDiscriminator(nn.Module):
         logits: Tensor = self.head(features).flatten()
         if self.classes is not None:
             logits = logits + (self.classes(label_codes) * features.sum(dim=(2, 3))).sum(dim=1)
+        if self.classifier is not None:
+            logits = torch.cat([logits[:, None], self.classifier(features).flatten(1)], dim=1)
         return logits
 
 

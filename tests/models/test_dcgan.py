@@ -123,12 +123,12 @@ def test_no_gradient_of_the_discriminators_loss_reaches_the_generator():
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_every_shape_that_is_promised(size, channels):
     spec = ImageSpec(channels, *size, tuple("abc"))
-    for conditioning in ("none", "projection"):
+    for conditioning in ("none", "projection", "auxiliary"):
         model = made(spec, conditioning=conditioning)
         labels = torch.tensor([0, 2]) if conditioning != "none" else None
         fake = model.generator(torch.randn(2, 5), labels)
         assert fake.shape == (2, *spec.shape) and fake.abs().max() <= 1
-        assert model.discriminator(fake, labels).shape == (2,)
+        assert model.judge(fake, labels)[0].shape == (2,)
         assert model.sample([3, 9, 4]).shape == (3, *spec.shape)
 
 
@@ -149,7 +149,8 @@ def test_penalties_refuse_norms_that_mix_images(weight):
 @pytest.mark.parametrize(
     "options",
     [{"width": 0}, {"width": -3}, {"latent_size": 0}, {"generator_lr": 0.0}, {"discriminator_lr": -1.0}, {"beta1": 1.0},
-     {"beta1": -0.1}, {"r1_weight": -1.0}, {"gradient_penalty_weight": -1.0}, {"discriminator_steps": 0}],
+     {"beta1": -0.1}, {"r1_weight": -1.0}, {"gradient_penalty_weight": -1.0}, {"discriminator_steps": 0},
+     {"class_weight": -1.0}, {"feature_matching_weight": -1.0}],
     ids=str,
 )  # fmt: skip
 def test_numbers_out_of_range_are_named(options):
@@ -160,6 +161,38 @@ def test_numbers_out_of_range_are_named(options):
 def test_classes_need_labels():
     with pytest.raises(UserError, match="conditioning"):
         made(ImageSpec(1, 8, 8), conditioning="projection")
+
+
+def test_an_auxiliary_classifier_is_trained_by_both_networks_as_in_the_paper():
+    model = made(conditioning="auxiliary", class_weight=0.7)
+    real, fake = images()
+    labels = torch.arange(6) % 3
+    outputs = [model.discriminator(side, labels) for side in (real, fake)]
+    assert outputs[0].shape == (6, 4)
+    torch.testing.assert_close(model.discriminator(real), outputs[0])  # the label is not shown to D
+    (real_logits, real_classes), (fake_logits, fake_classes) = ((output[:, 0], output[:, 1:]) for output in outputs)
+
+    def named(logits):
+        return -logits.log_softmax(dim=1)[torch.arange(6), labels].mean()
+
+    adversarial = softplus(-real_logits).mean() + softplus(fake_logits).mean()
+    expected = adversarial + 0.7 * (named(real_classes) + named(fake_classes))
+    torch.testing.assert_close(model.discriminator_loss(real, fake, labels), expected)
+    expected = softplus(-fake_logits).mean() + 0.7 * named(fake_classes)
+    torch.testing.assert_close(model.generator_loss(fake, labels), expected)
+    recorded = model.pop_recorded()
+    assert recorded["train/real_class_loss"] == pytest.approx(named(real_classes).item(), rel=1e-5)
+    assert recorded["train/fake_class_loss"] == pytest.approx(named(fake_classes).item(), rel=1e-5)
+
+
+def test_penalties_act_on_the_judgement_and_not_on_the_classes():
+    model = made(conditioning="auxiliary", r1_weight=6.0, class_weight=0.0)
+    real, fake = images()
+    labels = torch.arange(6) % 3
+    loss = model.discriminator_loss(real, fake, labels)
+    with torch.no_grad():
+        model.discriminator.classifier.weight.mul_(3)
+    torch.testing.assert_close(model.discriminator_loss(real, fake, labels), loss)
 
 
 @pytest.mark.parametrize("conditioning", ["concatenation", "projection"])
@@ -215,3 +248,57 @@ def test_weights_start_as_in_the_paper_and_spectral_norm_is_on_top():
     for _ in range(30):  # the power iteration settles
         _ = layer.weight
     assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, rel=0.02)
+
+
+def test_features_need_a_network():
+    with pytest.raises(UserError, match="feature_network"):
+        made(feature_matching_weight=1.0)
+
+
+class Means:
+    """Stands for a network: one layer of two features."""
+
+    def __call__(self, values):
+        return [torch.stack([values.mean(dim=(1, 2, 3)), values.amax(dim=(1, 2, 3))], dim=1)]
+
+
+def test_features_are_matched_in_the_mean_by_the_generator_alone():
+    model = made(feature_matching_weight=3.0, feature_network="run")
+    model.features = Means()
+    real, fake = images()
+    fake.requires_grad_()
+    loss = model.feature_loss(real, fake)
+    (of_real,), (of_fake,) = Means()(real), Means()(fake)
+    torch.testing.assert_close(loss, 3 * (of_real.mean(dim=0) - of_fake.mean(dim=0)).square().mean())
+    loss.backward()
+    assert fake.grad.abs().sum() > 0
+    assert model.pop_recorded()["train/feature_matching"] == pytest.approx(loss.item() / 3, rel=1e-5)
+    seen = []
+    model.noise = lambda count, size: torch.randn(count, size, generator=torch.Generator().manual_seed(2))
+    model.update = lambda player, loss, every=1: seen.append((player, loss().item()))
+    batch = {"image": real, "index": torch.arange(6)}
+    model.adversarial_step(batch)
+    model.features = None
+    model.adversarial_step(batch)
+    (_, d), (_, g), (_, plain_d), (_, plain_g) = seen
+    assert d == pytest.approx(plain_d) and abs(g - plain_g) > 1e-4
+
+
+def test_the_feature_network_is_read_for_training_alone_and_is_no_part_of_the_model(tmp_path):
+    from aigc_lightning.core.checkpoint import save_weights
+    from aigc_lightning.models.cnn import CNN
+
+    path = tmp_path / "cnn.safetensors"
+    save_weights(CNN(SPEC, width=4), path, {})
+    model = made(feature_matching_weight=1.0, feature_network=str(path))
+    keys = list(model.state_dict())
+    model.setup("validate")
+    assert model.features is None
+    model.setup("fit")
+    assert model.features is not None and list(model.state_dict()) == keys
+    assert not any("backbone" in name for name, _ in model.named_modules())
+    before = {name: value.clone() for name, value in model.features.network.state_dict().items()}
+    model.train()
+    real, fake = images()
+    model.feature_loss(real, fake)
+    assert all(torch.equal(before[name], value) for name, value in model.features.network.state_dict().items())

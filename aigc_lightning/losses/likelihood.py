@@ -1,0 +1,123 @@
+"""How probable images are, given what a decoder says about each pixel.
+
+A likelihood is a number of channels, a log-likelihood and a mean. The log-likelihoods are in nats and summed
+over an image's C * H * W numbers. They measure different things (a density, a share of light, a probability of one of
+256 levels), so they cannot be compared with one another.
+
+Shapes: B batch, C image channels, H and W height and width in pixels, K components of a mixture, D decoder channels.
+Images lie in [-1, 1].
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+#: Components of a logistic mixture.
+NUM_COMPONENTS = 5
+_HALF_LEVEL = 1 / 255  # half of the distance between two of the 256 grey levels in [-1, 1]
+_SMALLEST_LOG_SCALE = -7.0  # a quarter of a grey level: narrower, and the slopes become too steep to learn
+
+
+class Likelihood(NamedTuple):
+    """One kind of pixel distribution.
+
+    Args:
+        num_channels: that a network has to give for images of C channels; the scales of a Gaussian come on top.
+        log_likelihood: of images (B, C, H, W), given the decoder's output (B, D, H, W); in nats, (B,).
+        mean: image of the mean (B, C, H, W) in [-1, 1], given the decoder's output.
+    """
+
+    num_channels: Callable[[int], int]
+    log_likelihood: Callable[[Tensor, Tensor], Tensor]
+    mean: Callable[[Tensor], Tensor]
+
+
+def gaussian(images: Tensor, output: Tensor) -> Tensor:
+    """Return log densities (B,) of images where each number is N(mean, scale^2).
+
+    Args:
+        images: (B, C, H, W).
+        output: (B, 2C, H, W), the means and the logarithms of the scales, the standard deviations.
+    """
+    means, log_scales = output.chunk(2, dim=1)
+    errors = (images - means) * torch.exp(-log_scales)
+    return -(0.5 * errors.square() + log_scales + 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
+
+
+def bernoulli(images: Tensor, output: Tensor) -> Tensor:
+    """Return the negative cross-entropy (B,) between shares of light, (x + 1) / 2, and probabilities.
+
+    It is a log-probability for black and white images, and the usual stand-in for one in between.
+
+    Args:
+        images: (B, C, H, W).
+        output: (B, C, H, W) logits of white.
+    """
+    shares = (images + 1) / 2
+    return -functional.binary_cross_entropy_with_logits(output, shares, reduction="none").flatten(1).sum(1)
+
+
+def logistic_mixture(images: Tensor, output: Tensor) -> Tensor:
+    """Return log-probabilities (B,) of images of 256 levels under a mixture of K discretised logistic distributions.
+
+    The channels of a pixel share its component, and are independent given it. Numbers between two levels count as the
+    interval of one level around them.
+    Source: Salimans et al., ICLR 2017, equation 2, https://arxiv.org/abs/1701.05517; without the paper's dependence of
+    green and blue means on the channels before.
+
+    Args:
+        images: (B, C, H, W).
+        output: (B, K + 2KC, H, W): logits of the components, then means and log scales of each one's channels.
+    """
+    logits, means, log_scales = _components(output, images.shape[1])
+    pixels = images.unsqueeze(1)  # (B, 1, C, H, W)
+    precisions = torch.exp(-log_scales)
+    upper = (pixels + _HALF_LEVEL - means) * precisions
+    lower = (pixels - _HALF_LEVEL - means) * precisions
+    # log(sigmoid(upper) - sigmoid(lower)) without a difference of nearly equal numbers; black reaches down and white
+    # reaches up without end.
+    below = functional.logsigmoid(upper)
+    above = functional.logsigmoid(-lower)
+    width = torch.log(-torch.expm1(-2 * _HALF_LEVEL * precisions))
+    inside = below + above + width
+    levels = torch.where(pixels < _HALF_LEVEL - 1, below, torch.where(pixels > 1 - _HALF_LEVEL, above, inside))
+    mixed = torch.logsumexp(functional.log_softmax(logits, dim=1) + levels.sum(2), dim=1)
+    return mixed.flatten(1).sum(1)
+
+
+def gaussian_mean(output: Tensor) -> Tensor:
+    """Return the means, clipped to [-1, 1]."""
+    return output.chunk(2, dim=1)[0].clamp(-1, 1)
+
+
+def bernoulli_mean(output: Tensor) -> Tensor:
+    """Return the probabilities of white as light, in [-1, 1]."""
+    return output.sigmoid() * 2 - 1
+
+
+def logistic_mixture_mean(output: Tensor) -> Tensor:
+    """Return the means of the mixtures, their components' means clipped to [-1, 1]."""
+    channels = (output.shape[1] // NUM_COMPONENTS - 1) // 2
+    logits, means, _ = _components(output, channels)
+    return (logits.softmax(dim=1).unsqueeze(2) * means.clamp(-1, 1)).sum(1).clamp(-1, 1)  # the shares' sum is rounded
+
+
+def _components(output: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits (B, K, H, W), means (B, K, C, H, W) and log scales (B, K, C, H, W)."""
+    size, count = output.shape[-2:], NUM_COMPONENTS * channels
+    logits, means, log_scales = torch.split(output, [NUM_COMPONENTS, count, count], dim=1)
+    shape = (-1, NUM_COMPONENTS, channels, *size)
+    return logits, means.reshape(shape), log_scales.reshape(shape).clamp_min(_SMALLEST_LOG_SCALE)
+
+
+LIKELIHOODS: dict[str, Likelihood] = {
+    "gaussian": Likelihood(lambda channels: channels, gaussian, gaussian_mean),
+    "bernoulli": Likelihood(lambda channels: channels, bernoulli, bernoulli_mean),
+    "logistic_mixture": Likelihood(
+        lambda channels: NUM_COMPONENTS * (1 + 2 * channels), logistic_mixture, logistic_mixture_mean
+    ),
+}

@@ -1,0 +1,158 @@
+"""Convolutional classifier.
+
+Papers: He et al., Deep Residual Learning, CVPR 2016, https://arxiv.org/abs/1512.03385 (the default network); Szegedy et
+al., Rethinking the Inception Architecture, CVPR 2016, section 7, https://arxiv.org/abs/1512.00567 (label smoothing).
+Departs from the papers: a small network for small images (`networks/resnet.py`); AdamW with one warm-up and one half
+cosine instead of steps of SGD.
+Shapes: B batch, C channels, H and W height and width in pixels, K classes, D features. Images lie in [-1, 1].
+"""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW
+
+from aigc_lightning.core.batch import ImageBatch
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.numbers import check_numbers
+from aigc_lightning.core.schedules import warm_cosine
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+from aigc_lightning.metrics.confusion import class_scores, confusion_counts
+from aigc_lightning.networks.resnet import ResNet
+from aigc_lightning.networks.timm_backbone import TimmBackbone
+
+
+class CNN(ImageModel):
+    """Classifier of labelled images of any size, and the features that it judges them by.
+
+    Held-out images give `val/accuracy`, `val/loss` (cross entropy) and the macro averages `val/recall`,
+    `val/precision` and `val/f1`; test images `test/accuracy` and so on.
+
+    Args:
+        spec: what the images look like; given by the data.
+        backbone: "resnet" for a small residual network, or the name of any network of timm.
+        width: channels of the residual network at full size; the features are up to 8 times as many.
+        label_smoothing: share of each label that is spread over all classes, from 0 to below 1.
+        lr: largest AdamW learning rate.
+        weight_decay: of AdamW, for weights but not for norms and biases.
+        warmup_steps: batches until the learning rate is reached.
+        schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
+
+    Raises:
+        UserError: images without classes, a number out of range, a backbone that timm does not have or that does not
+            take such images.
+    """
+
+    monitor = "val/loss"
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        backbone: str = "resnet",
+        width: int = 16,
+        label_smoothing: float = 0.1,
+        lr: float = 3e-3,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 100,
+        schedule_steps: int | None = None,
+    ) -> None:
+        super().__init__(spec)
+        if not spec.class_names:
+            raise UserError(
+                f"A classifier needs images with labels and the data has none ({spec}).",
+                "Choose data with classes; in a folder, each sub-folder is a class.",
+            )
+        check_numbers(width=width, lr=lr, schedule_steps=1 if schedule_steps is None else schedule_steps)
+        check_numbers(zero=True, weight_decay=weight_decay, warmup_steps=warmup_steps)
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"model.label_smoothing is {label_smoothing}.", "Give a number from 0 to below 1.")
+        self.label_smoothing, self.lr, self.weight_decay = label_smoothing, lr, weight_decay
+        self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
+        self.backbone: ResNet | TimmBackbone
+        self.backbone = ResNet(*spec.shape, width) if backbone == "resnet" else TimmBackbone(backbone, spec)
+        self.head = nn.Linear(self.backbone.num_features, spec.num_classes)
+        # Twice as fast on processors and GPUs alike; the numbers are the same.
+        self.backbone.to(memory_format=torch.channels_last)
+        self._counts = torch.zeros(spec.num_classes, spec.num_classes, dtype=torch.int64)
+        self._loss = torch.zeros(())
+
+    # ---- what it is used for
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Return logits (B, K) for images (B, C, H, W) in [-1, 1]."""
+        with self.inference():
+            logits: Tensor = self(images.to(self.device, self.head.weight.dtype))
+        return logits
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the features (B, D) from which the last layer judges images (B, C, H, W) in [-1, 1]."""
+        with self.inference():
+            return self.features(images.to(self.device, self.head.weight.dtype))
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """Return the logits (B, K) of a batch."""
+        return self.classify(batch["image"])
+
+    # ---- training
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return features (B, D), with gradients, in the mode in which the network is."""
+        features: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        return features
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Return what each layer of the backbone gives, (B, ...), with gradients; the features (B, D) at the end."""
+        return self.backbone.feature_maps(images.contiguous(memory_format=torch.channels_last))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, K), with gradients, in the mode in which the network is."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """Return the cross entropy with smoothed labels."""
+        logits = self(batch["image"])
+        loss = cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
+        self.record("loss", loss)
+        self.record("accuracy", (logits.detach().argmax(dim=1) == batch["label"]).float().mean())
+        return loss * self.share
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW and its schedule, which goes by batches."""
+        decayed = [parameter for parameter in self.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+        optimizer = AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # ---- held-out images
+
+    def on_validation_epoch_start(self) -> None:
+        """Start to count anew."""
+        self._counts = torch.zeros_like(self._counts, device=self.device)
+        self._loss = torch.zeros((), device=self.device)
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Count the answers to a batch of held-out images."""
+        logits, labels = self(batch["image"]).float(), batch["label"]
+        self._counts += confusion_counts(logits.argmax(dim=1), labels, self.spec.num_classes)
+        self._loss += cross_entropy(logits, labels, reduction="sum")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of all answers of all processes."""
+        counts, loss = (self.trainer.strategy.reduce(value, reduce_op="sum") for value in (self._counts, self._loss))
+        assert isinstance(counts, Tensor) and isinstance(loss, Tensor)
+        self.log_scores({"loss": (loss / counts.sum()).item(), **class_scores(counts)._asdict()})
+
+    def on_test_epoch_start(self) -> None:
+        """Start to count anew."""
+        self.on_validation_epoch_start()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of all answers of all processes."""
+        self.on_validation_epoch_end()

@@ -1,0 +1,204 @@
+"""Pix2pix: translation of images, learnt from pairs.
+
+Paper: Isola, Zhu, Zhou, Efros, Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017,
+https://arxiv.org/abs/1611.07004
+Departs from the paper: D is updated before G, on the same images; norms of single images, which is what the paper's
+batch norm is at its batch size of 1, at any batch size; no noise in use unless seeds are given, and averaged weights;
+fewer levels of the U-Net for smaller images.
+Shapes: B batch, C channels, H and W height and width in pixels, Z numbers of noise. Images lie in [-1, 1].
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn.functional import l1_loss
+from torch.optim import Adam
+
+from aigc_lightning.core import keyed
+from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.batch import PairedBatch
+from aigc_lightning.core.image_model import initialize_normal
+from aigc_lightning.core.numbers import check_numbers
+from aigc_lightning.core.schedules import constant_linear
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.feature_network import FeatureNetwork
+from aigc_lightning.losses import nonsaturating
+from aigc_lightning.losses.feature_matching import perceptual
+from aigc_lightning.metrics.pairs import mae, psnr
+from aigc_lightning.networks.norms import Norm
+from aigc_lightning.networks.patchgan import PatchGAN, smallest_size
+from aigc_lightning.networks.unet import UNet, num_levels
+
+
+class Pix2Pix(AdversarialModel):
+    """Translates images, such as drawings into pictures, after pairs of both.
+
+    Held-out pairs give `val/l1`, the mean absolute error of values in [0, 1], and `val/psnr` in dB.
+
+    Args:
+        spec: what the images look like; given by the data.
+        width: channels of the first layer of the U-Net.
+        norm: of both networks: "instance", "batch", "group" or "none".
+        dropout: share of features that the noise takes away in the first layers of the decoder, from 0 to below 1.
+        discriminator_width: channels of the first layer of the PatchGAN.
+        discriminator_layers: 1 to judge patches of 16x16 pixels, 2 for 34x34, 3 for 70x70, 4 for 142x142.
+        l1_weight: weight of the mean absolute difference from the target beside the adversarial loss.
+        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed for training alone, and only with a weight.
+        perceptual_weight: weight, in the loss of G, of the squared difference from the target in the features of that
+            network (Johnson et al., ECCV 2016).
+        lr: Adam learning rate of both networks.
+        beta1: Adam's first decay rate.
+        schedule_steps: batches until the learning rate is 0, usually `trainer.max_steps`: it is constant for the
+            first half and then falls linearly; None keeps it.
+
+    Raises:
+        UserError: data without pairs; images too small for the discriminator's patches; a number out of range.
+    """
+
+    players = ("discriminator", "generator")  # in the order of their optimizers
+    monitor = "val/l1"
+    size_multiple = 1  # any size
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        width: int = 64,
+        norm: Norm = "instance",
+        dropout: float = 0.5,
+        discriminator_width: int = 64,
+        discriminator_layers: int = 3,
+        l1_weight: float = 100.0,
+        feature_network: str | None = None,
+        perceptual_weight: float = 0.0,
+        lr: float = 2e-4,
+        beta1: float = 0.5,
+        schedule_steps: int | None = None,
+    ) -> None:
+        super().__init__(spec)
+        _check(spec, discriminator_layers)
+        check_numbers(width=width, discriminator_width=discriminator_width, lr=lr)
+        check_numbers(schedule_steps=1 if schedule_steps is None else schedule_steps)
+        check_numbers(zero=True, l1_weight=l1_weight, perceptual_weight=perceptual_weight)
+        if perceptual_weight and feature_network is None:
+            raise UserError(
+                "model.perceptual_weight needs a network whose features are compared.",
+                "Set model.feature_network to a run of cnn or to vgg16.",
+            )
+        for name, value in {"dropout": dropout, "beta1": beta1}.items():
+            if not 0 <= value < 1:
+                raise UserError(f"model.{name} is {value}.", "Give a number from 0 to below 1.")
+        self.norm, self.l1_weight = norm, l1_weight
+        self.feature_network, self.perceptual_weight = feature_network, perceptual_weight
+        self.features: FeatureNetwork | None = None  # no module: it is no part of this model
+        self.lr, self.beta1, self.schedule_steps = lr, beta1, schedule_steps
+        self.generator = UNet(spec.channels, width, num_levels(spec.height, spec.width), norm, dropout)
+        self.discriminator = PatchGAN(2 * spec.channels, discriminator_width, discriminator_layers, norm)
+        initialize_normal(self)
+
+    # ---- what it is used for
+
+    def edit(self, images: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Return translations (B, C, H, W) in [-1, 1] of images (B, C, H, W), by the averaged generator.
+
+        Args:
+            images: in [-1, 1], of any size.
+            seeds: one an image, for the paper's noise, which makes variants; without them there is one answer.
+        """
+        generator = cast(UNet, self.averaged("generator"))
+        images = images.to(self.device, cast(torch.dtype, self.dtype))
+        noise = None
+        if seeds is not None:
+            size = generator.noise_size(*images.shape[-2:])
+            rows = [torch.rand(size, generator=keyed.generator(seed)) for seed in seeds]
+            noise = torch.stack(rows).to(images)
+        with self.inference():
+            translated: Tensor = generator(images, noise).clamp(-1, 1)
+        return translated
+
+    def predict_step(self, batch: PairedBatch, batch_idx: int) -> Tensor:
+        """Return the translations of a batch."""
+        return self.edit(batch["source"])
+
+    # ---- training
+
+    def setup(self, stage: str) -> None:
+        """Read the network whose features are compared, before training starts."""
+        if stage == "fit" and self.perceptual_weight:
+            self.features = FeatureNetwork(str(self.feature_network))
+
+    def discriminator_loss(self, source: Tensor, target: Tensor, fake: Tensor) -> Tensor:
+        """Return the loss of D on pairs with targets and with fakes (B, C, H, W); no gradient reaches G."""
+        fake = fake.detach()
+        if self.norm == "batch" or self.augmentation is not None:
+            real_logits, fake_logits = self.discriminator(source, target), self.discriminator(source, fake)
+        else:  # D treats each pair alone, so that both kinds can go through it at once
+            both = self.discriminator(torch.cat([source, source]), torch.cat([target, fake]))
+            real_logits, fake_logits = both.chunk(2)
+        self.observe_real(real_logits)
+        # Halved, so that D learns more slowly than G (section 3.3).
+        return 0.5 * nonsaturating.discriminator(real_logits, fake_logits)
+
+    def generator_loss(self, source: Tensor, target: Tensor, fake: Tensor) -> Tensor:
+        """Return the loss of G on its images (B, C, H, W), equation 4."""
+        adversarial = nonsaturating.generator(self.discriminator(source, fake))
+        l1 = l1_loss(fake, target)
+        self.record("adversarial", adversarial)
+        self.record("l1", l1)
+        return adversarial + self.l1_weight * l1 + self.perceptual_loss(target, fake)
+
+    def perceptual_loss(self, target: Tensor, fake: Tensor) -> Tensor:
+        """Return the weighted difference between the features of fakes and of their targets (B, C, H, W), or 0."""
+        if self.features is None:
+            return fake.new_zeros(())
+        with torch.no_grad():
+            wanted = self.features(target)
+        loss = perceptual(self.features(fake), wanted)
+        self.record("perceptual", loss)
+        return self.perceptual_weight * loss
+
+    def adversarial_step(self, batch: PairedBatch) -> None:
+        """Update D, then G, on one shared batch of translations."""
+        source, target = batch["source"], batch["target"]
+        noise = None
+        if self.generator.dropout:
+            noise = self.uniform(len(source), self.generator.noise_size(*source.shape[-2:]))
+        fake = self.generator(source, noise)
+        self.update("discriminator", lambda: self.discriminator_loss(source, target, fake))
+        self.update("generator", lambda: self.generator_loss(source, target, fake))
+
+    def configure_optimizers(self) -> list[OptimizerLRSchedulerConfig]:
+        """Return Adam for each player, and its schedule, which goes by batches."""
+        configs: list[OptimizerLRSchedulerConfig] = []
+        for name in self.players:
+            # Fused: with 54 million parameters and one image a batch the others take a tenth of a step.
+            optimizer = Adam(getattr(self, name).parameters(), lr=self.lr, betas=(self.beta1, 0.999), fused=True)
+            schedule = constant_linear(optimizer, self.schedule_steps)
+            configs.append({"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}})
+        return configs
+
+    # ---- held-out images
+
+    def validation_step(self, batch: PairedBatch, batch_idx: int) -> None:
+        """Compare translations of held-out images with their targets."""
+        found, wanted = (0.5 * images + 0.5 for images in (self.edit(batch["source"]), batch["target"]))
+        self.log_held_out("l1", mae(found, wanted))
+        self.log_held_out("psnr", psnr(found, wanted))
+
+
+def _check(spec: ImageSpec, discriminator_layers: int) -> None:
+    if spec.task != "paired":
+        raise UserError(
+            f"Pix2Pix learns from pairs of images and the data is for {spec.task} ({spec}).",
+            "Choose data of pairs, such as `--data shapes --data.task paired` or `--data paired_images`.",
+        )
+    check_numbers(discriminator_layers=discriminator_layers)
+    smallest = smallest_size(discriminator_layers)
+    if min(spec.height, spec.width) < smallest:
+        raise UserError(
+            f"The discriminator's patches need images of {smallest} pixels and the data is {spec}.",
+            "Choose larger images, or a smaller model.discriminator_layers.",
+        )

@@ -1,0 +1,213 @@
+"""Variational autoencoder.
+
+Papers: Kingma and Welling, ICLR 2014, https://arxiv.org/abs/1312.6114; Higgins et al., beta-VAE, ICLR 2017,
+https://openreview.net/forum?id=Sy2fzU9gl; Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282 (warm-up of
+the divergence); Kingma et al., NeurIPS 2016, https://arxiv.org/abs/1606.04934 (free bits); Rybkin et al., sigma-VAE,
+ICML 2021, https://arxiv.org/abs/2006.13202 (a Gaussian whose scale is learned and the same for all pixels).
+Departs from the papers: residual convolutional networks; the bound is divided by the count of an image's numbers, so
+that learning rates do not depend on its size; Adam with one half cosine.
+Shapes: B batch, C channels, H and W height and width in pixels, Z latent size. Images lie in [-1, 1].
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Literal, NamedTuple, cast
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from aigc_lightning.core.batch import ImageBatch
+from aigc_lightning.core.image_model import ImageModel, seeded_normal
+from aigc_lightning.core.numbers import check_numbers
+from aigc_lightning.core.schedules import warm_cosine
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+from aigc_lightning.losses import kullback_leibler
+from aigc_lightning.losses.likelihood import LIKELIHOODS, NUM_COMPONENTS
+from aigc_lightning.metrics.pairs import psnr
+from aigc_lightning.networks.vae import GaussianHead, MixtureHead, VAEDecoder, VAEEncoder
+
+
+class Bound(NamedTuple):
+    """What the evidence lower bound (ELBO) of images is made of, in nats.
+
+    Args:
+        log_likelihood: (B,) of images given latents of their posteriors.
+        divergence: (B, Z) of the posteriors from the prior.
+    """
+
+    log_likelihood: Tensor
+    divergence: Tensor
+
+
+class VAE(ImageModel):
+    """Variational autoencoder for images of one size, and a latent space to walk in.
+
+    Held-out images give `val/negative_elbo` = `val/negative_log_likelihood` + `val/divergence`, in nats for each number
+    of an image, whatever beta is, and `val/psnr` of reconstructions (dB, mean over images).
+
+    Args:
+        spec: what the images look like; given by the data.
+        latent_size: Z.
+        width: channels at half the image size; doubled at each halving, up to 8 times.
+        likelihood: "gaussian", "bernoulli" (for images that are nearly black and white) or "logistic_mixture" (of 256
+            levels).
+        scale: standard deviation of the Gaussian, where images reach from -1 to 1; None learns it.
+        beta: weight of the divergence.
+        kl_warmup_steps: batches over which that weight rises from 0.
+        free_nats: divergence that each latent number has for free, in nats.
+        lr: largest Adam learning rate.
+        warmup_steps: batches until the learning rate is reached.
+        schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
+
+    Raises:
+        UserError: images in pairs, a scale for another likelihood, or a number out of range.
+    """
+
+    monitor = "val/negative_elbo"
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        latent_size: int = 32,
+        width: int = 32,
+        likelihood: Literal["gaussian", "bernoulli", "logistic_mixture"] = "gaussian",
+        scale: float | None = None,
+        beta: float = 1.0,
+        kl_warmup_steps: int = 0,
+        free_nats: float = 0.0,
+        lr: float = 1e-3,
+        warmup_steps: int = 0,
+        schedule_steps: int | None = None,
+    ) -> None:
+        super().__init__(spec)
+        if spec.task not in ("generation", "restoration"):
+            raise UserError(f"The VAE learns from single images; the data are {spec.task}.", "Choose other data.")
+        if scale is not None and likelihood != "gaussian":
+            raise UserError(f"model.scale is {scale} and the likelihood {likelihood} has none.", "Leave scale out.")
+        check_numbers(latent_size=latent_size, width=width, lr=lr, scale=1.0 if scale is None else scale)
+        check_numbers(schedule_steps=1 if schedule_steps is None else schedule_steps)
+        check_numbers(zero=True, beta=beta, kl_warmup_steps=kl_warmup_steps, free_nats=free_nats)
+        check_numbers(zero=True, warmup_steps=warmup_steps)
+        self.latent_size, self.beta, self.free_nats = latent_size, beta, free_nats
+        self.kl_warmup_steps, self.lr = kl_warmup_steps, lr
+        self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
+        self.likelihood = likelihood
+        self.encoder = VAEEncoder(spec.shape, width, latent_size)
+        heads = {
+            "gaussian": GaussianHead(spec.channels, scale),
+            "logistic_mixture": MixtureHead(NUM_COMPONENTS, spec.channels),
+        }
+        num_channels = LIKELIHOODS[likelihood].num_channels(spec.channels)
+        self.decoder = nn.Sequential(
+            VAEDecoder(latent_size, spec.shape, width, num_channels), heads.get(likelihood, nn.Identity())
+        )
+        for network in (self.encoder, self.decoder):
+            network.to(memory_format=torch.channels_last)  # faster; the numbers are the same
+
+    # ---- what it is used for
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        """Return one image a seed, (B, C, H, W) in [-1, 1], from the prior."""
+        return self.decode(self.latents(seeds))
+
+    def latents(self, seeds: Sequence[int]) -> Tensor:
+        """Return the latent of each seed, (B, Z), drawn from the prior."""
+        return seeded_normal(seeds, self.latent_size).to(self.device, self._precision)
+
+    def decode(self, latents: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+        """Return the mean images (B, C, H, W) in [-1, 1] of latents (B, Z); there are no classes to choose from."""
+        with self.inference():
+            output = self.decoder(latents.to(self.device, self._precision))
+            return LIKELIHOODS[self.likelihood].mean(_accurate(output))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the posterior means (B, Z) of images (B, C, H, W).
+
+        Raises:
+            UserError: images of another size than those that it was trained on.
+        """
+        if images.shape[-2:] != self.spec.shape[-2:]:
+            raise UserError(
+                f"This VAE was made for images of {self.spec} and got {images.shape[-2]}x{images.shape[-1]}.",
+                "Resize them first.",
+            )
+        with self.inference():
+            return _accurate(self.encoder(images.to(self.device, self._precision))[0])
+
+    def edit(self, images: Tensor) -> Tensor:
+        """Return reconstructions of images (B, C, H, W), from their posterior means."""
+        return self.decode(self.embed(images))
+
+    def traverse(self, latent: Tensor, number: int, values: Sequence[float]) -> Tensor:
+        """Return images of a latent (Z,) whose number `number` takes each of the values, (len(values), C, H, W)."""
+        latents = latent.expand(len(values), -1).clone()
+        latents[:, number] = torch.tensor(values).to(latents)
+        return self.decode(latents)
+
+    def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """Return the reconstructions of a batch."""
+        return self.edit(batch["image"])
+
+    # ---- training
+
+    def bound(self, images: Tensor, noise: Tensor) -> Bound:
+        """Return the parts of the evidence lower bound of images (B, C, H, W).
+
+        Args:
+            images: in [-1, 1].
+            noise: (B, Z) standard normal, which picks a latent of each posterior (Kingma and Welling, section 2.4).
+        """
+        mean, log_variance = map(_accurate, self.encoder(images.contiguous(memory_format=torch.channels_last)))
+        latents = mean + torch.exp(0.5 * log_variance) * noise
+        output = _accurate(self.decoder(latents))
+        divergence = kullback_leibler.from_standard_normal(mean, log_variance)
+        return Bound(LIKELIHOODS[self.likelihood].log_likelihood(images, output), divergence)
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
+        """Return the negative bound with weighted divergence, for each number of an image."""
+        images = batch["image"]
+        found = self.bound(images, self.noise(len(images), self.latent_size))
+        mean = found.divergence.detach().mean(0)
+        if self.free_nats and self.trainer.world_size > 1:  # the whole batch decides what is free
+            mean = cast(Tensor, self.trainer.strategy.reduce(mean * self.share, reduce_op="mean"))
+        divergence = kullback_leibler.with_free_bits(found.divergence, self.free_nats, mean).mean()
+        numbers = prod(self.spec.shape)
+        loss = (self.divergence_weight(self.step) * divergence - found.log_likelihood.mean()) / numbers
+        self.record("loss", loss)
+        self.record("negative_log_likelihood", -found.log_likelihood.mean() / numbers)
+        self.record("divergence", found.divergence.sum(1).mean() / numbers)
+        return loss * self.share
+
+    def divergence_weight(self, step: int) -> float:
+        """Return the weight of the divergence in a step."""
+        return self.beta * min(1.0, step / self.kl_warmup_steps if self.kl_warmup_steps else 1.0)
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Keep the bound of held-out images, each with noise of its own, always the same."""
+        images, numbers = batch["image"], prod(self.spec.shape)
+        noise = seeded_normal(batch["index"].tolist(), self.latent_size).to(images)
+        with self.inference():
+            found = self.bound(images, noise)
+        divergence = found.divergence.sum(1)
+        self.log_held_out("negative_elbo", (divergence - found.log_likelihood) / numbers)
+        self.log_held_out("negative_log_likelihood", -found.log_likelihood / numbers)
+        self.log_held_out("divergence", divergence / numbers)
+        self.log_held_out("psnr", psnr((self.edit(images) + 1) / 2, (images + 1) / 2))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return Adam and its schedule, which goes by batches."""
+        optimizer = Adam(self.parameters(), lr=self.lr)
+        scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def _precision(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+
+def _accurate(values: Tensor) -> Tensor:
+    """Return float64 values as they are and others as float32, in which likelihoods can be summed."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

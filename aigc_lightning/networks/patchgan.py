@@ -1,0 +1,65 @@
+"""The PatchGAN discriminator: judges each overlapping patch of an image on its own.
+
+Papers: Isola et al., CVPR 2017, appendix 6.1.2, https://arxiv.org/abs/1611.07004; Zhu et al., ICCV 2017, appendix 7.2,
+https://arxiv.org/abs/1703.10593
+Shapes: B batch, C channels, H and W height and width in pixels, F channels of the first layer.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from aigc_lightning.networks.norms import Norm, make_norm
+
+PatchNorm = Norm | Literal["plain_instance"]
+
+
+def smallest_size(num_layers: int) -> int:
+    """Return the height and width in pixels that an image must have for `PatchGAN` to judge one patch."""
+    return 3 << num_layers
+
+
+class PatchGAN(nn.Module):
+    """Maps images (B, C, H, W) to logits (B, 1, h, w), one for each patch.
+
+    Args:
+        channels: C, of all images that are judged together.
+        width: F; doubled at each layer, up to 8 x F.
+        num_layers: layers that halve the feature maps: 1 for patches of 16x16 pixels, 2 for 34x34, 3 for 70x70 as in
+            the papers, 4 for 142x142.
+        norm: of all hidden layers but the first; "plain_instance" is instance norm without scale and shift.
+    """
+
+    def __init__(self, channels: int, width: int, num_layers: int, norm: PatchNorm) -> None:
+        super().__init__()
+        # In front of a plain instance norm a bias has no effect; with it, weights of other implementations fit.
+        bias = norm in ("none", "plain_instance")
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        before = width
+        for number in range(1, num_layers + 1):
+            after = width * min(2**number, 8)
+            stride = 2 if number < num_layers else 1
+            feature_norm = nn.InstanceNorm2d(after) if norm == "plain_instance" else make_norm(norm, after)
+            layers += [nn.Conv2d(before, after, 4, stride, 1, bias=bias), feature_norm]
+            layers += [nn.LeakyReLU(0.2, inplace=True)]
+            before = after
+        self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, 1, 1))
+
+    def forward(self, *images: Tensor) -> Tensor:
+        """Return logits (B, 1, h, w), above 0 for patches that look real.
+
+        Args:
+            *images: (B, ., H, W) each, such as source and target; they are judged together.
+        """
+        logits: Tensor = self.layers(torch.cat(images, dim=1) if len(images) > 1 else images[0])
+        return logits
+
+
+class PatchGANs(nn.ModuleDict):
+    """Discriminators by the kind of images that they judge."""
+
+    def forward(self, images: Tensor, kind: str) -> Tensor:
+        """Return the logits (B, 1, h, w) of images (B, C, H, W) as images of a kind."""
+        logits: Tensor = self[kind](images)
+        return logits

@@ -1,0 +1,62 @@
+"""Residual blocks, and padding to sizes that can be halved.
+
+Shapes: B batch, F channels, H and W height and width in pixels.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aigc_lightning.networks.norms import Norm, make_norm
+
+
+class PreactivationBlock(nn.Module):
+    """Adds what two 3x3 convolutions make of feature maps to these (He et al., ECCV 2016, "full pre-activation").
+
+    The second convolution starts at zero, so that a new block changes nothing.
+
+    Args:
+        channels: F, of input and output.
+        norm: before each activation.
+        hidden: channels between the convolutions; None for F.
+    """
+
+    def __init__(self, channels: int, norm: Norm = "none", hidden: int | None = None) -> None:
+        super().__init__()
+        hidden = channels if hidden is None else hidden
+        last = nn.Conv2d(hidden, channels, 3, padding=1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.layers = nn.Sequential(
+            make_norm(norm, channels),
+            nn.ReLU(),  # not in place: the sum needs its input
+            nn.Conv2d(channels, hidden, 3, padding=1),
+            make_norm(norm, hidden),
+            nn.ReLU(inplace=True),
+            last,
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return feature maps (B, F, H, W) for feature maps of the same shape."""
+        changes: Tensor = self.layers(features)
+        return features + changes
+
+
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until height and width of images (B, C, H, W) are multiples of a number."""
+    height, width = images.shape[-2:]
+    if height % multiple == 0 and width % multiple == 0:
+        return images
+    return functional.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def crop(images: Tensor, height: int, width: int) -> Tensor:
+    """Return the upper left part of images: what `pad_to_multiple` was given."""
+    return images[..., :height, :width]
+
+
+def pad_to_least(images: Tensor, smallest: int) -> Tensor:
+    """Repeat the last row and column until images (B, C, H, W) have at least so many pixels in height and width."""
+    height, width = images.shape[-2:]
+    if height >= smallest and width >= smallest:
+        return images
+    return functional.pad(images, (0, max(smallest - width, 0), 0, max(smallest - height, 0)), mode="replicate")

@@ -1,0 +1,61 @@
+"""The generator of CycleGAN: residual blocks between two halvings and two doublings.
+
+Papers: Johnson, Alahi, Fei-Fei, ECCV 2016, https://arxiv.org/abs/1603.08155; Zhu et al., ICCV 2017, appendix 7.2,
+https://arxiv.org/abs/1703.10593
+Shapes: B batch, C channels, H and W height and width in pixels, F channels at full size.
+"""
+
+from torch import Tensor, nn
+
+from aigc_lightning.networks.residual import crop, pad_to_least
+
+_SMALLEST = 8  # pixels: a quarter of the size is reflected at its border
+
+
+class ResNetGenerator(nn.Module):
+    """Maps images (B, C, H, W) to images (B, C, H, W) in [-1, 1].
+
+    Args:
+        channels: C.
+        width: F; doubled at each halving.
+        num_blocks: residual blocks at a quarter of the size.
+    """
+
+    def __init__(self, channels: int, width: int, num_blocks: int) -> None:
+        super().__init__()
+        # In front of these norms a bias has no effect; with it, weights of other implementations fit.
+        layers = [nn.Conv2d(channels, width, 7, padding=3, padding_mode="reflect"), *_activation(width)]
+        for before in (width, 2 * width):
+            layers += [nn.Conv2d(before, 2 * before, 3, 2, 1), *_activation(2 * before)]
+        layers += [_Block(4 * width) for _ in range(num_blocks)]
+        for after in (2 * width, width):
+            layers += [nn.ConvTranspose2d(2 * after, after, 3, 2, 1, output_padding=1), *_activation(after)]
+        layers += [nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect"), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] for images (B, C, H, W), small ones repeated at their border."""
+        height, width = images.shape[-2:]
+        outputs: Tensor = self.layers(pad_to_least(images, _SMALLEST))
+        return crop(outputs, height, width)  # odd sizes are rounded up where they are halved
+
+
+class _Block(nn.Module):
+    """Adds what two 3x3 convolutions make of feature maps to these."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
+            *_activation(channels),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
+            nn.InstanceNorm2d(channels),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        changes: Tensor = self.layers(features)
+        return features + changes
+
+
+def _activation(channels: int) -> list[nn.Module]:
+    return [nn.InstanceNorm2d(channels), nn.ReLU(inplace=True)]
