@@ -1,0 +1,139 @@
+"""`aigc edit`: pictures in, pictures out."""
+
+import argparse
+from pathlib import Path
+
+from aigc_lightning.commands.parsing import parse
+from aigc_lightning.errors import UserError
+
+_ABOUT = """Change pictures with a trained model, with plain operations, or both.
+
+  aigc edit RUN photo.jpg holiday/ "scans/*.png" --out edited
+  aigc edit RUN photo.jpg --before crop=512x512 --after sharpen=1.5
+  aigc edit --ops rotate=90,brightness=1.2 photo.jpg
+
+Results have the size of their pictures and keep transparency, EXIF orientation and colour profile; inputs are never
+overwritten. Beside them: before_after.png, and compare.html to slide between both."""
+
+_OPERATIONS = """operations, separated by commas:
+  crop=WxH        out of the centre; crop=WxH+X+Y with the corner's place
+  rotate=90       degrees clockwise
+  flip=h          left and right change places; flip=v: top and bottom
+  brightness=1.2, contrast=1.2, sharpen=2     1 changes nothing
+  denoise=3       median of 3x3 pixels"""
+
+_LEAST_TILE, _MOST_TILE = 16, 8192
+
+
+def edit(argv: list[str]) -> int:
+    """Change pictures with a trained model or with plain operations."""
+    parser = argparse.ArgumentParser(
+        "aigc edit",
+        usage="aigc edit RUN_OR_CKPT IMAGE... [options]\n       aigc edit --ops OPERATIONS IMAGE... [options]",
+        description=_ABOUT,
+        epilog=_OPERATIONS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
+    )
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="RUN_OR_CKPT IMAGE",
+        help="a run folder, .ckpt or .safetensors file (not with --ops), then files, folders or globs of pictures",
+    )
+    parser.add_argument("--out", type=Path, default=Path("edited"), help="folder of the results (default: edited)")
+    parser.add_argument("--ops", metavar="OPERATIONS", help="plain operations without a model")
+    parser.add_argument("--before", metavar="OPERATIONS", help="plain operations before the model")
+    parser.add_argument("--after", metavar="OPERATIONS", help="plain operations after the model")
+    parser.add_argument("--opaque", action="store_true", help="lay transparent pictures on white")
+    parser.add_argument(
+        "--tile",
+        type=int,
+        default=1024,
+        help="side of the tiles into which larger pictures are cut, for models that take any size (default: 1024)",
+    )
+    parser.add_argument("--seed", type=int, help="one of the variants of models that make several, such as pix2pix")
+    parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="of models that have two, such as cyclegan")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    options = parse(parser, argv, intermixed=True)
+    target, images = _target_and_images(options)
+    if not _LEAST_TILE <= options.tile <= _MOST_TILE:
+        raise UserError(f"--tile is {options.tile}.", f"Give pixels from {_LEAST_TILE} to {_MOST_TILE}.")
+    if options.seed is not None and options.seed < 0:
+        raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")
+
+    from aigc_lightning.data.operations import parse_operations
+
+    first = options.ops if target is None else options.before
+    before = [] if first is None else parse_operations(first)
+    after = [] if options.after is None else parse_operations(options.after)
+
+    from aigc_lightning.commands.edit_files import Results, input_files
+
+    results = Results(options.out, input_files(images, options.out))
+
+    from aigc_lightning.commands import editing  # imports torch, which a mistake need not wait for
+
+    editor, origin = None, None
+    if target is not None:
+        editor, origin = editing.load_editor(target, options.device, options.tile, options.seed, options.direction)
+    text = edit_text(origin, ",".join(operation.text for operation in before + after))
+    return editing.edit_files(results, editor, before, after, text, opaque=options.opaque)
+
+
+def _target_and_images(options: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """Return the run or checkpoint, None with --ops, and what names the pictures.
+
+    Raises:
+        UserError: one of them is missing or stands where it has no meaning.
+    """
+    arguments: list[str] = options.arguments
+    if options.ops is not None:
+        if options.before is not None or options.after is not None:
+            raise UserError("--ops works without a model.", "With a model, use --before and --after alone.")
+        if options.seed is not None or options.direction is not None:
+            raise UserError("--seed and --direction are for models.", "With --ops, leave them out.")
+        if not arguments:
+            raise UserError("No pictures are given.", "Write: aigc edit --ops OPERATIONS IMAGE...")
+        if _is_model(arguments[0]):
+            raise UserError(
+                f"--ops works without a model, and {arguments[0]} is one.", "With a model, use --before or --after."
+            )
+        return None, arguments
+    if not arguments:
+        raise UserError("No model and no pictures are given.", "See: aigc edit --help")
+    if Path(arguments[0]).is_file() and not _is_model(arguments[0]):
+        raise UserError(
+            f"{arguments[0]} stands where a run or checkpoint is named.",
+            "Write: aigc edit RUN_OR_CKPT IMAGE..., or --ops OPERATIONS for editing without a model.",
+        )
+    if len(arguments) == 1:
+        raise UserError("No pictures are given.", f"Write: aigc edit {arguments[0]} IMAGE...")
+    return arguments[0], arguments[1:]
+
+
+def _is_model(argument: str) -> bool:
+    path = Path(argument)
+    return path.suffix in (".ckpt", ".safetensors") or (path / "checkpoints").is_dir()
+
+
+def edit_text(model: dict[str, object] | None, operations: str) -> dict[str, str]:
+    """Return the text that an edited picture carries: that it was edited, and by what.
+
+    Args:
+        model: its class path, checkpoint and hash; None where no model was used.
+        operations: plain operations as they were written.
+    """
+    import json
+
+    from aigc_lightning import __version__
+
+    by = " and ".join(
+        text for text in (f"a machine-learning model ({model['model']})" if model else "", operations) if text
+    )
+    return {
+        "Software": f"aigc_lightning {__version__}",
+        "Description": f"Image edited by {by}",
+        "Source": "edited",
+        "aigc": json.dumps({"generated": False, "edited": True, **(model or {}), "operations": operations}),
+    }

@@ -1,0 +1,146 @@
+"""Films and pictures of walks through a latent space."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from aigc_lightning.commands.generating import chosen_device, class_number
+from aigc_lightning.commands.sample import picture_text
+from aigc_lightning.core.capabilities import LatentGenerator
+from aigc_lightning.core.checkpoint import file_hash, load_model
+from aigc_lightning.core.film import write_film
+from aigc_lightning.core.interpolation import closed_walk, traversal
+from aigc_lightning.core.pictures import image_grid, save_png, to_picture, to_uint8
+from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.errors import UserError
+
+_SHOWN = 256  # pixels that the longer side of a film has at least
+_MOST_COLUMNS = 16  # of the strip
+_STEPS = 9  # columns of a row from one seed to the next, and of a traversal
+_REACH = 3.0  # standard deviations
+
+
+class LatentModel:
+    """A model whose latent space can be walked, by a run or checkpoint.
+
+    Args:
+        target: a run folder or a checkpoint.
+        device: such as "cpu".
+        class_name: of the images; None for the first class of a model that knows classes.
+
+    Attributes:
+        class_name: of the images; None for a model that knows no classes.
+
+    Raises:
+        UserError: the checkpoint cannot be used, its model has no latents or no such class, or there is no device.
+    """
+
+    def __init__(self, target: str, device: str, class_name: str | None) -> None:
+        path = find_checkpoint(target)
+        model = load_model(path)
+        if not isinstance(model, LatentGenerator):
+            raise UserError(
+                f"The {type(model).__name__} in {path} has no latent space to walk in.",
+                "Use a model that makes images from latents, such as dcgan.",
+            )
+        if class_name is None and getattr(model, "num_classes", None):
+            class_name = model.spec.class_names[0]
+        self.class_name = class_name
+        self._labels = None if class_name is None else [class_number(model, class_name)]
+        model.to(chosen_device(device))
+        self._model, self._path, self._class_path = model, path, str(model.provenance()["class_path"])
+        self._digest = file_hash(path)
+
+    def latents(self, seeds: list[int]) -> Tensor:
+        """Return the latents (B, Z) of seeds."""
+        return cast(LatentGenerator, self._model).latents(seeds)
+
+    def images(self, latents: Tensor) -> Tensor:
+        """Return images, uint8 (B, C, H, W); each is made alone, so that a seed's is the one that `sample` makes."""
+        decode = cast(LatentGenerator, self._model).decode
+        return torch.cat([to_uint8(decode(latent[None], self._labels)).cpu() for latent in latents])
+
+    def text(self, seeds: list[int]) -> dict[str, str]:
+        """Return the text that a picture of these seeds carries."""
+        return picture_text(self._class_path, self._path.name, self._digest, seeds)
+
+
+def write_walk(model: LatentModel, seeds: list[int], frames: int, out: Path, *, with_grid: bool) -> list[Path]:
+    """Write a film that walks from seed to seed and back to the first, a strip of its steps, and perhaps a grid.
+
+    Args:
+        model: the model.
+        seeds: two at least.
+        frames: from a seed to the next.
+        out: a .gif or .mp4 file; `<stem>_strip.png` and `<stem>_grid.png` get their places beside it.
+        with_grid: write the grid, a row from each seed to the next.
+
+    Returns:
+        The files.
+    """
+    text, latents = model.text(seeds), model.latents(seeds)
+    total = len(seeds) * frames
+    count = min(total, _MOST_COLUMNS)
+    columns = {number * total // count for number in range(count)}
+    strip: list[Tensor] = []
+
+    def pictures() -> Iterator[Image.Image]:
+        for number, latent in enumerate(closed_walk(latents, frames)):
+            image = model.images(latent)
+            if number in columns:
+                strip.append(image)
+            yield _enlarged(image)
+
+    write_film(pictures(), out, "\n".join(text.values()))
+    paths = [out, out.with_name(f"{out.stem}_strip.png")]
+    save_png(image_grid(torch.cat(strip), count), paths[1], text)
+    if with_grid:
+        paths.append(out.with_name(f"{out.stem}_grid.png"))
+        save_png(image_grid(_rows(model, latents), _STEPS), paths[2], text)
+    return paths
+
+
+def write_traversal(model: LatentModel, seed: int, count: int, out: Path) -> list[int]:
+    """Write a picture with a row for each of the dimensions that change a seed's picture most.
+
+    In a row one coordinate of the seed's latent goes from -3 to 3 and the others stay. How much a dimension changes the
+    picture is the mean difference of the pixels between both ends.
+
+    Args:
+        model: the model.
+        seed: where the rows begin.
+        count: rows; all dimensions where there are fewer.
+        out: the PNG file.
+
+    Returns:
+        The dimensions, the one that changes most first.
+    """
+    latent = model.latents([seed])
+    ends = torch.tensor([-_REACH, _REACH])
+    changes = []
+    for dimension in range(latent.shape[1]):
+        low, high = model.images(traversal(latent, dimension, ends)).float()
+        changes.append((high - low).abs().mean())
+    dimensions: list[int] = torch.stack(changes).argsort(descending=True, stable=True)[:count].tolist()
+    values = torch.linspace(-_REACH, _REACH, _STEPS)
+    rows = torch.cat([model.images(traversal(latent, dimension, values)) for dimension in dimensions])
+    text = model.text([seed])
+    save_png(image_grid(rows, _STEPS), out, {**text, "Comment": f"Rows: latent dimensions {dimensions}"})
+    return dimensions
+
+
+def _rows(model: LatentModel, latents: Tensor) -> Tensor:
+    """Return the pictures of a row from each latent to the next, both included."""
+    steps = torch.cat([model.images(latent) for latent in closed_walk(latents, _STEPS - 1)])
+    legs = steps.view(len(latents), _STEPS - 1, *steps.shape[1:])
+    return torch.cat([legs, legs[:, :1].roll(-1, dims=0)], dim=1).flatten(0, 1)
+
+
+def _enlarged(image: Tensor) -> Image.Image:
+    """Return a uint8 image (1, C, H, W) as a picture, enlarged by a whole factor where it is small."""
+    factor = -(-_SHOWN // max(image.shape[-2:]))
+    return to_picture(image[0].repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1))
