@@ -179,6 +179,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a classifier of 8x8 digits that knows about 95 % of them; do not write into it."""
+    folder = tmp_path_factory.mktemp("judge") / "run"
+    options = {
+        "--model": "cnn",
+        "--model.width": "8",
+        "--data": "digits",
+        "--data.size": "8",
+        "--trainer.max_steps": "150",
+        "--trainer.accelerator": "cpu",
+        "--trainer.limit_val_batches": "0",
+        "--run": str(folder),
+    }
+    assert main(["fit", *(f"{name}={value}" for name, value in options.items())]) == 0
+    return folder
+
+
 class Site:
     """A folder of packages as pip would leave it; every module of it leaves a mark when it is imported."""
 

@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from aigc_lightning.core.distributed import Poll
 from aigc_lightning.core.files import replacing
 from aigc_lightning.core.run_folder import BEST, CHECKPOINTS, LAST
 from aigc_lightning.errors import UserError
@@ -29,11 +30,12 @@ class Checkpoints(Checkpoint):
         every_n_steps: save after so many batches; None for no such cadence.
         every_n_minutes: save when so many minutes have passed; None for no such cadence.
         keep_every_n_steps: also keep `step_0005000.ckpt` at multiples of this; None keeps none.
-        monitor: the score of `best.ckpt`, such as "val/sliced_wasserstein"; None keeps no best.
+        monitor: the score of `best.ckpt`, such as "val/sliced_wasserstein"; "auto" for the score that the model names,
+            of which the smallest is the best; None keeps no best.
         mode: whether the best score is the smallest ("min") or the largest ("max").
 
     Raises:
-        UserError: a cadence that is not positive.
+        UserError: a cadence that is not positive; "max" for the score that the model names.
     """
 
     def __init__(
@@ -41,19 +43,22 @@ class Checkpoints(Checkpoint):
         every_n_steps: int | None = 1000,
         every_n_minutes: float | None = 10.0,
         keep_every_n_steps: int | None = None,
-        monitor: str | None = "val/sliced_wasserstein",
+        monitor: str | None = "auto",
         mode: Literal["min", "max"] = "min",
     ) -> None:
         cadences = {"every_n_steps": every_n_steps, "every_n_minutes": every_n_minutes}
         for name, value in {**cadences, "keep_every_n_steps": keep_every_n_steps}.items():
             if value is not None and value <= 0:
                 raise UserError(f"checkpoints.{name} is {value}.", "Give a positive number, or null for none.")
+        if monitor == "auto" and mode == "max":
+            raise UserError("checkpoints.mode is max and checkpoints.monitor auto.", "Name the score to be monitored.")
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
         self.keep_every_n_steps = keep_every_n_steps
         self.monitor, self.mode = monitor, mode
         self.best_score: float | None = None
         self._saved_at = time.monotonic()
         self._saved_step = -1
+        self._poll = Poll()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score so far, so that a resumed run does not replace a better checkpoint."""
@@ -81,7 +86,8 @@ class Checkpoints(Checkpoint):
         """Save the best when the score improved."""
         if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.global_step or self.monitor is None:
             return
-        value = trainer.callback_metrics.get(self.monitor)
+        monitor = getattr(pl_module, "monitor", None) if self.monitor == "auto" else self.monitor
+        value = trainer.callback_metrics.get(monitor) if monitor else None
         if value is None or trainer.state.fn != "fit":
             return
         score = float(value)
@@ -104,7 +110,7 @@ class Checkpoints(Checkpoint):
         # Clocks differ between processes, and saving is a joint act: ask now and then, all together.
         if trainer.global_step % 50:
             return False
-        return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
+        return bool(self._poll.largest(due, trainer.strategy.root_device))
 
     def save_last(self, trainer: pl.Trainer) -> None:
         """Save `last.ckpt` now, in all processes together."""

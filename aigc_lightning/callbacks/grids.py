@@ -1,12 +1,16 @@
-"""Grids of samples during training, always of the same seeds, and a timelapse of them."""
+"""Grids during training: samples, always of the same seeds, or edits of the same images, and a timelapse of them."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from aigc_lightning.callbacks.loggers import log_image, warn_instead
-from aigc_lightning.core.capabilities import Generator
+from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes
 from aigc_lightning.core.files import replacing
 from aigc_lightning.core.pictures import image_grid, near_square, save_png, save_timelapse, to_uint8
 from aigc_lightning.errors import UserError
@@ -19,13 +23,17 @@ TIMELAPSE_FILE = "timelapse.gif"
 class Grids(pl.Callback):
     """Draws `grids/step_000500.png` of the seeds 0, 1, ... at a cadence, before the first step and at the end.
 
-    `grids/seeds.txt` and each picture's text say which seed is where. When training ends, well or not, the grids
-    become `timelapse.gif`. Models that cannot sample are left alone. The first process samples while the others go on,
-    so a model's `sample` must not wait for other processes.
+    Models with classes have a class each row. `grids/seeds.txt` and each picture's text say which seed is where. When
+    training ends, well or not, the grids become `timelapse.gif`.
+
+    A model that edits is shown at work on some held-out images: what goes in, what comes out and, where there is
+    one, what should have come out, side by side (`comparison`). These are its grids if it cannot sample, and
+    `grids/edits_000500.png` if it can. A model that can do neither is left alone. The first process draws while the
+    others go on, so `sample` and `edit` must not wait for other processes.
 
     Args:
         every_n_steps: draw after so many batches.
-        num: samples in a grid.
+        num: samples in a grid; a third as many edits, since these have two or three pictures each.
 
     Raises:
         UserError: a number below 1.
@@ -39,9 +47,11 @@ class Grids(pl.Callback):
         #: The newest grid, None before the first.
         self.latest_path: Path | None = None
         self._latest_step = -1
+        self._held_out: dict[str, Any] = {}  # a batch to edit
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw what the model makes before its first step, which is where the timelapse begins."""
+        self._held_out = {}
         if trainer.global_step == 0:
             self._draw(trainer, pl_module)
 
@@ -64,19 +74,43 @@ class Grids(pl.Callback):
             self._timelapse(trainer)
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or not isinstance(model, Generator):
+        if not trainer.is_global_zero:
             return
-        step = trainer.global_step
-        columns = near_square(self.num)
-        grid = image_grid(to_uint8(model.sample(range(self.num))), columns)
-        rows = [range(first, min(first + columns, self.num)) for first in range(0, self.num, columns)]
+        if isinstance(model, Generator):
+            self._draw_samples(trainer, model)
+        if isinstance(model, Editor):
+            self._draw_edits(trainer, model)
+
+    def _draw_samples(self, trainer: pl.Trainer, model: Generator) -> None:
+        rows = seed_rows(self.num, num_sampled_classes(model))
+        grid = image_grid(to_uint8(model.sample([seed for row in rows for seed in row])), len(rows[0]))
         seeds = "".join(" ".join(map(str, row)) + "\n" for row in rows)
-        path = Path(trainer.default_root_dir) / GRIDS_FOLDER / f"step_{step:06d}.png"
-        save_png(grid, path, {"model": type(model).__name__, "step": str(step), "seeds": seeds})
+        path = self._save(trainer, model, grid, "step", {"seeds": seeds})
         with replacing(path.with_name("seeds.txt")) as temporary:
             temporary.write_text(f"# The seed of each sample, laid out as in the grids.\n{seeds}", encoding="utf-8")
-        self.latest_path, self._latest_step = path, step
-        log_image(trainer, "grids/samples", path, step)
+        log_image(trainer, "grids/samples", path, trainer.global_step)
+
+    def _draw_edits(self, trainer: pl.Trainer, model: Editor) -> None:
+        if not self._held_out:
+            self._held_out = _some_held_out(trainer, max(1, self.num // 3))
+        if not self._held_out:
+            return
+        columns = comparison(model, self._held_out)
+        cells = side_by_side(list(columns.values()))
+        groups = max(1, round(near_square(len(cells)) / len(columns)))
+        grid = image_grid(cells, groups * len(columns), group=len(columns))
+        stem = "edits" if isinstance(model, Generator) else "step"
+        path = self._save(trainer, model, grid, stem, {"columns": " | ".join(columns)})
+        log_image(trainer, "grids/edits", path, trainer.global_step)
+
+    def _save(self, trainer: pl.Trainer, model: object, grid: Image, stem: str, text: dict[str, str]) -> Path:
+        """Write a grid of the present step; one that is called `step` is a frame of the timelapse."""
+        step = trainer.global_step
+        path = Path(trainer.default_root_dir) / GRIDS_FOLDER / f"{stem}_{step:06d}.png"
+        save_png(grid, path, {"model": type(model).__name__, "step": str(step), **text})
+        if stem == "step":
+            self.latest_path, self._latest_step = path, step
+        return path
 
     def _timelapse(self, trainer: pl.Trainer) -> None:
         folder = Path(trainer.default_root_dir)
@@ -88,3 +122,63 @@ class Grids(pl.Callback):
         if pictures:
             with warn_instead("The timelapse was not made"):
                 save_timelapse(pictures, folder / TIMELAPSE_FILE)
+
+
+def seed_rows(num: int, num_classes: int = 0) -> list[list[int]]:
+    """Return the seeds 0, 1, ... in rows: near-square, or a class each row for models with classes.
+
+    As models give seed s the class s mod K where nobody asks for one, the rows hold every K-th seed.
+
+    Args:
+        num: of samples; with classes it is rounded down to full rows.
+        num_classes: K, 0 for models without classes. Where it is larger than `num` the classes cannot have rows.
+    """
+    if 0 < num_classes <= num:
+        return [list(range(row, num // num_classes * num_classes, num_classes)) for row in range(num_classes)]
+    columns = near_square(num)
+    return [list(range(first, min(first + columns, num))) for first in range(0, num, columns)]
+
+
+def comparison(model: Editor, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """Return what a model makes of a batch as columns of a picture, by name, images (B, C, H, W) in [-1, 1] each.
+
+    A model that has more to show defines a method `comparison` that takes a batch and returns such columns. Of others
+    these are the input, the edited image, and the wanted image where the batch has it.
+    """
+    own = getattr(model, "comparison", None)
+    if callable(own):
+        columns: dict[str, Tensor] = own(batch)
+        return columns
+    source, target = next((keys for keys in _COMPARED if set(keys) - {None} <= set(batch)), ("image", None))
+    columns = {source: batch[source], "edited": model.edit(batch[source])}
+    return {**columns, target: batch[target]} if target else columns
+
+
+#: Keys of what goes in and of what should come out, by task.
+_COMPARED = (("degraded", "image"), ("source", "target"), ("image_a", None), ("image", None))
+
+
+def side_by_side(columns: list[Tensor]) -> Tensor:
+    """Return the images of all columns, uint8 (B * columns, C, H, W), sample by sample, small ones enlarged to fit."""
+    height, width = (max(column.shape[side] for column in columns) for side in (-2, -1))
+    channels = max(column.shape[1] for column in columns)
+    cells = []
+    for column in columns:
+        images = interpolate(to_uint8(column).cpu(), size=(height, width), mode="nearest")
+        cells.append(images.expand(-1, channels, -1, -1) if images.shape[1] == 1 else images)
+    return torch.stack(cells, dim=1).flatten(0, 1)
+
+
+def _some_held_out(trainer: pl.Trainer, num: int) -> dict[str, Any]:
+    """Return held-out samples of the run's data, always the same, at most so many; nothing without data."""
+    data: Any = getattr(trainer, "datamodule", None)
+    if data is None:
+        return {}
+    loader = data.val_dataloader()
+    if hasattr(loader.dataset, "__getitems__"):  # our data: evenly chosen, and without loader processes
+        order = list(loader.sampler)
+        num = min(num, len(order))
+        batch = loader.dataset.__getitems__([order[number * len(order) // num] for number in range(num)])
+    else:
+        batch = next(iter(loader))
+    return {key: value[:num] if isinstance(value, Tensor | list) else value for key, value in batch.items()}

@@ -2,16 +2,19 @@
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
+from aigc_lightning.core.distributed import Poll
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_ECHO = 0.3  # seconds in which a signal that comes again is the same one, by way of a launcher
 _ASK_EVERY = 10  # batches between two questions to the other processes whether one of them was signalled
+_SLOW_MS = 1000  # after each batch that takes longer there is a question: a warned job has two minutes
 
 
 class Interruption(pl.Callback):
@@ -22,13 +25,18 @@ class Interruption(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self._received = 0
+        self._received, self._received_at = 0, 0.0
         self._previous: dict[int, Any] = {}
+        self._poll, self._pace_poll = Poll(), Poll()
+        self._every, self._asked, self._asked_at = 1, 0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen; Lightning's own handlers, which act inside a step, are set aside."""
+        self._every, self._asked, self._asked_at = 1, trainer.global_step, time.monotonic()
         if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
             self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        # Lightning would ask the first process at every batch, and wait for the device to hear the answer.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -58,15 +66,26 @@ class Interruption(pl.Callback):
         self.teardown(trainer, pl_module, "fit")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._received:
+        now = time.monotonic()
+        if not self._received:
+            self._received, self._received_at = number, now
+        elif now - self._received_at > _ECHO:
             raise SystemExit(128 + number)
-        self._received = number
 
     def _agreed(self, trainer: pl.Trainer) -> int:
         """Return the signal that any process has got, the same in all processes; 0 for none."""
         if trainer.world_size == 1:
             return self._received
-        if trainer.global_step % _ASK_EVERY:
+        if trainer.global_step % self._every:
             return 0
-        received = torch.tensor(self._received, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(received, reduce_op="max"))
+        now, device = time.monotonic(), trainer.strategy.root_device
+        pace = (now - self._asked_at) / max(1, trainer.global_step - self._asked)
+        self._asked, self._asked_at = trainer.global_step, now
+        slowest = self._pace_poll.largest(max(1, round(pace * 1000)), device)
+        if slowest:  # else there is no answer yet; the slowest process decides for all, so that all ask together
+            self._every = 1 if slowest > _SLOW_MS else _ASK_EVERY
+        return self._poll.largest(self._received, device)
+
+
+def _nothing(*_: Any) -> None:
+    """Take the place of what Lightning does."""

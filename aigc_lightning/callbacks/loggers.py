@@ -10,6 +10,7 @@ import uuid
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ from aigc_lightning.errors import UserError, did_you_mean
 LOGGERS = ("tensorboard", "wandb")
 
 _PATIENCE = 3.0  # seconds to wait for the W&B server
+_LOGGER_PATIENCE = 60.0  # seconds that a logger may keep a run waiting, once
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -43,23 +45,51 @@ def warn_instead(what: str) -> Iterator[None]:
         _log.warning("%s: %s", what, _short(error))
 
 
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Do something in a thread of its own, and leave it there when it does not end in time.
+
+    Raises:
+        TimeoutError: it did not.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # raised where somebody waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError(f"no answer for {seconds:g} seconds")
+    return results[0]
+
+
 class SafeLogger(Logger):
     """Stands before another logger, which is switched off at its first error while the run goes on.
 
     Args:
         inner: the logger that does the work.
+        patience: seconds that it may take for one thing before it is switched off; None for as long as it wants.
     """
 
-    def __init__(self, inner: Logger) -> None:
+    def __init__(self, inner: Logger, patience: float | None = None) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.patience = inner, patience
         self.working = True
 
     def attempt(self, action: Callable[[Logger], T], otherwise: T) -> T:
         """Return what the action gives on the inner logger, or the other value once the logger is switched off."""
         if self.working:
             try:
-                return action(self.inner)
+                return (
+                    action(self.inner) if self.patience is None else within(self.patience, partial(action, self.inner))
+                )
             except Exception as error:
                 self.working = False
                 name = type(self.inner).__name__
@@ -144,7 +174,7 @@ def make_loggers(
             loggers.append(TensorBoardLogger(run_folder, name="", version="tensorboard", default_hp_metric=False))
         if "wandb" in names:
             loggers.append(_wandb_logger(run_folder, project, run_name or str(run_folder)))
-    return [SafeLogger(logger) for logger in loggers]
+    return [SafeLogger(loggers[0]), *(SafeLogger(logger, _LOGGER_PATIENCE) for logger in loggers[1:])]
 
 
 def log_metrics(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
@@ -185,10 +215,11 @@ def _wandb_logger(run_folder: Path, project: str, run_name: str) -> WandbLogger:
         id_file.write_text(uuid.uuid4().hex[:8] + "\n")
     run_id = id_file.read_text().strip()
     mode = os.environ.get("WANDB_MODE") or None
-    settings = None
+    # What is not uploaded by then stays in the run's folder, for `wandb sync`.
+    settings = wandb.Settings(finish_timeout=_LOGGER_PATIENCE)
     if mode is None and (reason := _why_offline()):
         mode = "offline"
-        settings = wandb.Settings(silent=True)  # the next line says it all
+        settings.silent = True  # the next line says it all
         command = f"wandb sync {run_folder}/wandb/offline-run-*-{run_id}"
         print(f"wandb: {reason}, so this run is logged to files. To upload it later: wandb login && {command}")
     logger = WandbLogger(

@@ -125,7 +125,7 @@ class Progress(ProgressBar):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say that the run validates."""
         self._speed.pause(time.perf_counter())
-        self._pass("validating")
+        self.say("validating")
 
     def on_validation_batch_end(
         self,
@@ -137,7 +137,7 @@ class Progress(ProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         """Say which batch it is."""
-        self._pass(f"validating, batch {batch_idx + 1}")
+        self.say(f"validating, batch {batch_idx + 1}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go back to training."""
@@ -154,7 +154,7 @@ class Progress(ProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         """Say which batch it is."""
-        self._pass(f"testing, batch {batch_idx + 1}")
+        self.say(f"testing, batch {batch_idx + 1}")
 
     def on_predict_batch_end(
         self,
@@ -166,7 +166,7 @@ class Progress(ProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         """Say which batch it is."""
-        self._pass(f"predicting, batch {batch_idx + 1}")
+        self.say(f"predicting, batch {batch_idx + 1}")
 
     # ---- the screen
 
@@ -174,7 +174,7 @@ class Progress(ProgressBar):
     def _pause(self) -> float:
         return _REFRESH if self._live else self.seconds_between_lines
 
-    def _pass(self, status: str) -> None:
+    def say(self, status: str) -> None:
         """Show another stage, if it is time; the check before training is too short to be shown."""
         self._status = status
         now = time.perf_counter()

@@ -20,7 +20,7 @@ _STARTING = ("config", "resume", "run")
 
 
 class Provenance(pl.Callback):
-    """Writes `config.yaml` and `environment.json`, and puts data and seed into every checkpoint.
+    """Writes `config.yaml` and `environment.json`, and puts data, seed and precision into every checkpoint.
 
     Args:
         parser: of the options.
@@ -50,12 +50,19 @@ class Provenance(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add data and seed to the record that the model completes."""
+        """Add data, seed and precision to the record that the model completes."""
         data = self.config["data"]
         checkpoint.setdefault(RECORD_KEY, {}).update(
             data={"class_path": data["class_path"], "config": data.get("init_args", {})},
             seed=self.config["seed_everything"],
+            precision=precision_name(self.config["trainer"].get("precision")),
         )
+
+
+def precision_name(given: str | int | None) -> str:
+    """Return the full name of a trainer's precision, such as 32-true for nothing."""
+    names = {"None": "32-true", "64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+    return names.get(str(given), str(given))
 
 
 def _environment() -> dict[str, Any]:

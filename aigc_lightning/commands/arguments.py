@@ -3,6 +3,7 @@
 A mistake that is found here can be explained in the user's words.
 """
 
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from aigc_lightning import plugins
+from aigc_lightning.core.download import is_address
 from aigc_lightning.core.run_folder import find_checkpoint
 from aigc_lightning.errors import UserError, did_you_mean
 
@@ -17,7 +19,7 @@ Stage = Literal["fit", "validate", "test", "predict"]
 CONFIG_NAME = "config.yaml"
 _COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "grids", "checkpoints"}
 #: Known to all stages, so that a run's config serves them all; only `fit` acts on them.
-_OF_FIT = {"max_images", "logger"}
+_OF_FIT = {"max_images", "logger", "timeout"}
 SECTIONS: dict[str, set[str]] = {
     "fit": _COMMON | _OF_FIT | {"resume"},
     "validate": _COMMON | _OF_FIT | {"checkpoint"},
@@ -185,11 +187,13 @@ def _add_run_config(stage: Stage, request: Request) -> None:
     target = value_of(request.argv, option)
     if request.configs or target is None or value_of(request.argv, "--model"):
         return
-    if target == "latest":
+    if target in ("auto", "latest"):
         chosen = value_of(request.argv, "--run")
         if chosen is None:
             raise UserError("--resume needs to know whose run.", "Add --config NAME, or write --resume RUN_FOLDER.")
         target = chosen
+    if is_address(target):
+        return  # of what lies beside it nothing is known
     folder = find_checkpoint(target).parent
     for candidate in (folder, folder.parent):
         if (candidate / CONFIG_NAME).is_file():
@@ -226,7 +230,7 @@ def _check_required(stage: Stage, request: Request) -> None:
 
 def short_help(stage: Stage) -> str:
     """Return the options that people use, on one screen."""
-    models, data = (", ".join(plugin.name for plugin in plugins.plugins(kind)) for kind in ("model", "data"))
+    models, data = (_listed([plugin.name for plugin in plugins.plugins(kind)]) for kind in ("model", "data"))
     head = {
         "fit": "Train a model on data.",
         "validate": "Score a checkpoint on held-out images.",
@@ -241,16 +245,18 @@ Usage: aigc {stage} --config NAME_OR_FILE [--config MORE.yaml] [OPTIONS]
 
 What
   --config C             a preset (see: aigc configs) or a YAML file; later ones win over earlier ones
-  --model M              {models}, or a class path
+  --model M              {models}
   --model.OPTION V       an option of the model, such as --model.width 32
-  --data D               {data}, or a class path
+  --data D               {data}
   --data.OPTION V        an option of the data, such as --data.batch_size 32
   --seed_everything N    seed of the run (0)
 {own}
 Machine
   --trainer.accelerator A   auto, cpu, gpu, mps
   --trainer.devices N       how many of them
+  --trainer.num_nodes N     machines; several are started by torchrun or srun, see: aigc job --help
   --trainer.precision P     32-true, bf16-mixed, 16-mixed
+  --timeout S               end when another process does not answer for so many seconds (1800)
   --trainer.OPTION V        any option of Lightning's Trainer
 
 Help
@@ -260,6 +266,13 @@ Help
   --debug                show the traceback of an error"""
 
 
+def _listed(names: list[str]) -> str:
+    """Return names with a way out, in lines that stand beside the options."""
+    text = ", ".join([*names, "or a class path"])
+    return textwrap.fill(text, 118 - _BESIDE, break_on_hyphens=False).replace("\n", "\n" + " " * _BESIDE)
+
+
+_BESIDE = 25  # columns of the options
 _FIT_HELP = """
 How long
   --trainer.max_steps N    batches (5000 when no end is given)
@@ -270,12 +283,13 @@ How long
 Run folder
   --run DIR              where the run goes (runs/<config>/<number>); never overwrites another run
   --resume [RUN|FILE]    continue a run: the latest of this config, a run folder or a checkpoint
+  --resume auto          continue what is there, else start; for jobs that are started again by themselves
   --logger L             wandb, tensorboard or [wandb,tensorboard], beside metrics.csv
   --grids.every_n_steps N          a picture of samples every N batches (500)
   --grids.num N                    samples in it (64)
   --checkpoints.every_n_steps N    save last.ckpt every N batches (1000)
   --checkpoints.every_n_minutes M  and every M minutes (10)
-  --checkpoints.monitor S          score that chooses best.ckpt (val/sliced_wasserstein)
+  --checkpoints.monitor S          score that chooses best.ckpt (named by the model)
   --trainer.val_check_interval V   how often to score held-out images
   --trainer.log_every_n_steps N    how often to write losses (50)
 

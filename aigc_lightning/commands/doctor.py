@@ -9,7 +9,9 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from aigc_lightning.commands.doctor_nodes import nodes_report
 from aigc_lightning.commands.parsing import parse
+from aigc_lightning.core.launch import launched
 from aigc_lightning.core.run_folder import CHECKPOINTS, LAST, RUN_VARIABLE
 from aigc_lightning.errors import UserError
 
@@ -18,13 +20,16 @@ _SHOWN = 10
 
 
 def doctor(argv: list[str]) -> int:
-    """Report what this machine has; `aigc doctor resume --config C` checks that C's runs resume bit for bit."""
+    """Report what this machine has, or all nodes under srun; `doctor resume --config C`: whether C resumes exactly."""
     if argv[:1] == ["resume"]:
         return _resume(argv[1:])
     parser = argparse.ArgumentParser("aigc doctor", description=doctor.__doc__, exit_on_error=False)
     parse(parser, argv)
-    for name, value in _machine().items():
-        print(f"{name:<16}{value}")
+    report, launch = _machine(), launched()
+    if launch is not None and launch.world_size > 1:
+        report |= nodes_report(launch, report)
+    if launch is None or launch.rank == 0:
+        print("\n".join(f"{name:<16}{value}" for name, value in report.items()))
     return 0
 
 
@@ -41,8 +46,8 @@ def _machine() -> dict[str, str]:
     report["processors"] = f"{os.cpu_count()} ({torch.get_num_threads()} threads in torch)"
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     report["GPUs"] = ", ".join(names) or "none that torch can use"
-    launchers = {"TORCHELASTIC_RUN_ID": "torchrun", "SLURM_JOB_ID": "Slurm"}
-    report["launcher"] = next((name for key, name in launchers.items() if key in os.environ), "none")
+    launch = launched()
+    report["launcher"] = launch.launcher if launch else "none"
     return report
 
 

@@ -1,13 +1,12 @@
 """Making pictures from a checkpoint."""
 
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from aigc_lightning.commands.sample import picture_text
-from aigc_lightning.core.capabilities import Generator
+from aigc_lightning.core.capabilities import Generator, num_sampled_classes
 from aigc_lightning.core.checkpoint import file_hash, load_model
 from aigc_lightning.core.pictures import image_grid, near_square, save_png, to_picture, to_uint8
 from aigc_lightning.core.run_folder import find_checkpoint
@@ -31,8 +30,8 @@ def write_samples(
     model = load_model(path)
     if not isinstance(model, Generator):
         raise UserError(f"The {type(model).__name__} in {path} does not make images from seeds.", "Try another model.")
-    asked = {} if class_name is None else {"labels": [_label(model, class_name)]}
-    model.to(_device(device))
+    asked = {} if class_name is None else {"labels": [class_number(model, class_name)]}
+    model.to(chosen_device(device))
     class_path, digest = str(model.provenance()["class_path"]), file_hash(path)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -52,9 +51,13 @@ def write_samples(
     return paths
 
 
-def _label(model: Any, class_name: str) -> int:
-    """Return the number of a class of a model that makes images by class."""
-    if not getattr(model, "num_classes", 0) or "labels" not in signature(type(model).sample).parameters:
+def class_number(model: Any, class_name: str) -> int:
+    """Return the number of a class of a model that makes images by class.
+
+    Raises:
+        UserError: the model knows no classes, or not this one.
+    """
+    if not num_sampled_classes(model):
         raise UserError(f"This {type(model).__name__} was trained without classes.", "Leave --class out.")
     names = model.spec.class_names
     if class_name not in names:
@@ -62,7 +65,12 @@ def _label(model: Any, class_name: str) -> int:
     return int(names.index(class_name))
 
 
-def _device(name: str) -> torch.device:
+def chosen_device(name: str) -> torch.device:
+    """Return a device.
+
+    Raises:
+        UserError: it is not there.
+    """
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -15,7 +15,11 @@ def models(argv: list[str]) -> int:
 
 
 def data(argv: list[str]) -> int:
-    """List the data that `--data` takes."""
+    """List the data that `--data` takes; `aigc data shard SRC DST` writes a folder of images as tar shards."""
+    if argv[:1] == ["shard"]:
+        from aigc_lightning.commands.data_shard import shard
+
+        return shard(argv[1:])
     return _list("data", "data", argv)
 
 

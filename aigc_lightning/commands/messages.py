@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import OutOfMemoryError
 
+from aigc_lightning.core.launch import SaidByFirstError
 from aigc_lightning.errors import UserError, did_you_mean
 
 
@@ -23,7 +24,7 @@ def explained(stage: str, *, running: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, SaidByFirstError):
         raise
     except SystemExit as exit_:
         if exit_.code in (0, None) or running:

@@ -7,12 +7,13 @@ from aigc_lightning.errors import UserError, did_you_mean
 _MOST_SEEDS = 1_000_000
 
 
-def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+def parse(parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool = False) -> argparse.Namespace:
     """Parse a command's options.
 
     Args:
         parser: made with `exit_on_error=False`.
         argv: the options.
+        intermixed: let options stand between the arguments of a list, as in `a.png --out b c.png`.
 
     Raises:
         UserError: an option that does not exist, is missing or has the wrong type.
@@ -20,7 +21,8 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
     parser.allow_abbrev = False  # a misspelt option must not pass as the beginning of another one
     parser.error = _raise  # type: ignore[method-assign,assignment]
     try:
-        options, extra = parser.parse_known_args(argv)
+        read = parser.parse_known_intermixed_args if intermixed else parser.parse_known_args
+        options, extra = read(argv)
     except argparse.ArgumentError as error:
         raise UserError(f"{parser.prog}: {error}", f"See: {parser.prog} --help") from error
     if extra:
@@ -49,6 +51,29 @@ def seed_list(text: str) -> list[int]:
             raise UserError(f"A seed of {text!r} has more than 63 bits.", "Give smaller numbers.")
         seeds += range(int(first), int(last or first) + 1)
     return list(dict.fromkeys(seeds))
+
+
+def split_data_options(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return the `--data...` options of a command line, each as `--option=value`, and everything else.
+
+    Raises:
+        UserError: an option without a value.
+    """
+    own: list[str] = []
+    others: list[str] = []
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, _ = argument.partition("=")
+        if name != "--data" and not name.startswith("--data."):
+            others.append(argument)
+        elif equals:
+            own.append(argument)
+        elif rest:
+            own.append(f"{argument}={rest.pop(0)}")
+        else:
+            raise UserError(f"{argument} has no value.", "Give the name of the data, see: aigc data")
+    return own, others
 
 
 def _raise(message: str) -> None:

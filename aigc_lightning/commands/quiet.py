@@ -16,6 +16,8 @@ _NOISE = (
     ".*exists and is not empty.*",
     ".*epoch parameter in `scheduler.step.*",
     ".*No audio backend.*",
+    ".*`srun` command is available.*",  # also where torchrun was used, or no launcher is needed
+    ".*`srun` command is available.*",
 )
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from aigc_lightning import plugin_source
+from aigc_lightning.callbacks.provenance import precision_name
 from aigc_lightning.commands.arguments import Request
 from aigc_lightning.core.checkpoint import read_checkpoint, step_of
+from aigc_lightning.core.download import is_address
 from aigc_lightning.core.launch import agreed
 from aigc_lightning.core.redaction import redacted
 from aigc_lightning.core.run_folder import (
@@ -17,6 +19,7 @@ from aigc_lightning.core.run_folder import (
     chosen_run,
     find_checkpoint,
     new_run,
+    own_run,
     run_numbers,
 )
 from aigc_lightning.errors import UserError
@@ -30,21 +33,30 @@ def run_and_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path
     Raises:
         UserError: there is nothing to resume, or the folder cannot be written.
     """
-    checkpoint = None if values.resume is None else _to_resume(values, request)
     shared = os.environ.get(RUN_VARIABLE)
     if shared:  # a process that another process of the run has started
-        return checkpoint, Path(shared)
-    folder = Path(agreed("run folder", lambda: str(_folder(values.run, checkpoint, RUNS / request.name))))
-    os.environ[RUN_VARIABLE] = str(folder.resolve())
-    return checkpoint, folder
+        return _to_resume(values, request), Path(shared)
+
+    def choose() -> str:
+        checkpoint = _to_resume(values, request)
+        return f"{checkpoint or ''}\n{_folder(values, checkpoint, RUNS / request.name)}"
+
+    checkpoint, folder = agreed("checkpoint and run folder", choose).split("\n")
+    os.environ[RUN_VARIABLE] = str(Path(folder).resolve())
+    if is_address(values.resume):
+        return find_checkpoint(values.resume), Path(folder)  # every process has a copy of its own
+    return Path(checkpoint) if checkpoint else None, Path(folder)
 
 
-def _folder(chosen: str | None, checkpoint: Path | None, parent: Path) -> Path:
+def _folder(values: Any, checkpoint: Path | None, parent: Path) -> Path:
     """Return the folder that a run goes on in, or a new one."""
+    chosen = values.run
     if checkpoint is not None and checkpoint.parent.name == CHECKPOINTS:
         former = checkpoint.parent.parent
         if chosen is None or Path(chosen).resolve() == former.resolve():
             return former
+    if chosen is not None and values.resume == "auto":
+        return own_run(Path(chosen))  # what an attempt without a checkpoint left there is this run's own
     return new_run(parent) if chosen is None else chosen_run(Path(chosen))
 
 
@@ -55,6 +67,8 @@ def run_of_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path]
         return checkpoint, Path(values.run)
     if checkpoint is None:
         raise UserError("No checkpoint is given.", "Add --checkpoint RUN_FOLDER_OR_FILE.")
+    if is_address(values.checkpoint):
+        return checkpoint, Path()
     return checkpoint, checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
 
 
@@ -82,6 +96,9 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> None:
         differences += _differences("engine", made.get("engine", {}), values.engine.as_dict())
         if made.get("seed") != values.seed_everything:
             differences.append(f"seed_everything is {made.get('seed')} there and {values.seed_everything} here")
+        precision = precision_name(values.trainer.precision)
+        if made.get("precision", precision) != precision:
+            differences.append(f"trainer.precision is {made['precision']} there and {precision} here")
     if differences:
         raise UserError(
             f"{checkpoint} was made with other settings: {'; '.join(differences)}.",
@@ -103,17 +120,26 @@ def _is_same_class(one: str, other: str) -> bool:
     return one == other or plugin_source.canonical(one) == plugin_source.canonical(other)
 
 
-def _to_resume(values: Any, request: Request) -> Path:
-    if values.resume != "latest":
+def _to_resume(values: Any, request: Request) -> Path | None:
+    """Return the checkpoint that `--resume` means; None without it, and where "auto" finds nothing."""
+    if values.resume is None:
+        return None
+    if is_address(values.resume):
+        return find_checkpoint(values.resume)
+    if values.resume not in ("auto", "latest"):
         target = Path(values.resume)
     elif values.run is not None:
         target = Path(values.run)
     else:
         parent = RUNS / request.name
         numbers = [n for n in run_numbers(parent) if (parent / str(n) / CHECKPOINTS).is_dir()]
+        if not numbers and values.resume == "auto":
+            return None
         if not numbers:
             raise UserError(f"There is no run to resume in {parent}.", "Start one without --resume.")
         target = parent / str(numbers[-1])
+    if values.resume == "auto" and not any((target / CHECKPOINTS).glob("*.ckpt")):
+        return None
     return target if target.is_file() else newest_loadable(target)
 
 
@@ -148,14 +174,26 @@ def _free(data: Any) -> tuple[str, ...]:
 
 
 def _differences(section: str, made: dict[str, Any], given: dict[str, Any], free: tuple[str, ...] = ()) -> list[str]:
-    shared = (name for name in sorted(made.keys() & given.keys()) if name not in free)
-    pairs = [(name, redacted(made[name], name), redacted(_plain(given[name]), name)) for name in shared]
-    return [f"{section}.{name} is {then} there and {now} here" for name, then, now in pairs if then != now]
+    found = []
+    for name in sorted((made.keys() & given.keys()) - {*free}):
+        then, now = made[name], _plain(given[name])
+        if _is_section(then) and _is_section(now) and _is_same_class(then["class_path"], now["class_path"]):
+            found += _differences(f"{section}.{name}", then["init_args"], now["init_args"], free)
+        elif redacted(then, name) != redacted(now, name):
+            found.append(f"{section}.{name} is {redacted(then, name)} there and {redacted(now, name)} here")
+    return found
+
+
+def _is_section(value: Any) -> bool:
+    """Whether a value of a config is an object of its own, such as data within data."""
+    return isinstance(value, dict) and {"class_path", "init_args"} <= value.keys()
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
     if hasattr(value, "as_dict"):
-        return value.as_dict()
+        return _plain(value.as_dict())
     return value

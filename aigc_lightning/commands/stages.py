@@ -4,6 +4,7 @@ import os
 import sys
 
 from aigc_lightning.commands import arguments
+from aigc_lightning.core.launch import launched
 
 
 def fit(argv: list[str]) -> int:
@@ -33,7 +34,9 @@ def _run(stage: arguments.Stage, argv: list[str]) -> int:
         return 0
     # Threads that spin while they wait take the processor from each other when a machine has other work to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if "lightning" not in sys.modules and not request.prints_only:
+    launch = launched()
+    is_first = launch is None or launch.rank == 0
+    if is_first and "lightning" not in sys.modules and not request.prints_only:
         print(f"Starting {request.name} ...", flush=True)
 
     from aigc_lightning.commands.training import run  # takes seconds: only after the command line made sense

@@ -3,12 +3,20 @@
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from aigc_lightning.core.distributed import PlayersStrategy
 from aigc_lightning.errors import UserError
 
+#: Callbacks that take steps, or change those of a single optimizer.
+_ONE_OPTIMIZER = (BatchSizeFinder, LearningRateFinder, GradientAccumulationScheduler, StochasticWeightAveraging)
 _SHARDED = ("fsdp", "deepspeed", "modelparallel")
 
 
@@ -39,6 +47,13 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
                 f"trainer.{option} acts on one backward pass a step, and {name} has one a network.",
                 f"Use --engine.{ours} {trainer[option]}.",
             )
+    callbacks = trainer["callbacks"] or []
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+        if isinstance(callback, _ONE_OPTIMIZER):
+            raise UserError(
+                f"{type(callback).__name__} works with one optimizer, and {name} has one a network.",
+                "Leave the callback out.",
+            )
     if isinstance(asked, PlayersStrategy):
         return asked
     chosen = _lightnings_choice(trainer)
@@ -53,6 +68,6 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
 
 def _lightnings_choice(trainer: dict[str, Any]) -> Any:
     """Return the strategy that Lightning would take for the devices that were asked for."""
-    keys = ("accelerator", "strategy", "devices", "num_nodes", "precision")
+    keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "plugins")
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     return Trainer(**{key: trainer[key] for key in keys}, **quiet, enable_model_summary=False).strategy

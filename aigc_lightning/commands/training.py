@@ -3,11 +3,14 @@
 import os
 import sys
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy
 
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.callbacks.grids import Grids
@@ -19,6 +22,7 @@ from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.callbacks.scores import SlicedWasserstein
 from aigc_lightning.commands import arguments, messages, names, resuming
+from aigc_lightning.commands.launching import check_launch, cluster_environment
 from aigc_lightning.commands.quiet import quiet_console
 from aigc_lightning.commands.strategies import adversarial_strategy
 from aigc_lightning.core.adversarial import AdversarialModel
@@ -100,6 +104,7 @@ class TrainingCLI(LightningCLI):
             parser.add_argument("--checkpoint", type=str | None, default=None, help="A run folder or a checkpoint.")
         parser.add_argument("--max_images", type=int | None, default=None, help="Stop after so many images.")
         parser.add_argument("--logger", type=str | list[str] | None, default=None, help="wandb, tensorboard or both.")
+        parser.add_argument("--timeout", type=PositiveInt | None, default=None, help="Seconds to wait for others.")
         parser.add_class_arguments(Engine, "engine")
         parser.add_lightning_class_args(Grids, "grids")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
@@ -116,6 +121,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle where the run lives before anything is built."""
         values = self.config[self.stage]
+        check_launch(values.trainer)
         if self.stage == "fit":
             self.checkpoint, self.folder = resuming.run_and_checkpoint(values, self.request)
         else:
@@ -135,6 +141,7 @@ class TrainingCLI(LightningCLI):
         max_images = values.get("max_images")
         _give_an_end(trainer, max_images)
         _check_cadences(trainer)
+        trainer["plugins"] = [*(trainer["plugins"] or []), *cluster_environment()]
         logged = values.get("logger") or []
         wanted = [logged] if isinstance(logged, str) else logged
         if self.stage == "fit" and not trainer["logger"]:
@@ -145,9 +152,11 @@ class TrainingCLI(LightningCLI):
             trainer["strategy"] = adversarial_strategy(trainer, type(self.model).__name__)
         trainer["default_root_dir"] = str(self.folder)
         trainer["use_distributed_sampler"] = False  # our sampler shares the samples out itself
-        trainer["plugins"] = [*(trainer["plugins"] or []), AtomicCheckpointIO()]
+        trainer["plugins"].append(AtomicCheckpointIO())
         trainer["enable_checkpointing"] = self.stage == "fit"
         built = super().instantiate_trainer(**kwargs)
+        if values["timeout"] and isinstance(built.strategy, DDPStrategy):
+            built.strategy._timeout = timedelta(seconds=values["timeout"])  # used when the processes meet
         if max_images is not None:
             images_per_step = self.datamodule.batch_size * built.world_size
             built.fit_loop.epoch_loop.max_steps = max(1, -(-max_images // images_per_step))
@@ -173,6 +182,9 @@ class TrainingCLI(LightningCLI):
         if self.stage == "fit":
             step = self.record["global_step"] if self.checkpoint else 0
             if step and 0 <= self.trainer.max_steps <= step:
+                if self.config["fit"].resume == "auto":  # a job that was started again after its end
+                    self._say_next()
+                    return
                 raise UserError(
                     f"{self.checkpoint} is at step {step} and the run ends at {self.trainer.max_steps}.",
                     "Give a larger --trainer.max_steps to go on.",

@@ -9,20 +9,24 @@ a checkpoint between two steps is complete.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, cast
 
-import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.hooks import RemovableHandle
 
-from aigc_lightning.core import keyed
+from aigc_lightning.core.augmentation import Augmentation, augmenting_hook
 from aigc_lightning.core.averaging import averaged_copy, update_average
 from aigc_lightning.core.engine import Engine, Player, Scaler, Window, only
+from aigc_lightning.core.finite import LateGuard, use_fused
 from aigc_lightning.core.image_model import ImageModel, plain
+from aigc_lightning.core.late import waits
 from aigc_lightning.core.micro_batches import batch_size, split
 from aigc_lightning.core.sampler import BatchLayout
 from aigc_lightning.core.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
 
 
 class AdversarialModel(ImageModel):
@@ -39,14 +43,18 @@ class AdversarialModel(ImageModel):
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
     #: Attribute names of the networks of which an average is kept.
     averaged_players: ClassVar[tuple[str, ...]] = ("generator",)
+    #: Attribute names of the networks that judge images; None: the players whose names begin with "discriminator".
+    discriminators: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)
         self.automatic_optimization = False
         self.engine = Engine()
         self.averages = nn.ModuleDict()
+        self.augmentation: Augmentation | None = None
         self._table: dict[str, Player] = {}
-        self._window = Window()
+        self._guard: LateGuard | None = None
+        self._hooks: list[RemovableHandle] = []
 
     # ---- what a model defines or uses
 
@@ -77,31 +85,35 @@ class AdversarialModel(ImageModel):
             self._descend(self._table[player], loss)
             window.site = 0
 
-    def noise(self, count: int, *shape: int) -> Tensor:
-        """Return standard normal numbers (count, *shape) for the samples of the batch in hand.
-
-        They are keyed by (seed, step, draw, place of the sample in the global batch), so they depend neither on
-        micro-batches nor on the number of processes.
-        """
-        return self._drawn(torch.randn, count, shape)
-
-    def uniform(self, count: int, *shape: int) -> Tensor:
-        """Return numbers (count, *shape) in [0, 1), keyed like `noise`."""
-        return self._drawn(torch.rand, count, shape)
-
     def averaged(self, player: str) -> nn.Module:
         """Return the average of a player's network, or the network itself where no average is kept."""
         return cast(nn.Module, self.averages[player] if player in self.averages else getattr(self, player))
 
+    def observe_real(self, logits: Tensor) -> None:
+        """Show the adaptive augmentation how a discriminator judges real images; call this in its loss.
+
+        Args:
+            logits: of any shape; above 0 where images look real.
+        """
+        if self.augmentation is not None:
+            self.augmentation.observe(logits)
+
     @property
     def step(self) -> int:
         """Number of batches that were finished before this one."""
-        return int(self.trainer.global_step)
+        return int(self.trainer.global_step)  # which the engine raises when the players are updated
 
     # ---- life of a run
 
     def configure_model(self) -> None:
-        """Start the averages; called before weights are loaded or training begins."""
+        """Start the averages and the augmentation; called before weights are loaded or training begins."""
+        if self.engine.augment != "none" and self.augmentation is None:
+            adaptive = self.engine.augment == "ada"
+            self.augmentation = Augmentation(
+                self.engine.augment_policies.split(","),
+                self.engine.augment_target if adaptive else None,
+                self.engine.augment_images,
+            )
         if self.engine.ema_decay > 0:
             for name in self.averaged_players:
                 if name not in self.averages:
@@ -124,6 +136,15 @@ class AdversarialModel(ImageModel):
         for name, optimizer in zip(self.players, self.trainer.optimizers, strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
             self._table[name] = Player(name, getattr(self, name), optimizer, parameters)
+        self._guard = LateGuard() if waits(self.device) else None
+        if self.augmentation is not None:
+            self._place_augmentation(self.augmentation)
+
+    def on_train_start(self) -> None:
+        """Prepare the optimizers, whose state has been loaded by now, to leave updates out on the device."""
+        if self._guard is not None:
+            for player in self._table.values():
+                use_fused(player.optimizer)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Run the model's step over the batch, in micro-batches where the engine asks for them."""
@@ -137,8 +158,28 @@ class AdversarialModel(ImageModel):
         self._finish_step()
 
     def on_train_epoch_end(self) -> None:
-        """Step the schedulers that count epochs."""
-        self._step_schedulers("epoch", self.trainer.current_epoch + 1)
+        """Step the schedulers that count epochs, where nobody knows in advance when one ends."""
+        if self.trainer.num_training_batches == float("inf"):
+            self._step_schedulers("epoch", self.trainer.current_epoch + 1)
+
+    def on_train_end(self) -> None:
+        """Learn whether the last updates were left out.
+
+        Raises:
+            UserError: the gradient of one was not finite.
+        """
+        if self._guard is not None:
+            self._guard.settle()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the record, unless the run is about to stop because a gradient is not finite.
+
+        Raises:
+            UserError: it is.
+        """
+        if self._guard is not None:
+            self._guard.settle()
+        super().on_save_checkpoint(checkpoint)
 
     def provenance(self) -> dict[str, Any]:
         """Add the engine's settings to the record."""
@@ -167,16 +208,6 @@ class AdversarialModel(ImageModel):
                 start += size
             live += 1
 
-    def _drawn(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
-        # All processes draw the numbers of the global batch and keep their own rows: simple, and cheap for latents.
-        window = self._window
-        number = window.draws.get(window.site, 0)
-        window.draws[window.site] = number + 1
-        total = max(window.total, window.start + count)
-        generator = keyed.generator(run_seed(), self.step, window.site, number)
-        rows = draw((total, *shape), generator=generator)[window.start : window.start + count]
-        return rows.to(self.device, cast(torch.dtype, self.dtype), non_blocking=True)
-
     def _descend(self, player: Player, loss: Callable[[], Tensor]) -> None:
         window = self._window
         others = [other for other in self._table.values() if other is not player]
@@ -188,7 +219,14 @@ class AdversarialModel(ImageModel):
             self.manual_backward(value if window.weight == 1.0 else value * window.weight)
             if window.last:
                 distributed = self.trainer.world_size > 1
-                player.step(self.engine, value, self.step, scaler=self._scaler, distributed=distributed)
+                player.step(
+                    self.engine,
+                    value,
+                    self.step,
+                    scaler=self._scaler,
+                    distributed=distributed,
+                    guard=self._guard,
+                )
                 player.optimizer.zero_grad(set_to_none=True)
 
     @property
@@ -199,24 +237,42 @@ class AdversarialModel(ImageModel):
         """Do what happens once a batch: scaler, schedulers, averages, and the count."""
         if self._scaler is not None and any(player.updated_in == self.step for player in self._table.values()):
             self._scaler.update()
+        if self._guard is not None:
+            self._guard.end_step()
         for name, average in self.averages.items():
             update_average(average, getattr(self, name), self.engine.ema_decay, self.step)
+        if self.augmentation is not None:
+            judges = [player for name, player in self._table.items() if name in self._judges]
+            updated = any(player.updated_in == self.step for player in judges)
+            add_up = cast(Callable[[Tensor], Tensor], partial(self.trainer.strategy.reduce, reduce_op="sum"))
+            self.augmentation.finish_step(self.step, self._window.total, add_up, updated=updated)
+            self.record("augment_probability", self.augmentation.probability.clone())
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
         self._step_schedulers("step", self.step)
+        # Not in the hook at an epoch's end, which is not called again when a run goes on from its last batch.
+        epoch, rest = divmod(self.step, self.trainer.num_training_batches)
+        if rest == 0:
+            self._step_schedulers("epoch", int(epoch))
+
+    @property
+    def _judges(self) -> list[str]:
+        if self.discriminators is not None:
+            return list(self.discriminators)
+        return [name for name in self.players if name.startswith("discriminator")]
+
+    def _place_augmentation(self, augmentation: Augmentation) -> None:
+        """Let the discriminators see varied images while players are updated."""
+        if not self._judges:
+            raise UserError(f"{type(self).__name__} has no discriminator to augment.", "Leave engine.augment out.")
+        for hook in self._hooks:
+            hook.remove()
+        augment = augmenting_hook(augmentation, self.uniform, lambda: self._window.site > 0)
+        self._hooks = [getattr(self, name).register_forward_pre_hook(augment) for name in self._judges]
 
     def _step_schedulers(self, interval: str, count: int) -> None:
         for config in self.trainer.lr_scheduler_configs:
             if config.interval == interval and count % config.frequency == 0:
                 scheduler: LRScheduler = config.scheduler
                 scheduler.step()
-
-    def _layout(self, batch: Any) -> BatchLayout:
-        """Return where this process's batch lies in the global batch."""
-        count = batch_size(batch)
-        sampler = getattr(self.trainer.train_dataloader, "batch_sampler", None)
-        layout = getattr(sampler, "layout", None)
-        if layout is None:  # a loader that is not ours: assume equal shares
-            return BatchLayout(self.global_rank * count, count, self.trainer.world_size * count)
-        return cast(BatchLayout, layout(self.step))

@@ -8,6 +8,15 @@ from typing import NotRequired, TypedDict
 from torch import Tensor
 
 
+#: The image keys of a batch, by task.
+IMAGE_KEYS: dict[str, tuple[str, ...]] = {
+    "generation": ("image",),
+    "paired": ("source", "target"),
+    "unpaired": ("image_a", "image_b"),
+    "restoration": ("image", "degraded"),
+}
+
+
 class ImageBatch(TypedDict):
     """Images for generation, recognition or retrieval."""
 

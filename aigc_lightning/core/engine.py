@@ -1,16 +1,23 @@
 """The parts of adversarial training that know one player: its settings, its network, its update."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
+from aigc_lightning.core.augmentation import check_policies
 from aigc_lightning.core.distributed import average_gradients
+from aigc_lightning.core.finite import LateGuard, can_leave_out, left_out, step_unless
 from aigc_lightning.errors import UserError
+
+#: Overflows of fp16 in a row after which no scale is to blame: it is then a millionth of a millionth of the first one.
+_HALVINGS = 40
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,11 @@ class Engine:
         micro_batches: number of parts in which a batch is processed to save memory.
         clip_norm: largest norm of a player's gradient; None for no clipping.
         max_skipped: updates that may be left out in a row because their gradient is not finite; 0 stops at the first.
+        augment: varies all images that discriminators judge, with gradients to the generator: "none", "diff" (always)
+            or "ada" (as often as keeps the discriminators from knowing the real images by heart).
+        augment_policies: what is varied, of "color,translation,cutout".
+        augment_target: mean sign of the logits of real images that "ada" steers towards.
+        augment_images: images in which the probability of "ada" can go from 0 to 1.
 
     Raises:
         UserError: a value out of range.
@@ -31,6 +43,10 @@ class Engine:
     micro_batches: int = 1
     clip_norm: float | None = None
     max_skipped: int = 0
+    augment: Literal["none", "diff", "ada"] = "none"
+    augment_policies: str = "color,translation,cutout"
+    augment_target: float = 0.6
+    augment_images: int = 500_000
 
     def __post_init__(self) -> None:
         if not 0 <= self.ema_decay < 1:
@@ -41,6 +57,13 @@ class Engine:
             raise UserError(f"engine.clip_norm is {self.clip_norm}.", "Give a positive number, or leave it out.")
         if self.max_skipped < 0:
             raise UserError(f"engine.max_skipped is {self.max_skipped}.", "Give 0 or more.")
+        if self.augment not in ("none", "diff", "ada"):
+            raise UserError(f"engine.augment is {self.augment!r}.", "Give none, diff or ada.")
+        check_policies(self.augment_policies.split(","))
+        if not 0 < self.augment_target < 1:
+            raise UserError(f"engine.augment_target is {self.augment_target}.", "Give a number between 0 and 1.")
+        if self.augment_images < 1:
+            raise UserError(f"engine.augment_images is {self.augment_images}.", "Give at least 1.")
 
 
 @dataclass
@@ -74,7 +97,16 @@ class Player:
         for parameter in self.parameters:
             parameter.requires_grad_(not frozen)
 
-    def step(self, engine: Engine, loss: Tensor, number: int, *, scaler: "Scaler", distributed: bool) -> None:
+    def step(
+        self,
+        engine: Engine,
+        loss: Tensor,
+        number: int,
+        *,
+        scaler: "Scaler",
+        distributed: bool,
+        guard: LateGuard | None = None,
+    ) -> None:
         """Apply the gradient that has been computed.
 
         Args:
@@ -83,6 +115,7 @@ class Player:
             number: of the step.
             scaler: of fp16 training, or None.
             distributed: whether other processes have computed a part of the gradient.
+            guard: decides on the device where reading from it would make the host wait, else None.
 
         Raises:
             UserError: the gradient is not finite, too often; the weights are untouched.
@@ -94,30 +127,34 @@ class Player:
                 scaler.update()  # it takes one look at a player's gradient between two updates of itself
             scaler.unscale_(self.optimizer)  # so that clipping sees true gradients
         self.updated_in = number
-        norm = self._norm()
-        if scaler is None and not torch.isfinite(norm):
-            self._leave_out(engine, loss, number)
+        norm = get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        # A scale that is too large makes overflows; the scaler leaves them out and halves it.
+        allowed = engine.max_skipped if scaler is None else max(engine.max_skipped, _HALVINGS)
+        unless: Tensor | None = None
+        if guard is not None and can_leave_out(self.optimizer):
+            unless = guard.judge(self.name, number, loss, norm, allowed, warns=scaler is None)
+        elif not self._is_finite(norm, loss, number, allowed, warns=scaler is None) and scaler is None:
             return
-        self.skipped = 0
-        if engine.clip_norm is not None and torch.isfinite(norm):
+        if engine.clip_norm is not None:
             clip_grads_with_norm_(self.parameters, engine.clip_norm, norm)
-        if scaler is None:
+        if scaler is not None:
+            scaler.step(self.optimizer)  # which leaves an overflow out; the scale shrinks at the end of the step
+        elif unless is not None:
+            step_unless(self.optimizer, unless)
+        else:
             # The raw optimizer: Lightning's wrapper would count each player's step as a step of the run.
             self.optimizer.step()
-        else:
-            scaler.step(self.optimizer)  # which leaves an overflow out; the scale shrinks at the end of the step
 
-    def _norm(self) -> Tensor:
-        return get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
-
-    def _leave_out(self, engine: Engine, loss: Tensor, number: int) -> None:
+    def _is_finite(self, norm: Tensor, loss: Tensor, number: int, allowed: int, *, warns: bool) -> bool:
+        """Say whether the gradient is finite; count how often in a row it was not."""
+        if math.isfinite(norm.item()):
+            self.skipped = 0
+            return True
         self.skipped += 1
-        if self.skipped > engine.max_skipped:
-            raise UserError(
-                f"The gradient of the {self.name} is not finite at step {number} (its loss is {loss.item():.4g}).",
-                "Its weights are untouched. Resume with a smaller learning rate or --engine.clip_norm, "
-                "or allow some with --engine.max_skipped.",
-            )
+        stops = self.skipped > allowed
+        if stops or warns:
+            left_out(self.name, number, loss.item(), stops=stops)
+        return False
 
 
 Scaler = torch.amp.GradScaler | None

@@ -2,10 +2,10 @@
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import lightning.pytorch as pl
 import torch
@@ -14,12 +14,18 @@ from torch import Tensor, nn
 from aigc_lightning import __version__, plugins
 from aigc_lightning.core import keyed
 from aigc_lightning.core.capabilities import Generator
-from aigc_lightning.core.position import batches_done
+from aigc_lightning.core.distributed import joint_means
+from aigc_lightning.core.engine import Window
+from aigc_lightning.core.micro_batches import batch_size
+from aigc_lightning.core.position import as_interrupted, batches_done
 from aigc_lightning.core.redaction import redacted
+from aigc_lightning.core.sampler import BatchLayout
 from aigc_lightning.core.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
+#: Values of one name that are kept apart, between two looks.
+_MOST_KEPT = 1000
 #: Where a checkpoint keeps what made it.
 RECORD_KEY = "aigc"
 
@@ -38,6 +44,8 @@ class ImageModel(pl.LightningModule):
     aigc_api: ClassVar[int] = 1
     #: Channel counts that the model can be built for.
     channels: ClassVar[tuple[int, ...]] = (1, 3, 4)
+    #: Held-out score that chooses the best checkpoint of a run, the smallest being the best.
+    monitor: ClassVar[str] = "val/sliced_wasserstein"
 
     _init_values: dict[str, Any]
 
@@ -63,7 +71,36 @@ class ImageModel(pl.LightningModule):
                 "Choose the channels of the data to fit (for folders: --data.init_args.channels).",
             )
         self.spec = spec
-        self._recorded: dict[str, list[Tensor]] = defaultdict(list)
+        self._recorded: dict[str, list[tuple[Tensor, float]]] = defaultdict(list)
+        self._held_out: dict[str, list[Tensor]] = defaultdict(list)
+        self._window = Window()
+
+    # ---- random numbers of a step
+
+    def noise(self, count: int, *shape: int) -> Tensor:
+        """Return standard normal numbers (count, *shape) for the samples of the batch in hand.
+
+        They are keyed by (seed, step, draw, place of the sample in the global batch), so they depend neither on
+        micro-batches nor on the number of processes.
+        """
+        return self._drawn(torch.randn, count, shape)
+
+    def uniform(self, count: int, *shape: int) -> Tensor:
+        """Return numbers (count, *shape) in [0, 1), keyed like `noise`."""
+        return self._drawn(torch.rand, count, shape)
+
+    @property
+    def step(self) -> int:
+        """Number of batches that were finished before this one."""
+        return batches_done(self.trainer)
+
+    @property
+    def share(self) -> float:
+        """Factor that turns the mean loss of this process's samples into its part of the global batch's mean.
+
+        It is 1 unless the processes have shares of different sizes, as in the last batch of an epoch.
+        """
+        return self._window.weight
 
     # ---- losses, kept as tensors until somebody looks
 
@@ -74,26 +111,81 @@ class ImageModel(pl.LightningModule):
             name: such as `generator_loss`; shown as `train/generator_loss`.
             value: scalar.
         """
-        self._recorded[f"train/{name}"].append(value.detach())
+        pairs = self._recorded[f"train/{name}"]
+        pairs.append((value.detach(), self._window.weight))
+        if len(pairs) == _MOST_KEPT:
+            values, weights = zip(*pairs, strict=True)
+            total = sum(weights)
+            shares = torch.tensor([weight / total for weight in weights])
+            pairs[:] = [(torch.stack(values).float() @ shares.to(values[0].device), total)]
 
     def pop_recorded(self) -> dict[str, float]:
-        """Return the mean of every value recorded since the last call, and forget them."""
+        """Return the mean of every value recorded since the last call, over all processes, and forget them.
+
+        Called by all processes together. Values count by the samples that they were computed from.
+        """
         recorded, self._recorded = self._recorded, defaultdict(list)
-        return {name: torch.stack(values).float().mean().item() for name, values in recorded.items()}
+        sums = {}
+        for name, pairs in recorded.items():
+            values = torch.stack([value for value, _ in pairs]).tolist()
+            weights = [weight for _, weight in pairs]
+            weighted = sum(weight * value for weight, value in zip(weights, values, strict=True))
+            sums[name] = (weighted, float(sum(weights)))
+        return joint_means(sums)
+
+    def log_held_out(self, name: str, values: Tensor) -> None:
+        """Keep a value for each held-out sample of a batch; the loop's end logs their mean by `log_scores`.
+
+        Args:
+            name: such as `psnr`.
+            values: (B,) one value a sample of the batch in hand.
+        """
+        self._held_out[name].append(values.detach().double().cpu())
+
+    def log_scores(self, scores: Mapping[str, float]) -> None:
+        """Log held-out scores on which all processes agree, as `val/<name>`, or `test/<name>` in a test.
+
+        Args:
+            scores: by name, such as {"accuracy": 0.98}; of all held-out samples of all processes.
+        """
+        stage = "test" if self.trainer.testing else "val"
+        values = {f"{stage}/{name}": value for name, value in scores.items()}
+        self.log_dict(values, logger=False, sync_dist=False)
+        for logger in self.trainer.loggers:  # not by `log_dict`, which counts the steps from 0
+            logger.log_metrics(values, step=self.trainer.global_step)
 
     # ---- loops that every model has
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Key whatever is random in the step, such as dropout: a resumed run needs no state of any generator."""
         if self.automatic_optimization:  # else the engine does it for each micro-batch
-            seed_everywhere(run_seed(), batches_done(self.trainer), self.global_rank)
+            seed_everywhere(run_seed(), self.step, self.global_rank)
+            layout = self._layout(batch)
+            weight = layout.count * self.trainer.world_size / layout.total
+            self._window = Window(weight=weight, start=layout.start, total=layout.total)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Do nothing: callbacks look at the held-out images. Models with a held-out loss override this."""
 
+    def on_validation_epoch_end(self) -> None:
+        """Log the means, over all samples and processes, of what `log_held_out` was given."""
+        kept, self._held_out = self._held_out, defaultdict(list)
+        means = joint_means(
+            {
+                name: (float(sum(part.sum() for part in parts)), float(sum(map(len, parts))))
+                for name, parts in kept.items()
+            }
+        )
+        if means:
+            self.log_scores(means)
+
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Treat a test batch as a held-out batch."""
         return self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means of the test images."""
+        self.on_validation_epoch_end()
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """Return what the model makes of a batch: an image a sample, its index being the seed, where it can sample.
@@ -114,6 +206,27 @@ class ImageModel(pl.LightningModule):
             for module, mode in modes:
                 module.training = mode
 
+    def _drawn(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
+        # All processes draw the numbers of the global batch and keep their own rows: simple, and cheap for latents.
+        window = self._window
+        number = window.draws.get(window.site, 0)
+        window.draws[window.site] = number + 1
+        total = max(window.total, window.start + count)
+        generator = keyed.generator(run_seed(), self.step, window.site, number)
+        rows = draw((total, *shape), generator=generator)[window.start : window.start + count]
+        if self.device.type == "cuda":
+            rows = rows.pin_memory()  # else the host would wait for the copy
+        return rows.to(self.device, cast(torch.dtype, self.dtype), non_blocking=True)
+
+    def _layout(self, batch: Any) -> BatchLayout:
+        """Return where this process's batch lies in the global batch."""
+        count = batch_size(batch)
+        sampler = getattr(self.trainer.train_dataloader, "batch_sampler", None)
+        layout = getattr(sampler, "layout", None)
+        if layout is None:  # a loader that is not ours: assume equal shares
+            return BatchLayout(self.global_rank * count, count, self.trainer.world_size * count)
+        return cast(BatchLayout, layout(self.step))
+
     # ---- what made this model
 
     def provenance(self) -> dict[str, Any]:
@@ -129,6 +242,11 @@ class ImageModel(pl.LightningModule):
             "spec": self.spec.to_dict(),
             "versions": {"aigc_lightning": __version__, "torch": str(torch.__version__), **makers},
         }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a run that came to its end go on as if it had been interrupted there."""
+        if "loops" in checkpoint:
+            as_interrupted(checkpoint["loops"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the record beside the weights."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from aigc_lightning.core.files import replacing
 
 _GAP = 2  # pixels between the cells of a grid
+_GROUP_GAP = 10  # pixels between groups of cells that belong together
 _CELL = 64  # pixels that the longer side of a cell has at least
 _FRAME = 768  # pixels that the longer side of a timelapse has at most
 
@@ -34,12 +35,13 @@ def near_square(count: int) -> int:
     return math.isqrt(max(count, 1) - 1) + 1
 
 
-def image_grid(images: Tensor, columns: int) -> Image.Image:
+def image_grid(images: Tensor, columns: int, group: int = 0) -> Image.Image:
     """Lay images out row by row on white (or transparent) ground, small ones enlarged by a whole factor.
 
     Args:
         images: uint8 (B, C, H, W), C in {1, 3, 4}, B at least 1.
         columns: images in a row.
+        group: leave more room after so many columns, whose images belong together; 0 for the same room everywhere.
 
     Returns:
         A picture in PIL mode L, RGB or RGBA.
@@ -50,10 +52,11 @@ def image_grid(images: Tensor, columns: int) -> Image.Image:
     count, channels, height, width = cells.shape
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    canvas = torch.full((channels, rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP), 255).byte()
+    lefts = [n * (width + _GAP) + (n // group * (_GROUP_GAP - _GAP) if group else 0) for n in range(columns)]
+    canvas = torch.full((channels, rows * (height + _GAP) - _GAP, lefts[-1] + width), 255).byte()
     canvas[3:] = 0  # the alpha channel, where there is one
     for number, cell in enumerate(cells):
-        top, left = (number // columns) * (height + _GAP), (number % columns) * (width + _GAP)
+        top, left = (number // columns) * (height + _GAP), lefts[number % columns]
         canvas[:, top : top + height, left : left + width] = cell
     return to_picture(canvas)
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from aigc_lightning.core.download import downloaded, is_address
 from aigc_lightning.errors import UserError
 
 #: Tells the processes that a launcher starts where the first one put the run.
@@ -40,16 +41,25 @@ def chosen_run(path: Path) -> Path:
     if path.is_file():
         raise UserError(f"The run folder {path} is a file.", "Choose another folder with --run.")
     if not path.exists() or not any(path.iterdir()):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        check_writable(path)
-        return path
+        return own_run(path)
     number = 2
     while path.with_name(f"{path.name}-{number}").exists():
         number += 1
     return chosen_run(path.with_name(f"{path.name}-{number}"))
+
+
+def own_run(path: Path) -> Path:
+    """Create and return a folder that belongs to one run alone, whatever it holds.
+
+    Raises:
+        UserError: the folder cannot be written, or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    check_writable(path)
+    return path
 
 
 def run_numbers(parent: Path) -> list[int]:
@@ -60,13 +70,15 @@ def run_numbers(parent: Path) -> list[int]:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """Return the checkpoint file that a user means: a file, or a run's folder for its last checkpoint.
+    """Return the checkpoint file that a user means: a file, a run's folder for its last checkpoint, or an address.
+
+    What is at an http or https address is downloaded for as long as this process lives.
 
     Raises:
-        UserError: there is none, or it is an address.
+        UserError: there is none, or it cannot be downloaded.
     """
-    if "://" in str(path):
-        raise UserError(f"{path} is an address, and checkpoints are read from files.", "Download it and give the file.")
+    if is_address(path):
+        return downloaded(str(path))
     path = Path(path)
     if path.is_file():
         return path

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from aigc_lightning.core import keyed
@@ -17,7 +18,7 @@ from aigc_lightning.errors import UserError
 class SampleKey(NamedTuple):
     """Names one visit to one sample; augmentation is keyed by it."""
 
-    epoch: int
+    epoch: int  # number of visits before, counted from the start of the run
     number: int  # of the sample in the dataset
 
 
@@ -94,14 +95,15 @@ class StreamSampler(Sampler[list[SampleKey]]):
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Yield an epoch's number of batches, from the present position on and across an epoch's end."""
         position = self.position()
-        order, order_epoch = None, -1
+        order: list[SampleKey] = []
+        order_epoch = -1
         for step in range(position, position + len(self)):
             epoch, number = divmod(step, len(self))
-            if order is None or epoch != order_epoch:
+            if epoch != order_epoch:
                 order, order_epoch = self._order(epoch), epoch
             layout = self.layout(step)
             begin = self._bounds(number)[0] + layout.start
-            yield [SampleKey(epoch, index) for index in order[begin : begin + layout.count]]
+            yield order[begin : begin + layout.count]
 
     def _bounds(self, number: int) -> tuple[int, int]:
         """Return first and last (exclusive) place in the epoch's order of the epoch's batch of this number."""
@@ -109,8 +111,60 @@ class StreamSampler(Sampler[list[SampleKey]]):
         last = self.num_samples if number == len(self) - 1 else first + self.global_batch_size
         return first, last
 
-    def _order(self, epoch: int) -> list[int]:
-        if not self.shuffle:
-            return list(range(self.num_samples))
-        order: list[int] = keyed.permutation(self.num_samples, self.seed, epoch).tolist()
-        return order
+    def _order(self, epoch: int) -> list[SampleKey]:
+        """Return the visits of all processes in an epoch, in order."""
+        order = keyed.permutation(self.num_samples, self.seed, epoch).tolist() if self.shuffle else None
+        return [SampleKey(epoch, number) for number in order or range(self.num_samples)]
+
+
+class BalancedSampler(StreamSampler):
+    """A stream in which all classes are seen equally often, whatever their share of the dataset.
+
+    An epoch has as many visits as the dataset has samples. Each class has an endless stream of its own: its samples in
+    a random order, then in another one, and so on. So no sample is visited twice before all of its class have been
+    visited once, and each visit has a key of its own. Samples are shuffled over the classes in each epoch.
+
+    Args:
+        labels: int64 (N,) the class of each sample; classes without samples are passed over.
+        batch_size: samples per process in a batch.
+        seed: of the run.
+        rank: number of this process.
+        world_size: number of processes.
+        position: returns the number of batches already done.
+
+    Raises:
+        UserError: fewer samples than processes, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        labels: Tensor,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Callable[[], int] = lambda: 0,
+    ) -> None:
+        super().__init__(len(labels), batch_size, seed, rank=rank, world_size=world_size, position=position)
+        self._members = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]
+
+    def _order(self, epoch: int) -> list[SampleKey]:
+        count = len(self._members)
+        first = epoch * self.num_samples
+        visits: list[SampleKey] = []
+        for number, members in enumerate(self._members):
+            # Visit v of the run, before shuffling, is to class v mod K.
+            begin, end = ((visit - number + count - 1) // count for visit in (first, first + self.num_samples))
+            visits += self._visits(number, members, begin, end)
+        shuffled = keyed.permutation(len(visits), self.seed, epoch).tolist()
+        return [visits[place] for place in shuffled]
+
+    def _visits(self, number: int, members: Tensor, begin: int, end: int) -> list[SampleKey]:
+        """Return the visits from `begin` to before `end` of a class's stream."""
+        visits = []
+        for turn in range(begin // len(members), -(-end // len(members))):
+            order = members[keyed.permutation(len(members), self.seed, turn, number)].tolist()
+            start = turn * len(members)
+            visits += [SampleKey(turn, sample) for sample in order[max(begin - start, 0) : end - start]]
+        return visits

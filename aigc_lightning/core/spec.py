@@ -19,8 +19,8 @@ class ImageSpec:
         height: H in pixels.
         width: W in pixels.
         class_names: the name of each label in order; empty when the images have no labels.
-        task: which keys a batch has: "generation" (`image`, perhaps `label`), "paired" (`source`, `target`),
-            "unpaired" (`image_a`, `image_b`) or "restoration" (`image`, `degraded`).
+        task: which keys a batch has: "generation" (`image`, perhaps `label` and `caption`), "paired" (`source`,
+            `target`), "unpaired" (`image_a`, `image_b`) or "restoration" (`image`, `degraded`).
 
     Raises:
         UserError: the numbers describe no image.

@@ -4,7 +4,7 @@ import io
 import os
 import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,7 @@ from aigc_lightning.core.image_model import RECORD_KEY, ImageModel
 from aigc_lightning.core.run_folder import CHECKPOINTS, find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.data.building import build_data
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.checks import CheckFailedError
 
@@ -187,8 +188,7 @@ class ModelCase(Case):
         plugin = plugins.find_by_class_path("data", made["class_path"])
         if plugin is None:
             raise CheckFailedError(f"The preset's data {made['class_path']} is no installed plugin.")
-        simple = {name: value for name, value in made["config"].items() if not isinstance(value, Mapping)}
-        return cast(ImageDataModule, plugin.load()(**simple))
+        return build_data(plugin.class_path, made["config"])
 
     def weights(self, step: int) -> dict[str, torch.Tensor]:
         """Return the weights of the trained run after a step."""

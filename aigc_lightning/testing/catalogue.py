@@ -31,6 +31,7 @@ DATA_CHECKS = (
     Check("gives_keyed_batches", data_checks.gives_keyed_batches),
     Check("gives_each_sample_once", data_checks.gives_each_sample_once),
     Check("gives_the_same_sample_for_a_key", data_checks.gives_the_same_sample_for_a_key),
+    Check("goes_on_after_a_resume", data_checks.goes_on_after_a_resume),
     Check("can_be_pickled", data_checks.data_can_be_pickled),
     Check("trains_a_model", data_checks.trains_a_model),
     Check("gives_the_same_with_workers", data_checks.gives_the_same_with_workers, slow=True),

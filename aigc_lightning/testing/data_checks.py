@@ -8,12 +8,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from aigc_lightning.core.batch import IMAGE_KEYS
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import DataCase, isolated
 from aigc_lightning.testing.checks import CheckFailedError, not_applicable, require
-from aigc_lightning.testing.noise import IMAGE_KEYS
 
 #: Batches of a large dataset that are looked at; whole epochs are only read of data of fewer samples than the second.
 _BATCHES, _WHOLE = 4, 20_000
@@ -64,7 +64,18 @@ def gives_the_same_sample_for_a_key(case: DataCase) -> None:
     require(list(first) == list(again), "A second instance has another order.")
     for other in (again, larger):
         for number in first.keys() & other.keys():
-            require(torch.equal(first[number], other[number]), f"Sample {number} looks different in another batch.")
+            require(_equal(first[number], other[number]), f"Sample {number} is different in another batch.")
+
+
+def goes_on_after_a_resume(case: DataCase) -> None:
+    """Data that start in the middle of an epoch give the batches that come next."""
+    if len(case.build().train_source()) < 8:
+        not_applicable("it has fewer than 8 samples")
+    with isolated():
+        whole, rest = _by_index(_at(case, 0), 2), _by_index(_at(case, 1), 1)
+    require(list(whole)[4:] == list(rest), "The order differs from that of a run without a break.")
+    for number, sample in rest.items():
+        require(_equal(sample, whole[number]), f"Sample {number} is different in a run without a break.")
 
 
 def gives_the_same_with_workers(case: DataCase) -> None:
@@ -72,7 +83,7 @@ def gives_the_same_with_workers(case: DataCase) -> None:
     with isolated():
         first, second = (_by_index(case.build(batch_size=4, num_workers=count), 2) for count in (0, 1))
     require(list(first) == list(second), "The order differs.")
-    require(all(torch.equal(first[number], second[number]) for number in first), "The images differ.")
+    require(all(_equal(first[number], second[number]) for number in first), "The samples differ.")
 
 
 def data_can_be_pickled(case: DataCase) -> None:
@@ -108,6 +119,10 @@ def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
         low, high = images.min().item(), images.max().item()
         require(low >= -1 and high <= 1, f"{stage}: {key} has values from {low:.3g} to {high:.3g}, not in [-1, 1].")
         require(low < high, f"{stage}: {key} has one value only.")
+    if "caption" in batch:
+        texts = batch["caption"]
+        given = isinstance(texts, list) and len(texts) == size and all(isinstance(text, str) for text in texts)
+        require(given, f"{stage}: caption is not a list of a text for each sample.")
     if spec.class_names:
         require(isinstance(batch.get("label"), Tensor), f"{stage}: the spec names classes and batches have no label.")
         labels = batch["label"]
@@ -117,24 +132,38 @@ def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
 
 def _epoch(case: DataCase, stage: str, rank: int, world_size: int) -> list[int]:
     """Return the numbers of the samples that one of several processes sees in an epoch."""
-    data = case.build(batch_size=64)
+    data = _at(case, 0, rank, world_size, batch_size=64)
     if len(_source(data, stage)) > _WHOLE:
         not_applicable(f"it has more than {_WHOLE} samples")
-    progress = SimpleNamespace(total=SimpleNamespace(processed=0))
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    data.trainer = cast(Any, SimpleNamespace(global_rank=rank, world_size=world_size, fit_loop=loop))
     batches: Iterable[Any] = getattr(data, f"{stage}_dataloader")()
     return [number for batch in batches for number in batch["index"].tolist()]
+
+
+def _at(case: DataCase, position: int, rank: int = 0, world_size: int = 1, *, batch_size: int = 4) -> ImageDataModule:
+    """Return the data of one of several processes after so many batches."""
+    data = case.build(batch_size=batch_size)
+    progress = SimpleNamespace(total=SimpleNamespace(processed=position))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    data.trainer = cast(Any, SimpleNamespace(global_rank=rank, world_size=world_size, fit_loop=loop))
+    return data
 
 
 def _source(data: ImageDataModule, stage: str) -> Any:
     return data.train_source() if stage == "train" else data.val_source()
 
 
-def _by_index(data: ImageDataModule, num_batches: int) -> dict[int, Tensor]:
-    """Return the images of the first training batches by their numbers, in order."""
-    key = IMAGE_KEYS[data.spec.task][0]
-    found: dict[int, Tensor] = {}
+def _by_index(data: ImageDataModule, num_batches: int) -> dict[int, dict[str, Any]]:
+    """Return the samples of the first training batches by their numbers, in order."""
+    found: dict[int, dict[str, Any]] = {}
     for _, batch in zip(range(min(num_batches, _BATCHES)), data.train_dataloader(), strict=False):
-        found |= dict(zip(batch["index"].tolist(), batch[key], strict=True))
+        for place, number in enumerate(batch["index"].tolist()):
+            found[number] = {key: values[place] for key, values in batch.items()}
     return found
+
+
+def _equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether two samples are the same in all that they hold."""
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[key]) if isinstance(value, Tensor) else value == second[key]
+        for key, value in first.items()
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.optim import Optimizer
@@ -69,14 +70,15 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(options.pop("seed", 0), verbose=False)
     model, data = build(batch_size // processes)
+    callbacks = options.pop("callbacks", [])
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=processes,
         strategy=(strategy or _strategy(model)) if processes > 1 else "auto",
         max_steps=max_steps,
-        callbacks=[_Keep(folder), *options.pop("callbacks", [])],
+        callbacks=[_Keep(folder), *callbacks],
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -1,5 +1,6 @@
 """What a model must do without being trained further: be built, sampled, stored, exported."""
 
+import math
 import pickle
 from collections.abc import Callable
 from itertools import product
@@ -10,7 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from aigc_lightning.core.capabilities import Classifier, Editor, Embedder, Generator, capabilities
+from aigc_lightning.core.capabilities import (
+    Classifier,
+    Editor,
+    Embedder,
+    Generator,
+    LatentGenerator,
+    capabilities,
+    size_multiple,
+)
 from aigc_lightning.core.checkpoint import load_model, save_weights
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.run_folder import find_checkpoint
@@ -51,22 +60,33 @@ def refuses_what_it_cannot_do(case: ModelCase) -> None:
 
 
 def keeps_the_contract_of_its_output(case: ModelCase) -> None:
-    """Its images are float32 (B, C, H, W) in [-1, 1], each from its own seed; nothing else changes."""
+    """Its images are float32 (B, C, H, W) in [-1, 1], each from its own seed or image; nothing else changes."""
     model = case.load()
     output_is_an_image(model, case.spec)
     if isinstance(model, Generator):
         first, alone = model.sample(SEEDS), model.sample(SEEDS[1:])
         require(torch.allclose(first[1:], alone, atol=1e-4), "A seed's image depends on the other seeds of the call.")
-        require(torch.equal(first, model.sample(SEEDS)), "The same seeds give other images at a second call.")
         require(not torch.equal(first[0], first[1]), "Two seeds give the same image.")
-        model.train()
-        modes = [module.training for module in model.modules()]
-        state = torch.get_rng_state()
-        again = model.sample(SEEDS)
-        require(torch.equal(first, again), "Images differ between training and evaluation mode: use self.inference().")
-        require(modes == [module.training for module in model.modules()], "sample() changes the mode of its modules.")
-        require(torch.equal(state, torch.get_rng_state()), "sample() draws from the global random state.")
-        require(not again.requires_grad, "sample() keeps the gradient's graph.")
+        _check_repeats(model, "sample", lambda: model.sample(SEEDS))
+    if isinstance(model, Editor):
+        images = noise_images(case.spec, len(SEEDS))
+        both, alone = model.edit(images), model.edit(images[1:])
+        require(torch.allclose(both[1:], alone, atol=1e-4), "An edit depends on the other images of the call.")
+        _check_repeats(model, "edit", lambda: model.edit(images))
+
+
+def _check_repeats(model: ImageModel, method: str, run: Callable[[], Tensor]) -> None:
+    """Fail unless a method gives the same at each call and leaves everything as it was."""
+    first = run()
+    require(torch.equal(first, run()), f"{method}() gives other images at a second call.")
+    model.train()
+    modes = [module.training for module in model.modules()]
+    state = torch.get_rng_state()
+    again = run()
+    require(torch.equal(first, again), "Images differ between training and evaluation mode: use self.inference().")
+    require(modes == [module.training for module in model.modules()], f"{method}() changes the mode of its modules.")
+    require(torch.equal(state, torch.get_rng_state()), f"{method}() draws from the global random state.")
+    require(not again.requires_grad, f"{method}() keeps the gradient's graph.")
 
 
 def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
@@ -77,6 +97,13 @@ def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
             _check_images(model.sample(SEEDS), "sample", (len(SEEDS), *spec.shape))
         if isinstance(model, Editor):
             _check_images(model.edit(images), "edit", (len(SEEDS), spec.channels))
+            multiple = size_multiple(model)
+            if multiple is not None:
+                side = math.ceil(16 / multiple) * multiple
+                oblong = noise_images(ImageSpec(spec.channels, side, 2 * side), 1)
+                _check_images(model.edit(oblong), "edit", tuple(oblong.shape))
+        if isinstance(model, LatentGenerator):
+            _check_images(model.decode(model.latents(SEEDS)), "decode", (len(SEEDS), *spec.shape))
         if isinstance(model, Embedder):
             vectors = model.embed(images)
             require(vectors.ndim == 2 and len(vectors) == len(images), f"embed() gives {tuple(vectors.shape)}.")

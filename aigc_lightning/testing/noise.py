@@ -1,24 +1,15 @@
 """Images of noise in any shape and for any task, to try models on."""
 
-from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from aigc_lightning.core import keyed
-from aigc_lightning.core.sampler import SampleKey
+from aigc_lightning.core.batch import IMAGE_KEYS
 from aigc_lightning.core.spec import ImageSpec
-from aigc_lightning.data.base import ArraySource, ImageDataModule, ImageSamples, StreamLoader
+from aigc_lightning.data.augment import Augment
+from aigc_lightning.data.base import ArraySource, FieldSource, ImageDataModule, ImageSamples, ImageSource, Visits
 from aigc_lightning.errors import UserError
-
-#: The image keys of a batch, by task.
-IMAGE_KEYS: dict[str, tuple[str, ...]] = {
-    "generation": ("image",),
-    "paired": ("source", "target"),
-    "unpaired": ("image_a", "image_b"),
-    "restoration": ("image", "degraded"),
-}
 
 
 class NoiseImages(ImageDataModule):
@@ -77,20 +68,23 @@ class NoiseImages(ImageDataModule):
         images = torch.randint(256, (self.num_images, *self.shape), generator=generator, dtype=torch.uint8)
         return ArraySource(images, torch.arange(self.num_images) % self.num_classes if self.num_classes else None)
 
-    def _loader(self, samples: ImageSamples, **order: Any) -> StreamLoader:
-        return super()._loader(_TaskSamples(samples.source, self.task), **order)
+    def samples(
+        self, source: ImageSource | FieldSource, seed: int = 0, augmentation: Augment | None = None
+    ) -> ImageSamples:
+        """Return what fetches batches with the keys of the task."""
+        return _TaskSamples(source, self.task)
 
 
 class _TaskSamples(ImageSamples):
     """Samples under the keys of a task; further images of a sample are its first one upside down."""
 
-    def __init__(self, source: Any, task: str) -> None:
+    def __init__(self, source: ImageSource | FieldSource, task: str) -> None:
         super().__init__(source)
         self.task = task
 
-    def __getitems__(self, keys: Sequence[int | SampleKey]) -> Any:
-        """Return the batch of these keys."""
-        batch = cast(dict[str, Tensor], super().__getitems__(keys))
-        image = batch.pop("image")
+    def fields(self, visits: Visits) -> dict[str, Any]:
+        """Return the samples of these visits."""
+        fields = super().fields(visits)
+        image = fields.pop("image")
         first, *others = IMAGE_KEYS[self.task]
-        return {first: image, **{key: image.flip(-2) for key in others}, **batch}
+        return {first: image, **{key: image.flip(-2) for key in others}, **fields}

@@ -93,6 +93,18 @@ def test_without_the_score_there_is_no_best(saved, make_model):
     assert saved(Checkpoints(**{**QUIET, "monitor": "val/other"}), **options) == {"last.ckpt": 10}
 
 
+def test_the_model_names_the_score_where_the_user_does_not(saved, make_model):
+    callback = Checkpoints(**{**QUIET, "monitor": "auto"})
+    model = scored(make_model, [1.0, 3.0, 0.5, 2.0, 4.0])
+    model.monitor = "val/score"
+    assert saved(callback, model=model, **VALIDATED)["best.ckpt"] == 6
+
+
+def test_the_score_that_a_model_names_has_its_mode():
+    with pytest.raises(UserError, match=r"checkpoints\.mode is max"):
+        Checkpoints(monitor="auto", mode="max")
+
+
 def test_a_resumed_run_does_not_replace_a_better_one(saved, make_model, tmp_path):
     for values, end in (([1.0, 2.0], 4), ([1.5, 0.5], 8)):
         resume = tmp_path / "checkpoints" / "last.ckpt" if end == 8 else None

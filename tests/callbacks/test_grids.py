@@ -1,9 +1,13 @@
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 
-from aigc_lightning.callbacks.grids import Grids
+from aigc_lightning.callbacks.grids import Grids, seed_rows
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
 
@@ -58,3 +62,30 @@ def test_resuming_draws_no_second_beginning(fit, tmp_path: Path):
 def test_numbers_below_one_are_refused():
     with pytest.raises(UserError, match=r"grids\.num is 0"):
         Grids(num=0)
+
+
+class ByClass(ImageModel):
+    """Makes images as bright as their label; seed s has the class s mod 3 where none is asked for."""
+
+    num_classes = 3
+
+    def sample(self, seeds, labels=None):
+        wanted = [seed % 3 for seed in seeds] if labels is None else labels
+        return (torch.tensor(wanted).float() / 2 - 0.5)[:, None, None, None].expand(-1, 1, 8, 8)
+
+
+def test_models_with_classes_have_a_class_each_row(tmp_path: Path):
+    trainer = Trainer(default_root_dir=tmp_path, logger=False, accelerator="cpu", enable_checkpointing=False)
+    grids = Grids(num=14)
+    grids.on_train_start(trainer, ByClass(ImageSpec(1, 8, 8, ("a", "b", "c"))))
+    assert (tmp_path / "grids" / "seeds.txt").read_text().splitlines()[1:] == ["0 3 6 9", "1 4 7 10", "2 5 8 11"]
+    with Image.open(grids.latest_path) as grid:
+        cells = [[grid.convert("L").getpixel((66 * x + 30, 66 * y + 30)) for x in range(4)] for y in range(3)]
+        assert grid.size == (4 * 66 - 2, 3 * 66 - 2)
+    assert [set(row) for row in cells] == [{64}, {128}, {191}]
+
+
+def test_the_rows_of_seeds():
+    assert seed_rows(5) == [[0, 1, 2], [3, 4]]
+    assert seed_rows(7, 3) == [[0, 3], [1, 4], [2, 5]]
+    assert seed_rows(2, 3) == [[0, 1]]  # more classes than samples

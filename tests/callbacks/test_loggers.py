@@ -2,6 +2,7 @@ import logging
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,51 @@ def test_a_logger_that_raises_is_switched_off_with_one_line_and_the_run_goes_on(
     assert messages == ["Broken is switched off, the run goes on: OSError: disk full"]
 
 
+class FailsLater(MetricsFile):
+    """Works twice; then it raises, or never comes back."""
+
+    def __init__(self, folder: Path, blocks: bool) -> None:
+        super().__init__(folder)
+        self.calls, self.blocks = 0, blocks
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self.calls += 1
+        if self.calls < 3:
+            super().log_metrics(metrics, step)
+        elif self.blocks:
+            threading.Event().wait()
+        else:
+            raise ConnectionError("api.wandb.ai is gone")
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["raises", "blocks"])
+def test_a_logger_that_fails_in_mid_run_loses_nothing_of_the_others(blocks, fit, tmp_path: Path, caplog):
+    gone = FailsLater(tmp_path / "gone", blocks)
+    start = time.monotonic()
+    with caplog.at_level(logging.WARNING):
+        trainer = fit(LossLog(), logger=[SafeLogger(MetricsFile(tmp_path)), SafeLogger(gone, patience=0.3)])
+    assert trainer.global_step == 20 and gone.calls == 3
+    assert time.monotonic() - start < 20  # once the patience, and no more
+    assert read_metrics(tmp_path / "metrics.csv")["train/generator_loss"][0] == [5, 10, 15, 20]
+    assert read_metrics(gone.path)["train/generator_loss"][0] == [5, 10]
+    reason = "TimeoutError: no answer for 0.3 seconds" if blocks else "ConnectionError: api.wandb.ai is gone"
+    messages = [message for message in caplog.messages if "switched off" in message]
+    assert messages == [f"FailsLater is switched off, the run goes on: {reason}"]
+
+
+def test_only_loggers_of_other_packages_may_run_out_of_patience(tmp_path: Path):
+    file, board = make_loggers(["tensorboard"], tmp_path)
+    assert file.patience is None and board.patience > 0
+
+
 def test_an_interrupt_passes_through(tmp_path: Path):
     class Interrupted(MetricsFile):
         def log_metrics(self, metrics: Any, step: int | None = None) -> None:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        SafeLogger(Interrupted(tmp_path)).log_metrics({}, 0)
+    for patience in (None, 9.0):
+        with pytest.raises(KeyboardInterrupt):
+            SafeLogger(Interrupted(tmp_path), patience).log_metrics({}, 0)
 
 
 def test_warn_instead_says_what_was_not_done(caplog):

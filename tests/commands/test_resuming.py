@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from jsonargparse import Namespace
 
-from aigc_lightning.commands.resuming import newest_loadable
+from aigc_lightning.commands.resuming import _differences, newest_loadable
 from aigc_lightning.core.image_model import RECORD_KEY
 
 #: Nets and data with state in every corner: batch norm, spectral norm, augmentation, two validations.
@@ -96,6 +97,8 @@ def test_a_run_that_is_over_says_so(aigc, tiny):
         ("--data.size", 12, ["data.size", "8", "12"]),
         ("--engine.ema_decay", 0.5, ["engine.ema_decay", "0.999", "0.5"]),
         ("--engine.micro_batches", 2, ["engine.micro_batches"]),
+        ("--trainer.precision", "64-true", ["trainer.precision", "32-true", "64-true"]),
+        ("--trainer.precision", "bf16", ["trainer.precision", "32-true", "bf16-mixed"]),
         ("--seed_everything", 5, ["seed_everything", "0", "5"]),
     ],
 )
@@ -116,7 +119,8 @@ def test_values_that_change_nothing_that_is_seen_may_differ(aigc, tiny):
 
 def test_the_same_settings_written_otherwise_are_the_same(aigc, tiny):
     aigc("fit", "--config", tiny)
-    options = ["--trainer.max_steps", 5, "--model.generator_lr", "2e-4", "--data", "aigc_lightning.data.digits.Digits"]
+    options = ["--trainer.max_steps", 5, "--trainer.precision", 32, "--model.generator_lr", "2e-4"]
+    options += ["--data", "aigc_lightning.data.digits.Digits"]
     options += ["--data.size", 8, "--data.batch_size", 300]
     done = aigc("fit", "--config", tiny, "--resume", *options)
     assert done.code == 0, done.err
@@ -209,3 +213,20 @@ def change(path, action):
     checkpoint = torch.load(path, weights_only=True)
     action(checkpoint)
     torch.save(checkpoint, path)
+
+
+def test_data_within_data_may_lie_elsewhere_but_not_be_other_data():
+    def section(size, root, std):
+        noise = Namespace(class_path="a.Noise", init_args=Namespace(std=(0.0, std)))
+        inner = Namespace(class_path="a.Folder", init_args=Namespace(size=size, root=root))
+        return {"data": inner, "corruptions": [noise], "batch_size": 4}
+
+    made = {
+        "data": {"class_path": "a.Folder", "init_args": {"size": 8, "root": "here"}},
+        "corruptions": [{"class_path": "a.Noise", "init_args": {"std": [0.0, 5.0]}}],
+        "batch_size": 4,
+    }
+    assert _differences("data", made, section(8, "there", 5.0), ("root",)) == []
+    assert _differences("data", made, section(16, "there", 5.0), ("root",)) == ["data.data.size is 8 there and 16 here"]
+    (found,) = _differences("data", made, section(8, "there", 6.0), ("root",))
+    assert found.startswith("data.corruptions is")

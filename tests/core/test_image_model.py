@@ -70,7 +70,7 @@ def test_recorded_values_are_means_without_a_graph():
     for value in (1.0, 2.0, 6.0):
         model.record("loss", torch.tensor(value, requires_grad=True) * 1)
     model.record("other", torch.tensor(5, dtype=torch.float64))
-    assert not any(value.requires_grad for value in model._recorded["train/loss"])
+    assert not any(value.requires_grad for value, _ in model._recorded["train/loss"])
     assert model.pop_recorded() == {"train/loss": 3.0, "train/other": 5.0}
     assert model.pop_recorded() == {}
 

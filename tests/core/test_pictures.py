@@ -79,3 +79,11 @@ def test_frames_of_another_size_are_fitted_to_the_last(tmp_path: Path):
     paths = [*pictures(tmp_path / "small", 2, (10, 10), "RGB"), *pictures(tmp_path, 3, (20, 30), "RGB")]
     save_timelapse(paths, tmp_path / "a.gif")
     assert Image.open(tmp_path / "a.gif").size == (20, 30)
+
+
+def test_groups_of_columns_have_room_between_them():
+    images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(-1, -1, 64, 64) * 20
+    grid = image_grid(images, columns=6, group=2)
+    assert grid.size == (6 * 64 + 3 * 2 + 2 * 10, 64)
+    assert [grid.getpixel((left, 5)) for left in (0, 66, 140, 206, 280, 346)] == [0, 20, 40, 60, 80, 100]
+    assert grid.getpixel((135, 5)) == 255

@@ -73,5 +73,5 @@ def test_checkpoints_of_runs_and_files(tmp_path):
     assert find_checkpoint(tmp_path / "run") == find_checkpoint(last.parent) == find_checkpoint(str(last)) == last
     with pytest.raises(UserError, match="no run or checkpoint"):
         find_checkpoint(tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"https://x\.org/a\.ckpt is an address"):
-        find_checkpoint("https://x.org/a.ckpt")
+    with pytest.raises(UserError, match=r"s3://x\.org/a\.ckpt is no address"):
+        find_checkpoint("s3://x.org/a.ckpt")

@@ -1,10 +1,11 @@
 from itertools import chain
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigc_lightning.core.sampler import StreamSampler
+from aigc_lightning.core.sampler import BalancedSampler, StreamSampler
 from aigc_lightning.errors import UserError
 
 
@@ -78,3 +79,55 @@ def test_impossible_divisions_are_refused():
         StreamSampler(2, 1, seed=0, world_size=3)
     with pytest.raises(UserError, match="batch_size is 0"):
         StreamSampler(2, 0, seed=0)
+
+
+LABELS = torch.tensor([0] * 20 + [2] * 7 + [3] * 2 + [5])  # a rare class, and two without samples
+
+
+def balanced(batch_size, world_size=1, position=0, labels=LABELS):
+    return [
+        BalancedSampler(labels, batch_size, seed=3, rank=rank, world_size=world_size, position=lambda: position)
+        for rank in range(world_size)
+    ]
+
+
+def test_classes_are_balanced_over_any_epochs():
+    sampler = balanced(4)[0]
+    steps = len(sampler)
+    for epochs in (1, 2, 5):
+        keys = [key for epoch in range(epochs) for batch in balanced(4, position=epoch * steps)[0] for key in batch]
+        counts = torch.bincount(LABELS[[key.number for key in keys]])
+        assert len(keys) == epochs * len(LABELS)
+        assert max(counts) - min(counts[counts > 0]) <= 1 and (counts > 0).sum() == 4
+
+
+def test_a_class_is_gone_through_before_a_sample_comes_again_and_no_visit_is_twice_the_same():
+    keys = [key for epoch in range(12) for batch in balanced(4, position=epoch * 8)[0] for key in batch]
+    assert len(keys) == len(set(keys)) == 12 * len(LABELS)
+    for label in (0, 2, 3, 5):
+        counts = torch.bincount(torch.tensor([key.number for key in keys if LABELS[key.number] == label]))
+        counts = counts[LABELS[: len(counts)] == label]
+        assert max(counts) - min(counts) <= 1
+    assert sorted(key.epoch for key in keys if key.number == 29) == list(range(90))  # the one sample of class 5
+
+
+@settings(deadline=None)
+@given(st.integers(1, 8), st.integers(1, 3), st.integers(0, 40))
+def test_a_balanced_stream_is_resumed_and_shared_as_any_other(batch_size, world_size, done):
+    streams = balanced(batch_size, world_size, position=done)
+    for rank, sampler in enumerate(streams):
+        uninterrupted = []
+        whole = balanced(batch_size, world_size)[rank]
+        whole.position = uninterrupted.__len__
+        while len(uninterrupted) < done + len(whole):
+            uninterrupted += list(whole)
+        assert list(sampler) == uninterrupted[done : done + len(sampler)]
+    alone = balanced(batch_size * world_size, position=done)[0]
+    if len(alone) == len(streams[0]):
+        assert list(chain(*(next(iter(sampler)) for sampler in streams))) == next(iter(alone))
+
+
+def test_the_order_of_balanced_epochs_is_shuffled():
+    keys = [key.number for batch in balanced(4)[0] for key in batch]
+    assert LABELS[keys[:8]].tolist() != sorted(LABELS[keys[:8]].tolist())
+    assert keys != [key.number for batch in balanced(4, position=8)[0] for key in batch]

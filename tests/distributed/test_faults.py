@@ -80,6 +80,17 @@ def test_an_error_in_one_process_is_what_the_user_sees(tmp_path):
     assert "trouble on the second process" in result.stderr
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_kill_of_a_loader_process_is_said_and_loses_nothing(devices, tmp_path):
+    options = [f"--trainer.devices={devices}", "--data.num_workers=2", "--checkpoints.every_n_steps=2"]
+    result, seconds = run(tmp_path, *options, *trouble("KillLoader"))
+    assert result.returncode == 2, result.stderr
+    assert seconds < 90  # most of it goes into starting
+    assert "A process that loads the data has died (exit code -9)" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert step_of(tmp_path) >= 4
+
+
 SAVE_LARGE = """
 import sys, torch
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO

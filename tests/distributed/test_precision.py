@@ -36,13 +36,16 @@ class Duel(AdversarialModel):
         return [getattr(self, name).weight.item() for name in self.players]
 
 
-def fit(model, steps, engine=Engine(ema_decay=0.0), scale=None, precision="32-true"):  # noqa: B008 (frozen)
+PLAIN = Engine(ema_decay=0.0)
+
+
+def fit(model, steps, engine=PLAIN, scale=None, precision="32-true", resume=None, batch_size=1):
     model.engine = engine
     plugins = []
     if scale is not None:
         scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10_000)
         plugins, precision = [MixedPrecision("16-mixed", "cpu", scaler)], None
-    batches = torch.utils.data.DataLoader(torch.zeros(steps, 1), batch_size=1)
+    batches = torch.utils.data.DataLoader(torch.zeros(steps * batch_size, 1), batch_size=batch_size)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=steps,
@@ -53,7 +56,7 @@ def fit(model, steps, engine=Engine(ema_decay=0.0), scale=None, precision="32-tr
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(model, batches)
+    trainer.fit(model, batches, ckpt_path=resume, weights_only=True)
     return trainer
 
 
@@ -125,3 +128,34 @@ def test_a_scaled_step_without_an_update_changes_nothing():
     trainer = fit(model, 3, scale=1024.0)
     assert model.weights() == [0.875, 0.875]
     assert trainer.global_step == 3
+
+
+def test_an_overflow_that_never_ends_stops_the_run():
+    model = Duel({"discriminator": constant(math.inf), "generator": constant(-0.25)})
+    with pytest.raises(UserError, match=r"discriminator is not finite at step 40 .* inf"):
+        fit(model, 60, scale=65536.0)
+    assert model.weights()[0] == 1.0
+
+
+def test_a_resumed_run_goes_on_with_the_scale(tmp_path, monkeypatch):
+    slopes = {"discriminator": lambda step: math.inf if step in (0, 1, 4) else 0.25, "generator": constant(-0.25)}
+    whole = fit(one := Duel(slopes), 6, scale=1024.0)
+    for name in ("provenance", "on_save_checkpoint"):  # functions are no arguments for a record
+        monkeypatch.setattr(Duel, name, lambda *parts: {})
+    fit(Duel(slopes), 3, scale=1024.0).save_checkpoint(tmp_path / "three.ckpt")
+    rest = fit(other := Duel(slopes), 6, scale=1024.0, resume=tmp_path / "three.ckpt")
+    states = [trainer.precision_plugin.scaler.state_dict() for trainer in (whole, rest)]
+    assert states[0] == states[1] and states[0]["scale"] == 128.0
+    assert one.weights() == other.weights()
+
+
+def test_accumulated_parts_are_scaled_and_left_out_as_one():
+    weights = []
+    for parts in (1, 3):
+        slopes = {"discriminator": lambda step: math.inf if step == 1 else 0.25, "generator": constant(-0.25)}
+        model = Duel(slopes)
+        trainer = fit(model, 3, Engine(ema_decay=0.0, micro_batches=parts), scale=1024.0, batch_size=3)
+        weights.append(model.weights())
+        assert trainer.precision_plugin.scaler.get_scale() == 512.0
+    for found in weights:
+        assert found == pytest.approx([0.75, 1.375])

@@ -5,6 +5,8 @@ import signal
 
 import lightning.pytorch as pl
 
+from aigc_lightning.errors import UserError
+
 
 class RaiseOnOne(pl.Callback):
     """Raises in the second process at the third batch."""
@@ -43,3 +45,19 @@ class Drift(pl.Callback):
         self.seen += 1
         for parameter in pl_module.generator.parameters():
             parameter.data.mul_(1 + 0.01 * self.seen)
+
+
+class MistakeOnOne(pl.Callback):
+    """Raises what a user can mend, in the second process at the third batch."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.global_step == 3:
+            raise UserError("a mistake on the second process", "mend it")
+
+
+class KillLoader(pl.Callback):
+    """Kills a loader process of this training process without a word at the fifth batch."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_rank == 0 and trainer.global_step == 5:
+            os.kill(trainer.train_dataloader._iterator._workers[0].pid, signal.SIGKILL)

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+
+from aigc_lightning.callbacks.grids import Grids, comparison, side_by_side
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.testing.noise import NoiseImages
+
+
+class Inverter(ImageModel):
+    """Turns black to white."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def edit(self, images):
+        return -images
+
+    def training_step(self, batch, batch_idx):
+        return self.weight.square()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class InverterAndSampler(Inverter):
+    def sample(self, seeds):
+        return torch.zeros(len(seeds), *self.spec.shape)
+
+
+class ThreeColumns(Inverter):
+    def comparison(self, batch):
+        return {"one": batch["image"], "two": -batch["image"], "three": batch["image"] * 0}
+
+
+def picture(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    return torch.rand((2, *shape), generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "grids").glob("*.png"))
+
+
+def fit_on(data: NoiseImages, model: type[ImageModel], grids: Grids, folder: Path) -> None:
+    trainer = Trainer(
+        accelerator="cpu", default_root_dir=folder, max_steps=4, callbacks=[grids], logger=False,
+        enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(model(data.spec), data)
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [
+        ("restoration", "degraded | edited | image"),
+        ("paired", "source | edited | target"),
+        ("unpaired", "image_a | edited"),
+        ("generation", "image | edited"),
+    ],
+)
+def test_a_model_that_edits_is_shown_at_work(task, columns, tmp_path: Path):
+    data = NoiseImages(1, 64, 64, task=task, num_images=16, batch_size=2)
+    grids = Grids(every_n_steps=2, num=36)
+    fit_on(data, Inverter, grids, tmp_path)
+    assert names(tmp_path) == [f"step_{step:06d}.png" for step in (0, 2, 4)]
+    width = columns.count("|") + 1
+    with Image.open(grids.latest_path) as grid:
+        assert grid.text == {"model": "Inverter", "step": "4", "columns": columns}
+        # Twelve samples: two groups in each of six rows, with more room between them.
+        assert grid.size == (2 * width * 66 - 2 + 8, 6 * 66 - 2)
+        assert grid.getpixel((66, 0)) == 255 - grid.getpixel((0, 0))
+        first, last = ((0, 0), (width * 66 + 8, 5 * 66))
+        held_out = data.val_dataloader().dataset
+        chosen = [held_out[number][columns.split(" | ")[0]] for number in (0, 14)]  # evenly chosen of sixteen
+        source = [to_uint8(images)[0, 0, 0, 0].item() for images in chosen]
+        assert [grid.getpixel(first), grid.getpixel(last)] == source
+    assert (tmp_path / "timelapse.gif").exists()
+
+
+def test_a_model_that_samples_too_has_both(tmp_path: Path):
+    grids = Grids(every_n_steps=4, num=4)
+    fit_on(NoiseImages(1, 64, 64), InverterAndSampler, grids, tmp_path)
+    assert names(tmp_path) == ["edits_000000.png", "edits_000004.png", "step_000000.png", "step_000004.png"]
+    assert grids.latest_path is not None and grids.latest_path.name == "step_000004.png"
+
+
+def test_a_model_may_choose_its_columns(tmp_path: Path):
+    data = NoiseImages(1, 64, 64)
+    assert list(comparison(ThreeColumns(data.spec), {"image": picture((1, 8, 8))})) == ["one", "two", "three"]
+    grids = Grids(every_n_steps=4, num=3)
+    fit_on(data, ThreeColumns, grids, tmp_path)
+    with Image.open(grids.latest_path) as grid:
+        assert grid.text["columns"] == "one | two | three" and grid.size == (3 * 66 - 2, 64)
+
+
+def test_columns_of_other_sizes_and_channels_are_fitted():
+    small, large = picture((1, 4, 4)), picture((3, 8, 8), seed=1)
+    cells = side_by_side([small, large])
+    assert cells.shape == (4, 3, 8, 8)
+    expected = torch.nn.functional.interpolate(small, scale_factor=2).add(1).mul(127.5).round()
+    assert torch.equal(cells[2].float(), expected[1].expand(3, -1, -1))
