@@ -168,13 +168,13 @@ def edit_files(
                 bar.console.print(_skipped(path, error), markup=False, highlight=False, soft_wrap=True)
             else:
                 write_picture(picture, result_path, source, text)
-                overview.add(path.name, source.picture, picture)
+                overview.add(result_path.relative_to(results.out).as_posix(), source.picture, picture)
                 done.append(result_path)
             bar.advance(files)
     if done:
         overview.write_sheet(results.out / SHEET, text)
         overview.write_page(results.out / PAGE, text["Description"])
-        names = [str(path.relative_to(results.out)) for path in (done[0], done[-1])]
+        names = [path.relative_to(results.out).as_posix() for path in (done[0], done[-1])]
         print(f"{_counted(len(done))} in {results.out}: {' to '.join(dict.fromkeys(names))}")
         print(f"Before and after: {results.out / SHEET}, {results.out / PAGE}")
     if skipped:
