@@ -16,7 +16,7 @@ USER_ERROR = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `aigc` and return its exit code: 0, 2 for a user's mistake, 1 for anything else."""
+    """Run `aigc` and return its exit code: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 for anything else."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -24,6 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(arguments)
     except UserError as error:
         return _report(error, debug)
+    except KeyboardInterrupt:  # outside training, which saves first and ends by itself
+        if debug:
+            raise
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output has left, as in `aigc models | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -152,3 +152,12 @@ def test_a_full_disk_is_said_shortly(error, said, monkeypatch, capsys):
 def test_listings_as_json(aigc):
     models = json.loads(aigc("models", "--json").out)
     assert next(row for row in models if row["name"] == "dcgan")["summary"].startswith("GAN")
+
+
+def test_ctrl_c_leaves_without_a_traceback(aigc, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aigc_lightning.plugins.find", interrupted)
+    done = aigc("sample", "x")
+    assert done.code == 130 and done.lines == ["", "Interrupted."]
