@@ -141,12 +141,6 @@ class VAE(ImageModel):
         """Return reconstructions of images (B, C, H, W), from their posterior means."""
         return self.decode(self.embed(images))
 
-    def traverse(self, latent: Tensor, number: int, values: Sequence[float]) -> Tensor:
-        """Return images of a latent (Z,) whose number `number` takes each of the values, (len(values), C, H, W)."""
-        latents = latent.expand(len(values), -1).clone()
-        latents[:, number] = torch.tensor(values).to(latents)
-        return self.decode(latents)
-
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Return the reconstructions of a batch."""
         return self.edit(batch["image"])

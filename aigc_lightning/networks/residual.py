@@ -6,31 +6,25 @@ Shapes: B batch, F channels, H and W height and width in pixels.
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aigc_lightning.networks.norms import Norm, make_norm
-
 
 class PreactivationBlock(nn.Module):
     """Adds what two 3x3 convolutions make of feature maps to these (He et al., ECCV 2016, "full pre-activation").
 
-    The second convolution starts at zero, so that a new block changes nothing.
+    The second convolution starts at zero, so that a new block changes nothing; no norm is needed then (Zhang et al.,
+    Fixup, ICLR 2019).
 
     Args:
         channels: F, of input and output.
-        norm: before each activation.
-        hidden: channels between the convolutions; None for F.
     """
 
-    def __init__(self, channels: int, norm: Norm = "none", hidden: int | None = None) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = channels if hidden is None else hidden
-        last = nn.Conv2d(hidden, channels, 3, padding=1)
+        last = nn.Conv2d(channels, channels, 3, padding=1)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
         self.layers = nn.Sequential(
-            make_norm(norm, channels),
             nn.ReLU(),  # not in place: the sum needs its input
-            nn.Conv2d(channels, hidden, 3, padding=1),
-            make_norm(norm, hidden),
+            nn.Conv2d(channels, channels, 3, padding=1),
             nn.ReLU(inplace=True),
             last,
         )

@@ -40,8 +40,8 @@ class VAEEncoder(nn.Module):
         self.multiple = 2**number
         layers: list[nn.Module] = [_halving(channels, width) if number else nn.Conv2d(channels, width, 3, padding=1)]
         for before, after in pairwise(widths):
-            layers += [PreactivationBlock(before, "group"), _halving(before, after)]
-        layers += [PreactivationBlock(widths[-1], "group"), nn.ReLU(inplace=True), nn.Flatten()]
+            layers += [PreactivationBlock(before), _halving(before, after)]
+        layers += [PreactivationBlock(widths[-1]), nn.ReLU(inplace=True), nn.Flatten()]
         size = math.ceil(height / self.multiple) * math.ceil(image_width / self.multiple)
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1] * size, 2 * latent_size))
 
@@ -58,7 +58,7 @@ class GaussianHead(nn.Module):
 
     Args:
         channels: C.
-        scale: standard deviation to keep; None to learn it, starting at 1.
+        scale: standard deviation to keep; None to learn it, starting at about 1/4.
     """
 
     #: Half a grey level of images in [-1, 1]: the density of learned scales has no end below.
@@ -67,7 +67,7 @@ class GaussianHead(nn.Module):
     def __init__(self, channels: int, scale: float | None = None) -> None:
         super().__init__()
         self.scale = scale
-        self.excess = nn.Parameter(torch.zeros(channels, 1, 1)) if scale is None else None
+        self.excess = nn.Parameter(torch.full((channels, 1, 1), math.log(1 / 4))) if scale is None else None
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Return means and logarithms of scales, (B, 2C, H, W), for outputs (B, C, H, W)."""
@@ -116,9 +116,9 @@ class VAEDecoder(nn.Module):
         widths = _widths(width, number)[::-1]
         size = (math.ceil(self.height / 2**number), math.ceil(self.width / 2**number))
         layers: list[nn.Module] = [nn.Linear(latent_size, widths[0] * size[0] * size[1])]
-        layers += [nn.Unflatten(1, (widths[0], *size)), PreactivationBlock(widths[0], "group")]
+        layers += [nn.Unflatten(1, (widths[0], *size)), PreactivationBlock(widths[0])]
         for before, after in pairwise(widths):
-            layers += [_doubling(before, after), PreactivationBlock(after, "group")]
+            layers += [_doubling(before, after), PreactivationBlock(after)]
         layers += [nn.ReLU(inplace=True)]
         layers += [_doubling(width, num_channels) if number else nn.Conv2d(width, num_channels, 3, padding=1)]
         self.layers = nn.Sequential(*layers)

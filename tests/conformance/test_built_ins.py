@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from aigc_lightning import plugins
+from aigc_lightning.commands.data_shard import main as shard
 from aigc_lightning.testing import DataConformance, ModelConformance
 from aigc_lightning.testing.cases import DataCase
 from aigc_lightning.testing.checks import Check
@@ -77,6 +78,18 @@ class _FromFiles(DataConformance):
 class TestImageFolder(_FromFiles):
     data = "image_folder"
     settings = ("data.size=16",)
+
+
+class TestShards(DataConformance):
+    data = "shards"
+    settings = ("data.size=16",)
+
+    def _run(self, check: Check, case: DataCase) -> None:
+        folder = case.folder / "shards"
+        if not folder.exists():
+            assert shard([str(_pictures(case.folder / "pictures")), str(folder), "--samples", "9"]) == 0
+        case.settings = (*case.settings, f"data.root={folder}")
+        super()._run(check, case)
 
 
 class TestPairedImages(_FromFiles):

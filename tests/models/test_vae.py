@@ -141,16 +141,6 @@ def test_edits_are_decoded_embeddings():
     assert torch.equal(model.predict_step({"image": images()}, 0), model.edit(images()))
 
 
-def test_a_traversal_changes_one_number():
-    model = made()
-    latent = model.latents([1])[0]
-    found = model.traverse(latent, 1, [-2.0, latent[1].item(), 2.0])
-    torch.testing.assert_close(found[1], model.decode(latent[None])[0])
-    assert (found[0] - found[2]).abs().max() > 0
-    expected = torch.tensor([[latent[0], -2.0, latent[2]]])
-    torch.testing.assert_close(found[0], model.decode(expected)[0])
-
-
 def test_images_of_another_size_are_refused():
     with pytest.raises(UserError, match="4x8"):
         made().edit(torch.zeros(1, 1, 4, 8))

@@ -20,7 +20,7 @@ def test_padding_repeats_the_border_and_cropping_undoes_it(size):
 
 def test_a_new_block_changes_nothing_and_learns():
     features = noise(2, 8, 5, 5)
-    block = PreactivationBlock(8, "group")
+    block = PreactivationBlock(8)
     assert torch.equal(block(features), features)
     block(features).square().sum().backward()
     assert block.layers[-1].weight.grad.abs().max() > 0

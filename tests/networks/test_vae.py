@@ -38,7 +38,7 @@ def test_a_learned_scale_belongs_to_its_channel_and_stays_above_half_a_grey_leve
     with torch.no_grad():
         head.excess[0] = -100.0
     log_scales = head(noise(3, 2, 4, 4))[:, 2:]
-    expected = torch.tensor([1 / 255, 1 + 1 / 255]).log().view(1, 2, 1, 1)
+    expected = torch.tensor([1 / 255, 1 / 4 + 1 / 255]).log().view(1, 2, 1, 1)
     torch.testing.assert_close(log_scales, expected.expand_as(log_scales))
 
 
