@@ -13,7 +13,7 @@ from aigc_lightning.evaluation.assets import find_asset
 from aigc_lightning.evaluation.images import ImageSet
 from aigc_lightning.evaluation.progress import Progress, silent
 from aigc_lightning.evaluation.receipt import Section
-from aigc_lightning.evaluation.scores import LPIPS, PAIRS
+from aigc_lightning.evaluation.scores import LPIPS, PAIRS, PSNR_OF_EQUAL
 from aigc_lightning.metrics import pairs as pair_metrics
 
 
@@ -50,7 +50,12 @@ def score_pairs(
             if inputs.shape == target.shape:
                 _add_scores(before, asked, inputs, target, lpips)
         progress(edited.name, len(edited), len(target))
-    protocol: dict[str, Any] = {"num": len(targets), "reference": targets.fingerprint(), "mean": "over images"}
+    protocol: dict[str, Any] = {
+        "num": len(targets),
+        "reference": targets.fingerprint(),
+        "mean": "over images",
+        "psnr_of_equal_images": PSNR_OF_EQUAL,
+    }
     if given is not None:
         protocol["input"] = given.fingerprint()
     subject = {"images": edited.name, "reference": targets.name}

@@ -5,6 +5,7 @@ Shapes: B batch, N and M samples, D features, K classes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from torch import Tensor
@@ -176,12 +177,20 @@ class PairScore:
     by_default: bool = True
 
 
+#: PSNR in dB that an image equal to its target counts with: one of them would make the mean of all infinite.
+PSNR_OF_EQUAL = 100.0
+
+
+def _psnr(images: Tensor, targets: Tensor, channel: Literal["rgb", "y"] = "rgb") -> Tensor:
+    return pairs.psnr(images, targets, channel=channel).clamp(max=PSNR_OF_EQUAL)
+
+
 #: Scores of pairs of images; `lpips` is added where it is asked for, since it needs weights.
 PAIRS: dict[str, PairScore] = {
     "mse": PairScore("lower", pairs.mse),
     "mae": PairScore("lower", pairs.mae),
-    "psnr": PairScore("higher", pairs.psnr),
-    "psnr_y": PairScore("higher", lambda images, targets: pairs.psnr(images, targets, channel="y"), by_default=False),
+    "psnr": PairScore("higher", _psnr),
+    "psnr_y": PairScore("higher", partial(_psnr, channel="y"), by_default=False),
     "ssim": PairScore("higher", pairs.ssim, smallest=11),
     "ms_ssim": PairScore("higher", pairs.ms_ssim, smallest=161),
 }
