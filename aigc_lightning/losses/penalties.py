@@ -21,7 +21,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         Scalar that can be differentiated with respect to the critic's parameters.
     """
     share = mix.view(-1, *[1] * (real.ndim - 1)).to(real)
-    points = torch.lerp(fake.detach(), real.detach(), share).requires_grad_()
+    # Under autocast fakes come in half precision, real images never do.
+    points = torch.lerp(fake.detach().to(real), real.detach(), share).requires_grad_()
     norms = _input_gradient(critic(points), points).flatten(1).square().sum(dim=1).sqrt()
     return (norms - 1).square().mean()
 

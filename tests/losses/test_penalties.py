@@ -51,3 +51,10 @@ def test_second_derivatives_are_right():
     (slope,) = torch.autograd.grad(values(weight), weight)
     numerical = (values(weight + step * direction) - values(weight - step * direction)) / (2 * step)
     assert (slope * direction).sum().item() == pytest.approx(numerical.item(), rel=1e-2)
+
+
+def test_fakes_may_come_in_half_precision():
+    real, fake = torch.randn(4, 1, 2, 2), torch.randn(4, 1, 2, 2)
+    critic = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 1))
+    half = gradient_penalty(critic, real, fake.bfloat16(), torch.rand(4))
+    assert half.dtype == torch.float32 and half.isfinite()
