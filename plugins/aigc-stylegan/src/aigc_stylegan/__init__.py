@@ -1,0 +1,1 @@
+"""StyleGAN2 and progressive growing for aigc-lightning."""

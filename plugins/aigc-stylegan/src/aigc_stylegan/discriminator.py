@@ -1,0 +1,77 @@
+"""The discriminator of StyleGAN2: residual blocks.
+
+Papers: Karras et al., StyleGAN2, CVPR 2020, https://arxiv.org/abs/1912.04958 (section 4.1); Karras et al., Training
+GANs with Limited Data, NeurIPS 2020, https://arxiv.org/abs/2006.06676 (classes, appendix C).
+Shapes: B batch, C channels, H and W height and width in pixels, S style size.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from aigc_stylegan.layers import EqualizedConv2d, EqualizedLinear, MappingNetwork, activate, minibatch_deviation
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, of which the second halves the size, beside a 1x1 convolution.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.same = EqualizedConv2d(inputs, inputs, 3)
+        self.down = EqualizedConv2d(inputs, outputs, 3, down=True)
+        self.skip = EqualizedConv2d(inputs, outputs, 1, bias=False, down=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features (B, outputs, H/2, W/2) of (B, inputs, H, W)."""
+        deep: Tensor = activate(self.down(activate(self.same(features))))
+        total: Tensor = (deep + self.skip(features)) * 0.5**0.5  # the sum of two has twice the variance
+        return total
+
+
+class Discriminator(nn.Module):
+    """Says how real images look, given their classes where there are any.
+
+    Args:
+        channels: C.
+        base: height and width of the smallest level.
+        widths: channels of the features of each level, from the smallest to the largest.
+        style_size: S, with classes: numbers by which features and class are compared.
+        num_classes: 0 for images without classes.
+        mapping_layers: of the network that describes classes.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        base: tuple[int, int],
+        widths: Sequence[int],
+        style_size: int = 0,
+        num_classes: int = 0,
+        mapping_layers: int = 8,
+    ) -> None:
+        super().__init__()
+        falling = list(widths[::-1])
+        self.from_image = EqualizedConv2d(channels, falling[0], 1)
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(before, after) for before, after in zip(falling[:-1], falling[1:], strict=True))
+        )
+        last = falling[-1]
+        self.last = EqualizedConv2d(last + 1, last, 3)
+        self.hidden = EqualizedLinear(last * base[0] * base[1], last)
+        self.output = EqualizedLinear(last, style_size if num_classes else 1)
+        self.mapping = MappingNetwork(0, style_size, num_classes, mapping_layers) if num_classes else None
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits (B,): above 0 for images (B, C, H, W) that look real, given labels, int64 (B,)."""
+        features = self.blocks(activate(self.from_image(images)))
+        features = activate(self.last(minibatch_deviation(features)))
+        output: Tensor = self.output(activate(self.hidden(features.flatten(1))))
+        if self.mapping is None:
+            return output[:, 0]
+        wanted: Tensor = self.mapping(None, labels)
+        return (output * wanted).sum(dim=1) * float(wanted.shape[1] ** -0.5)

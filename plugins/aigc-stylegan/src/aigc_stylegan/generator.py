@@ -1,0 +1,191 @@
+"""The generator of StyleGAN2: a mapping network, and a synthesis network with skip connections to the image.
+
+Paper: Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020,
+https://arxiv.org/abs/1912.04958 (sections 2.2 and 4)
+Departs from the paper: in nothing that can be measured. Modulation scales the input of a convolution and demodulation
+its output, which gives what modulated weights give, by one ordinary convolution in the place of one for each image.
+Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, S style size, L number of styles, N
+number of noise inputs, I channels in, O channels out, K kernel size.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from aigc_lightning.core import keyed
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d
+
+from aigc_stylegan.filtering import Blur, Upsample
+from aigc_stylegan.layers import EqualizedLinear, MappingNetwork, activate
+
+#: Key of the noise inputs of images that are made from seeds: all of them share these.
+_FIXED_NOISE = 20191203
+
+
+def modulated_convolution(
+    features: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool = True, up: bool = False
+) -> Tensor:
+    """Convolve each image with weights whose input channels are scaled by its style (equations 1 and 3).
+
+    Args:
+        features: (B, I, H, W).
+        weight: (O, I, K, K), K odd.
+        styles: (B, I).
+        demodulate: scale the weights of each output channel to a length of 1.
+        up: put zeros between the pixels, which doubles the size: a transposed convolution, not filtered yet.
+
+    Returns:
+        (B, O, H, W), or (B, O, 2H + K - 2, 2W + K - 2) with `up`.
+    """
+    features = features * styles[:, :, None, None].to(features.dtype)
+    if up:
+        result = conv_transpose2d(features, weight.transpose(0, 1), stride=2)
+    else:
+        result = conv2d(features, weight, padding=weight.shape[-1] // 2)
+    if not demodulate:
+        return result
+    lengths = styles.square() @ weight.square().sum(dim=(2, 3)).T
+    return result * (lengths + 1e-8).rsqrt()[:, :, None, None].to(result.dtype)
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, noise, bias and activation.
+
+    Args:
+        inputs: I.
+        outputs: O.
+        style_size: S.
+        up: whether to double height and width.
+    """
+
+    def __init__(self, inputs: int, outputs: int, style_size: int, up: bool = False) -> None:
+        super().__init__()
+        self.style = EqualizedLinear(style_size, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = (inputs * 9) ** -0.5
+        self.filter = Blur(padding=1, gain=4.0) if up else None
+
+    def forward(self, features: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
+        """Return features (B, O, H, W), or of twice the size.
+
+        Args:
+            features: (B, I, H, W).
+            styles: (B, S).
+            noise: (B, 1, H, W), of the size of what comes out.
+        """
+        up = self.filter is not None
+        features = modulated_convolution(features, self.weight * self.scale, self.style(styles), up=up)
+        if self.filter is not None:
+            features = self.filter(features)
+        shift = noise * self.noise_strength + self.bias[:, None, None]
+        return activate(features + shift.to(features.dtype))
+
+
+class ToImage(nn.Module):
+    """Modulated 1x1 convolution without demodulation, which turns features into an image.
+
+    Args:
+        inputs: I.
+        channels: C.
+        style_size: S.
+    """
+
+    def __init__(self, inputs: int, channels: int, style_size: int) -> None:
+        super().__init__()
+        self.style = EqualizedLinear(style_size, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(channels, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.scale = inputs**-0.5
+
+    def forward(self, features: Tensor, styles: Tensor) -> Tensor:
+        """Return images (B, C, H, W) of features (B, I, H, W) and styles (B, S)."""
+        images = modulated_convolution(features, self.weight * self.scale, self.style(styles), demodulate=False)
+        return images + self.bias[:, None, None].to(images.dtype)
+
+
+class SynthesisNetwork(nn.Module):
+    """Turns styles into images, from a learnt constant through levels that each double the size.
+
+    Args:
+        channels: C.
+        base: height and width of the constant.
+        widths: channels of the features of each level, from the smallest to the largest.
+        style_size: S.
+    """
+
+    fixed_noise: Tensor
+
+    def __init__(self, channels: int, base: tuple[int, int], widths: Sequence[int], style_size: int) -> None:
+        super().__init__()
+        self.constant = nn.Parameter(torch.randn(1, widths[0], *base))
+        self.first = StyledConv(widths[0], widths[0], style_size)
+        steps = list(zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(StyledConv(before, after, style_size, up=True) for before, after in steps)
+        self.same = nn.ModuleList(StyledConv(after, after, style_size) for _, after in steps)
+        self.to_image = nn.ModuleList(ToImage(width, channels, style_size) for width in widths)
+        self.upsample = Upsample()
+        sizes = [(base[0] << level, base[1] << level) for level in range(len(widths))]
+        #: Height and width of the noise of each layer.
+        self.noise_sizes = [sizes[0], *(size for size in sizes[1:] for _ in range(2))]
+        self.num_noise = sum(height * width for height, width in self.noise_sizes)
+        self.num_styles = 2 * len(widths)
+        self.register_buffer("fixed_noise", keyed.normal((1, self.num_noise), _FIXED_NOISE), persistent=False)
+
+    def forward(self, styles: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return images (B, C, H, W), about in [-1, 1] but not bounded.
+
+        Args:
+            styles: (B, L, S), one for each layer.
+            noise: (B, N) standard normal; the same fixed numbers for all images when left out.
+        """
+        count = len(styles)
+        noise = self.fixed_noise.expand(count, -1) if noise is None else noise
+        rows = torch.split(noise, [height * width for height, width in self.noise_sizes], dim=1)
+        maps = [row.reshape(count, 1, *size) for row, size in zip(rows, self.noise_sizes, strict=True)]
+        features = self.first(self.constant.expand(count, -1, -1, -1), styles[:, 0], maps[0])
+        images: Tensor = self.to_image[0](features, styles[:, 1])
+        for level, (up, same) in enumerate(zip(self.up, self.same, strict=True)):
+            place = 2 * level + 1  # the image of a level shares its style with the first layer of the next one
+            features = up(features, styles[:, place], maps[place])
+            features = same(features, styles[:, place + 1], maps[place + 1])
+            images = self.upsample(images) + self.to_image[level + 1](features, styles[:, place + 2])
+        return images
+
+
+class Generator(nn.Module):
+    """Mapping and synthesis.
+
+    Args:
+        latent_size: Z.
+        style_size: S.
+        num_classes: 0 for images without classes.
+        mapping_layers: of the mapping network.
+        channels: C.
+        base: height and width of the smallest level.
+        widths: channels of the features of each level, from the smallest to the largest.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        style_size: int,
+        num_classes: int,
+        mapping_layers: int,
+        channels: int,
+        base: tuple[int, int],
+        widths: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.mapping = MappingNetwork(latent_size, style_size, num_classes, mapping_layers)
+        self.synthesis = SynthesisNetwork(channels, base, widths, style_size)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (B, C, H, W) of latents (B, Z) and, with classes, labels, int64 (B,)."""
+        return self.draw(self.mapping(latents, labels))
+
+    def draw(self, styles: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return images (B, C, H, W) of styles (B, S) that all layers share; `noise` as in the synthesis network."""
+        images: Tensor = self.synthesis(styles[:, None].expand(-1, self.synthesis.num_styles, -1), noise)
+        return images

@@ -1,0 +1,250 @@
+"""StyleGAN2.
+
+Papers: Karras et al., A Style-Based Generator Architecture for GANs, CVPR 2019, https://arxiv.org/abs/1812.04948;
+Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, https://arxiv.org/abs/1912.04958;
+Karras et al., Training GANs with Limited Data, NeurIPS 2020, https://arxiv.org/abs/2006.06676 (classes; its adaptive
+augmentation is `--engine.augment ada`).
+Departs from the papers: both updates of a step share one batch of fakes; path lengths are compared with their running
+mean over the steps before; the mean style for truncation is computed from 4,096 latents when images are made, for each
+class, instead of followed in training; images may be rectangular.
+Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, S style size, L number of styles, N
+number of noise inputs. Images lie in [-1, 1].
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from aigc_lightning.core import keyed
+from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.batch import ImageBatch
+from aigc_lightning.core.image_model import seeded_normal
+from aigc_lightning.core.numbers import check_numbers
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+from aigc_lightning.losses import nonsaturating
+from aigc_lightning.losses.penalties import r1
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from aigc_stylegan.discriminator import Discriminator
+from aigc_stylegan.generator import Generator
+from aigc_stylegan.path_length import path_lengths
+from aigc_stylegan.pyramid import pyramid
+
+_PATH_SHARE = 0.01  # of the present lengths in the running mean (StyleGAN2, appendix B)
+_MEAN_LATENTS, _MEAN_KEY = 4096, 1812  # number and key of the latents whose mean style truncation moves towards
+
+
+class StyleGAN2(AdversarialModel):
+    """StyleGAN2 for images whose shorter side is a power of two from 16 up.
+
+    The longer side is a multiple of a quarter of the shorter one: 16x32, 64x96.
+
+    Args:
+        spec: what the images look like; given by the data.
+        latent_size: Z, numbers in a latent.
+        style_size: S, numbers in a style.
+        mapping_layers: layers of the mapping network.
+        conditional: use the classes of the images.
+        channel_base: a level whose shorter side is R has channel_base / R channels, 32768 being the papers' config F.
+        channel_max: most channels of a level.
+        lr: Adam learning rate of both networks.
+        style_mixing: share of the fakes whose layers get two styles, one up to a random layer and another one above.
+        r1_weight: gamma of the R1 penalty, gamma / 2 times the squared slope of D at real images; 0 for none. The third
+            paper's rule of thumb is 0.0002 H W / B.
+        r1_every: the penalty is an update of its own at each so-manieth step.
+        path_length_weight: of the path-length regularisation; 0 for none.
+        path_length_every: it is an update of its own at each so-manieth step.
+
+    Raises:
+        UserError: images of another size; classes wanted and none there; a number out of range.
+    """
+
+    aigc_api = 1  # the version of the plugin API that this is written for
+    players = ("discriminator", "generator")  # in the order of their optimizers
+
+    path_length_mean: Tensor  # of the steps before
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        latent_size: int = 512,
+        style_size: int = 512,
+        mapping_layers: int = 8,
+        conditional: bool = False,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        lr: float = 2e-3,
+        style_mixing: float = 0.9,
+        r1_weight: float = 10.0,
+        r1_every: int = 16,
+        path_length_weight: float = 2.0,
+        path_length_every: int = 4,
+    ) -> None:
+        super().__init__(spec)
+        check_numbers(latent_size=latent_size, style_size=style_size, mapping_layers=mapping_layers, lr=lr)
+        check_numbers(channel_max=channel_max, r1_every=r1_every, path_length_every=path_length_every)
+        check_numbers(zero=True, r1_weight=r1_weight, path_length_weight=path_length_weight)
+        if not 0 <= style_mixing <= 1:
+            raise UserError(f"model.style_mixing is {style_mixing}.", "Give a share from 0 to 1.")
+        if conditional and not spec.num_classes:
+            raise UserError(
+                f"model.conditional is set and the images have no classes ({spec}).",
+                "Leave model.conditional out, or choose data with labels.",
+            )
+        base, widths = pyramid("StyleGAN2", spec, channel_base, channel_max)
+        self.latent_size, self.num_classes = latent_size, spec.num_classes if conditional else 0
+        self.lr, self.style_mixing = lr, style_mixing
+        self.r1_weight, self.r1_every = r1_weight, r1_every
+        self.path_length_weight, self.path_length_every = path_length_weight, path_length_every
+        self.generator = Generator(
+            latent_size, style_size, self.num_classes, mapping_layers, spec.channels, base, widths
+        )
+        self.discriminator = Discriminator(spec.channels, base, widths, style_size, self.num_classes, mapping_layers)
+        self.register_buffer("path_length_mean", torch.zeros(()))
+        self._lengths: list[Tensor] = []  # of this step
+
+    def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None, truncation: float = 1.0) -> Tensor:
+        """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one.
+
+        Args:
+            seeds: non-negative.
+            labels: the class of each image where the model has classes; the rest of seed / K when left out, so that
+                neighbouring seeds show all classes.
+            truncation: distance of the styles from their mean, 1 being all of it: less gives images of more likely
+                kinds and less variety (StyleGAN, appendix B).
+        """
+        if labels is None and self.num_classes:
+            labels = [seed % self.num_classes for seed in seeds]
+        return self.decode(self.latents(seeds), labels, truncation)
+
+    def latents(self, seeds: Sequence[int]) -> Tensor:
+        """Return the latent of each seed, (B, Z)."""
+        return seeded_normal(seeds, self.latent_size).to(self.device, cast(torch.dtype, self.dtype))
+
+    def decode(self, latents: Tensor, labels: Sequence[int] | None = None, truncation: float = 1.0) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] of latents (B, Z); of class 0 where a model with classes gets none.
+
+        Args:
+            latents: on any device.
+            labels: the class of each image.
+            truncation: as in `sample`.
+        """
+        if labels is None and self.num_classes:
+            labels = [0] * len(latents)
+        network = cast(Generator, self.averaged("generator"))
+        with self.inference():
+            classes = torch.tensor(labels, device=self.device) if self.num_classes else None
+            latents = latents.to(self.device, cast(torch.dtype, self.dtype))
+            if truncation == 1:
+                images: Tensor = network(latents, classes)
+            else:
+                styles = network.mapping(latents, classes)
+                images = network.draw(torch.lerp(self._mean_styles(network, classes), styles, truncation))
+        return images.clamp(-1, 1)
+
+    def mixed_styles(self, count: int, labels: Tensor | None) -> Tensor:
+        """Return random styles (count, L, S) with keyed noise; some change to other ones at a random layer."""
+        network, num_styles = self.generator, self.generator.synthesis.num_styles
+        first: Tensor = network.mapping(self.noise(count, self.latent_size), labels)[:, None]
+        if not self.style_mixing:
+            return first.expand(-1, num_styles, -1)
+        second: Tensor = network.mapping(self.noise(count, self.latent_size), labels)[:, None]
+        mixes, place = self.uniform(count, 2).unbind(dim=1)
+        layers = torch.arange(num_styles, device=place.device)
+        crossovers = 1 + (place * (num_styles - 1)).long()  # the first layer of the second style
+        others = (mixes < self.style_mixing)[:, None] & (layers >= crossovers[:, None])
+        return torch.where(others[:, :, None], second, first)
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the loss of D on real and fake images (B, C, H, W); no gradient reaches G."""
+        real_logits = self.discriminator(real, labels)
+        self.observe_real(real_logits)
+        return nonsaturating.discriminator(real_logits, self.discriminator(fake.detach(), labels))
+
+    def generator_loss(self, fake: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the loss of G on its images (B, C, H, W)."""
+        return nonsaturating.generator(self.discriminator(fake, labels))
+
+    def r1_loss(self, real: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the penalty on the slope of D at real images, for the steps since the last one, too."""
+        logits: list[Tensor] = []
+
+        def judge(images: Tensor) -> Tensor:
+            logits.append(self.discriminator(images, labels))
+            return logits[-1]
+
+        penalty = r1(judge, real)
+        self.record("r1", penalty)
+        return self.r1_every * 0.5 * self.r1_weight * penalty + _nothing(logits[0])
+
+    def path_length_loss(self, count: int, labels: Tensor | None = None) -> Tensor:
+        """Return how much path lengths differ from their mean, for the steps since the last one, too."""
+        styles = self.mixed_styles(count, labels)
+        images = self.generator.synthesis(styles, self.noise(count, self.generator.synthesis.num_noise))
+        lengths = path_lengths(images, styles, self.noise(count, *self.spec.shape))
+        self._lengths.append(lengths.detach())
+        self.record("path_length", lengths.mean())
+        penalty = (lengths - self.path_length_mean).square().mean()
+        return self.path_length_every * self.path_length_weight * penalty + _nothing(images)
+
+    def adversarial_step(self, batch: ImageBatch) -> None:
+        """Update D, then G, on one shared batch of fakes; each also down its regularisation when it is time."""
+        real, count = batch["image"], len(batch["image"])
+        labels = batch["label"] if self.num_classes else None
+        noise = self.noise(count, self.generator.synthesis.num_noise)
+        fake = self.generator.synthesis(self.mixed_styles(count, labels), noise)
+        self.update("discriminator", lambda: self.discriminator_loss(real, fake, labels))
+        if self.r1_weight:
+            self.update("discriminator", lambda: self.r1_loss(real, labels), every=self.r1_every)
+        self.update("generator", lambda: self.generator_loss(fake, labels))
+        if self.path_length_weight:
+            self.update("generator", lambda: self.path_length_loss(count, labels), every=self.path_length_every)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Run the step; then let the mean path length follow the lengths of all parts of the batch."""
+        super().training_step(batch, batch_idx)
+        if self._lengths:
+            lengths = torch.cat(self._lengths)
+            self._lengths.clear()
+            sums = torch.stack([lengths.sum(), lengths.new_tensor(float(len(lengths)))])
+            total, number = cast(Tensor, self.trainer.strategy.reduce(sums, reduce_op="sum"))
+            mean = torch.lerp(self.path_length_mean, total / number, _PATH_SHARE)
+            # A step that the engine leaves out leaves the mean alone, too.
+            self.path_length_mean.copy_(torch.where(mean.isfinite(), mean, self.path_length_mean))
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Return Adam for each player, slower by its number of updates a step (StyleGAN2, appendix B)."""
+        intervals = {
+            "discriminator": self.r1_every if self.r1_weight else None,
+            "generator": self.path_length_every if self.path_length_weight else None,
+        }
+        optimizers: list[Optimizer] = []
+        for name in self.players:
+            interval = intervals[name]
+            share = 1.0 if interval is None else interval / (interval + 1)
+            network: Any = getattr(self, name)
+            optimizers.append(Adam(network.parameters(), lr=self.lr * share, betas=(0.0, 0.99**share), eps=1e-8))
+        return optimizers
+
+    def _mean_styles(self, network: Generator, classes: Tensor | None) -> Tensor:
+        """Return the mean style (1, S), or that of each image's class (B, S)."""
+        latents = keyed.normal((_MEAN_LATENTS, self.latent_size), _MEAN_KEY)
+        latents = latents.to(self.device, cast(torch.dtype, self.dtype))
+        if classes is None:
+            styles: Tensor = network.mapping(latents)
+            return styles.mean(dim=0, keepdim=True)
+        known, places = torch.unique(classes, return_inverse=True)
+        return torch.stack([network.mapping(latents, label.expand(len(latents))).mean(dim=0) for label in known])[
+            places
+        ]
+
+
+def _nothing(output: Tensor) -> Tensor:
+    """Return 0 with zeros as gradient of all that made the output.
+
+    The slope of a network does not depend on its last bias. A parameter without a gradient is left alone by Adam in one
+    process, and counts as zero where several processes add their gradients up: with zeros in both, both are the same.
+    """
+    return 0.0 * output.sum()
