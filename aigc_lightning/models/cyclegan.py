@@ -30,6 +30,7 @@ from aigc_lightning.metrics.pairs import mae, psnr, ssim
 from aigc_lightning.networks.patchgan import PatchGAN, PatchGANs, smallest_size
 from aigc_lightning.networks.resnet_generator import ResNetGenerator
 
+CycleGANNorm = Literal["plain_instance", "instance", "group", "none"]
 Direction = Literal["AtoB", "BtoA"]
 Kind = Literal["A", "B"]
 Images = dict[Kind, Tensor]
@@ -52,6 +53,8 @@ class CycleGAN(AdversarialModel):
         num_blocks: residual blocks of the generators; None for 6 up to 128 pixels and 9 beyond.
         discriminator_width: channels of the discriminators' first layer.
         discriminator_layers: 1 to judge patches of 16x16 pixels, 2 for 34x34, 3 for 70x70, 4 for 142x142.
+        norm: of all networks: "plain_instance" (without scale and shift, the paper's), "instance", "group" or "none".
+            Norms of each channel on its own lose the colours of large flat areas, which drawings have.
         cycle_weight: of the mean absolute difference of an image translated there and back.
         identity_weight: of the mean absolute difference of an image of the wanted kind that is translated; 0 for
             none. It keeps colours; the paper has half of `cycle_weight` where it uses it.
@@ -78,6 +81,7 @@ class CycleGAN(AdversarialModel):
         num_blocks: int | None = None,
         discriminator_width: int = 64,
         discriminator_layers: int = 3,
+        norm: CycleGANNorm = "plain_instance",
         cycle_weight: float = 10.0,
         identity_weight: float = 5.0,
         pool_size: int = 50,
@@ -99,13 +103,10 @@ class CycleGAN(AdversarialModel):
         self.held_out_pairs = held_out_pairs
         self.lr, self.beta1, self.schedule_steps = lr, beta1, schedule_steps
         self.generator_pair = nn.ModuleDict(
-            {direction: ResNetGenerator(spec.channels, width, num_blocks) for direction in ("AtoB", "BtoA")}
+            {direction: ResNetGenerator(spec.channels, width, num_blocks, norm) for direction in ("AtoB", "BtoA")}
         )
         self.discriminator_pair = PatchGANs(
-            {
-                kind: PatchGAN(spec.channels, discriminator_width, discriminator_layers, "plain_instance")
-                for kind in ("A", "B")
-            }
+            {kind: PatchGAN(spec.channels, discriminator_width, discriminator_layers, norm) for kind in ("A", "B")}
         )
         initialize_normal(self)
         self.pools: dict[Kind, ImagePool] = {"A": ImagePool(pool_size), "B": ImagePool(pool_size)}

@@ -5,14 +5,10 @@ https://arxiv.org/abs/1703.10593
 Shapes: B batch, C channels, H and W height and width in pixels, F channels of the first layer.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from aigc_lightning.networks.norms import Norm, make_norm
-
-PatchNorm = Norm | Literal["plain_instance"]
+from aigc_lightning.networks.norms import Norm, PlainNorm, make_norm
 
 
 def smallest_size(num_layers: int) -> int:
@@ -31,17 +27,15 @@ class PatchGAN(nn.Module):
         norm: of all hidden layers but the first; "plain_instance" is instance norm without scale and shift.
     """
 
-    def __init__(self, channels: int, width: int, num_layers: int, norm: PatchNorm) -> None:
+    def __init__(self, channels: int, width: int, num_layers: int, norm: Norm | PlainNorm) -> None:
         super().__init__()
-        # In front of a plain instance norm a bias has no effect; with it, weights of other implementations fit.
         bias = norm in ("none", "plain_instance")
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         before = width
         for number in range(1, num_layers + 1):
             after = width * min(2**number, 8)
             stride = 2 if number < num_layers else 1
-            feature_norm = nn.InstanceNorm2d(after) if norm == "plain_instance" else make_norm(norm, after)
-            layers += [nn.Conv2d(before, after, 4, stride, 1, bias=bias), feature_norm]
+            layers += [nn.Conv2d(before, after, 4, stride, 1, bias=bias), make_norm(norm, after)]
             layers += [nn.LeakyReLU(0.2, inplace=True)]
             before = after
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, 1, 1))

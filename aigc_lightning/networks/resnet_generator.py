@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, F channels at f
 
 from torch import Tensor, nn
 
+from aigc_lightning.networks.norms import Norm, PlainNorm, make_norm
 from aigc_lightning.networks.residual import crop, pad_to_least
 
 _SMALLEST = 8  # pixels: a quarter of the size is reflected at its border
@@ -19,17 +20,23 @@ class ResNetGenerator(nn.Module):
         channels: C.
         width: F; doubled at each halving.
         num_blocks: residual blocks at a quarter of the size.
+        norm: of the hidden layers; "plain_instance" is the papers'.
     """
 
-    def __init__(self, channels: int, width: int, num_blocks: int) -> None:
+    def __init__(self, channels: int, width: int, num_blocks: int, norm: Norm | PlainNorm = "plain_instance") -> None:
         super().__init__()
-        # In front of these norms a bias has no effect; with it, weights of other implementations fit.
-        layers = [nn.Conv2d(channels, width, 7, padding=3, padding_mode="reflect"), *_activation(width)]
+        bias = norm in ("none", "plain_instance")
+
+        def activation(features: int) -> list[nn.Module]:
+            return [make_norm(norm, features), nn.ReLU(inplace=True)]
+
+        layers = [nn.Conv2d(channels, width, 7, padding=3, padding_mode="reflect", bias=bias), *activation(width)]
         for before in (width, 2 * width):
-            layers += [nn.Conv2d(before, 2 * before, 3, 2, 1), *_activation(2 * before)]
-        layers += [_Block(4 * width) for _ in range(num_blocks)]
+            layers += [nn.Conv2d(before, 2 * before, 3, 2, 1, bias=bias), *activation(2 * before)]
+        layers += [_Block(4 * width, norm, bias) for _ in range(num_blocks)]
         for after in (2 * width, width):
-            layers += [nn.ConvTranspose2d(2 * after, after, 3, 2, 1, output_padding=1), *_activation(after)]
+            layers.append(nn.ConvTranspose2d(2 * after, after, 3, 2, 1, output_padding=1, bias=bias))
+            layers += activation(after)
         layers += [nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect"), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
@@ -43,19 +50,16 @@ class ResNetGenerator(nn.Module):
 class _Block(nn.Module):
     """Adds what two 3x3 convolutions make of feature maps to these."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm | PlainNorm, bias: bool) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
-            *_activation(channels),
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
-            nn.InstanceNorm2d(channels),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
+            make_norm(norm, channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
+            make_norm(norm, channels),
         )
 
     def forward(self, features: Tensor) -> Tensor:
         changes: Tensor = self.layers(features)
         return features + changes
-
-
-def _activation(channels: int) -> list[nn.Module]:
-    return [nn.InstanceNorm2d(channels), nn.ReLU(inplace=True)]

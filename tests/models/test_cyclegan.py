@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from aigc_lightning.core.checkpoint import save_weights
 from aigc_lightning.core.engine import Engine
@@ -43,6 +44,21 @@ def test_the_networks_of_the_paper(size, generator):
     assert [count(network) for network in model.generator_pair.values()] == [generator] * 2
     assert [count(network) for network in model.discriminator_pair.values()] == [2_764_737] * 2
     assert model.generator_pair["AtoB"].layers[0].weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind", "scaled"),
+    [
+        ("plain_instance", nn.InstanceNorm2d, False),
+        ("instance", nn.InstanceNorm2d, True),
+        ("group", nn.GroupNorm, True),
+    ],
+)
+def test_norms_are_in_all_networks(norm, kind, scaled):
+    model = made(norm=norm)
+    for network in (*model.generator_pair.values(), *model.discriminator_pair.values()):
+        found = [layer for layer in network.modules() if isinstance(layer, nn.InstanceNorm2d | nn.GroupNorm)]
+        assert len(found) >= 2 and all(isinstance(layer, kind) and layer.affine == scaled for layer in found)
 
 
 def test_the_discriminators_loss_by_hand():
@@ -148,7 +164,7 @@ def pools(trace):
     return found
 
 
-@pytest.mark.parametrize("augment", ["none", "diff"])
+@pytest.mark.parametrize("augment", ["none", pytest.param("diff", marks=pytest.mark.slow)])
 def test_processes_and_micro_batches_change_nothing(augment, tmp_path):
     """The pools are full after two of eight steps, and the last batch of an epoch is ragged."""
     one = train(build(Engine(augment=augment)), 4, 8, tmp_path / "one", precision="64-true")
@@ -165,7 +181,7 @@ def test_the_pools_are_used(tmp_path):
     assert largest(none, one) > 1e-3
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(processes, tmp_path):
     whole = train(build(), 4, 7, tmp_path / "whole", processes=processes)
     first = train(build(), 4, 3, tmp_path / "first", processes=processes)
@@ -192,7 +208,7 @@ def test_held_out_pairs_are_scored(tmp_path):
     def make(batch_size):
         model, data = build(held_out_pairs=True)(batch_size)
         data = NoiseImages(1, 12, 12, task="unpaired", num_images=5, batch_size=batch_size)
-        model = CycleGAN(data.spec, 4, 1, 4, 1, held_out_pairs=True)
+        model = CycleGAN(data.spec, 4, 1, 4, discriminator_layers=1, held_out_pairs=True)
         keep = model.log_held_out
         model.log_held_out = lambda name, values: (scores.update({name: values}), keep(name, values))
         return model, data
