@@ -17,9 +17,10 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.hooks import RemovableHandle
 
 from aigc_lightning.core.augmentation import Augmentation, augmenting_hook
-from aigc_lightning.core.averaging import averaged_copy, update_average
+from aigc_lightning.core.averaging import MovingAverage, averaged_copy
 from aigc_lightning.core.engine import Engine, Player, Scaler, Window, only
 from aigc_lightning.core.finite import LateGuard, use_fused
+from aigc_lightning.core.hooks import backward_is_plain
 from aigc_lightning.core.image_model import ImageModel, plain
 from aigc_lightning.core.late import waits
 from aigc_lightning.core.micro_batches import batch_size, split
@@ -53,6 +54,10 @@ class AdversarialModel(ImageModel):
         self.averages = nn.ModuleDict()
         self.augmentation: Augmentation | None = None
         self._table: dict[str, Player] = {}
+        self._moving: list[MovingAverage] = []
+        self._plain_backward, self._world_size = False, 1
+        self._scaler: Scaler = None
+        self._now = -1  # number of the step, while it runs
         self._guard: LateGuard | None = None
         self._hooks: list[RemovableHandle] = []
 
@@ -101,7 +106,8 @@ class AdversarialModel(ImageModel):
     @property
     def step(self) -> int:
         """Number of batches that were finished before this one."""
-        return int(self.trainer.global_step)  # which the engine raises when the players are updated
+        # Known while the players are updated; asking the trainer takes long.
+        return self._now if self._now >= 0 else int(self.trainer.global_step)
 
     # ---- life of a run
 
@@ -136,6 +142,12 @@ class AdversarialModel(ImageModel):
         for name, optimizer in zip(self.players, self.trainer.optimizers, strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
             self._table[name] = Player(name, getattr(self, name), optimizer, parameters)
+        for player in self._table.values():
+            player.others = [other for other in self._table.values() if other is not player]
+        self._moving = [MovingAverage(average, getattr(self, name)) for name, average in self.averages.items()]
+        # Asked once: the ways to the trainer's settings are long.
+        self._scaler, self._world_size = getattr(self.trainer.precision_plugin, "scaler", None), self.trainer.world_size
+        self._plain_backward, self._now = backward_is_plain(self), -1
         self._guard = LateGuard() if waits(self.device) else None
         if self.augmentation is not None:
             self._place_augmentation(self.augmentation)
@@ -148,10 +160,11 @@ class AdversarialModel(ImageModel):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Run the model's step over the batch, in micro-batches where the engine asks for them."""
+        self._now = int(self.trainer.global_step)
         layout = self._layout(batch)
         parts = split(batch, self.engine.micro_batches)
         if len(parts) == 1:
-            weight = layout.count * self.trainer.world_size / layout.total
+            weight = layout.count * self._world_size / layout.total
             self._run(batch, Window(weight=weight, start=layout.start, total=layout.total))
         else:
             self._run_parts(parts, layout)
@@ -203,35 +216,32 @@ class AdversarialModel(ImageModel):
             for number, part in enumerate(parts):
                 size = batch_size(part)
                 first, last = number == 0, number == len(parts) - 1
-                weight = size * self.trainer.world_size / layout.total
+                weight = size * self._world_size / layout.total
                 updates = self._run(part, Window(live, first, last, weight, start, layout.total))
                 start += size
             live += 1
 
     def _descend(self, player: Player, loss: Callable[[], Tensor]) -> None:
         window = self._window
-        others = [other for other in self._table.values() if other is not player]
-        with only(player, others):
+        with only(player):
             if window.first:
-                player.optimizer.zero_grad(set_to_none=True)
+                player.forget()
             value = loss()
             self.record(f"{player.name}_loss", value)
-            self.manual_backward(value if window.weight == 1.0 else value * window.weight)
+            self._backward(value if window.weight == 1.0 else value * window.weight)
             if window.last:
-                distributed = self.trainer.world_size > 1
-                player.step(
-                    self.engine,
-                    value,
-                    self.step,
-                    scaler=self._scaler,
-                    distributed=distributed,
-                    guard=self._guard,
-                )
-                player.optimizer.zero_grad(set_to_none=True)
+                distributed, guard = self._world_size > 1, self._guard
+                player.step(self.engine, value, self._now, scaler=self._scaler, distributed=distributed, guard=guard)
+                player.forget()
 
-    @property
-    def _scaler(self) -> Scaler:
-        return getattr(self.trainer.precision_plugin, "scaler", None)
+    def _backward(self, loss: Tensor) -> None:
+        scaler = self._scaler
+        if not self._plain_backward:
+            self.manual_backward(loss)
+        elif scaler is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def _finish_step(self) -> None:
         """Do what happens once a batch: scaler, schedulers, averages, and the count."""
@@ -239,8 +249,8 @@ class AdversarialModel(ImageModel):
             self._scaler.update()
         if self._guard is not None:
             self._guard.end_step()
-        for name, average in self.averages.items():
-            update_average(average, getattr(self, name), self.engine.ema_decay, self.step)
+        for average in self._moving:
+            average.update(self.engine.ema_decay, self.step)
         if self.augmentation is not None:
             judges = [player for name, player in self._table.items() if name in self._judges]
             updated = any(player.updated_in == self.step for player in judges)
@@ -250,6 +260,7 @@ class AdversarialModel(ImageModel):
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
+        self._now = -1
         self._step_schedulers("step", self.step)
         # Not in the hook at an epoch's end, which is not called again when a run goes on from its last batch.
         epoch, rest = divmod(self.step, self.trainer.num_training_batches)

@@ -11,7 +11,6 @@ from itertools import groupby
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import Tensor, nn
 
 from aigc_lightning.core.late import Late, waits
@@ -29,7 +28,7 @@ class PlayersStrategy(DDPStrategy):
 
     def _configure_launcher(self) -> None:
         super()._configure_launcher()
-        if isinstance(self._launcher, _MultiProcessingLauncher):
+        if self._start_method != "popen":
             self._launcher = Processes(self, start_method=self._start_method)
 
     def configure_ddp(self) -> None:

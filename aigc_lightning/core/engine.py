@@ -1,6 +1,5 @@
 """The parts of adversarial training that know one player: its settings, its network, its update."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from torch.optim import Optimizer
 
 from aigc_lightning.core.augmentation import check_policies
 from aigc_lightning.core.distributed import average_gradients
-from aigc_lightning.core.finite import LateGuard, can_leave_out, left_out, step_unless
+from aigc_lightning.core.finite import LateGuard, can_leave_out, left_out, overflow, step_unless
 from aigc_lightning.errors import UserError
 
 #: Overflows of fp16 in a row after which no scale is to blame: it is then a millionth of a millionth of the first one.
@@ -83,12 +82,13 @@ class Window:
 
 @dataclass
 class Player:
-    """A network, its optimizer, and the parameters that it trains."""
+    """A network, its optimizer, the parameters that it trains, and its opponents."""
 
     name: str
     network: nn.Module
     optimizer: Optimizer
     parameters: list[nn.Parameter] = field(default_factory=list)
+    others: list["Player"] = field(default_factory=list)
     updated_in: int = -1  # the last step in which it was updated
     skipped: int = 0  # updates left out in a row
 
@@ -96,6 +96,12 @@ class Player:
         """Keep gradients from being computed for this player, or let them."""
         for parameter in self.parameters:
             parameter.requires_grad_(not frozen)
+
+    def forget(self) -> None:
+        """Forget the gradients of all that the optimizer has; its own way of doing so takes ten times as long."""
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def step(
         self,
@@ -127,15 +133,19 @@ class Player:
                 scaler.update()  # it takes one look at a player's gradient between two updates of itself
             scaler.unscale_(self.optimizer)  # so that clipping sees true gradients
         self.updated_in = number
-        norm = get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if not gradients:
+            return
+        norm = None if engine.clip_norm is None else get_total_norm(gradients)
+        bad = overflow(gradients) if norm is None else torch.isfinite(norm).logical_not().float()
         # A scale that is too large makes overflows; the scaler leaves them out and halves it.
         allowed = engine.max_skipped if scaler is None else max(engine.max_skipped, _HALVINGS)
         unless: Tensor | None = None
         if guard is not None and can_leave_out(self.optimizer):
-            unless = guard.judge(self.name, number, loss, norm, allowed, warns=scaler is None)
-        elif not self._is_finite(norm, loss, number, allowed, warns=scaler is None) and scaler is None:
+            unless = guard.judge(self.name, number, loss, bad, allowed, warns=scaler is None)
+        elif not self._may_step(bad, loss, number, allowed, warns=scaler is None) and scaler is None:
             return
-        if engine.clip_norm is not None:
+        if engine.clip_norm is not None and norm is not None:
             clip_grads_with_norm_(self.parameters, engine.clip_norm, norm)
         if scaler is not None:
             scaler.step(self.optimizer)  # which leaves an overflow out; the scale shrinks at the end of the step
@@ -145,9 +155,9 @@ class Player:
             # The raw optimizer: Lightning's wrapper would count each player's step as a step of the run.
             self.optimizer.step()
 
-    def _is_finite(self, norm: Tensor, loss: Tensor, number: int, allowed: int, *, warns: bool) -> bool:
+    def _may_step(self, bad: Tensor, loss: Tensor, number: int, allowed: int, *, warns: bool) -> bool:
         """Say whether the gradient is finite; count how often in a row it was not."""
-        if math.isfinite(norm.item()):
+        if not bad.item():
             self.skipped = 0
             return True
         self.skipped += 1
@@ -161,12 +171,12 @@ Scaler = torch.amp.GradScaler | None
 
 
 @contextmanager
-def only(player: Player, others: list[Player]) -> Iterator[None]:
-    """Freeze the other players, so that no gradient is computed for them."""
-    for other in others:
+def only(player: Player) -> Iterator[None]:
+    """Freeze the player's opponents, so that no gradient is computed for them."""
+    for other in player.others:
         other.freeze(True)
     try:
         yield
     finally:
-        for other in others:
+        for other in player.others:
             other.freeze(False)

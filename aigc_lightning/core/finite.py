@@ -10,12 +10,29 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from aigc_lightning.core.late import Late
 from aigc_lightning.errors import UserError
 
 _log = logging.getLogger(__name__)
+_ones: dict[torch.device, Tensor] = {}
+
+
+def overflow(gradients: list[Tensor]) -> Tensor:
+    """Return 1 where a number among the gradients is not finite and 0 where all are, on their device."""
+    first = gradients[0]
+    checked = first.device.type in ("cpu", "cuda") and first.is_floating_point()
+    if not checked or any(gradient.dtype != first.dtype for gradient in gradients):
+        return torch.isfinite(get_total_norm(gradients)).logical_not().float()
+    found = torch.zeros((), dtype=torch.float32, device=first.device)
+    one = _ones.get(first.device)
+    if one is None:
+        one = _ones[first.device] = torch.ones_like(found)
+    # One pass for all of them, which multiplies by 1; what GradScaler calls.
+    torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, one)
+    return found
 
 
 def left_out(player: str, number: int, loss: float, *, stops: bool) -> None:
@@ -79,18 +96,17 @@ class LateGuard:
         self._numbers: list[Tensor] = []  # for each of them, whether it was left out, whether the run stops, the loss
         self._sent: deque[tuple[list[_Update], Late]] = deque()
 
-    def judge(self, player: str, step: int, loss: Tensor, norm: Tensor, allowed: int, *, warns: bool) -> Tensor:
+    def judge(self, player: str, step: int, loss: Tensor, bad: Tensor, allowed: int, *, warns: bool) -> Tensor:
         """Return 1 where the update has to be left out and 0 where not, on the device.
 
         Args:
             player: its name.
             step: number of the step.
             loss: for the message.
-            norm: of the gradient.
+            bad: 1 where its gradient is not finite, else 0.
             allowed: updates in a row that may be left out.
             warns: whether each of them is worth a line.
         """
-        bad = torch.isfinite(norm).logical_not().float()
         skipped = bad if player not in self._skipped else (self._skipped[player] + 1) * bad
         stops = (skipped > allowed).float()
         self._halted = stops if self._halted is None else torch.maximum(self._halted, stops)

@@ -75,6 +75,13 @@ class ImageModel(pl.LightningModule):
         self._held_out: dict[str, list[Tensor]] = defaultdict(list)
         self._window = Window()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the one that Lightning sets around every hook without the long way of modules."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     # ---- random numbers of a step
 
     def noise(self, count: int, *shape: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_ALL = 2**64 - 1
 
 UInts = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -38,6 +39,17 @@ def hashed(*key: int | npt.NDArray[np.integer]) -> UInts:
     return state
 
 
+def mixed(*key: int) -> int:
+    """Return the number that `hashed` gives for plain integers, without the way through arrays."""
+    state = 0
+    for part in key:
+        state = ((state ^ (part & _ALL)) + 0x9E3779B97F4A7C15) & _ALL
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & _ALL
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & _ALL
+        state ^= state >> 31
+    return state
+
+
 def uniform(*key: int | npt.NDArray[np.integer]) -> Floats:
     """Return a float64 in [0, 1) for each key, with the broadcasting of `hashed`."""
     return (hashed(*key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -45,7 +57,7 @@ def uniform(*key: int | npt.NDArray[np.integer]) -> Floats:
 
 def generator(*key: int) -> torch.Generator:
     """Return a CPU generator seeded by the key, for streams of numbers under one key."""
-    return torch.Generator().manual_seed(int(hashed(*key)) >> 1)
+    return torch.Generator().manual_seed(mixed(*key) >> 1)
 
 
 def permutation(length: int, *key: int) -> Tensor:

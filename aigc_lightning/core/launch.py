@@ -2,12 +2,13 @@
 
 import os
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-_WAIT = timedelta(minutes=2)
+_WAIT = timedelta(minutes=10)  # for a node that is slow to start, or that notices late that it has to start again
 _LAST_WORDS = timedelta(seconds=10)  # for the first process to be heard when it cannot choose
 #: Names that Slurm gives to jobs in which a person types; processes that they start there belong to no step.
 _TYPED_IN = ("bash", "interactive")
@@ -117,6 +118,29 @@ def agreed(name: str, choose: Callable[[], str]) -> str:
         store.set(f"{key}/{launch.rank}", "heard")
         raise SaidByFirstError
     return str(answer[1:])
+
+
+def meet_anew() -> None:
+    """Have processes that torchrun has started again meet where nobody met before.
+
+    The store that torchrun keeps for them still tells the addresses of those that have ended, and a process that is
+    quicker than the others would wait for those (torch 2.15, static meeting point).
+    """
+    launch = launched()
+    if launch is None or launch.launcher != "torchrun" or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return
+    host, _, port = agreed("meeting point", lambda: _own_place(launch)).rpartition(":")
+    os.environ.update(MASTER_ADDR=host, MASTER_PORT=port, TORCHELASTIC_USE_AGENT_STORE="False")
+
+
+def _own_place(launch: Launch) -> str:
+    """Return this process's address on the way to the former meeting point, with a free port."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.connect(launch.address)
+        host = probe.getsockname()[0]
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return f"{host}:{free.getsockname()[1]}"
 
 
 def _store(launch: Launch) -> Any:

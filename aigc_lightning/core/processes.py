@@ -10,7 +10,7 @@ from typing import Any
 
 import torch.multiprocessing as mp
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from aigc_lightning.errors import UserError
 
@@ -73,5 +73,5 @@ class Processes(_MultiProcessingLauncher):
         if not self.procs:  # they are being started
             raise SystemExit(128 + number)
         for process in self.procs:
-            if process.is_alive():
+            if process.is_alive() and process.pid is not None:
                 os.kill(process.pid, number)

@@ -1,6 +1,7 @@
 """The log file of a run: what was said, warned and raised, with the time."""
 
 import logging
+import socket
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,8 @@ def run_log(folder: Path, command: Sequence[str]) -> Iterator[None]:
         for name in _LOGGERS:
             _attach(logging.getLogger(name), handler, undo)
         _follow_warnings(handler, undo)
-        _log.info("Start: %s (aigc_lightning %s)", " ".join(command), __version__)
+        where = f"process {rank} on {socket.gethostname()}"
+        _log.info("Start: %s (aigc_lightning %s, %s)", " ".join(command), __version__, where)
         try:
             yield
         except BaseException as error:

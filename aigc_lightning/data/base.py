@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import lightning.pytorch as pl
 import numpy as np
@@ -105,7 +105,11 @@ def to_signed(images: Tensor) -> Tensor:
 def read_fields(source: ImageSource | FieldSource, visits: Visits) -> dict[str, Any]:
     """Return samples of any source by the keys of their batch, images as uint8 (B, C, H, W) and not varied."""
     indices = visits.indices.tolist()
-    fields = source.fields(visits) if isinstance(source, FieldSource) else {"image": source.images(indices)}
+    # Not `isinstance`, which looks at every method of the protocol, at every batch.
+    has_fields = hasattr(source, "fields")
+    fields = (
+        cast(FieldSource, source).fields(visits) if has_fields else {"image": cast(ImageSource, source).images(indices)}
+    )
     labels = source.labels(indices)
     return fields if labels is None else {**fields, "label": labels}
 

@@ -36,12 +36,14 @@ class LostImage:
         root: the folder of the images.
         total: number of the images that it is one of.
         max_bad: share of them that may be lost.
+        count: images that are lost with the file, which may be a shard.
     """
 
     error: CorruptImageError
     root: Path
     total: int
     max_bad: float
+    count: int = 1
 
 
 def report(lost: LostImage) -> None:
@@ -104,19 +106,23 @@ class LostImages:
         for lost in [*self._lost.values()][self._named :] if aloud else ():
             _log.warning(*_line(lost))
         self._named = len(self._lost)
-        budgets: dict[tuple[Path, int, float], list[CorruptImageError]] = {}
+        budgets: dict[tuple[Path, int, float], list[LostImage]] = {}
         for path in sorted(self._lost):
             lost = self._lost[path]
-            budgets.setdefault((lost.root, lost.total, lost.max_bad), []).append(lost.error)
-        for (root, total, max_bad), errors in budgets.items():
-            if len(errors) > max_bad * total:
-                raise too_many(root, errors, total, max_bad)
+            budgets.setdefault((lost.root, lost.total, lost.max_bad), []).append(lost)
+        for (root, total, max_bad), group in budgets.items():
+            count = sum(lost.count for lost in group)
+            if count > max_bad * total:
+                raise too_many(root, [lost.error for lost in group], total, max_bad, count)
 
 
-def too_many(root: Path, bad: Sequence[CorruptImageError], total: int, max_bad: float) -> UserError:
-    """Return the error of a folder with more bad images than may be."""
+def too_many(
+    root: Path, bad: Sequence[CorruptImageError], total: int, max_bad: float, count: int | None = None
+) -> UserError:
+    """Return the error of a folder with more bad images than may be; `count` of them where not one a file."""
     allowed = int(max_bad * total)
-    what = f"{len(bad)} of {total} images in {root} cannot be read, {allowed} may be (data.max_bad {max_bad}):"
+    number = len(bad) if count is None else count
+    what = f"{number} of {total} images in {root} cannot be read, {allowed} may be (data.max_bad {max_bad}):"
     return UserError(f"{what}\n{named(root, bad)}.", "Mend or remove them, or raise data.max_bad.")
 
 

@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import _SpectralNorm
 
+from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.run_folder import find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
@@ -12,7 +15,7 @@ from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing import exactness
 from aigc_lightning.testing.cases import ModelCase, isolated
-from aigc_lightning.testing.checks import require
+from aigc_lightning.testing.checks import NotApplicableError, require
 from aigc_lightning.testing.model_checks import output_is_an_image
 
 #: Players may be updated only at every so-manieth batch; by then each must have moved.
@@ -79,21 +82,39 @@ def trains_in_bf16(case: ModelCase) -> None:
 
 def gives_the_same_on_two_processes(case: ModelCase) -> None:
     """Two processes compute the gradients of one process with the same global batch; batch norm is replaced."""
+    with isolated():
+        _compare(*(_trace(case, f"{count}_processes", processes=count) for count in (1, 2)))
+
+
+def gives_the_same_in_micro_batches(case: ModelCase) -> None:
+    """A batch in three uneven parts gives the gradients of the whole batch, where no layer changes in its forward.
+
+    Batch norm is replaced, and the power iteration of spectral norm, a step of which every forward takes, is stilled.
+    """
+    if not issubclass(case.target, AdversarialModel):
+        raise NotApplicableError("Only adversarial models split their batches.")
+    with isolated():
+        _compare(*(_trace(case, f"{parts}_parts", Engine(micro_batches=parts)) for parts in (1, 3)))
+
+
+def _trace(case: ModelCase, name: str, engine: Engine | None = None, processes: int = 1) -> exactness.Trace:
+    """Train for two batches of eight in 64 bits."""
 
     def build(batch_size: int) -> tuple[ImageModel, ImageDataModule]:
-        model, data = _without_batch_norm(case.build(case.spec)), case.data()
+        model, data = _stateless(case.build(case.spec)), case.data()
         data.batch_size = batch_size
+        if isinstance(model, AdversarialModel) and engine is not None:
+            model.engine = engine
         return model, data
 
-    with isolated():
-        traces = [
-            exactness.train(build, 8, 2, case.folder / f"{count}_processes", processes=count, precision="64-true")
-            for count in (1, 2)
-        ]
-    one, two = (trace.gradients for trace in traces)
+    return exactness.train(build, 8, 2, case.folder / name, processes=processes, precision="64-true")
+
+
+def _compare(first: exactness.Trace, second: exactness.Trace) -> None:
+    one, two = first.gradients, second.gradients
     require([number for number, _ in one] == [number for number, _ in two], "Other networks are updated.")
-    for step, ((_, first), (_, second)) in enumerate(zip(one, two, strict=True)):
-        difference = exactness.largest_difference(second, first)
+    for step, ((_, these), (_, those)) in enumerate(zip(one, two, strict=True)):
+        difference = exactness.largest_difference(those, these)
         require(difference < _TOLERANCE, f"The gradients of update {step} differ by {difference:.1e}.")
 
 
@@ -119,9 +140,11 @@ def _meaning(spec: ImageSpec) -> tuple[tuple[str, ...], str]:
     return spec.class_names, spec.task
 
 
-def _without_batch_norm(model: ImageModel) -> ImageModel:
-    """Put a norm of single images in the place of every batch norm, in place."""
+def _stateless(model: ImageModel) -> ImageModel:
+    """Put a norm of single images in the place of every batch norm, and still spectral norms, in place."""
     for module in list(model.modules()):
+        if isinstance(module, _SpectralNorm):
+            module.n_power_iterations = 0
         for name, child in module.named_children():
             if isinstance(child, _BatchNorm):
                 setattr(module, name, nn.GroupNorm(1, child.num_features, affine=child.affine))

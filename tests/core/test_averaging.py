@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from aigc_lightning.core.averaging import averaged_copy, update_average
+from aigc_lightning.core.averaging import MovingAverage, averaged_copy
 
 
 def test_an_average_is_a_frozen_copy():
@@ -24,7 +24,7 @@ def test_one_update_by_hand(decay, updates, kept):
     with torch.no_grad():
         network.weight.fill_(3.0)
         average.weight.fill_(1.0)
-    update_average(average, network, decay, updates)
+    MovingAverage(average, network).update(decay, updates)
     assert average.weight.item() == pytest.approx(kept * 1 + (1 - kept) * 3)
     assert network.weight.item() == 3
 
@@ -33,5 +33,5 @@ def test_buffers_are_copied():
     network = nn.BatchNorm1d(2)
     average = averaged_copy(network)
     network(torch.randn(8, 2) + 5)
-    update_average(average, network, 0.99, 100)
+    MovingAverage(average, network).update(0.99, 100)
     assert torch.equal(average.running_mean, network.running_mean) and average.num_batches_tracked == 1

@@ -55,3 +55,8 @@ def test_normal_is_standard_and_leaves_the_global_stream_alone():
     assert numbers.dtype == torch.float32
     assert abs(numbers.mean()) < 0.02 and abs(numbers.std() - 1) < 0.02
     assert not torch.equal(numbers, keyed.normal((100, 1000), 6))
+
+
+@given(st.lists(st.integers(0, 2**63), min_size=1, max_size=5))
+def test_plain_integers_are_mixed_like_arrays(key):
+    assert keyed.mixed(*key) == int(keyed.hashed(*key))

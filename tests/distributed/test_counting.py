@@ -14,6 +14,7 @@ from aigc_lightning.callbacks.losses import LossLog
 from aigc_lightning.callbacks.metrics_file import MetricsFile, read_metrics
 from aigc_lightning.core import adversarial
 from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.averaging import MovingAverage
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
@@ -108,8 +109,8 @@ def steps_of(folder):
 @pytest.mark.parametrize("case", CASES)
 def test_everything_counts_batches(case, parts, tmp_path, monkeypatch):
     averaged = []
-    real = adversarial.update_average
-    monkeypatch.setattr(adversarial, "update_average", lambda *args: (averaged.append(args[3]), real(*args)))
+    real = MovingAverage.update
+    monkeypatch.setattr(MovingAverage, "update", lambda *args: (averaged.append(args[2]), real(*args)))
     log = MetricsFile(tmp_path)
     watch = [LossLog(), Checkpoints(every_n_steps=None, keep_every_n_steps=4, monitor=None)]
     monkeypatch.setattr(
