@@ -13,6 +13,7 @@ Usage: aigc data [--json]                        what --data takes
        aigc data preview DATA [--out grid.png]   a picture of what a model sees, varied as in training
        aigc data check DATA                      bad files, sizes, duplicates, overlap of training and held-out images
        aigc data stats DATA [--out stats.png]    numbers, sizes, brightness and balance of classes
+       aigc data shard SRC DST                   a folder of images as tar shards, for `--data shards`
 
 DATA is a name (see: aigc data), a preset, or a config file; --data.OPTION V sets its options, as in
 `aigc data preview paired_images --data.root facades --data.direction BtoA`."""
@@ -20,11 +21,12 @@ _ACTIONS = {
     "preview": "aigc_lightning.commands.data_preview",
     "check": "aigc_lightning.commands.data_check",
     "stats": "aigc_lightning.commands.data_stats",
+    "shard": "aigc_lightning.commands.data_shard",
 }
 
 
 def data(argv: list[str]) -> int:
-    """List the data that `--data` takes; preview, check and stats look at it."""
+    """List the data that `--data` takes; preview, check and stats look at it, shard packs it."""
     if argv and argv[0] in ("-h", "--help"):
         print(_HELP)
         return 0

@@ -19,9 +19,9 @@ _AT_ONCE = 64  # files read ahead
 _SHOWN = 5
 
 
-def shard(argv: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Write a folder of images as tar shards for `--data shards`: aigc data shard SRC DST."""
-    parser = argparse.ArgumentParser("aigc data shard", description=shard.__doc__, exit_on_error=False)
+    parser = argparse.ArgumentParser("aigc data shard", description=main.__doc__, exit_on_error=False)
     parser.add_argument("source", metavar="SRC", nargs="?", help="folder of images, as `--data image_folder` takes it")
     parser.add_argument("target", metavar="DST", nargs="?", help="new folder for the shards")
     parser.add_argument("--samples", type=int, default=10_000, help="in a shard, at most (default: 10000)")

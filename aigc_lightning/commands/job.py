@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from contextlib import redirect_stdout
+from dataclasses import replace
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
@@ -32,7 +33,8 @@ def job(argv: list[str]) -> int:
     if path.exists():
         raise UserError(f"{path} exists already.", "Choose another name with --out, or remove it.")
     path.write_text(text, encoding="utf-8")
-    print(f"Wrote {path}. Next: {'sbatch' if argv[0] == 'slurm' else 'on every node: bash'} {path}")
+    call = f"sbatch {path}" if argv[0] == "slurm" else f"bash {path} NUMBER_OF_THE_NODE, on each, from 0"
+    print(f"Wrote {path}. Next: {call}")
     return 0
 
 
@@ -59,7 +61,7 @@ def _parser(launcher: str) -> argparse.ArgumentParser:
     if launcher == "slurm":
         parser.add_argument("--time", required=True, help="limit of the job, such as 24:00:00 or 2-00:00:00")
     else:
-        parser.add_argument("--head", required=True, help="name or address of the first node")
+        parser.add_argument("--head", help="name or address of the first node; needed for several")
         parser.add_argument("--port", type=int, default=29400, help="at which the nodes meet there (default: 29400)")
         parser.add_argument("--max-restarts", type=int, default=3, help="starts after a failure (default: 3)")
     return parser
@@ -143,8 +145,12 @@ def _slurm(options: argparse.Namespace, rest: list[str]) -> str:
 def _torchrun(options: argparse.Namespace, rest: list[str]) -> str:
     job = _job(options, rest)
     run = job.run or f"runs/{job.name}/torchrun-{datetime.now():%Y%m%d-%H%M%S}"
-    named = Job(job.name, job.options, job.python, job.nodes, job.processes, job.gpus, job.cores, run)
-    return torchrun_script(named, options.head, options.port, options.max_restarts)
+    head = options.head or ("localhost" if job.nodes == 1 else None)
+    if head is None:
+        raise UserError(
+            f"The {job.nodes} nodes need one to meet at.", "Give the first one's name or address: --head NODE"
+        )
+    return torchrun_script(replace(job, run=run), head, options.port, options.max_restarts)
 
 
 def _minutes(time: str) -> float:

@@ -138,34 +138,42 @@ exit "$$code"
 
 _TORCHRUN = """\
 #!/bin/bash
-# Written by `aigc job torchrun`. Start it on every node, from the folder in which `aigc fit` would be run:
-#   bash THIS_FILE
-# Started again it goes on with the same run. A finished run ends at once.
+# Written by `aigc job torchrun`. Start it on every node, in the folder in which `aigc fit` would be run, with the
+# node's number: 0 for the first one, then 1, 2 ...
+#   bash THIS_FILE NUMBER
+# Started again on all nodes it goes on with the same run. A finished run ends at once.
 
 python=$python # the same path on all nodes
 run=$run # on a disk that all nodes see
-head=$head # name or address of one of the nodes, as the others reach it
+head=$head # name or address of the first node, as the others reach it
+nodes=$nodes
+number=$${1:-$$((nodes == 1 ? 0 : -1))}
+if ! [ "$$number" -ge 0 ] || ! [ "$$number" -lt "$$nodes" ]; then
+  echo "Give the number of this node: 0 on the first one, up to $$((nodes - 1))." >&2
+  exit 2
+fi
 
-# This node's own address on the way to the first one. torchrun and gloo would take what the node's name stands for,
-# which may be 127.0.0.1 or another network's address.
-address=$$(getent ahostsv4 "$$head" | awk 'NR == 1 { print $$1 }')
-own=$$("$$python" -c 'import socket, sys
-s = socket.socket(type=socket.SOCK_DGRAM)
-s.connect((sys.argv[1], 9))
-print(s.getsockname()[0])' "$$address") || exit
-case $nodes,$$own in
-  1,*) ;;
-  *,127.*) echo "$$head is $$own to this node: give an address that all nodes reach." >&2; exit 2 ;;
-  *) interface=$$(ip -o -4 address 2>/dev/null | awk -v own="$$own" 'index($$4, own "/") == 1 { print $$2; exit }') ;;
-esac
-[ -z "$${interface:-}" ] || export GLOO_SOCKET_IFNAME="$${GLOO_SOCKET_IFNAME:-$$interface}"
-[ "$$own" = "$$address" ] && is_host=true || is_host=false
 export OMP_NUM_THREADS=$cores
+if [ "$$nodes" -gt 1 ]; then
+  # The network device on the way to the first node: gloo would take the one that the node's own name stands for, which
+  # may be 127.0.0.1.
+  own=$$("$$python" -c 'import socket, sys
+probe = socket.socket(type=socket.SOCK_DGRAM)
+probe.connect((sys.argv[1], 9))
+print(probe.getsockname()[0])' "$$head") || exit
+  case $$own in 127.*)
+    echo "$$head is $$own to this node: give an address that all nodes reach." >&2
+    exit 2
+    ;;
+  esac
+  device=$$(ip -o -4 address 2>/dev/null | awk -v own="$$own/" 'index($$4, own) == 1 { print $$2; exit }')
+  [ -z "$$device" ] || export GLOO_SOCKET_IFNAME="$${GLOO_SOCKET_IFNAME:-$$device}"
+fi
 
+# Not --rdzv-backend c10d: a node that is cut off would wait there for the network's own limit, a quarter of an hour.
 # `--` ends the options of torchrun, which would take --run for one of them.
 exec "$$python" -m torch.distributed.run \\
-  --nnodes $nodes --nproc-per-node $processes --max-restarts $max_restarts \\
-  --rdzv-backend c10d --rdzv-endpoint "$$address:$port" --rdzv-conf "is_host=$$is_host" --local-addr "$$own" \\
-  --rdzv-id aigc-$name \\
+  --nnodes "$$nodes" --node-rank "$$number" --nproc-per-node $processes --max-restarts $max_restarts \\
+  --master-addr "$$head" --master-port $port \\
   -m -- @command@
 """

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from aigc_lightning.core.launch import Launch, SaidByFirstError, launched, unlaunched_tasks
+from aigc_lightning.core.launch import Launch, SaidByFirstError, launched, meet_anew, unlaunched_tasks
 from aigc_lightning.errors import UserError
 
 
@@ -33,6 +33,7 @@ def cluster_environment() -> list[Any]:
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+    meet_anew()
     launch = launched()
     if launch is not None and launch.launcher == "srun":
         # Lightning looks at the job's numbers where the step's hold, and at its name.

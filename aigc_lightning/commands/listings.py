@@ -15,11 +15,7 @@ def models(argv: list[str]) -> int:
 
 
 def data(argv: list[str]) -> int:
-    """List the data that `--data` takes; `aigc data shard SRC DST` writes a folder of images as tar shards."""
-    if argv[:1] == ["shard"]:
-        from aigc_lightning.commands.data_shard import shard
-
-        return shard(argv[1:])
+    """List the data that `--data` takes."""
     return _list("data", "data", argv)
 
 

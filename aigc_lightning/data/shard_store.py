@@ -28,6 +28,11 @@ class LocalStore:
 
     folder: Path
 
+    @property
+    def where(self) -> str:
+        """The folder, as a person knows it."""
+        return str(self.folder)
+
     def index(self) -> ShardIndex | None:
         """Return what `shards.json` says, None where there is none.
 
@@ -81,6 +86,11 @@ class RemoteStore:
     address: str
     cache: Path
     limit: int
+
+    @property
+    def where(self) -> str:
+        """The address."""
+        return self.address
 
     @cached_property
     def folder(self) -> Path:

@@ -4,7 +4,6 @@ WebDataset's own pipeline reads streams, and where a stream stands cannot be sai
 every sample is, so the place of a run in its data is the number of batches that it has done, as with all other data.
 """
 
-import logging
 import os
 from bisect import bisect_right
 from collections import OrderedDict
@@ -29,6 +28,7 @@ from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ImageSource, StreamLoader
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.folder_data import FolderData, Resize
+from aigc_lightning.data.lost import LostImage, report, too_many
 from aigc_lightning.data.shard_index import (
     CorruptShardError,
     Rows,
@@ -42,7 +42,6 @@ from aigc_lightning.data.shard_store import LocalStore, RemoteStore, default_cac
 from aigc_lightning.errors import UserError
 
 _OPEN_SHARDS = 16  # files that a process keeps open
-_log = logging.getLogger(__name__)
 
 
 class ShardSampler(StreamSampler):
@@ -109,7 +108,7 @@ class ShardSampler(StreamSampler):
 class ShardSource:
     """Images in shards, read when they are asked for.
 
-    A shard or an image that cannot be read is named once; samples of the next shard, or the next image, stand in for
+    A shard or an image that cannot be read is reported once; samples of the next shard, or the next image, stand in for
     it with their own labels, and the batch keeps the index that was asked for. So the order of the others stays.
 
     Args:
@@ -118,7 +117,7 @@ class ShardSource:
         table: gives the rows of all shards; called once in each process.
         labelled: whether the images have labels.
         read: gives the uint8 (C, H, W) image of a file's bytes.
-        max_bad: share of the samples that may turn out to be bad.
+        max_bad: share of the samples that may turn out to be bad, over all processes.
     """
 
     def __init__(
@@ -136,7 +135,7 @@ class ShardSource:
         self._stand_ins: dict[int, int] = {}
         self._bad_shards: set[int] = set()
         self._open: OrderedDict[int, int] = OrderedDict()
-        self.bad: list[CorruptShardError | CorruptImageError] = []
+        self._bad: list[CorruptImageError] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what belongs to this process: open files, and the table, of which only parts are in memory."""
@@ -162,16 +161,17 @@ class ShardSource:
         Raises:
             UserError: more samples than allowed are in them.
         """
-        for number, shard in enumerate(self._shards):
-            problem = self._store.problem(shard)
-            if problem:
-                self._pass_over(number, CorruptShardError(shard.name, problem))
+        problems = [(shard, self._store.problem(shard)) for shard in self._shards]
+        bad = [(shard, CorruptImageError(self._path(shard), problem)) for shard, problem in problems if problem]
+        lost = sum(shard.count for shard, _ in bad)
+        if lost == len(self) or lost > self._max_bad * len(self):
+            raise too_many(self._root, [error for _, error in bad], len(self), self._max_bad, lost)
 
     def images(self, indices: Sequence[int]) -> Tensor:
         """Return these images, uint8 (B, C, H, W).
 
         Raises:
-            UserError: more samples than allowed cannot be read.
+            UserError: none can be read.
         """
         return torch.stack([self._image(index) for index in indices])
 
@@ -191,12 +191,28 @@ class ShardSource:
                 handle = self._descriptor(number)
                 return self._read(os.pread(handle, int(row["size"]), int(row["offset"])))
             except CorruptShardError as error:
-                self._pass_over(number, error)
+                self._bad_shards.add(number)
+                shard = self._shards[number]
+                self._report(CorruptImageError(self._path(shard), error.reason), shard.count)
             except CorruptImageError as error:
-                place = sample - self._ends[number] + self._shards[number].count
-                named = CorruptImageError(f"{self._shards[number].name}, image {place}", error.reason)
+                shard = self._shards[number]
+                place = sample - self._ends[number] + shard.count
                 self._stand_ins[sample] = (sample + 1) % len(self)
-                self._count(named, "the next image takes its place")
+                self._report(CorruptImageError(f"{self._path(shard)}, image {place}", error.reason), 1)
+
+    def _report(self, error: CorruptImageError, count: int) -> None:
+        self._bad.append(error)
+        lost = sum(self._shards[number].count for number in self._bad_shards) + len(self._stand_ins)
+        if lost >= len(self):  # there is nothing to stand in
+            raise too_many(self._root, self._bad, len(self), self._max_bad, len(self))
+        report(LostImage(error, self._root, len(self), self._max_bad, count))
+
+    def _path(self, shard: Shard) -> str:
+        return f"{self._store.where.rstrip('/')}/{shard.name}"
+
+    @property
+    def _root(self) -> Path:
+        return Path(self._store.where)
 
     def _stand_in(self, index: int) -> int:
         while True:
@@ -228,22 +244,6 @@ class ShardSource:
                 os.close(self._open.popitem(last=False)[1])
         self._open.move_to_end(number)
         return self._open[number]
-
-    def _pass_over(self, number: int, error: CorruptShardError) -> None:
-        self._bad_shards.add(number)
-        self._count(error, "samples of the next shard take its place")
-
-    def _count(self, error: CorruptShardError | CorruptImageError, instead: str) -> None:
-        self.bad.append(error)
-        lost = sum(self._shards[number].count for number in self._bad_shards) + len(self._stand_ins)
-        if lost >= len(self) or lost > self._max_bad * len(self):
-            share = f"{int(self._max_bad * len(self)):,} may be (data.max_bad {self._max_bad})"
-            what = "; ".join(str(bad.what).rstrip(".") for bad in self.bad[-2:])
-            raise UserError(
-                f"{lost:,} of {len(self):,} samples cannot be read, {share}: {what}.",
-                "Write the shards again, or raise data.max_bad.",
-            )
-        _log.warning("%s %s.", error.what.removesuffix(".") + ";", instead)
 
 
 class Shards(FolderData):
@@ -376,7 +376,7 @@ class Shards(FolderData):
             parts["train"] = parts.get("train", [])[:-held_out]
         if not parts.get("train"):
             raise UserError(
-                f"{self._store_name} has {len(index.shards)} shard(s), which leaves none to train on.",
+                f"{self._store.where} has {len(index.shards)} shard(s), which leaves none to train on.",
                 "Write smaller shards, so that there are several, with --samples of `aigc data shard`.",
             )
         channels, height, width = self.shape
@@ -388,10 +388,6 @@ class Shards(FolderData):
         for source in sources.values():
             source.check()
         return sources
-
-    @property
-    def _store_name(self) -> str:
-        return self._store.address if isinstance(self._store, RemoteStore) else str(self.root)
 
 
 def _table(store: LocalStore | RemoteStore, index: ShardIndex) -> Rows:

@@ -73,9 +73,9 @@ class Nodes:
     def start(self, script):
         """Run a script on both nodes; return the two processes."""
         started = []
-        for name in self.names:
+        for number, name in enumerate(self.names):
             with open(self.folder / f"{name}.log", "w") as log:
-                command = ["ip", "netns", "exec", name, "bash", script]
+                command = ["ip", "netns", "exec", name, "bash", script, str(number)]
                 started.append(
                     subprocess.Popen(
                         command, cwd=self.folder, env=environment(), stdout=log, stderr=log, process_group=0
@@ -153,13 +153,24 @@ def wait_until(condition, nodes):
     raise AssertionError(nodes.output())
 
 
+RESTARTED = ["--trainer.max_steps=50", "--data.batch_size=50", "--checkpoints.every_n_steps=20"]
+
+
 def test_a_process_that_is_killed_is_started_again_and_the_run_carries_on(tmp_path, differing):
-    options = ["--trainer.max_steps=50", "--data.batch_size=50", "--checkpoints.every_n_steps=20"]
-    write(tmp_path, *options, "--trainer.callbacks+=jobs_trouble.KillOnce", nodes=1, processes=2, restarts=1)
+    kill = "--trainer.callbacks+=jobs_trouble.KillOnce"
+    write(tmp_path, *RESTARTED, kill, nodes=1, processes=2, restarts=1)
     result = subprocess.run(
         ["bash", "job.sh"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
     assert "step 20/50" in result.stdout  # where it went on
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["run"]
-    assert differing(tmp_path / LAST, whole_run(tmp_path, *options, devices=2)) == []
+    assert differing(tmp_path / LAST, whole_run(tmp_path, *RESTARTED, devices=2)) == []
+
+
+@needs_namespaces
+def test_the_processes_of_both_nodes_are_started_again(nodes, tmp_path, differing):
+    write(tmp_path, *RESTARTED, "--trainer.callbacks+=jobs_trouble.KillOnce", restarts=1)
+    assert [process.wait(150) for process in nodes.start("job.sh")] == [0, 0], nodes.output()
+    assert "step 20/50" in nodes.output()
+    assert differing(tmp_path / LAST, whole_run(tmp_path, *RESTARTED, devices=2)) == []

@@ -35,8 +35,9 @@ def test_a_job_without_gpus(aigc):
 
 def test_the_numbers_of_torchrun_agree(aigc):
     text = aigc(*TORCHRUN, "--max-restarts=5", "--port=1234").out
-    assert "--nnodes 2 --nproc-per-node 4 --max-restarts 5" in text
-    assert '"$address:1234"' in text
+    assert "\nnodes=2\n" in text and '--nnodes "$nodes"' in text
+    assert "--nproc-per-node 4 --max-restarts 5" in text
+    assert '--master-addr "$head" --master-port 1234' in text
     assert "--trainer.accelerator gpu --trainer.devices 4 --trainer.num_nodes 2" in text
     assert re.search(r"^run=runs/dcgan_digits/torchrun-\d{8}-\d{6} #", text, re.MULTILINE)
 
@@ -67,7 +68,7 @@ def test_the_script_goes_to_a_file_that_is_not_there_yet(aigc, folder):
     [
         (["job", "pbs"], "There is no `aigc job pbs`"),
         (["job", "slurm", *FIT], "--time"),
-        (["job", "torchrun", *FIT], "--head"),
+        (["job", "torchrun", *FIT, "--nodes=2"], "2 nodes need one to meet at"),
         ([*SLURM, "--time=soon"], "--time soon is no time"),
         ([*SLURM, "--time=4"], "less than 5 minutes"),
         ([*SLURM, "--time=00:04:59"], "less than 5 minutes"),
@@ -102,6 +103,14 @@ def test_help_is_given(aigc):
 @pytest.mark.parametrize("time", ["5", "05:00", "0:05:00", "1-0", "2-00:00", "1-00:00:00"])
 def test_slurms_times_are_read(aigc, time):
     assert f"#SBATCH --time={time}\n" in aigc(*SLURM, f"--time={time}").out
+
+
+@pytest.mark.parametrize("number", [[], ["2"], ["-1"], ["first"]])
+def test_a_node_needs_a_number_of_its_own(aigc, folder, number):
+    aigc(*TORCHRUN, "--out=job.sh")
+    result = subprocess.run(["bash", "job.sh", *number], capture_output=True, text=True, timeout=20)
+    assert result.returncode == 2
+    assert "Give the number of this node: 0 on the first one, up to 1." in result.stderr
 
 
 FAKE_SRUN = """#!/bin/bash

@@ -12,7 +12,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from aigc_lightning.commands.data_shard import shard
+from aigc_lightning.commands.data_shard import main as shard
 from aigc_lightning.core.pictures import to_uint8
 from aigc_lightning.data.shard_index import CorruptShardError, read_table, scan_shard
 from aigc_lightning.data.shards import Shards, ShardSampler
@@ -56,7 +56,8 @@ def at(module, rank=0, world_size=1, batches=0):
     """Put a data module into a process of a run that has done so many batches."""
     progress = SimpleNamespace(total=SimpleNamespace(processed=batches))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    module.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, fit_loop=loop)
+    place = {"global_rank": rank, "world_size": world_size, "is_global_zero": rank == 0}
+    module.trainer = SimpleNamespace(**place, fit_loop=loop, training=False)
     return module
 
 
@@ -186,7 +187,7 @@ def test_an_order_goes_on_at_any_sample(position):
 
 def epoch(folder, stage, rank=0, world_size=1, **options):
     module = at(data(folder, **options), rank, world_size)
-    return list(getattr(module, f"{stage}_dataloader")())
+    return [module.on_before_batch_transfer(batch, 0) for batch in getattr(module, f"{stage}_dataloader")()]
 
 
 @pytest.mark.parametrize(
@@ -271,11 +272,11 @@ def cut(path, size=700):
 
 def test_a_cut_shard_is_named_and_passed_over_within_the_budget(copy, caplog):
     cut(copy / "train-000001.tar")
-    with pytest.raises(UserError, match=r"5 of 23 samples cannot be read, 0 may be .*train-000001\.tar"):
+    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, 0 may be .*\ntrain-000001\.tar"):
         data(copy).train_source()
     with caplog.at_level(logging.WARNING):
         batches = epoch(copy, "train", max_bad=0.25)
-    assert caplog.text.count("train-000001.tar cannot be read as a shard") == 1
+    assert caplog.text.count("train-000001.tar cannot be read any more (it has 700 bytes") == 1
     assert sorted(number for batch in batches for number in batch["index"].tolist()) == list(range(23))
     found = [red for batch in batches for red in reds(batch["image"])]
     assert [red % 2 for red in found] == [label for batch in batches for label in batch["label"].tolist()]
@@ -299,16 +300,18 @@ def test_a_damaged_image_is_named_and_the_next_stands_in(copy, caplog):
     source = data(copy, max_bad=0.1).train_source()
     with caplog.at_level(logging.WARNING):
         assert (source.images([2]) == source.images([3])).all()
-    assert "train-000000.tar, image 2 cannot be read as an image" in caplog.text
+    assert "train-000000.tar, image 2 cannot be read any more" in caplog.text
     assert source.labels([2]).tolist() == source.labels([3]).tolist()
-    with pytest.raises(UserError, match="1 of 23 samples cannot be read"):
-        data(copy, max_bad=0).train_source().images([2])
+    with pytest.raises(
+        UserError, match=r"1 of 23 images in .* cannot be read, 0 may be .*\n.*train-000000\.tar, image 2"
+    ):
+        epoch(copy, "train", max_bad=0)
 
 
 def test_with_all_shards_bad_the_run_stops_whatever_the_budget(copy):
     for path in copy.glob("train-*.tar"):
         cut(path)
-    with pytest.raises(UserError, match="23 of 23 samples"):
+    with pytest.raises(UserError, match="23 of 23 images"):
         data(copy, max_bad=1).train_source()
 
 
@@ -420,8 +423,10 @@ def test_a_shard_that_is_gone_is_named(server, copy, tmp_path, caplog, monkeypat
     (copy / "train-000002.tar").unlink()
     with caplog.at_level(logging.WARNING):
         batches = epoch(server.address, "train", cache=str(tmp_path), max_bad=0.25)
-    assert f"{server.address}/train-000002.tar cannot be read as a shard" in caplog.text
+    assert f"{server.address}/train-000002.tar cannot be read any more" in caplog.text
     assert sum(len(batch["index"]) for batch in batches) == 23
+    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, 2 may be .*\ntrain-000002\.tar"):
+        epoch(server.address, "train", cache=str(tmp_path), max_bad=0.1)
 
 
 def test_an_address_that_does_not_answer_is_told(tmp_path):
