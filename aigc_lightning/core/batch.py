@@ -7,7 +7,6 @@ from typing import NotRequired, TypedDict
 
 from torch import Tensor
 
-
 #: The image keys of a batch, by task.
 IMAGE_KEYS: dict[str, tuple[str, ...]] = {
     "generation": ("image",),
