@@ -18,7 +18,7 @@ OPTIONS = {
     "unknown data": (["fit", "--model", "dcgan", "--data", "digit"], ["'digit'", "digits"]),
     "unknown package of a model": (["fit", "--model", "nobody:dcgan", "--data", "digits"], ["'nobody:dcgan'"]),
     "unknown preset": (["fit", "--config", "dcgan_digit"], ["'dcgan_digit'", "dcgan_digits"]),
-    "unknown file": (["fit", "--config", "no/such.yaml"], ["no/such.yaml", "dcgan_digits"]),
+    "unknown file": (["fit", "--config", "no/such.yaml"], ["no/such.yaml", "`aigc configs`"]),
     "preset written as a file": (["fit", "--config", "dcgan_digits.yaml"], ["--config dcgan_digits"]),
     "config without a value": (["fit", "--config"], ["--config has no value"]),
     "file instead of a preset": (["fit", "--config", "missing.yml"], ["missing.yml"]),
@@ -71,6 +71,8 @@ WITH_CONFIG = {
     "no such accelerator": (["--trainer.accelerator", "quantum"], ["quantum"]),
     "no such precision": (["--trainer.precision", "17"], ["precision"]),
     "no such strategy": (["--trainer.strategy", "together"], ["together"]),
+    "a sharded strategy": (["--trainer.strategy", "fsdp"], ["DCGAN", "fsdp", "one optimizer", "auto"]),
+    "another sharded strategy": (["--trainer.strategy", "deepspeed"], ["DCGAN", "deepspeed", "one optimizer", "auto"]),
     "a callback that takes steps itself": (
         ["--trust-config", "--trainer.callbacks+=lightning.pytorch.callbacks.BatchSizeFinder"],
         ["BatchSizeFinder", "DCGAN", "one optimizer"],
