@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+import torch.distributed as dist
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
 from aigc_lightning.core.distributed import Poll
@@ -53,6 +54,8 @@ class Interruption(pl.Callback):
             name = signal.Signals(number).name
             print(f"\nStopped by {name} at step {trainer.global_step}; saved in {trainer.default_root_dir}.")
             print(f"Go on with: aigc fit --resume {trainer.default_root_dir}", flush=True)
+        if trainer.world_size > 1:
+            dist.destroy_process_group()  # together: a process that still talks to one that has ended would crash
         raise SystemExit(code)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

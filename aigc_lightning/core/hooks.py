@@ -5,7 +5,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import SingleDeviceStrategy
+
+from aigc_lightning.core.distributed import PlayersStrategy
 
 _PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
 _HOOKS = ("on_before_backward", "on_after_backward")
@@ -19,7 +21,7 @@ def backward_is_plain(model: pl.LightningModule) -> bool:
         not any(_is_changed(callback, hook, pl.Callback) for callback in callbacks for hook in _HOOKS)
         and not any(_is_changed(model, name, pl.LightningModule) for name in (*_HOOKS, "manual_backward"))
         and type(trainer.precision_plugin) in _PRECISIONS
-        and type(trainer.strategy).backward is Strategy.backward
+        and type(trainer.strategy) in (SingleDeviceStrategy, PlayersStrategy)
         and type(trainer.profiler) is PassThroughProfiler  # type: ignore[attr-defined]  # as above
     )
 

@@ -6,13 +6,14 @@ Shapes: N and M samples, D dimensions, S samples in a subset.
 
 from typing import NamedTuple
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from aigc_lightning.core import keyed
 from aigc_lightning.errors import UserError
 
-_BLOCK = 256  # rows of the kernel matrix at a time
+Floats = npt.NDArray[np.floating]
 
 
 class KernelDistance(NamedTuple):
@@ -42,28 +43,28 @@ def kernel_distance(
     size = min(subset_size, len(real), len(fake))
     if size < 2:
         raise UserError(f"A kernel distance needs 2 images on each side at least, and one has {size}.", "Take more.")
-    values = torch.empty(subsets, dtype=torch.float64)
+    # NumPy sees that x x^T is symmetric and computes half of it; PyTorch does not.
+    a, b = real.cpu().numpy(), fake.cpu().numpy()
+    values = np.empty(subsets)
     for number in range(subsets):
-        x = real[keyed.permutation(len(real), seed, number, 0)[:size]]
-        y = fake[keyed.permutation(len(fake), seed, number, 1)[:size]]
+        x = a[keyed.permutation(len(a), seed, number, 0)[:size].numpy()]
+        y = b[keyed.permutation(len(b), seed, number, 1)[:size].numpy()]
         values[number] = _squared_discrepancy(x, y)
-    return KernelDistance(values.mean().item(), values.std(correction=0).item())
+    return KernelDistance(float(values.mean()), float(values.std()))
 
 
-def _squared_discrepancy(x: Tensor, y: Tensor) -> Tensor:
-    """Return the unbiased MMD^2 of two sets (S, D), a float64 scalar."""
+def _squared_discrepancy(x: Floats, y: Floats) -> float:
+    """Return the unbiased MMD^2 of two sets (S, D)."""
     size = len(x)
-    return (_sum_of_pairs(x) + _sum_of_pairs(y)) / (size * (size - 1)) - 2 * _sum(x, y) / size**2
+    pairs = sum(
+        kernel.sum(dtype=np.float64) - kernel.trace(dtype=np.float64) for kernel in (_kernel(x, x), _kernel(y, y))
+    )
+    return float(pairs / (size * (size - 1)) - 2 * _kernel(x, y).mean(dtype=np.float64))
 
 
-def _sum_of_pairs(x: Tensor) -> Tensor:
-    """Return the sum of the kernel over all pairs of different vectors; the matrix is symmetric, so half is enough."""
-    total = -(x.square().sum(dim=1) / x.shape[1] + 1).pow(3).sum(dtype=torch.float64)
-    for start in range(0, len(x), _BLOCK):
-        block, rest = x[start : start + _BLOCK], x[start + _BLOCK :]
-        total = total + _sum(block, block) + 2 * _sum(block, rest)
-    return total
-
-
-def _sum(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y.T).div_(x.shape[1]).add_(1).pow_(3).sum(dtype=torch.float64)
+def _kernel(x: Floats, y: Floats) -> Floats:
+    """Return the kernel of all pairs, (S, S)."""
+    products = x @ y.T
+    products /= x.shape[1]
+    products += 1
+    return products * products * products

@@ -17,7 +17,8 @@ HERE = Path(__file__).parent
 TINY = ["--model=dcgan", "--model.width=4", "--model.latent_size=4", "--data=digits", "--data.size=8"]
 FIT = [*TINY, "--data.batch_size=16", "--grids.num=4", "--trust-config", "--trainer.accelerator=cpu"]
 AIGC = [sys.executable, "-m", "aigc_lightning", "fit", "--run=run"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "aigc_lightning", "fit"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+TORCHRUN += ["aigc_lightning", "fit"]
 
 
 def run(folder, *options, command=AIGC, timeout=120):

@@ -20,7 +20,8 @@ FIT = [
     *("--data=digits", "--data.size=8", "--grids.num=4", "--trainer.accelerator=cpu", "--trust-config"),
 ]
 AIGC = [sys.executable, "-m", "aigc_lightning", "fit"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "aigc_lightning", "fit"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+TORCHRUN += ["aigc_lightning", "fit"]
 SPAWN = ["--trainer.devices=2", "--trainer.strategy=ddp_spawn"]
 RUN = Path("runs") / "dcgan_digits" / "1"
 
@@ -72,6 +73,7 @@ def one(tmp_path_factory):
 def test_two_processes_of_any_launcher_equal_one(command, options, one, tmp_path):
     code, output = ended(start(tmp_path, *EQUAL, "--data.batch_size=400", *options, command=command), tmp_path)
     assert code == 0, output
+    assert output.count("becomes PlayersStrategy") == any("strategy" in option for option in options)
     first, second = (read_checkpoint(run / "checkpoints" / "last.ckpt") for run in (one, tmp_path / RUN))
     assert first["global_step"] == second["global_step"] == 20
     weights, others = first["state_dict"], second["state_dict"]
