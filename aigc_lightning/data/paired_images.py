@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, Visits
-from aigc_lightning.data.decode import decode_halves
+from aigc_lightning.data.decode import decode, decode_halves
 from aigc_lightning.data.files import FileSource, load_files
 from aigc_lightning.data.folder_data import FolderData, Resize
 from aigc_lightning.data.listing import Listing, list_domain, list_images
@@ -147,21 +147,11 @@ class PairedImages(FolderData):
     def _sources(self) -> dict[str, PairSource]:
         listing, partners = self._files
 
-        def read(path: Path) -> Tensor:
-            return torch.cat(self._pair(path, partners))
-
+        # Not a method: loader processes get it, and with a method they would get the trainer and its model too.
+        read = partial(_read_pair, pairs=self.pairs, partners=partners, shape=self.shape, resize=self.resize)
         channels, *sides = self.shape
         joined = load_files(listing, read, (2 * channels, sides[0], sides[1]), self.max_bad, self.num_workers)
         return {part: PairSource(source, self.direction) for part, source in joined.items()}
-
-    def _pair(self, path: Path, partners: dict[Path, Path]) -> tuple[Tensor, Tensor]:
-        """Return A and B of a file, uint8 (C, H, W) each."""
-        if self.pairs == "halves":
-            return decode_halves(path, self.shape[0], self.shape[1:], self.resize)
-        image = self.read(path)
-        if self.pairs == "folders":
-            return image, self.read(partners[path])
-        return (edges(image) if self.pairs == "edges" else grey(image)), image
 
     def _partners(self) -> tuple[Listing, dict[Path, Path]]:
         """Return the files of A, and the file of B for each."""
@@ -196,3 +186,15 @@ def grey(image: Tensor) -> Tensor:
     weights = torch.tensor([0.299, 0.587, 0.114]) if len(color) == 3 else torch.ones(1)
     luma = (weights[:, None, None] * color).sum(0, keepdim=True).round().to(torch.uint8)
     return torch.cat([luma.expand(len(color), -1, -1), image[3:]])
+
+
+def _read_pair(path: Path, pairs: str, partners: dict[Path, Path], shape: tuple[int, int, int], resize: str) -> Tensor:
+    """Return A and B of a file as the channels of one image, uint8 (2 C, H, W)."""
+    channels, height, width = shape
+    if pairs == "halves":
+        return torch.cat(decode_halves(path, channels, (height, width), resize))
+    read = partial(decode, channels=channels, size=(height, width), resize=resize)
+    image = read(path)
+    if pairs == "folders":
+        return torch.cat([image, read(partners[path])])
+    return torch.cat([edges(image) if pairs == "edges" else grey(image), image])

@@ -1,3 +1,6 @@
+import pickle
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from aigc_lightning.core.pictures import to_uint8
 from aigc_lightning.data import files
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import Visits
-from aigc_lightning.data.paired_images import PairedImages, edges, grey
+from aigc_lightning.data.paired_images import PAIRS, PairedImages, edges, grey
 from aigc_lightning.errors import UserError
 
 
@@ -156,3 +159,17 @@ def test_unknown_words_are_refused(tmp_path):
     with pytest.raises(UserError, match="no folder colour") as caught:
         PairedImages(tmp_path, pairs="folders", folder_a="colour", folder_b="color").train_source()
     assert "color" in caught.value.hint
+
+
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_what_loader_processes_get_is_the_same_and_holds_no_trainer(tmp_path, monkeypatch, pairs):
+    monkeypatch.setattr(files, "MEMORY_LIMIT", 0)
+    for folder in ("A", "B"):
+        for number in range(8):
+            write(tmp_path, f"{folder}/{number}.png", (20 * number, 0, 0))
+    data = PairedImages(tmp_path, pairs=pairs, size=8)
+    data.trainer = threading.Lock()  # like a trainer's, it cannot be pickled
+    source = data.train_source()
+    copy = pickle.loads(pickle.dumps(source))
+    for name, images in all_of(source).items():
+        assert torch.equal(all_of(copy)[name], images)
