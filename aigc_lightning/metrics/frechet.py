@@ -37,8 +37,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
                 "Look at the extractor: its weights or its activations overflow.",
             )
     few, many = sorted((a, b), key=lambda moments: moments.count)
-    factor = _factor(few)
-    product = factor.T @ (many.scatter @ factor)
+    varying = few.scatter.diagonal() > 0  # others, such as dead units, add nothing, and would make the matrix singular
+    factor = _factor(few.scatter[varying][:, varying] / (few.count - 1), few.count)
+    product = factor.T @ (many.scatter[varying][:, varying] @ factor)
     del factor  # a matrix more or less is what the memory goes by
     roots = (torch.linalg.eigvalsh(product).clamp_min(0) / (many.count - 1)).sqrt()
     variances = sum(moments.scatter.trace() / (moments.count - 1) for moments in (a, b))
@@ -46,11 +47,10 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(0.0, distance)  # rounding can leave it a little below
 
 
-def _factor(moments: Moments) -> Tensor:
-    """Return F (D, R) with F F^T = covariance."""
-    covariance = moments.covariance
-    if moments.count > len(covariance):
-        factor: Tensor
+def _factor(covariance: Tensor, count: int) -> Tensor:
+    """Return F (D, R) with F F^T = the covariance (D, D) of this many vectors."""
+    factor: Tensor
+    if count > len(covariance):
         factor, failed = torch.linalg.cholesky_ex(covariance)
         if not failed:
             return factor

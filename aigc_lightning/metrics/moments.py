@@ -63,5 +63,7 @@ class Moments:
         if not total:
             return self
         shift = mean - self.mean
-        rows = torch.cat([centred, shift[None] * math.sqrt(self.count * count / total)])
-        return Moments(total, self.mean + shift * (count / total), torch.addmm(self.scatter, rows.T, rows))
+        rows = torch.cat([centred, shift[None] * math.sqrt(self.count * count / total)]).numpy()
+        # NumPy sees that the product is symmetric and computes half of it; PyTorch does not.
+        scatter = torch.from_numpy(rows.T @ rows).add_(self.scatter)
+        return Moments(total, self.mean + shift * (count / total), scatter)

@@ -56,6 +56,14 @@ def test_a_dead_feature_is_no_obstacle():
     assert frechet_distance(Moments.of(real), Moments.of(fake)) == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_set_without_any_variety_has_a_distance():
+    real = two_sets(8, 50, 60)[0]
+    a, b = Moments.of(real), Moments.of(torch.ones(40, 8))
+    expected = (a.mean - 1).square().sum() + a.covariance.trace()
+    assert frechet_distance(a, b) == pytest.approx(expected.item()) == frechet_distance(b, a)
+    assert frechet_distance(b, b) == 0
+
+
 def test_too_few_images_and_infinite_features_are_refused():
     real = Moments.of(torch.randn(5, 3))
     with pytest.raises(UserError, match="one side has 1"):
