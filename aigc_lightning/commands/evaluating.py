@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace, data_options: list[str]) -> int:
     return 0
 
 
-class _Evaluation:
+class _Evaluation(ABC):
     """Scores and pictures, as they are made.
 
     Args:
@@ -90,9 +91,9 @@ class _Evaluation:
         self.sections: list[Section] = []
         self.pictures: list[Picture] = []
 
+    @abstractmethod
     def score(self, data_options: list[str]) -> None:
         """Fill `sections` and `pictures`."""
-        raise NotImplementedError
 
     def of_sets(self) -> list[str]:
         """Return the scores of sets of images that were asked for."""
