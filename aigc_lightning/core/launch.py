@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 _WAIT = timedelta(minutes=10)  # for a node that is slow to start, or that notices late that it has to start again
-_LAST_WORDS = timedelta(seconds=10)  # for the first process to be heard when it cannot choose
+_LAST_WORDS = timedelta(seconds=60)  # for the first process to be heard when it cannot choose
 #: Names that Slurm gives to jobs in which a person types; processes that they start there belong to no step.
 _TYPED_IN = ("bash", "interactive")
 #: Stores that this process serves; a later process group at the same port uses them too.

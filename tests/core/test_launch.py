@@ -87,7 +87,7 @@ def test_a_job_script_without_srun_is_known(environment, monkeypatch):
 
 
 ASK = """
-import sys
+import os, sys
 from aigc_lightning.core.launch import agreed
 
 def choose():
@@ -96,6 +96,8 @@ def choose():
     return "the first one's answer"
 
 print(agreed("question", choose))
+if os.environ["SLURM_PROCID"] == "0":  # as in a run, the first process does not leave before the others
+    sys.stdin.read()
 """
 
 
@@ -111,13 +113,14 @@ def test_processes_of_a_step_agree_or_end_together(fails, tmp_path):
         subprocess.Popen(
             command,
             env={**common, "SLURM_PROCID": str(rank), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
-    outputs = [process.communicate(timeout=60) for process in started]
+    outputs = [process.communicate(timeout=120) for process in reversed(started)][::-1]  # the first is let go last
     if fails:
         assert [process.returncode for process in started] == [1, 2]
         assert "no folder" in outputs[0][1]
