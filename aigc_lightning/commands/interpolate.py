@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from aigc_lightning.commands.parsing import parse, seed_list
+from aigc_lightning.commands.parsing import MODEL_OPTIONS, parse, seed_list, split_model_options
 from aigc_lightning.errors import UserError
 
 _MOST_FRAMES = 10_000
@@ -11,7 +11,9 @@ _MOST_FRAMES = 10_000
 
 def interpolate(argv: list[str]) -> int:
     """Walk from seed to seed through a model's latent space, as a film."""
-    parser = argparse.ArgumentParser("aigc interpolate", description=interpolate.__doc__, exit_on_error=False)
+    parser = argparse.ArgumentParser(
+        "aigc interpolate", description=interpolate.__doc__, epilog=MODEL_OPTIONS, exit_on_error=False
+    )
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file")
     parser.add_argument("--seeds", default="0-7", help="where the walk passes, such as 0-7 or 3,7,20 (default: 0-7)")
     parser.add_argument("--frames", type=int, default=30, help="frames from a seed to the next (default: 30)")
@@ -29,8 +31,11 @@ def interpolate(argv: list[str]) -> int:
         "picture most, each from -3 to 3",
     )
     parser.add_argument("--class", dest="class_name", help="of the pictures, for models that know classes")
+    parser.add_argument("--space", help="where to walk, for models with several latent spaces, such as z or w")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    options = parse(parser, argv)
+    given, own = split_model_options(parser, argv)
+    options = parse(parser, own)
+    options.given = given
     seeds = seed_list(options.seeds)
     if options.traverse is not None:
         return _traverse(options, seeds)
@@ -49,7 +54,7 @@ def interpolate(argv: list[str]) -> int:
 
     from aigc_lightning.commands.interpolating import LatentModel, write_walk
 
-    model = LatentModel(options.checkpoint, options.device, options.class_name)
+    model = LatentModel(options.checkpoint, options.device, options.class_name, options.space, options.given)
     paths = write_walk(model, seeds, options.frames, out, with_grid=options.grid)
     print(f"{len(seeds) * options.frames} frames in {paths[0]}{_of_class(model.class_name)}")
     print(f"Its steps: {', '.join(map(str, paths[1:]))}")
@@ -60,6 +65,8 @@ def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
     out = options.out or Path("traverse.png")
     if options.traverse < 1:
         raise UserError(f"--traverse is {options.traverse}.", "Give 1 or more dimensions.")
+    if options.space is not None:
+        raise UserError("--traverse goes along standard normal latents.", "Leave --space out.")
     if options.grid:
         raise UserError("--traverse makes a grid anyway.", "Leave --grid out.")
     if out.suffix.lower() != ".png":
@@ -67,7 +74,7 @@ def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
 
     from aigc_lightning.commands.interpolating import LatentModel, write_traversal
 
-    model = LatentModel(options.checkpoint, options.device, options.class_name)
+    model = LatentModel(options.checkpoint, options.device, options.class_name, given=options.given)
     dimensions = write_traversal(model, seeds[0], options.traverse, out)
     listed = ", ".join(map(str, dimensions))
     print(f"Seed {seeds[0]}{_of_class(model.class_name)}, a row for each of the dimensions {listed}: {out}")

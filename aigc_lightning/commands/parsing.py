@@ -1,9 +1,13 @@
 """Small parsers that the commands share; standard library only."""
 
 import argparse
+import re
+from collections.abc import Sequence
 
 from aigc_lightning.errors import UserError, did_you_mean
 
+#: What the help of a command with a model's own options says.
+MODEL_OPTIONS = "Options of the model itself are written --NAME VALUE; `aigc plugins show MODEL` lists them."
 _MOST_SEEDS = 1_000_000
 
 
@@ -20,16 +24,16 @@ def parse(parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool 
     """
     parser.allow_abbrev = False  # a misspelt option must not pass as the beginning of another one
     parser.error = _raise  # type: ignore[method-assign,assignment]
+    parser._negative_number_matcher = re.compile(r"-\.?\d")  # values such as -3..3, too; no option begins like this
     try:
         read = parser.parse_known_intermixed_args if intermixed else parser.parse_known_args
         options, extra = read(argv)
     except argparse.ArgumentError as error:
         raise UserError(f"{parser.prog}: {error}", f"See: {parser.prog} --help") from error
     if extra:
-        known = [name for action in parser._actions for name in action.option_strings]
         raise UserError(
             f"{parser.prog} does not know {extra[0]!r}.",
-            did_you_mean(extra[0], known) or f"See: {parser.prog} --help",
+            did_you_mean(extra[0], option_names(parser)) or f"See: {parser.prog} --help",
         )
     return options
 
@@ -51,6 +55,45 @@ def seed_list(text: str) -> list[int]:
             raise UserError(f"A seed of {text!r} has more than 63 bits.", "Give smaller numbers.")
         seeds += range(int(first), int(last or first) + 1)
     return list(dict.fromkeys(seeds))
+
+
+def option_names(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the options of a parser as they are written, such as ["-h", "--help"]."""
+    return [name for action in parser._actions for name in action.option_strings]
+
+
+def split_model_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the options that a parser does not know, which are perhaps the model's, and everything else.
+
+    Args:
+        parser: with the command's own options.
+        argv: the options; each unknown one takes one value.
+
+    Returns:
+        Texts by name, such as {"trunc": "0.7"} of `--trunc 0.7`, and what is left.
+
+    Raises:
+        UserError: an unknown option without a value.
+    """
+    known = option_names(parser)
+    given: dict[str, str] = {}
+    others: list[str] = []
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if argument == "--":  # what follows are no options
+            return given, [*others, argument, *rest]
+        if not name.startswith("--") or name in known:
+            others.append(argument)
+            continue
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                hint = did_you_mean(name, known) or f"An option of the model is written {name} VALUE."
+                raise UserError(f"{parser.prog} does not know {name!r} without a value.", hint)
+            value = rest.pop(0)
+        given[name.removeprefix("--").replace("-", "_")] = value
+    return given, others
 
 
 def split_data_options(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Mapping, Sequence
 from textwrap import fill, indent
 from typing import Any
 
@@ -10,6 +11,8 @@ from aigc_lightning.commands.listings import first_comment, plugin_row
 from aigc_lightning.errors import UserError
 
 _WIDTH = 110
+#: Commands to which a model adds options, and the methods that declare them.
+_COMMANDS = {"sample": "sample", "interpolate": "decode"}
 
 
 def page(plugin: plugins.Plugin) -> str:
@@ -34,6 +37,8 @@ def page(plugin: plugins.Plugin) -> str:
     lines += _presets(plugin)
     if isinstance(target, type):
         lines += _options(plugin, target)
+        if plugin.kind == "model":
+            lines += _command_options(target)
     elif plugin.kind == "command":
         lines += ["", f"Its options: aigc {row['name']} --help"]
     return "\n".join(lines)
@@ -41,18 +46,12 @@ def page(plugin: plugins.Plugin) -> str:
 
 def option_table(target: type) -> list[tuple[str, str, str, str]]:
     """Return (name, type, default, description) of every argument of a class but the spec."""
-    texts = argument_texts(target)
-    rows = []
-    for name, parameter in inspect.signature(target).parameters.items():
-        if name != "spec":
-            kind = "" if parameter.annotation is parameter.empty else _type_name(parameter.annotation)
-            default = "required" if parameter.default is parameter.empty else repr(parameter.default)
-            rows.append((name, kind, default, texts.get(name, "")))
-    return rows
+    parameters = {name: value for name, value in inspect.signature(target).parameters.items() if name != "spec"}
+    return _table(parameters, argument_texts(target))
 
 
-def argument_texts(target: type) -> dict[str, str]:
-    """Return what the `Args:` section of a class's docstring says about each argument."""
+def argument_texts(target: Any) -> dict[str, str]:
+    """Return what the `Args:` section of a class's or function's docstring says about each argument."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", inspect.cleandoc(target.__doc__ or ""), re.MULTILINE)
     texts: dict[str, str] = {}
     name = ""
@@ -71,7 +70,35 @@ def _options(plugin: plugins.Plugin, target: type) -> list[str]:
     if not rows:
         return ["", "It has no options."]
     prefix = {"model": "--model.", "data": "--data."}.get(plugin.kind, "")
-    lines = ["", "Options"]
+    return ["", "Options", *_described(rows, prefix)]
+
+
+def _command_options(target: type) -> list[str]:
+    """Return the options that a model adds to commands."""
+    from aigc_lightning.core.capabilities import method_options
+
+    lines = []
+    for command, name in _COMMANDS.items():
+        method = getattr(target, name, None)
+        rows = _table(method_options(method), argument_texts(method)) if method else []
+        if rows:
+            lines += ["", f"Options of aigc {command}", *_described(rows, "--")]
+    return lines
+
+
+def _table(parameters: Mapping[str, inspect.Parameter], texts: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
+    """Return (name, type, default, description) of each parameter."""
+    rows = []
+    for name, parameter in parameters.items():
+        kind = "" if parameter.annotation is parameter.empty else _type_name(parameter.annotation)
+        default = "required" if parameter.default is parameter.empty else repr(parameter.default)
+        rows.append((name, kind, default, texts.get(name, "")))
+    return rows
+
+
+def _described(rows: Sequence[tuple[str, str, str, str]], prefix: str) -> list[str]:
+    """Return lines with options and what they mean."""
+    lines = []
     for name, kind, default, text in rows:
         head = f"  {prefix}{name}"
         about = f"{kind}, default {default}" if default != "required" else f"{kind}, required"

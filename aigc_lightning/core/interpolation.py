@@ -3,7 +3,7 @@
 Shapes: B batch, Z latent size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -34,16 +34,19 @@ def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
     return arc
 
 
-def closed_walk(latents: Tensor, frames: int) -> Iterator[Tensor]:
+def closed_walk(
+    latents: Tensor, frames: int, between: Callable[[Tensor, Tensor, float], Tensor] = slerp
+) -> Iterator[Tensor]:
     """Yield the latents (1, Z) of a walk from each of B points to the next and from the last one to the first.
 
     Args:
         latents: (B, Z).
         frames: steps from a point to the next; point i is number `i * frames`.
+        between: gives the point at a share of the way from one to another; `torch.lerp` for straight ways.
     """
     for start, end in zip(latents, latents.roll(-1, dims=0), strict=True):
         for step in range(frames):
-            yield slerp(start, end, step / frames)[None]
+            yield between(start, end, step / frames)[None]
 
 
 def traversal(latent: Tensor, dimension: int, values: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from aigc_lightning.core.files import replacing
 _GAP = 2  # pixels between the cells of a grid
 _GROUP_GAP = 10  # pixels between groups of cells that belong together
 _CELL = 64  # pixels that the longer side of a cell has at least
+_SHOWN = 256  # pixels that the longer side of a film has at least
 _FRAME = 768  # pixels that the longer side of a timelapse has at most
 
 
@@ -28,6 +29,12 @@ def to_picture(image: Tensor) -> Image.Image:
     assert image.dtype == torch.uint8 and image.ndim == 3
     pixels: np.ndarray = image.cpu().permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
+
+
+def film_frame(image: Tensor) -> Image.Image:
+    """Return a uint8 image (C, H, W) as a frame of a film, enlarged by a whole factor where it is small."""
+    factor = -(-_SHOWN // max(image.shape[-2:]))
+    return to_picture(image.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1))
 
 
 def near_square(count: int) -> int:

@@ -18,6 +18,7 @@ from aigc_lightning.core.capabilities import (
     Generator,
     LatentGenerator,
     capabilities,
+    latent_spaces,
     size_multiple,
 )
 from aigc_lightning.core.checkpoint import load_model, save_weights
@@ -104,6 +105,7 @@ def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
                 _check_images(model.edit(oblong), "edit", tuple(oblong.shape))
         if isinstance(model, LatentGenerator):
             _check_images(model.decode(model.latents(SEEDS)), "decode", (len(SEEDS), *spec.shape))
+            _check_spaces(model)
         if isinstance(model, Embedder):
             vectors = model.embed(images)
             require(vectors.ndim == 2 and len(vectors) == len(images), f"embed() gives {tuple(vectors.shape)}.")
@@ -178,6 +180,17 @@ def _output(model: ImageModel, spec: ImageSpec) -> Tensor:
         if isinstance(model, Classifier):
             return model.classify(images)
     not_applicable("it has no capability")
+
+
+def _check_spaces(model: Any) -> None:
+    """Fail unless a seed is the same image in each of a model's latent spaces."""
+    labels = [0] * len(SEEDS)
+    shown = model.decode(model.latents(SEEDS), labels)
+    for space in latent_spaces(model):
+        points = model.latents(SEEDS, labels, space)
+        require(points.ndim == 2, f"latents() gives {tuple(points.shape)} in the space {space!r}, not (B, Z).")
+        images = model.decode(points, labels, space)
+        require(torch.allclose(images, shown, atol=1e-4), f"A seed is another image in the space {space!r}.")
 
 
 def _check_images(images: Tensor, method: str, shape: tuple[int, ...]) -> None:

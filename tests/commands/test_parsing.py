@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from aigc_lightning.commands.parsing import parse, seed_list
+from aigc_lightning.commands.parsing import parse, seed_list, split_model_options
 from aigc_lightning.errors import UserError
 
 
@@ -33,9 +33,11 @@ def test_what_a_parser_does_not_know_or_miss_is_a_users_mistake():
         made = argparse.ArgumentParser("aigc try", exit_on_error=False)
         made.add_argument("file")
         made.add_argument("--number", type=int)
+        made.add_argument("--span")
         return made
 
     assert parse(parser(), ["x", "--number", "3"]).number == 3
+    assert parse(parser(), ["x", "--number", "-3", "--span", "-3..3"]).span == "-3..3"
     for argv, said in {
         ("x", "--numbr", "3"): "--number",
         ("x", "--num", "3"): "--number",  # the beginning of a name is not the name
@@ -46,3 +48,15 @@ def test_what_a_parser_does_not_know_or_miss_is_a_users_mistake():
     }.items():
         with pytest.raises(UserError, match=said):
             parse(parser(), list(argv))
+
+
+def test_options_that_may_be_the_models():
+    parser = argparse.ArgumentParser("aigc try", exit_on_error=False)
+    parser.add_argument("file")
+    parser.add_argument("--number", type=int)
+    argv = ["--trunc", "-0.5", "x", "--number=3", "--some-name=a=b", "--number", "4", "--", "--y"]
+    given, others = split_model_options(parser, argv)
+    assert given == {"trunc": "-0.5", "some_name": "a=b"}
+    assert others == ["x", "--number=3", "--number", "4", "--", "--y"]
+    with pytest.raises(UserError, match="--number"):
+        split_model_options(parser, ["--numbr"])

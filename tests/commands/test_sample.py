@@ -120,6 +120,7 @@ def test_classes(kind, aigc, tiny, folder):
         assert done.code == 2 and "--class" in done.err
         return
     assert done.code == 0, done.err
+    assert json.loads(Image.open(folder / "sevens/000000.png").text["aigc"])["options"] == {"class": "7"}
     aigc("sample", "r", "--seeds", "0-3", "--class", "8", "--out", "eights")
     aigc("sample", "r", "--seeds", "7,17", "--out", "any")
     assert pictures(folder / "sevens") != pictures(folder / "eights")

@@ -43,6 +43,13 @@ def test_a_walk_passes_all_points_and_closes():
     assert (steps < legs.repeat_interleave(4) * 0.6).all()  # no jump, not from the last to the first either
 
 
+def test_a_straight_walk_has_equal_steps():
+    points = torch.randn((2, 5), generator=torch.Generator().manual_seed(2))
+    walk = torch.cat(list(closed_walk(points, 4, torch.lerp)))
+    steps = walk[1:5] - walk[:4]
+    torch.testing.assert_close(steps, ((points[1] - points[0]) / 4).expand(4, -1))
+
+
 def test_a_traversal_changes_one_coordinate():
     latent = torch.randn((1, 4), generator=torch.Generator().manual_seed(3))
     rows = traversal(latent, 2, torch.tensor([-1.0, 0.0, 5.0]))
