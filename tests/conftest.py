@@ -102,7 +102,14 @@ def tiny_config() -> Config:
             "init_args": {"latent_size": 4, "width": 8, "generator_norm": "group", "discriminator_norm": "group"},
         },
         "data": {"class_path": "digits", "init_args": {"size": 8, "batch_size": 300}},
-        "trainer": {"max_steps": 3, "accelerator": "cpu", "limit_val_batches": 1, "log_every_n_steps": 1},
+        # The precision that processors choose by themselves differs from one to the other.
+        "trainer": {
+            "max_steps": 3,
+            "accelerator": "cpu",
+            "precision": "32-true",
+            "limit_val_batches": 1,
+            "log_every_n_steps": 1,
+        },
         "grids": {"num": 4},
     }
 
@@ -172,6 +179,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--model.discriminator_lr": "0.01",
         "--trainer.max_steps": "40",
         "--trainer.accelerator": "cpu",
+        "--trainer.precision": "32-true",
         "--grids.num": "4",
         "--run": str(folder),
     }
@@ -190,6 +198,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--data.size": "8",
         "--trainer.max_steps": "150",
         "--trainer.accelerator": "cpu",
+        "--trainer.precision": "32-true",
         "--trainer.limit_val_batches": "0",
         "--run": str(folder),
     }

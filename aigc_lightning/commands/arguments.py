@@ -19,7 +19,7 @@ Stage = Literal["fit", "validate", "test", "predict"]
 CONFIG_NAME = "config.yaml"
 _COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "grids", "checkpoints"}
 #: Known to all stages, so that a run's config serves them all; only `fit` acts on them.
-_OF_FIT = {"max_images", "logger", "timeout"}
+_OF_FIT = {"max_images", "logger", "timeout", "compile"}
 SECTIONS: dict[str, set[str]] = {
     "fit": _COMMON | _OF_FIT | {"resume"},
     "validate": _COMMON | _OF_FIT | {"checkpoint"},
@@ -255,7 +255,8 @@ Machine
   --trainer.accelerator A   auto, cpu, gpu, mps
   --trainer.devices N       how many of them
   --trainer.num_nodes N     machines; several are started by torchrun or srun, see: aigc job --help
-  --trainer.precision P     32-true, bf16-mixed, 16-mixed
+  --trainer.precision P     auto (bf16-mixed where the device is made for it), 32-true, bf16-mixed, 16-mixed
+  --compile true            compile the networks at the start, for long runs
   --timeout S               end when another process does not answer for so many seconds (1800)
   --trainer.OPTION V        any option of Lightning's Trainer
 

@@ -1,4 +1,4 @@
-"""Errors of Lightning and jsonargparse, said in the user's words."""
+"""What is said to the user: what was chosen, and errors of Lightning and jsonargparse in the user's words."""
 
 import re
 import traceback
@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import OutOfMemoryError
 
 from aigc_lightning.core.launch import SaidByFirstError
 from aigc_lightning.errors import UserError, did_you_mean
+
+
+def say(line: str) -> None:
+    """Print a line in the first process, and write it to the run's log."""
+    rank_zero_info(line)  # for the log; the console is quiet
+    rank_zero_only(print)(line, flush=True)
 
 
 @contextmanager
@@ -68,6 +75,9 @@ def _user_error_inside(error: BaseException) -> UserError | None:
     return None
 
 
+_NO_COMPILE = "Leave --compile out."
+
+
 def _known(stage: str, error: Exception) -> UserError | None:
     text = str(error)
     if isinstance(error, ArgumentError) or type(error).__name__ in ("ArgumentError", "ParserError"):
@@ -89,6 +99,10 @@ def _known(stage: str, error: Exception) -> UserError | None:
             f"The checkpoint does not fit the model: {_shortened(text.partition(':')[2].partition(':')[2] or text)}",
             "Resume with the version of the package that wrote it, or start a new run without --resume.",
         )
+    if isinstance(error, RuntimeError) and "does not currently support double backward" in text:
+        return UserError("A loss takes gradients of gradients, which compiled networks do not have.", _NO_COMPILE)
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return UserError(f"torch could not compile the networks: {_shortened(text)}", _NO_COMPILE)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
         return UserError("The machine's memory is full.", "Use a smaller model, image size or --data.batch_size.")
     if isinstance(error, OutOfMemoryError):

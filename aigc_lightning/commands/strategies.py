@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from aigc_lightning.commands.messages import say
 from aigc_lightning.core.distributed import PlayersStrategy
 from aigc_lightning.errors import UserError
 
@@ -62,9 +62,7 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
     if not isinstance(chosen, DDPStrategy):
         raise UserError(f"{name} cannot be trained with the strategy {label}.", "Use --trainer.strategy auto.")
     if asked != "auto":
-        line = f"Strategy {label} becomes PlayersStrategy: {name} averages each network's gradient by itself."
-        rank_zero_info(line)  # for the log; the console is quiet
-        rank_zero_only(print)(line, flush=True)
+        say(f"Strategy {label} becomes PlayersStrategy: {name} averages each network's gradient by itself.")
     return PlayersStrategy(start_method=chosen._start_method, timeout=chosen._timeout)
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from aigc_lightning.callbacks.compiled import Compiled
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
@@ -21,7 +22,7 @@ from aigc_lightning.callbacks.predictions import Predictions
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.callbacks.scores import SlicedWasserstein
-from aigc_lightning.commands import arguments, messages, names, resuming
+from aigc_lightning.commands import arguments, messages, names, precision, resuming
 from aigc_lightning.commands.launching import check_launch, cluster_environment
 from aigc_lightning.commands.quiet import quiet_console
 from aigc_lightning.commands.strategies import adversarial_strategy
@@ -73,9 +74,11 @@ class TrainingCLI(LightningCLI):
         self.request = request
         self.resources = resources
         self.checkpoint: Path | None = None
+        self.record: dict[str, Any] | None = None  # what the checkpoint holds
         super().__init__(
             model_class=ImageModel,
             datamodule_class=ImageDataModule,
+            trainer_class=precision.RunTrainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
@@ -104,6 +107,7 @@ class TrainingCLI(LightningCLI):
             parser.add_argument("--checkpoint", type=str | None, default=None, help="A run folder or a checkpoint.")
         parser.add_argument("--max_images", type=int | None, default=None, help="Stop after so many images.")
         parser.add_argument("--logger", type=str | list[str] | None, default=None, help="wandb, tensorboard or both.")
+        parser.add_argument("--compile", type=bool, default=False, help="Run the networks as compiled code.")
         parser.add_argument("--timeout", type=PositiveInt | None, default=None, help="Seconds to wait for others.")
         parser.add_class_arguments(Engine, "engine")
         parser.add_lightning_class_args(Grids, "grids")
@@ -128,9 +132,15 @@ class TrainingCLI(LightningCLI):
             self.checkpoint, self.folder = resuming.run_of_checkpoint(values, self.request)
         if self.checkpoint is not None:
             self.record = read_checkpoint(self.checkpoint)
+        chosen = precision.settle(values, self.record)
+        if self.checkpoint is not None and self.record is not None:
             resuming.check_same(self.record, values, self.checkpoint)
         if self.stage == "fit":
             self.resources.enter_context(run_log(self.folder, ["aigc", "fit", *self.request.argv]))
+            if chosen:
+                messages.say(chosen)
+        if precision.uses_cuda(values.trainer):
+            self.resources.enter_context(precision.fast_products())
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our callbacks and loggers, and give the model its engine."""
@@ -154,6 +164,8 @@ class TrainingCLI(LightningCLI):
         trainer["use_distributed_sampler"] = False  # our sampler shares the samples out itself
         trainer["plugins"].append(AtomicCheckpointIO())
         trainer["enable_checkpointing"] = self.stage == "fit"
+        if trainer["benchmark"] is None and not trainer["deterministic"] and precision.uses_cuda(trainer):
+            trainer["benchmark"] = True  # images of a run have one size, so what cuDNN learns of it pays
         built = super().instantiate_trainer(**kwargs)
         if values["timeout"] and isinstance(built.strategy, DDPStrategy):
             built.strategy._timeout = timedelta(seconds=values["timeout"])  # used when the processes meet
@@ -167,7 +179,7 @@ class TrainingCLI(LightningCLI):
         progress = [] if config["enable_progress_bar"] is False else [Progress()]
         if self.stage == "fit":
             own = [LossLog(), SlicedWasserstein(), grids, Provenance(self._parser("fit"), self.config["fit"])]
-            own += [*progress, checkpoints, Interruption()]
+            own += [*progress, checkpoints, Interruption(), *([Compiled()] if self.config["fit"].compile else [])]
         else:
             own = [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
         return super()._instantiate_trainer(config, own)
@@ -180,7 +192,7 @@ class TrainingCLI(LightningCLI):
     def run(self) -> None:
         """Run the stage and say where its results are."""
         if self.stage == "fit":
-            step = self.record["global_step"] if self.checkpoint else 0
+            step = self.record["global_step"] if self.record else 0
             if step and 0 <= self.trainer.max_steps <= step:
                 if self.config["fit"].resume == "auto":  # a job that was started again after its end
                     self._say_next()
@@ -194,7 +206,7 @@ class TrainingCLI(LightningCLI):
                 sys.exit(130)
             self._say_next()
             return
-        if self.checkpoint is not None:
+        if self.record is not None:
             self.model.configure_model()
             self.model.load_state_dict(self.record["state_dict"])
         method = getattr(self.trainer, self.stage)

@@ -1,0 +1,53 @@
+"""Networks as compiled code, kept between runs."""
+
+import os
+import shutil
+import sys
+
+import lightning.pytorch as pl
+from torch import nn
+
+from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.assets import cache_folder
+
+#: Names the folder in which torch keeps compiled code.
+FOLDER_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+class Compiled(pl.Callback):
+    """Compiles the trained networks in place; names and values of their weights stay as they are.
+
+    The code is made when a network meets a shape of batch for the first time, and kept in the user's cache.
+
+    Raises:
+        UserError: there is no C++ compiler.
+    """
+
+    def __init__(self) -> None:
+        name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+        if shutil.which(name) is None:
+            raise UserError(
+                f"--compile needs a C++ compiler, and there is no {name} here.",
+                "Install one (Debian, Ubuntu: apt install g++), name yours in CXX, or leave --compile out.",
+            )
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # private: only where it is needed
+
+        if os.environ.get(FOLDER_VARIABLE) in (None, default_cache_dir()):  # torch fills it in when it is imported
+            os.environ[FOLDER_VARIABLE] = str(cache_folder() / "compiled")
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compile; here, since the averages are made and the processes started by now."""
+        for network in networks(pl_module).values():
+            network.compile()
+
+
+def networks(model: pl.LightningModule) -> dict[str, nn.Module]:
+    """Return the networks that are trained, by name: a whole step is Python and would be cut to pieces."""
+    names = model.players if isinstance(model, AdversarialModel) else dict(model.named_children())
+    found: dict[str, nn.Module] = {}
+    for name in names:
+        network = getattr(model, name)
+        parts = network.named_children() if isinstance(network, nn.ModuleDict) else ()  # a choice between networks
+        found |= {f"{name}.{key}": part for key, part in parts} or {name: network}
+    return {name: network for name, network in found.items() if any(p.requires_grad for p in network.parameters())}
