@@ -23,10 +23,14 @@ from aigc_lightning.errors import UserError
 
 _REFRESH = 0.2  # seconds between two looks of the live lines
 _WINDOW = 10.0  # seconds over which images are counted for the present speed
+_WORTH_SAYING = 0.05  # share of the time spent in waiting for data from which on it is shown
 
 
 class Progress(ProgressBar):
     """Shows step, images, speed, losses, time left and the newest grid.
+
+    Where more than 5 % of the last seconds went by in waiting for batches, `data` and the share are shown, too. On a
+    GPU, which goes on computing meanwhile, that is the most that could be won by faster data.
 
     In a terminal these are two or three live lines; elsewhere a plain line is printed now and then. The losses come
     from `LossLog` and the grid from `Grids`, where these are among the callbacks, and no tensor is read. All processes
@@ -55,7 +59,7 @@ class Progress(ProgressBar):
         self._status = ""
         self._due = 0.0
         self._start_time, self._start_step = 0.0, -1  # at the end of the first batch, which may have been slow
-        self._speed = Speed()
+        self._speed, self._waits = Speed(), Speed()  # images, and seconds of waiting, per second
         self._losses: LossLog | None = None
         self._grids: Grids | None = None
 
@@ -85,7 +89,7 @@ class Progress(ProgressBar):
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of the trainer
         self._losses = next((callback for callback in callbacks if isinstance(callback, LossLog)), None)
         self._grids = next((callback for callback in callbacks if isinstance(callback, Grids)), None)
-        self._start_step, self._speed = -1, Speed()
+        self._start_step, self._speed, self._waits = -1, Speed(), Speed()
         self._world_size = trainer.world_size  # a chain of properties, too long for each step
         self._running = True
         if _is_terminal():
@@ -106,7 +110,7 @@ class Progress(ProgressBar):
         if now < self._due:
             return
         if self._start_step < 0:
-            self._speed.look(now, self.images)
+            self._look(now)
             self._start_time, self._start_step = now, trainer.global_step
             self._due = now + self._pause
         else:
@@ -124,7 +128,9 @@ class Progress(ProgressBar):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say that the run validates."""
-        self._speed.pause(time.perf_counter())
+        now = time.perf_counter()
+        self._speed.pause(now)
+        self._waits.pause(now)
         self.say("validating")
 
     def on_validation_batch_end(
@@ -141,7 +147,9 @@ class Progress(ProgressBar):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go back to training."""
-        self._speed.resume(time.perf_counter())
+        now = time.perf_counter()
+        self._speed.resume(now)
+        self._waits.resume(now)
         self._status = ""
 
     def on_test_batch_end(
@@ -181,10 +189,16 @@ class Progress(ProgressBar):
         if self.is_enabled and now >= self._due and not self.trainer.sanity_checking:
             self._show(now)
 
+    def _look(self, now: float) -> None:
+        self._speed.look(now, self.images)
+        waited = getattr(self.trainer.train_dataloader, "seconds_waited", None)  # a loader of our own counts it
+        if waited is not None:
+            self._waits.look(now, waited)
+
     def _show(self, now: float) -> None:
         self._due = now + self._pause
         if self._start_step >= 0:
-            self._speed.look(now, self.images)
+            self._look(now)
         steps = self._steps(now) if self._running else []
         counts = [*self._counts(), self._status] if self._running else [self._status]
         if self._live is None:
@@ -220,10 +234,12 @@ class Progress(ProgressBar):
         return shown
 
     def _counts(self) -> list[str]:
-        """Return images, speed and losses."""
+        """Return images, speed, share of the time spent in waiting for data, and losses."""
         shown = [f"{self.images:,} images"]
         if (speed := self._speed.per_second()) is not None:
             shown.append(f"{speed:,.0f} images/s" if speed >= 10 else f"{speed:.2f} images/s")
+        if (share := self._waits.per_second()) is not None and share > _WORTH_SAYING:
+            shown.append(f"data {share:.0%}")
         if self._losses is not None:
             names = {name: name.rpartition("/")[2].removesuffix("_loss") for name in self._losses.latest}
             shown += [f"{names[name]} {value:.4g}" for name, value in self._losses.latest.items()]
@@ -244,17 +260,17 @@ class Progress(ProgressBar):
 
 
 class Speed:
-    """Images a second over the last seconds, pauses left out."""
+    """How much of something a second over the last seconds, pauses left out."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[float, int]] = deque()
+        self._looks: deque[tuple[float, float]] = deque()
         self._paused: float | None = None
 
-    def look(self, now: float, images: int) -> None:
-        """Note how many images there were by now; nothing is noted in a pause."""
+    def look(self, now: float, amount: float) -> None:
+        """Note how much there was by now, such as images; nothing is noted in a pause."""
         if self._paused is not None:
             return
-        self._looks.append((now, images))
+        self._looks.append((now, amount))
         while len(self._looks) > 2 and now - self._looks[1][0] >= _WINDOW:
             self._looks.popleft()
 
@@ -266,7 +282,7 @@ class Speed:
         """Let the clock go on."""
         if self._paused is not None:
             gap = now - self._paused
-            self._looks = deque((then + gap, images) for then, images in self._looks)
+            self._looks = deque((then + gap, amount) for then, amount in self._looks)
             self._paused = None
 
     def per_second(self) -> float | None:

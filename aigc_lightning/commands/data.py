@@ -13,6 +13,7 @@ Usage: aigc data [--json]                        what --data takes
        aigc data preview DATA [--out grid.png]   a picture of what a model sees, varied as in training
        aigc data check DATA                      bad files, sizes, duplicates, overlap of training and held-out images
        aigc data stats DATA [--out stats.png]    numbers, sizes, brightness and balance of classes
+       aigc data prepare SRC DST --size 64       a large folder's images at one size in one file, for image_folder
        aigc data shard SRC DST                   a folder of images as tar shards, for `--data shards`
 
 DATA is a name (see: aigc data), a preset, or a config file; --data.OPTION V sets its options, as in
@@ -21,12 +22,13 @@ _ACTIONS = {
     "preview": "aigc_lightning.commands.data_preview",
     "check": "aigc_lightning.commands.data_check",
     "stats": "aigc_lightning.commands.data_stats",
+    "prepare": "aigc_lightning.commands.data_prepare",
     "shard": "aigc_lightning.commands.data_shard",
 }
 
 
 def data(argv: list[str]) -> int:
-    """List the data that `--data` takes; preview, check and stats look at it, shard packs it."""
+    """List the data that `--data` takes; preview, check and stats look at it, prepare and shard pack it."""
     if argv and argv[0] in ("-h", "--help"):
         print(_HELP)
         return 0

@@ -8,11 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from aigc_lightning.core import keyed
 from aigc_lightning.errors import UserError
+
+#: Epoch and number of visits in order, int64 (N, 2).
+Visits = npt.NDArray[np.int64]
 
 
 class SampleKey(NamedTuple):
@@ -95,15 +100,15 @@ class StreamSampler(Sampler[list[SampleKey]]):
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Yield an epoch's number of batches, from the present position on and across an epoch's end."""
         position = self.position()
-        order: list[SampleKey] = []
-        order_epoch = -1
+        order, order_epoch = np.empty((0, 2), np.int64), -1
         for step in range(position, position + len(self)):
             epoch, number = divmod(step, len(self))
             if epoch != order_epoch:
                 order, order_epoch = self._order(epoch), epoch
             layout = self.layout(step)
             begin = self._bounds(number)[0] + layout.start
-            yield order[begin : begin + layout.count]
+            # Keys are made when they are due: those of a million samples take a hundred megabytes and a second.
+            yield [SampleKey(*visit) for visit in order[begin : begin + layout.count].tolist()]
 
     def _bounds(self, number: int) -> tuple[int, int]:
         """Return first and last (exclusive) place in the epoch's order of the epoch's batch of this number."""
@@ -111,10 +116,11 @@ class StreamSampler(Sampler[list[SampleKey]]):
         last = self.num_samples if number == len(self) - 1 else first + self.global_batch_size
         return first, last
 
-    def _order(self, epoch: int) -> list[SampleKey]:
+    def _order(self, epoch: int) -> Visits:
         """Return the visits of all processes in an epoch, in order."""
-        order = keyed.permutation(self.num_samples, self.seed, epoch).tolist() if self.shuffle else None
-        return [SampleKey(epoch, number) for number in order or range(self.num_samples)]
+        count = self.num_samples
+        numbers = keyed.permutation(count, self.seed, epoch).numpy() if self.shuffle else np.arange(count)
+        return np.stack([np.full(count, epoch), numbers], 1)
 
 
 class BalancedSampler(StreamSampler):
@@ -149,22 +155,22 @@ class BalancedSampler(StreamSampler):
         super().__init__(len(labels), batch_size, seed, rank=rank, world_size=world_size, position=position)
         self._members = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]
 
-    def _order(self, epoch: int) -> list[SampleKey]:
+    def _order(self, epoch: int) -> Visits:
         count = len(self._members)
         first = epoch * self.num_samples
-        visits: list[SampleKey] = []
+        parts: list[Visits] = []
         for number, members in enumerate(self._members):
             # Visit v of the run, before shuffling, is to class v mod K.
             begin, end = ((visit - number + count - 1) // count for visit in (first, first + self.num_samples))
-            visits += self._visits(number, members, begin, end)
-        shuffled = keyed.permutation(len(visits), self.seed, epoch).tolist()
-        return [visits[place] for place in shuffled]
+            parts += self._visits(number, members, begin, end)
+        order = keyed.permutation(self.num_samples, self.seed, epoch).numpy()
+        shuffled: Visits = np.concatenate(parts)[order]
+        return shuffled
 
-    def _visits(self, number: int, members: Tensor, begin: int, end: int) -> list[SampleKey]:
-        """Return the visits from `begin` to before `end` of a class's stream."""
-        visits = []
+    def _visits(self, number: int, members: Tensor, begin: int, end: int) -> Iterator[Visits]:
+        """Yield the visits from `begin` to before `end` of a class's stream, turn by turn."""
         for turn in range(begin // len(members), -(-end // len(members))):
-            order = members[keyed.permutation(len(members), self.seed, turn, number)].tolist()
             start = turn * len(members)
-            visits += [SampleKey(turn, sample) for sample in order[max(begin - start, 0) : end - start]]
-        return visits
+            order = members[keyed.permutation(len(members), self.seed, turn, number)]
+            numbers = order[max(begin - start, 0) : end - start].numpy()
+            yield np.stack([np.full(len(numbers), turn), numbers], 1)

@@ -1,5 +1,6 @@
 """From images in memory or in files to the batches that models train on."""
 
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -90,7 +91,8 @@ class ArraySource:
 
     def images(self, indices: Sequence[int]) -> Tensor:
         """Return these images, uint8 (B, C, H, W)."""
-        return self._images[torch.as_tensor(indices)]
+        # Not by indexing, which goes byte by byte and takes twenty times as long.
+        return self._images.index_select(0, torch.as_tensor(indices, dtype=torch.int64))
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
         """Return their labels, int64 (B,), or None."""
@@ -187,14 +189,26 @@ class StreamLoader(DataLoader[Any]):
     which Lightning restores by itself, so there is nothing to keep.
     """
 
+    #: Seconds that were spent in waiting for batches; without loader processes that is in making them.
+    seconds_waited = 0.0
+
     def __iter__(self) -> Any:
-        """Iterate, and say it plainly when a loader process dies.
+        """Iterate, count the time that it takes, and say it plainly when a loader process dies.
 
         Raises:
             UserError: one did.
         """
         iterator = super().__iter__()
-        return _watched(iterator) if self.num_workers > 0 else iterator
+        return self._timed(_watched(iterator) if self.num_workers > 0 else iterator)
+
+    def _timed(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            begin = time.perf_counter()
+            batch = next(iterator, None)
+            self.seconds_waited += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the position is the trainer's."""

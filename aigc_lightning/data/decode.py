@@ -177,7 +177,8 @@ def _in_mode(image: Image.Image, channels: int) -> Image.Image:
     if channels != 4 and image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert(_MODES[channels])
+    # `convert` copies even where there is nothing to convert, which at 12 megapixels takes as long as to resize.
+    return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
 
 
 def _crop(image: Image.Image, height: int, width: int) -> Image.Image:

@@ -4,12 +4,13 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -33,6 +34,35 @@ _PATIENCE_S = 2.0  # a check that takes longer shows its progress
 _AT_ONCE = 256  # files handed to the threads at once: few enough that Ctrl-C is answered soon
 
 
+class PackedNames(Sequence[str]):
+    """Names in two arrays: a list of a million takes thrice the memory, in each loader process.
+
+    Args:
+        names: to keep.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        packed = [name.encode("utf-8", "surrogateescape") for name in names]
+        self._text = np.frombuffer(b"".join(packed), np.uint8)
+        self._ends = np.cumsum([len(name) for name in packed], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """Return a name, or some."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        number = range(len(self))[index]
+        first = self._ends[number - 1] if number else 0
+        return self._text[first : self._ends[number]].tobytes().decode("utf-8", "surrogateescape")
+
+
 class FileSource:
     """Images that are read from their files when they are asked for.
 
@@ -50,7 +80,8 @@ class FileSource:
     def __init__(
         self, root: Path, names: Sequence[str], labels: Tensor | None, read: Callable[[Path], Tensor], max_bad: float
     ) -> None:
-        self._root, self._names, self._labels, self._read, self._max_bad = root, names, labels, read, max_bad
+        self._root, self._names, self._labels = root, PackedNames(names), labels
+        self._read, self._max_bad = read, max_bad
         self._stand_ins: dict[int, int] = {}
         self.bad: dict[int, CorruptImageError] = {}
 
@@ -131,35 +162,62 @@ def load_files(
         return None
 
     checks_first = kept is not None or max_bad < 1
-    errors = list(watched(in_threads(error_of, len(names)), len(names))) if checks_first else [None] * len(names)
-    bad = [error for error in errors if error is not None]
-    if len(bad) > max_bad * len(names):
-        raise too_many(listing.root, bad, len(names), max_bad)
-    if bad:
-        _warn("Left out %d of %d images: %s.", len(bad), len(names), named(listing.root, bad))
+    errors = watched(in_threads(error_of, len(names)), len(names)) if checks_first else ()
+    bad = {name: error for name, error in zip(names, errors, strict=False) if error is not None}
+    good = without_bad(listing, bad, max_bad)
+    if kept is None:
+        return {part: FileSource(listing.root, names, labels, read, max_bad) for part, (names, labels) in good.items()}
     sources: dict[str, ArraySource | FileSource] = {}
     first = 0
     for part, members in listing.parts.items():
-        good = [number for number in range(first, first + len(members)) if errors[number] is None]
-        if not good:
-            raise UserError(f"No image that can be read is left for {part} in {listing.root}.", "Mend or add files.")
-        numbers = listing.labels([names[number] for number in good])
-        labels = None if numbers is None else torch.tensor(numbers)
-        if kept is None:
-            sources[part] = FileSource(listing.root, [names[number] for number in good], labels, read, max_bad)
-        else:
-            whole = len(good) == len(members)  # a slice shares the memory, a selection copies it
-            sources[part] = ArraySource(kept[first : first + len(members)] if whole else kept[good], labels)
+        images = kept[first : first + len(members)]
+        _, labels = good[part]
+        if bad:  # a slice shares the memory, a selection copies it
+            images = images[torch.tensor([name not in bad for name in members])]
+        sources[part] = ArraySource(images, labels)
         first += len(members)
     return sources
 
 
+def without_bad(
+    listing: Listing, bad: Mapping[str, CorruptImageError], max_bad: float
+) -> dict[str, tuple[list[str], Tensor | None]]:
+    """Return the names of each part that are not bad, and their labels, int64 (N,), or None.
+
+    Args:
+        listing: the files.
+        bad: what is wrong with those that cannot be read, by name.
+        max_bad: share of the files that may be bad.
+
+    Raises:
+        UserError: too many are bad, or all files of a part.
+    """
+    total = sum(map(len, listing.parts.values()))
+    errors = [bad[name] for members in listing.parts.values() for name in members if name in bad] if bad else []
+    if len(errors) > max_bad * total:
+        raise too_many(listing.root, errors, total, max_bad)
+    if errors:
+        _warn("Left out %d of %d images: %s.", len(errors), total, named(listing.root, errors))
+    found: dict[str, tuple[list[str], Tensor | None]] = {}
+    for part, members in listing.parts.items():
+        good = [name for name in members if name not in bad]
+        if not good:
+            raise UserError(f"No image that can be read is left for {part} in {listing.root}.", "Mend or add files.")
+        numbers = listing.labels(good)
+        found[part] = good, None if numbers is None else torch.tensor(numbers)
+    return found
+
+
 def in_threads(function: Callable[[int], Result], count: int) -> Iterator[Result]:
     """Yield function(0), function(1), ... computed by a thread per processor; Pillow decodes outside the lock."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(available_processors()) as pool:
         for first in range(0, count, _AT_ONCE):
             yield from pool.map(function, range(first, min(first + _AT_ONCE, count)))
+
+
+def available_processors() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def watched(steps: Iterable[Result], total: int) -> Iterator[Result]:

@@ -7,10 +7,13 @@ from typing import Literal
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource
-from aigc_lightning.data.files import FileSource
+from aigc_lightning.data.files import FileSource, without_bad
 from aigc_lightning.data.folder_data import FolderData, Resize
 from aigc_lightning.data.listing import Listing, list_images
+from aigc_lightning.data.prepared import PreparedFolder, PreparedSource
 from aigc_lightning.errors import UserError
+
+FolderSource = ArraySource | FileSource | PreparedSource
 
 
 class ImageFolder(FolderData):
@@ -31,8 +34,11 @@ class ImageFolder(FolderData):
     than `max_bad` of all, the run stops. Images that together take up to `MEMORY_LIMIT` at `size` stay in memory;
     otherwise they are read again from their files. With `max_bad` 1 such large folders are not checked first.
 
+    **Prepared folders.** `aigc data prepare` decodes the images of a large folder once and for all; what it makes is a
+    root, too, and gives the same images in the same order. It is refused when its source has changed.
+
     Args:
-        root: the folder.
+        root: the folder, or one that `aigc data prepare` has made of it.
         size: of the images given to the model: one number of pixels for squares, or (height, width).
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
@@ -75,26 +81,35 @@ class ImageFolder(FolderData):
         """Channels and size as asked for, the classes by the folders; lists the files, decodes none."""
         return ImageSpec(*self.shape, class_names=self._listing.class_names)
 
-    def train_source(self) -> ArraySource | FileSource:
+    def train_source(self) -> FolderSource:
         """Return the images to train on."""
         return self._sources["train"]
 
-    def val_source(self) -> ArraySource | FileSource:
+    def val_source(self) -> FolderSource:
         """Return the images that are held out."""
         return self._sources["val"]
 
-    def test_source(self) -> ArraySource | FileSource:
+    def test_source(self) -> FolderSource:
         """Return the images of a `test` folder, without one the held-out images."""
         return self._sources.get("test", self._sources["val"])
 
     def listings(self) -> list[Listing]:
-        """Return the image files."""
-        return [self._listing]
+        """Return the image files; none where they were prepared."""
+        return [] if self._prepared else [self._listing]
+
+    @cached_property
+    def _prepared(self) -> PreparedFolder | None:
+        return PreparedFolder.found(self.root, self.shape, self.resize)
 
     @cached_property
     def _listing(self) -> Listing:
+        if self._prepared:
+            return self._prepared.listing(self.val_share, self.classes)
         return list_images(self.root, self.val_share, self.classes)
 
     @cached_property
-    def _sources(self) -> dict[str, ArraySource | FileSource]:
-        return self.load(self._listing)
+    def _sources(self) -> dict[str, FolderSource]:
+        if self._prepared is None:
+            return {**self.load(self._listing)}
+        good = without_bad(self._listing, self._prepared.errors, self.max_bad)
+        return {part: self._prepared.source(names, labels) for part, (names, labels) in good.items()}

@@ -1,6 +1,6 @@
 """What is in data: its files as they lie on the disk, and its samples as a model gets them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.degraded_images import DegradedImages
 from aigc_lightning.data.files import in_threads, watched
 from aigc_lightning.data.folder_data import FolderData
+from aigc_lightning.data.listing import Listing
 from aigc_lightning.data.similarity import Fingerprint, fingerprint
 
 PARTS = ("train", "val", "test")
@@ -93,13 +94,14 @@ def inspect(data: ImageDataModule, num: int) -> tuple[list[Inspected], list[Corr
         UserError: the data cannot be used.
     """
     data = clean(data)
-    return _inspect_files(data, num) if isinstance(data, FolderData) else (_inspect_samples(data, num), [])
+    listings = data.listings() if isinstance(data, FolderData) else []
+    return _inspect_files(listings, num) if listings else (_inspect_samples(data, num), [])
 
 
-def _inspect_files(data: FolderData, num: int) -> tuple[list[Inspected], list[CorruptImageError]]:
+def _inspect_files(listings: Sequence[Listing], num: int) -> tuple[list[Inspected], list[CorruptImageError]]:
     found: list[Inspected] = []
     bad: list[CorruptImageError] = []
-    for kind, listing in enumerate(data.listings()):
+    for kind, listing in enumerate(listings):
         names = [(part, files[number]) for part, files in listing.parts.items() for number in chosen(len(files), num)]
 
         def look(number: int, root: Path = listing.root, names: Any = names, kind: str = str(kind)) -> Any:

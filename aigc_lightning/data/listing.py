@@ -1,7 +1,7 @@
 """The image files of a folder: their names, which are held out, and their classes. Nothing is decoded here."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -9,6 +9,8 @@ from pathlib import Path
 from aigc_lightning.data.decode import SUFFIXES
 from aigc_lightning.errors import UserError, did_you_mean
 
+#: What a folder has that `aigc data prepare` made.
+PREPARED_FILE = "prepared.json"
 # Sub-folders that say what their images are for; without "val" the test images are validated on.
 _PART_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -58,8 +60,24 @@ def list_images(root: Path, val_share: float, classes: str) -> Listing:
     Raises:
         UserError: no such folder, no images in it or in one of its parts, or no classes where some are asked for.
     """
-    names = _image_names(root)
-    parts, depth = _parts_by_folder(root, names), 1
+    folders = {entry.name for entry in os.scandir(root) if entry.is_dir()} if root.is_dir() else set()
+    return arrange(root, _image_names(root), folders, val_share, classes)
+
+
+def arrange(root: Path, names: Sequence[str], folders: Collection[str], val_share: float, classes: str) -> Listing:
+    """Return the listing of a folder whose files are known.
+
+    Args:
+        root: the folder.
+        names: of its image files, sorted.
+        folders: names of the folders that lie in it.
+        val_share: as for `list_images`.
+        classes: as for `list_images`.
+
+    Raises:
+        UserError: as for `list_images`, but for a folder that is not there.
+    """
+    parts, depth = _parts_by_folder(root, names, folders), 1
     if parts is None:
         parts, depth = _parts_by_name(root, names, val_share), 0
     return Listing(root, parts, _class_names(root, parts, depth, classes), depth)
@@ -104,6 +122,7 @@ def list_domain(root: Path, name: str, val_share: float) -> Domain:
     Raises:
         UserError: there is no such domain, or it has no images.
     """
+    _refuse_prepared(root)
     folders = _split_folders(root, name)
     if "train" in folders and len(folders) > 1:
         parts = {part: [f"{folder}/{file}" for file in _image_names(root / folder)] for part, folder in folders.items()}
@@ -143,12 +162,19 @@ def _image_names(root: Path) -> list[str]:
         raise UserError(f"There is no folder {root}.", "Check data.root; it is relative to the working directory.")
     if not root.is_dir():
         raise UserError(f"{root} is a file, not a folder.", "Unpack archives first and give the folder of the images.")
+    _refuse_prepared(root)
     names = sorted(_walk(root, "", ()))
     images = [name for name in names if name.lower().endswith(SUFFIXES)]
     if not images:
         found = f"{len(names)} other files, such as {names[0]}" if names else "no files"
         raise UserError(f"{root} has no images: it has {found}.", f"Images end in {', '.join(SUFFIXES)}.")
     return images
+
+
+def _refuse_prepared(root: Path) -> None:
+    if (root / PREPARED_FILE).is_file():
+        what = f"{root} was made by `aigc data prepare`, which only image_folder reads."
+        raise UserError(what, "Give the folder of the images themselves.")
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
@@ -170,9 +196,8 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
             yield prefix + entry.name
 
 
-def _parts_by_folder(root: Path, names: Sequence[str]) -> dict[str, list[str]] | None:
+def _parts_by_folder(root: Path, names: Sequence[str], folders: Collection[str]) -> dict[str, list[str]] | None:
     """Return the names in the folder's own splits, or None when it has none."""
-    folders = {entry.name for entry in os.scandir(root) if entry.is_dir()}
     purposes = {_PART_FOLDERS[folder.casefold()] for folder in folders if folder.casefold() in _PART_FOLDERS}
     if "train" not in purposes or len(purposes) == 1:
         return None

@@ -7,6 +7,7 @@ Shapes: H and W height and width in pixels. Colours are RGB from 0 to 255; y poi
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ _PLACES = {"above": (0, -1), "below": (0, 1), "left of": (-1, 0), "right of": (1
 _NUM_DRAWS = 14
 
 
+@lru_cache(maxsize=1024)  # picture, caption and label of a sample ask for the same
 def random_scene(*key: int) -> Scene:
     """Return the scene of a key; two of three have two shapes."""
     draws: list[float] = keyed.uniform(*key, np.arange(_NUM_DRAWS)).tolist()

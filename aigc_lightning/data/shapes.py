@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,9 @@ from aigc_lightning.errors import UserError
 Style = Callable[[Scene, int, int], npt.NDArray[np.uint8]]
 Task = Literal["generation", "paired", "unpaired"]
 
+#: Bytes of pictures up to which all of them are kept.
+MEMORY_LIMIT = 2**28
+
 _TRAIN, _VAL = range(2)  # parts, each with scenes of its own
 _KINDS = tuple(KINDS)
 #: The part that the second domain of unpaired training images is drawn from: no training scene is in both.
@@ -25,7 +29,7 @@ _OTHER_TRAIN = 2
 
 
 class ShapesSource:
-    """Scenes drawn when they are asked for.
+    """Scenes drawn when they are asked for; where all fit into `MEMORY_LIMIT`, each is drawn once in a process.
 
     Args:
         styles: how to draw the image of each batch key, and the part that its scenes are from.
@@ -40,6 +44,10 @@ class ShapesSource:
     ) -> None:
         self._styles, self._num, self._size, self._words, self._ground = styles, num, size, words, ground
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the pictures to this process; a loader process draws its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_drawn"}
+
     def __len__(self) -> int:
         """Return the number of scenes."""
         return self._num
@@ -48,8 +56,7 @@ class ShapesSource:
         """Return each image, uint8 (B, 3, H, W), and perhaps `caption`; they depend on the indices alone."""
         indices = visits.indices.tolist()
         fields: dict[str, Any] = {
-            key: torch.stack([self._picture(style, part, index) for index in indices])
-            for key, (style, part) in self._styles.items()
+            key: torch.stack([self._picture(key, index) for index in indices]) for key in self._styles
         }
         if self._words:
             fields["caption"] = [self._scene(self._first_part, index).caption for index in indices]
@@ -70,8 +77,19 @@ class ShapesSource:
         scene = random_scene(part, index)
         return replace(scene, ground=self._ground) if self._ground else scene
 
-    def _picture(self, style: Style, part: int, index: int) -> Tensor:
-        return torch.from_numpy(style(self._scene(part, index), *self._size)).permute(2, 0, 1).contiguous()
+    @cached_property
+    def _drawn(self) -> dict[tuple[str, int], Tensor]:
+        """The pictures that are kept, by key and index."""
+        return {}
+
+    def _picture(self, key: str, index: int) -> Tensor:
+        picture = self._drawn.get((key, index))
+        if picture is None:
+            style, part = self._styles[key]
+            picture = torch.from_numpy(style(self._scene(part, index), *self._size)).permute(2, 0, 1).contiguous()
+            if len(self) * len(self._styles) * picture.numel() <= MEMORY_LIMIT:
+                self._drawn[key, index] = picture
+        return picture
 
 
 class Shapes(ImageDataModule):

@@ -59,8 +59,8 @@ class UnpairedSource:
 
 
 @lru_cache(maxsize=2)
-def _order(count: int, seed: int, epoch: int) -> list[int]:
-    order: list[int] = keyed.permutation(count, seed, epoch, _PAIRING).tolist()
+def _order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    order: npt.NDArray[np.int64] = keyed.permutation(count, seed, epoch, _PAIRING).numpy()
     return order
 
 

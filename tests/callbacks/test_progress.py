@@ -1,4 +1,5 @@
 import re
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from aigc_lightning.callbacks import progress
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.losses import LossLog
 from aigc_lightning.callbacks.progress import Progress, Speed
+from aigc_lightning.data.base import ArraySource, ImageSamples, StreamLoader
 from aigc_lightning.errors import UserError
 
 
@@ -90,6 +92,32 @@ def test_speed_leaves_pauses_out_and_forgets_what_is_long_ago():
     assert speed.per_second() == pytest.approx(100)
     speed.look(125.0, 1060)
     assert speed.per_second() == pytest.approx(20)
+
+
+@pytest.mark.parametrize(("fetch", "step", "shown"), [(0.12, 0.88, "12%"), (0.04, 0.96, None)])
+def test_waiting_for_data_shows_when_it_takes_long(fit, make_model, capsys, monkeypatch, fetch, step, shown):
+    clock = 0.0
+
+    def spend(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+
+    class Samples(ImageSamples):
+        def __getitems__(self, keys: Any) -> Any:
+            spend(fetch)
+            return super().__getitems__(keys)
+
+    class Model(type(make_model())):  # type: ignore[misc]
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            spend(step)
+            return super().training_step(batch, batch_idx)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock)
+    samples = Samples(ArraySource(torch.zeros(16, 1, 8, 8, dtype=torch.uint8)))
+    loader = StreamLoader(samples, batch_size=2, collate_fn=lambda batch: batch)
+    fit(Progress(), model=Model(make_model().spec), max_steps=20, loader=loader)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("2.00 images/s" + (f"  data {shown}" if shown else ""))
 
 
 def test_a_time_that_is_not_positive_is_refused():

@@ -1,3 +1,4 @@
+import tracemalloc
 from itertools import chain
 
 import pytest
@@ -131,3 +132,15 @@ def test_the_order_of_balanced_epochs_is_shuffled():
     keys = [key.number for batch in balanced(4)[0] for key in batch]
     assert LABELS[keys[:8]].tolist() != sorted(LABELS[keys[:8]].tolist())
     assert keys != [key.number for batch in balanced(4, position=8)[0] for key in batch]
+
+
+@pytest.mark.parametrize("kind", ["all", "balanced"])
+def test_an_epoch_of_a_million_takes_a_few_megabytes(kind):
+    labels = torch.arange(1_000_000) % 7
+    sampler = StreamSampler(1_000_000, 64, seed=0) if kind == "all" else BalancedSampler(labels, 64, seed=0)
+    tracemalloc.start()
+    first = next(iter(sampler))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len({key.number for key in first}) == 64
+    assert peak < 60_000_000

@@ -3,9 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from aigc_lightning.core import keyed
-from aigc_lightning.data.augment import Augment, augment, resized
+from aigc_lightning.data.augment import Augment, _reflected, augment, resized
 from aigc_lightning.errors import UserError
 
 ALL = Augment(flip=True, crop=3, color=0.4, jitter=2)
@@ -50,6 +51,20 @@ def test_crop_shifts_by_every_amount_and_reflects_the_border():
     padded = np.pad(image[0, 0].numpy(), 2, mode="reflect")
     windows = {padded[y : y + 8, x : x + 8].tobytes() for y in range(5) for x in range(5)}
     assert {picture.numpy().tobytes() for picture in varied[:, 0]} == windows
+
+
+@pytest.mark.parametrize(("height", "width", "reach"), [(2, 2, 1), (2, 7, 1), (5, 4, 3), (9, 12, 8), (16, 16, 4)])
+def test_the_border_is_the_one_that_pytorch_reflects(height, width, reach):
+    images = noise(3, 3, height, width)
+    expected = functional.pad(images.float(), [reach] * 4, mode="reflect").to(torch.uint8)
+    assert torch.equal(_reflected(images, reach), expected)
+
+
+def test_variation_changes_nothing_in_what_it_is_given():
+    images = noise(6, 4)
+    before = images.clone()
+    augment(images, ALL, 0, np.zeros(6, int), np.arange(6))
+    assert torch.equal(images, before)
 
 
 def test_color_leaves_shape_and_alpha_alone():

@@ -11,7 +11,7 @@ from PIL import Image
 from aigc_lightning.data import files
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource
-from aigc_lightning.data.files import FileSource
+from aigc_lightning.data.files import FileSource, PackedNames
 from aigc_lightning.data.image_folder import ImageFolder
 from aigc_lightning.errors import UserError
 
@@ -332,3 +332,12 @@ def test_side_of_bad_files_only_is_named(tmp_path):
 def test_impossible_arguments_are_refused(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
         ImageFolder(tmp_path, **options)
+
+
+def test_names_keep_their_letters_when_they_are_packed():
+    names = ["a.png", "", "\u00e4/\u6f22.png", "not\udcffutf8.jpg"]
+    packed = pickle.loads(pickle.dumps(PackedNames(names)))
+    assert list(packed) == names and packed[-1] == names[-1] and packed[1:3] == names[1:3] and len(packed) == 4
+    assert list(PackedNames([])) == []
+    with pytest.raises(IndexError):
+        packed[4]

@@ -1,8 +1,12 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
 from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.data import shapes
+from aigc_lightning.data.base import Visits
 from aigc_lightning.data.scenes import COLORS, GROUNDS, KINDS, Scene, Shape, chalk, line_drawing, paper, random_scene
 from aigc_lightning.data.shapes import Shapes
 from aigc_lightning.errors import UserError
@@ -127,3 +131,25 @@ def test_scenes_do_not_depend_on_the_seed_of_the_run(monkeypatch):
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         Shapes(**options)
+
+
+@pytest.mark.parametrize("task", ["generation", "paired", "unpaired"])
+def test_what_is_kept_is_what_is_drawn(task, monkeypatch):
+    kept = Shapes(size=16, task=task, num_train=8).train_source()
+    monkeypatch.setattr(shapes, "MEMORY_LIMIT", 0)
+    drawn = Shapes(size=16, task=task, num_train=8).train_source()
+    visits = Visits(0, np.zeros(6, np.int64), np.array([3, 1, 3, 7, 0, 1]))
+    for _ in range(2):
+        for key, images in drawn.fields(visits).items():
+            again = kept.fields(visits)[key]
+            assert torch.equal(images, again) if isinstance(images, torch.Tensor) else images == again
+
+
+def test_pictures_are_drawn_once_and_stay_in_their_process(monkeypatch):
+    source = Shapes(size=16, num_train=8).train_source()
+    visits = Visits(0, np.zeros(8, np.int64), np.arange(8))
+    source.fields(visits)
+    assert len(pickle.dumps(source)) < 2000
+    monkeypatch.setattr(source, "_scene", None)  # what draws would need
+    source._words = False
+    assert source.fields(visits)["image"].shape == (8, 3, 16, 16)

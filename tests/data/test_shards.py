@@ -14,6 +14,7 @@ from PIL import Image
 
 from aigc_lightning.commands.data_shard import main as shard
 from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.data.inspection import inspect
 from aigc_lightning.data.shard_index import CorruptShardError, read_table, scan_shard
 from aigc_lightning.data.shards import Shards, ShardSampler
 from aigc_lightning.errors import UserError
@@ -63,6 +64,11 @@ def at(module, rank=0, world_size=1, batches=0):
 
 def reds(images):
     return to_uint8(images)[:, 0, 0, 0].tolist()
+
+
+def test_inspection_looks_at_the_images_in_them(shards):
+    found, bad = inspect(data(shards), 100)
+    assert len(found) == 27 and not bad and {item.size for item in found} == {(8, 8)}
 
 
 # ---- writing

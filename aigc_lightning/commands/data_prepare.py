@@ -1,0 +1,66 @@
+"""`aigc data prepare`: the images of a large folder, decoded and resized once and for all."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aigc_lightning.commands.parsing import parse
+from aigc_lightning.errors import UserError, did_you_mean
+
+_SHOWN = 5
+_RULES = ("crop", "pad", "stretch")
+
+
+def main(argv: list[str]) -> int:
+    """Decode and resize the images of a folder into one file, for `--data image_folder --data.root DST`."""
+    parser = argparse.ArgumentParser("aigc data prepare", description=main.__doc__, exit_on_error=False)
+    parser.epilog = "Interrupted, the same command goes on; later it reads only files that were added or changed."
+    parser.add_argument("source", metavar="SRC", type=Path, help="folder of images, as `--data image_folder` takes it")
+    parser.add_argument("target", metavar="DST", type=Path, help="folder to make, complete or bring up to date")
+    parser.add_argument("--size", type=int, nargs="+", required=True, help="of a side, or height and width, in pixels")
+    parser.add_argument("--channels", type=int, default=3, help="1 (grey), 3 (RGB) or 4 (RGBA) (default: 3)")
+    parser.add_argument("--resize", default="crop", help="crop, pad or stretch (default: crop)")
+    parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
+    options = parse(parser, argv)
+    if len(options.size) > 2:
+        raise UserError(f"--size has {len(options.size)} numbers.", "Give one, or height and width.")
+    if options.resize not in _RULES:
+        raise UserError(f'There is no resize rule "{options.resize}".', did_you_mean(options.resize, _RULES))
+    if options.workers is not None and options.workers < 1:
+        raise UserError(f"--workers is {options.workers}.", "Give at least 1.")
+
+    from aigc_lightning.core.spec import ImageSpec
+    from aigc_lightning.data.files import available_processors
+    from aigc_lightning.data.prepared import Protocol
+    from aigc_lightning.data.preparing import prepare
+
+    shape = ImageSpec(options.channels, options.size[0], options.size[-1]).shape
+    protocol = Protocol(options.source.expanduser().resolve(), shape, options.resize)
+    target = options.target.expanduser()
+    with _bar() as watch:
+        done = prepare(protocol, target, options.workers or available_processors(), watch)
+    bad = [file for file in done.files if file.row < 0]
+    for file in bad[:_SHOWN]:
+        print(f"Left out {file.name}: {file.reason}.")
+    if len(bad) > _SHOWN:
+        print(f"Left out {len(bad) - _SHOWN:,} more.")
+    print(f"{len(done.files) - len(bad):,} images as {protocol} in {target}; {done.made:,} files were read now.")
+    size = str(shape[1]) if shape[1] == shape[2] else f"[{shape[1]},{shape[2]}]"
+    others = ("" if shape[0] == 3 else f" --data.channels {shape[0]}") + (
+        "" if options.resize == "crop" else f" --data.resize {options.resize}"
+    )
+    print(f"Next: aigc fit --model dcgan --data image_folder --data.root {target} --data.size {size}{others}")
+    return 0
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar during the block; what it gives is called with how many of how many files are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("Preparing", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
