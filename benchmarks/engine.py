@@ -6,33 +6,27 @@ Both are timed in one process, in alternating blocks of steps; medians of the bl
 same networks, batches, losses, freezing, Adam and averaging, written as one would write it by hand. Ours runs through
 Lightning with the callbacks and the log file of `aigc fit`; grids and checkpoints are left out, since their cost is
 their cadence. A last table shows two processes on two cores against one process on one. `--cpu-time` counts the time of
-the thread instead of the clock's, for machines that have other work to do.
+the process instead of the clock's, for machines that have other work to do.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from interleaved import WARM_UP, Alternate, Times, fit, medians
 from torch.nn.functional import softplus
 from torch.optim import Adam
 
-from aigc_lightning.callbacks.interruption import Interruption
-from aigc_lightning.callbacks.loggers import make_loggers
-from aigc_lightning.callbacks.losses import LossLog
-from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.commands.quiet import quiet_console
 from aigc_lightning.core.distributed import PlayersStrategy
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.models.dcgan import DCGAN
 
-Clock = Callable[[], float]
 CASES = {
     "tiny: 8x8, width 4, batch 8": {"size": 8, "width": 4, "batch": 8, "steps": 100},
     "DCGAN: 64x64, width 64, batch 64": {"size": 64, "width": 64, "batch": 64, "steps": 2},
@@ -94,50 +88,14 @@ class PlainLoop:
                 target.copy_(source)
 
 
-class Alternate(pl.Callback):
-    """Times blocks of the trainer's steps, and runs a block of the plain loop after each."""
-
-    def __init__(self, plain: PlainLoop, steps: int, clock: Clock) -> None:
-        self.plain, self.steps, self.clock = plain, steps, clock
-        self.ours: list[float] = []
-        self.theirs: list[float] = []
-        self.began = 0.0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        """Close a block."""
-        if trainer.global_step % self.steps:
-            return
-        self.ours.append((self.clock() - self.began) / self.steps)
-        began = self.clock()
-        for _ in range(self.steps):
-            self.plain.step()
-        self.theirs.append((self.clock() - began) / self.steps)
-        self.began = self.clock()
-
-
-def compare(
-    size: int, width: int, batch: int, steps: int, blocks: int, clock: Clock = time.perf_counter
-) -> tuple[float, float]:
-    """Return the median seconds of a step, ours and the plain loop's; the first two blocks warm up."""
+def compare(size: int, width: int, batch: int, steps: int, blocks: int) -> tuple[Times, Times]:
+    """Return the median seconds of a step, ours and the plain loop's."""
     pl.seed_everything(0, verbose=False)
     data = Pictures(size, batch)
     model = DCGAN(data.spec, width=width)
-    alternate = Alternate(PlainLoop(model, data.images, batch), steps, clock)
-    with tempfile.TemporaryDirectory() as folder, quiet_console():
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            devices=1,
-            max_steps=steps * blocks,
-            logger=make_loggers([], Path(folder)),
-            callbacks=[LossLog(), Progress(), Interruption(), alternate],
-            default_root_dir=folder,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            limit_val_batches=0,
-        )
-        trainer.fit(model, data)
-    return statistics.median(alternate.ours[2:]), statistics.median(alternate.theirs[2:])
+    alternate = Alternate(PlainLoop(model, data.images, batch).step, steps)
+    fit(model, data, [alternate], max_steps=steps * (blocks + WARM_UP))
+    return medians(alternate.ours), medians(alternate.theirs)
 
 
 def images_per_second(processes: int, seconds_of: int = 12) -> float:
@@ -176,9 +134,9 @@ def main() -> None:
     parser.add_argument("--case", default="", help="only cases that begin so, and no second table")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    clock = time.thread_time if options.cpu_time else time.perf_counter
     cases = {name: case for name, case in CASES.items() if name.startswith(options.case)}
-    rows = {name: compare(**case, blocks=options.blocks, clock=clock) for name, case in cases.items()}
+    measured = {name: compare(**case, blocks=options.blocks) for name, case in cases.items()}
+    rows = {name: [times.cpu if options.cpu_time else times.wall for times in both] for name, both in measured.items()}
     print(f"\n{'step':<36}{'aigc fit':>12}{'plain loop':>12}{'ratio':>8}{'adds':>12}")
     for name, (ours, theirs) in rows.items():
         print(

@@ -34,7 +34,6 @@ OPTIONS = {
     "validate an address": (["validate", "--checkpoint", "s3://x/a.ckpt"], ["needs a model"]),
     "seeds that are none": (["sample", "x", "--seeds", "a-b"], ["'a-b'", "0-15"]),
     "seeds backwards": (["sample", "x", "--seeds", "9-3"], ["'9-3'"]),
-    "option that sample lacks": (["sample", "x", "--sseds", "3"], ["--sseds", "--seeds"]),
     "option that models lacks": (["models", "--jso"], ["--jso", "--json"]),
     "export of a missing file": (["export", "nothing"], ["nothing"]),
 }

@@ -24,6 +24,7 @@ from aigc_lightning.core.hooks import backward_is_plain
 from aigc_lightning.core.image_model import ImageModel, plain
 from aigc_lightning.core.late import waits
 from aigc_lightning.core.micro_batches import batch_size, split
+from aigc_lightning.core.precision import without_autocast
 from aigc_lightning.core.sampler import BatchLayout
 from aigc_lightning.core.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
@@ -154,6 +155,7 @@ class AdversarialModel(ImageModel):
 
     def on_train_start(self) -> None:
         """Prepare the optimizers, whose state has been loaded by now, to leave updates out on the device."""
+        super().on_train_start()
         if self._guard is not None:
             for player in self._table.values():
                 use_fused(player.optimizer)
@@ -236,12 +238,13 @@ class AdversarialModel(ImageModel):
 
     def _backward(self, loss: Tensor) -> None:
         scaler = self._scaler
-        if not self._plain_backward:
-            self.manual_backward(loss)
-        elif scaler is None:
-            loss.backward()  # type: ignore[no-untyped-call]
-        else:
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        with without_autocast(loss.device):
+            if not self._plain_backward:
+                self.manual_backward(loss)
+            elif scaler is None:
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def _finish_step(self) -> None:
         """Do what happens once a batch: scaler, schedulers, averages, and the count."""

@@ -69,6 +69,18 @@ def use_fused(optimizer: Optimizer) -> None:
             state["step"] = state["step"].to(parameter.device, torch.float32)
 
 
+def lay_out_state(optimizer: Optimizer) -> None:
+    """Give what an optimizer keeps of each parameter the memory layout of the parameter.
+
+    Fused kernels take it for granted, and mix up numbers where it is another one, as in a checkpoint that was written
+    when the network had another memory format.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def can_leave_out(optimizer: Optimizer) -> bool:
     """Whether an optimizer's kernels leave a step out, as those do that GradScaler relies on."""
     # Fused SGD takes the momentum of a first step that it left out for computed.

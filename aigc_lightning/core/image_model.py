@@ -16,6 +16,7 @@ from aigc_lightning.core import keyed
 from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.distributed import joint_means
 from aigc_lightning.core.engine import Window
+from aigc_lightning.core.finite import lay_out_state
 from aigc_lightning.core.micro_batches import batch_size
 from aigc_lightning.core.position import as_interrupted, batches_done
 from aigc_lightning.core.redaction import redacted
@@ -162,6 +163,11 @@ class ImageModel(pl.LightningModule):
             logger.log_metrics(values, step=self.trainer.global_step)
 
     # ---- loops that every model has
+
+    def on_train_start(self) -> None:
+        """Prepare the optimizers, whose state has been loaded by now, for fused kernels."""
+        for optimizer in self.trainer.optimizers:
+            lay_out_state(optimizer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Key whatever is random in the step, such as dropout: a resumed run needs no state of any generator."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from aigc_lightning.core.precision import without_autocast
+
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """Return mean((|grad D(x)|_2 - 1)^2) at points x between real and fake images.
@@ -45,7 +47,8 @@ def r1(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
 
 def _input_gradient(values: Tensor, points: Tensor) -> Tensor:
     # The sum gives each image's own gradient, since no value depends on another image.
-    (slope,) = torch.autograd.grad(values.sum(dtype=_accurate(values)), points, create_graph=True)
+    with without_autocast(points.device):
+        (slope,) = torch.autograd.grad(values.sum(dtype=_accurate(values)), points, create_graph=True)
     return slope.to(_accurate(slope))
 
 

@@ -128,7 +128,7 @@ class Autoencoder(ImageModel):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam and its schedule, which goes by batches."""
-        optimizer = Adam(self.parameters(), lr=self.lr)
+        optimizer = Adam(self.parameters(), lr=self.lr, fused=True)
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -126,7 +126,7 @@ class CNN(ImageModel):
         decayed = [parameter for parameter in self.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        optimizer = AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        optimizer = AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=True)
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

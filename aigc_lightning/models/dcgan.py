@@ -122,6 +122,8 @@ class DCGAN(AdversarialModel):
         initialize_normal(self)
         if discriminator_norm == "spectral":
             spectrally_normalized(self.discriminator)
+        for network in (self.generator, self.discriminator):
+            network.to(memory_format=torch.channels_last)  # faster; the numbers are the same
 
     def setup(self, stage: str) -> None:
         """Read the network whose features are matched, before training starts."""
@@ -224,7 +226,7 @@ class DCGAN(AdversarialModel):
         """Return Adam for each player, as in the paper."""
         networks: list[Any] = [getattr(self, name) for name in self.players]
         return [
-            Adam(network.parameters(), lr=lr, betas=(self.beta1, 0.999))
+            Adam(network.parameters(), lr=lr, betas=(self.beta1, 0.999), fused=True)
             for network, lr in zip(networks, self.lrs, strict=True)
         ]
 

@@ -36,6 +36,16 @@ def _widths(width: int, number: int) -> list[int]:
     return [width * min(2**level, 8) for level in range(number)]
 
 
+class _Projection(nn.ConvTranspose2d):
+    """A transposed convolution of 1x1 feature maps, the latents (B, Z): a product of two matrices."""
+
+    def forward(self, latents: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return feature maps (B, F, h, w) for latents (B, Z)."""
+        weight = self.weight.permute(0, 2, 3, 1)  # the order of channels_last, which copies nothing there
+        features = (latents @ weight.flatten(1)).view(-1, *weight.shape[1:]).permute(0, 3, 1, 2)
+        return features if self.bias is None else features + self.bias[:, None, None]
+
+
 class DCGANGenerator(nn.Module):
     """Maps latents (B, Z), and labels where there are classes, to images (B, C, H, W) in [-1, 1].
 
@@ -57,9 +67,8 @@ class DCGANGenerator(nn.Module):
         number = num_doublings(height, image_width)
         widths = _widths(width, number)[::-1]
         start = (height // 2**number, image_width // 2**number)
-        # A latent is a 1x1 feature map: this transposed convolution is the paper's projection.
         inputs = latent_size + num_classes
-        layers: list[nn.Module] = [nn.ConvTranspose2d(inputs, widths[0], start, bias=norm == "none")]
+        layers: list[nn.Module] = [_Projection(inputs, widths[0], start, bias=norm == "none")]
         for before, after in pairwise(widths):
             layers += [make_norm(norm, before), nn.ReLU(inplace=True)]
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=norm == "none")]
@@ -72,7 +81,7 @@ class DCGANGenerator(nn.Module):
         if self.num_classes:
             assert labels is not None
             latents = torch.cat([latents, one_hot(labels, self.num_classes).to(latents)], dim=1)
-        images: Tensor = self.layers(latents[:, :, None, None])
+        images: Tensor = self.layers(latents)
         return images
 
 

@@ -2,12 +2,23 @@
 
 from typing import Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import group_norm
 
 Norm = Literal["batch", "group", "instance", "none"]
 #: Without scale and shift; convolutions in front of it have biases, which have no effect but are in published weights.
 PlainNorm = Literal["plain_instance"]
 NORMS: tuple[str, ...] = get_args(Norm)
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance norm that on processors is computed as the group norm which it is: in half of the time."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return normalised feature maps (B, channels, H, W)."""
+        if not features.is_cpu:
+            return super().forward(features)
+        return group_norm(features.contiguous(), self.num_features, self.weight, self.bias, self.eps)
 
 
 def make_norm(name: Norm | PlainNorm, channels: int) -> nn.Module:
@@ -23,7 +34,7 @@ def make_norm(name: Norm | PlainNorm, channels: int) -> nn.Module:
     if name == "group":
         return nn.GroupNorm(channels // 8 if channels % 8 == 0 else 1, channels)
     if name == "instance":
-        return nn.InstanceNorm2d(channels, affine=True)
+        return InstanceNorm(channels, affine=True)
     if name == "plain_instance":
-        return nn.InstanceNorm2d(channels)
+        return InstanceNorm(channels)
     return nn.Identity()

@@ -39,6 +39,7 @@ class PatchGAN(nn.Module):
             layers += [nn.LeakyReLU(0.2, inplace=True)]
             before = after
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, 1, 1))
+        self.layers[0].to(memory_format=torch.channels_last)  # of few channels: faster; the numbers are the same
 
     def forward(self, *images: Tensor) -> Tensor:
         """Return logits (B, 1, h, w), above 0 for patches that look real.

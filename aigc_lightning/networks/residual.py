@@ -1,8 +1,9 @@
-"""Residual blocks, and padding to sizes that can be halved.
+"""Residual blocks, reflecting convolutions, and padding to sizes that can be halved.
 
 Shapes: B batch, F channels, H and W height and width in pixels.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,6 +34,32 @@ class PreactivationBlock(nn.Module):
         """Return feature maps (B, F, H, W) for feature maps of the same shape."""
         changes: Tensor = self.layers(features)
         return features + changes
+
+
+class ReflectingConv2d(nn.Conv2d):
+    """A convolution of any odd size that keeps the size of feature maps by reflecting them at their border.
+
+    Unlike `padding_mode="reflect"` it pads in the precision of its input: autocast on processors pads in float32.
+
+    Args:
+        before: channels that come in.
+        after: channels that go out.
+        size: height and width of the kernel.
+        bias: whether it has one.
+    """
+
+    def __init__(self, before: int, after: int, size: int, bias: bool = True) -> None:
+        super().__init__(before, after, size, bias=bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return feature maps (B, after, H, W) for feature maps (B, before, H, W)."""
+        border, device = [self.kernel_size[0] // 2] * 4, features.device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                padded = functional.pad(features, border, mode="reflect")
+        else:
+            padded = functional.pad(features, border, mode="reflect")
+        return super().forward(padded)
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:

@@ -5,10 +5,11 @@ https://arxiv.org/abs/1703.10593
 Shapes: B batch, C channels, H and W height and width in pixels, F channels at full size.
 """
 
+import torch
 from torch import Tensor, nn
 
 from aigc_lightning.networks.norms import Norm, PlainNorm, make_norm
-from aigc_lightning.networks.residual import crop, pad_to_least
+from aigc_lightning.networks.residual import ReflectingConv2d, crop, pad_to_least
 
 _SMALLEST = 8  # pixels: a quarter of the size is reflected at its border
 
@@ -30,15 +31,17 @@ class ResNetGenerator(nn.Module):
         def activation(features: int) -> list[nn.Module]:
             return [make_norm(norm, features), nn.ReLU(inplace=True)]
 
-        layers = [nn.Conv2d(channels, width, 7, padding=3, padding_mode="reflect", bias=bias), *activation(width)]
+        layers = [ReflectingConv2d(channels, width, 7, bias), *activation(width)]
         for before in (width, 2 * width):
             layers += [nn.Conv2d(before, 2 * before, 3, 2, 1, bias=bias), *activation(2 * before)]
         layers += [_Block(4 * width, norm, bias) for _ in range(num_blocks)]
         for after in (2 * width, width):
             layers.append(nn.ConvTranspose2d(2 * after, after, 3, 2, 1, output_padding=1, bias=bias))
             layers += activation(after)
-        layers += [nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect"), nn.Tanh()]
+        layers += [ReflectingConv2d(width, channels, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
+        for convolution in (self.layers[0], self.layers[-2]):  # of few channels: faster; the numbers are the same
+            convolution.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [-1, 1] for images (B, C, H, W), small ones repeated at their border."""
@@ -53,10 +56,10 @@ class _Block(nn.Module):
     def __init__(self, channels: int, norm: Norm | PlainNorm, bias: bool) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
+            ReflectingConv2d(channels, channels, 3, bias),
             make_norm(norm, channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=bias),
+            ReflectingConv2d(channels, channels, 3, bias),
             make_norm(norm, channels),
         )
 

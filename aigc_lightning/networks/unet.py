@@ -5,10 +5,12 @@ Shapes: B batch, C channels, H and W height and width in pixels, L levels, F cha
 noise.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from aigc_lightning.networks.norms import Norm, make_norm
 from aigc_lightning.networks.residual import crop, pad_to_least
@@ -17,11 +19,33 @@ from aigc_lightning.networks.residual import crop, pad_to_least
 _MOST_LEVELS = 8
 #: Layers of the decoder, from the smallest feature maps on, that have noise.
 _NOISY = 3
+#: Pixels of a batch of feature maps up to which products of matrices are faster than convolutions.
+_FEW_PIXELS = 16
 
 
 def num_levels(height: int, width: int) -> int:
     """Return L for images of a size: as many halvings as leave at least one pixel, up to 8."""
     return min(_MOST_LEVELS, min(height, width).bit_length() - 1)
+
+
+class _Doubling(nn.ConvTranspose2d):
+    """A transposed convolution that doubles the size of feature maps.
+
+    Of few pixels a processor makes a product of two matrices: convolutions rearrange their weights, here up to 34 MB.
+    """
+
+    def __init__(self, before: int, after: int, bias: bool) -> None:
+        super().__init__(before, after, 4, 2, 1, bias=bias)
+
+    def forward(self, features: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Return feature maps (B, after, 2H or 2H + 1, 2W or 2W + 1) for feature maps (B, before, H, W)."""
+        height, width = features.shape[-2:]
+        size = (2 * height, 2 * width) if output_size is None else tuple(output_size)
+        if not features.is_cpu or len(features) * height * width > _FEW_PIXELS:
+            return super().forward(features, list(size))
+        columns = self.weight.flatten(1).t() @ features.flatten(2)
+        doubled = functional.fold(columns, size, 4, padding=1, stride=2)
+        return doubled if self.bias is None else doubled + self.bias[:, None, None]
 
 
 class UNet(nn.Module):
@@ -54,7 +78,7 @@ class UNet(nn.Module):
         self.norms = nn.ModuleList()
         for coarse, fine in pairwise(reversed(self.widths)):
             inputs = 2 * coarse if len(self.decoder) else coarse
-            self.decoder.append(nn.ConvTranspose2d(inputs, fine, 4, 2, 1, bias=bias))
+            self.decoder.append(_Doubling(inputs, fine, bias))
             self.norms.append(make_norm(norm, fine))
         self.last = nn.ConvTranspose2d(2 * width, channels, 4, 2, 1)
 

@@ -108,7 +108,7 @@ class ModelCase(Case):
     """A model under test.
 
     Args:
-        config: the preset or config file to train with; "" for the first preset of the model.
+        config: the preset or config file to train with; "" for the model's first preset on digits, or else its first.
     """
 
     config: str = ""
@@ -129,7 +129,8 @@ class ModelCase(Case):
                 f"No package has a preset for {self.name}: add a folder of presets with an entry point in the group "
                 f"{plugins.GROUPS['config']}, or name a config file."
             )
-        return (own or names)[0]
+        found = own or names
+        return next((name for name in found if name.endswith("_digits")), found[0])  # these need no files
 
     def arguments(self, steps: int, **changed: str) -> list[str]:
         """Return the options of `aigc fit` for some steps.

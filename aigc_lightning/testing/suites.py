@@ -44,7 +44,7 @@ class ModelConformance(_Conformance):
 
     #: Name, `package:name` or class path of the model.
     model: ClassVar[str]
-    #: Preset or config file to train with; "" for the first preset that the model's package has for it.
+    #: Preset or config file to train with; "" for the first that the model's package has, of those on digits if any.
     config: ClassVar[str] = ""
 
     @pytest.fixture

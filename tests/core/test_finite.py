@@ -20,7 +20,7 @@ from aigc_lightning.callbacks.losses import LossLog
 from aigc_lightning.core import adversarial
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.engine import Engine
-from aigc_lightning.core.finite import can_leave_out, use_fused
+from aigc_lightning.core.finite import can_leave_out, lay_out_state, use_fused
 from aigc_lightning.core.late import Late
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
@@ -248,3 +248,21 @@ def test_the_state_of_an_optimizer_that_was_not_fused_goes_on():
             optimizer.step()
         ends.append(weight.detach())
     torch.testing.assert_close(ends[0], ends[1])
+
+
+def test_state_of_another_memory_format_goes_on():
+    """Fused kernels take the layout of the weights for that of all the rest."""
+    weights = torch.randn(4, 3, 3, 3)
+    moved = []
+    for format_of_state in (torch.channels_last, torch.contiguous_format):
+        parameter = nn.Parameter(weights.contiguous(memory_format=torch.channels_last))
+        optimizer = Adam([parameter], fused=True)
+        for _ in range(3):
+            parameter.grad = parameter.detach().square()
+            optimizer.step()
+            state = optimizer.state[parameter]
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = state[name].contiguous(memory_format=format_of_state)
+            lay_out_state(optimizer)
+        moved.append(parameter.detach())
+    assert torch.equal(*moved)

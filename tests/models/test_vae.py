@@ -121,7 +121,7 @@ def test_it_learns_two_images(likelihood):
         loss.backward()
         optimizer.step()
     assert loss.item() < first
-    assert (model.edit(given) - given).abs().mean() < 0.25
+    assert (model.edit(given) - given).abs().mean() < 0.3
     assert (model.edit(given)[0] - model.edit(given)[1]).abs().mean() > 0.4  # it tells them apart
 
 

@@ -79,3 +79,11 @@ def test_spectral_norm_is_on_every_layer_with_a_weight():
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     assert len(layers) >= 4 and all(nn.utils.parametrize.is_parametrized(layer, "weight") for layer in layers)
     network(torch.randn(2, 1, 16, 16), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_first_layer_is_a_transposed_convolution_of_the_latents(norm, memory_format):
+    layer = DCGANGenerator(5, (3, 8, 12), 4, norm).double().to(memory_format=memory_format).layers[0]
+    latents = torch.randn(3, 5, dtype=torch.float64)
+    torch.testing.assert_close(layer(latents), nn.ConvTranspose2d.forward(layer, latents[:, :, None, None]))

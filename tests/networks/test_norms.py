@@ -29,3 +29,14 @@ def test_what_is_normalised(name):
 def test_norms_have_scale_and_shift(name):
     norm = make_norm(name, 8)
     assert isinstance(norm.weight, nn.Parameter) and isinstance(norm.bias, nn.Parameter)
+
+
+@pytest.mark.parametrize("name", ["instance", "plain_instance"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_is_that_of_torch(name, memory_format):
+    norm = make_norm(name, 6).double()
+    if norm.affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    images = torch.randn(3, 6, 5, 4, dtype=torch.float64).contiguous(memory_format=memory_format)
+    torch.testing.assert_close(norm(images), nn.InstanceNorm2d.forward(norm, images))

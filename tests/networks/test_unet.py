@@ -79,3 +79,17 @@ def test_each_image_is_translated_alone():
     images, noise = torch.randn(3, 3, 16, 20), torch.rand(3, network.noise_size(16, 20))
     alone = torch.cat([network(images[i : i + 1], noise[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(network(images, noise), alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 2), (3, 3)], ids=str)
+@pytest.mark.parametrize("norm", ["instance", "none"])
+def test_few_pixels_are_doubled_as_by_a_transposed_convolution(size, norm):
+    network = UNet(3, 2, 3, norm).double()
+    layer = network.decoder[0]
+    features = torch.randn(2, 8, 1, 1, dtype=torch.float64, requires_grad=True)
+    found, wanted = layer(features, size), nn.ConvTranspose2d.forward(layer, features, list(size))
+    torch.testing.assert_close(found, wanted)
+    slopes = torch.randn_like(found)
+    inputs = [features, *layer.parameters()]
+    for ours, theirs in zip(*(torch.autograd.grad(each, inputs, slopes) for each in (found, wanted)), strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, conv_transpose2d
 
+from aigc_stylegan.convolution import convolve, convolve_between
 from aigc_stylegan.filtering import Blur, Downsample, Upsample
-from aigc_stylegan.generator import modulated_convolution
+from aigc_stylegan.generator import demodulation, modulated_convolution
 from aigc_stylegan.layers import (
     EqualizedConv2d,
     EqualizedLinear,
@@ -92,7 +93,11 @@ def directly(features: Tensor, weight: Tensor, styles: Tensor, demodulate: bool,
 @pytest.mark.parametrize("demodulate", [False, True])
 def test_modulated_convolution_is_its_definition(demodulate: bool, up: bool) -> None:
     features, weight, styles = numbers(3, 2, 4, 5), numbers(4, 2, 3, 3, seed=1), numbers(3, 2, seed=2)
-    found = modulated_convolution(features, weight, styles, demodulate=demodulate, up=up)
+    found = modulated_convolution(features, weight, styles, up=up)
+    with torch.no_grad():  # takes another way through PyTorch
+        assert torch.allclose(modulated_convolution(features, weight, styles, up=up), found)
+    if demodulate:
+        found = found * demodulation(weight, styles)[:, :, None, None]
     assert torch.allclose(found, directly(features, weight, styles, demodulate, up))
 
 
@@ -100,11 +105,38 @@ def test_modulated_convolution_is_its_definition(demodulate: bool, up: bool) -> 
 def test_derivatives_of_modulated_convolution(up: bool) -> None:
     inputs = numbers(2, 2, 2, 3), numbers(2, 2, 3, 3, seed=1), numbers(2, 2, seed=2)
 
-    def run(*values: Tensor) -> Tensor:
-        return modulated_convolution(*values, up=up)
+    def run(features: Tensor, weight: Tensor, styles: Tensor) -> Tensor:
+        convolved = modulated_convolution(features, weight, styles, up=up)
+        return convolved * demodulation(weight, styles)[:, :, None, None]
 
     assert gradcheck(run, inputs)
     assert gradgradcheck(run, inputs)
+
+
+@pytest.mark.parametrize(("stride", "padding", "size"), [(1, 1, 3), (2, 0, 3), (1, 0, 1)])
+def test_convolutions_and_their_second_derivatives_are_those_of_pytorch(stride: int, padding: int, size: int) -> None:
+    features, weight = numbers(2, 3, 5, 7), numbers(4, 3, size, size, seed=1)
+
+    def derivatives(result: Tensor) -> list[Tensor]:
+        slopes = torch.autograd.grad(result.square().sum(), [features, weight], create_graph=True)
+        total = sum((slope.square() * slope).sum() for slope in slopes)
+        return [result, *slopes, *torch.autograd.grad(total, [features, weight])]
+
+    ours = derivatives(convolve(features, weight, stride, padding))
+    theirs = derivatives(conv2d(features, weight, stride=stride, padding=padding))
+    assert all(torch.allclose(one, other) for one, other in zip(ours, theirs, strict=True))
+    if stride == 2:
+        ours = derivatives(convolve_between(features, weight))
+        theirs = derivatives(conv_transpose2d(features, weight.transpose(0, 1), stride=2))
+        assert all(torch.allclose(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_convolutions_are_differentiable_as_often_as_one_likes(up: bool) -> None:
+    features, weight = numbers(1, 2, 3, 3), numbers(2, 2, 3, 3, seed=1)
+    run = convolve_between if up else convolve
+    assert gradcheck(run, (features, weight))
+    assert gradgradcheck(run, (features, weight))
 
 
 def test_path_length_is_the_jacobian_times_the_noise() -> None:

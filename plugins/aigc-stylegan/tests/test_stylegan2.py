@@ -136,13 +136,13 @@ def test_classes_are_heard_by_both_networks() -> None:
 def test_truncation_goes_to_one_picture_a_class(conditional: bool) -> None:
     model = build(conditional=conditional)
     labels = [0, 1, 1] if conditional else None
-    whole, none = model.sample([1, 2, 3], labels), model.sample([1, 2, 3], labels, truncation=0.0)
-    assert torch.allclose(model.sample([1, 2, 3], labels, truncation=1 - 1e-7), whole, atol=1e-4)
+    whole, none = model.sample([1, 2, 3], labels), model.sample([1, 2, 3], labels, trunc=0.0)
+    assert torch.allclose(model.sample([1, 2, 3], labels, trunc=1 - 1e-7), whole, atol=1e-4)
     assert torch.allclose(none[1], none[2], atol=1e-5)
     assert torch.allclose(none[0], none[1], atol=1e-5) is not conditional
     assert (whole - none).abs().max() > 1e-2
-    alone = model.sample([3], labels and labels[2:], truncation=0.5)
-    assert torch.allclose(alone[0], model.sample([1, 2, 3], labels, truncation=0.5)[2], atol=1e-5)
+    alone = model.sample([3], labels and labels[2:], trunc=0.5)
+    assert torch.allclose(alone[0], model.sample([1, 2, 3], labels, trunc=0.5)[2], atol=1e-5)
 
 
 @pytest.mark.usefixtures("keyed_by_hand")

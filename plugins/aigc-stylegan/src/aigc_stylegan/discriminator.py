@@ -7,9 +7,12 @@ Shapes: B batch, C channels, H and W height and width in pixels, S style size.
 
 from collections.abc import Sequence
 
+import torch
+from aigc_lightning.core.precision import without_autocast
 from torch import Tensor, nn
 
 from aigc_stylegan.layers import EqualizedConv2d, EqualizedLinear, MappingNetwork, activate, minibatch_deviation
+from aigc_stylegan.precision import precision_of
 
 
 class ResidualBlock(nn.Module):
@@ -22,15 +25,15 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.same = EqualizedConv2d(inputs, inputs, 3)
-        self.down = EqualizedConv2d(inputs, outputs, 3, down=True)
-        self.skip = EqualizedConv2d(inputs, outputs, 1, bias=False, down=True)
+        gain = 0.5**0.5  # the sum of two has twice the variance
+        self.same = EqualizedConv2d(inputs, inputs, 3, activated=True)
+        self.down = EqualizedConv2d(inputs, outputs, 3, down=True, activated=True, gain=gain)
+        self.skip = EqualizedConv2d(inputs, outputs, 1, bias=False, down=True, gain=gain)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features (B, outputs, H/2, W/2) of (B, inputs, H, W)."""
-        deep: Tensor = activate(self.down(activate(self.same(features))))
-        total: Tensor = (deep + self.skip(features)) * 0.5**0.5  # the sum of two has twice the variance
-        return total
+        skipped: Tensor = self.skip(features)
+        return skipped.add_(self.down(self.same(features)))
 
 
 class Discriminator(nn.Module):
@@ -56,21 +59,26 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         falling = list(widths[::-1])
-        self.from_image = EqualizedConv2d(channels, falling[0], 1)
+        self.from_image = EqualizedConv2d(channels, falling[0], 1, activated=True)
         self.blocks = nn.Sequential(
             *(ResidualBlock(before, after) for before, after in zip(falling[:-1], falling[1:], strict=True))
         )
         last = falling[-1]
-        self.last = EqualizedConv2d(last + 1, last, 3)
+        self.last = EqualizedConv2d(last + 1, last, 3, activated=True)
         self.hidden = EqualizedLinear(last * base[0] * base[1], last)
         self.output = EqualizedLinear(last, style_size if num_classes else 1)
         self.mapping = MappingNetwork(0, style_size, num_classes, mapping_layers) if num_classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits (B,): above 0 for images (B, C, H, W) that look real, given labels, int64 (B,)."""
-        features = self.blocks(activate(self.from_image(images)))
-        features = activate(self.last(minibatch_deviation(features)))
-        output: Tensor = self.output(activate(self.hidden(features.flatten(1))))
+        features = self.from_image(images)
+        num_blocks, kind = len(self.blocks), self.from_image.weight.dtype
+        for number, block in enumerate(self.blocks):
+            with precision_of(num_blocks - number, num_blocks + 1, images.device):
+                features = block(features if torch.is_autocast_enabled(images.device.type) else features.to(kind))
+        with without_autocast(images.device):
+            features = self.last(minibatch_deviation(features.to(kind)))
+            output: Tensor = self.output(activate(self.hidden(features.flatten(1))))
         if self.mapping is None:
             return output[:, 0]
         wanted: Tensor = self.mapping(None, labels)

@@ -12,40 +12,39 @@ from collections.abc import Sequence
 
 import torch
 from aigc_lightning.core import keyed
+from aigc_lightning.core.precision import without_autocast
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d
 
+from aigc_stylegan.convolution import convolve, convolve_between
 from aigc_stylegan.filtering import Blur, Upsample
-from aigc_stylegan.layers import EqualizedLinear, MappingNetwork, activate
+from aigc_stylegan.layers import EqualizedLinear, MappingNetwork, activate_, conv_weight
+from aigc_stylegan.precision import is_float16, normalised, precision_of
 
 #: Key of the noise inputs of images that are made from seeds: all of them share these.
 _FIXED_NOISE = 20191203
 
 
-def modulated_convolution(
-    features: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool = True, up: bool = False
-) -> Tensor:
-    """Convolve each image with weights whose input channels are scaled by its style (equations 1 and 3).
+def modulated_convolution(features: Tensor, weight: Tensor, styles: Tensor, *, up: bool = False) -> Tensor:
+    """Convolve each image with weights whose input channels are scaled by its style (equation 1).
 
     Args:
         features: (B, I, H, W).
         weight: (O, I, K, K), K odd.
         styles: (B, I).
-        demodulate: scale the weights of each output channel to a length of 1.
         up: put zeros between the pixels, which doubles the size: a transposed convolution, not filtered yet.
 
     Returns:
         (B, O, H, W), or (B, O, 2H + K - 2, 2W + K - 2) with `up`.
     """
     features = features * styles[:, :, None, None].to(features.dtype)
-    if up:
-        result = conv_transpose2d(features, weight.transpose(0, 1), stride=2)
-    else:
-        result = conv2d(features, weight, padding=weight.shape[-1] // 2)
-    if not demodulate:
-        return result
-    lengths = styles.square() @ weight.square().sum(dim=(2, 3)).T
-    return result * (lengths + 1e-8).rsqrt()[:, :, None, None].to(result.dtype)
+    return convolve_between(features, weight) if up else convolve(features, weight, padding=weight.shape[-1] // 2)
+
+
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """Return the factors (B, O) that scale modulated weights to a length of 1 (equation 3); arguments as above."""
+    with without_autocast(weight.device):
+        lengths = styles.square() @ weight.square().sum(dim=(2, 3)).T
+        return (lengths + 1e-8).rsqrt()
 
 
 class StyledConv(nn.Module):
@@ -61,7 +60,7 @@ class StyledConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, style_size: int, up: bool = False) -> None:
         super().__init__()
         self.style = EqualizedLinear(style_size, inputs, bias=1.0)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.weight = conv_weight(outputs, inputs, 3)
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.scale = (inputs * 9) ** -0.5
@@ -75,12 +74,14 @@ class StyledConv(nn.Module):
             styles: (B, S).
             noise: (B, 1, H, W), of the size of what comes out.
         """
-        up = self.filter is not None
-        features = modulated_convolution(features, self.weight * self.scale, self.style(styles), up=up)
+        weight, scales = self.weight * self.scale, self.style(styles)
+        if is_float16(weight.device):
+            weight, scales = normalised(weight, scales)
+        features = modulated_convolution(features, weight, scales, up=self.filter is not None)
         if self.filter is not None:
             features = self.filter(features)
-        shift = noise * self.noise_strength + self.bias[:, None, None]
-        return activate(features + shift.to(features.dtype))
+        factors = demodulation(weight, scales)[:, :, None, None]
+        return activate_(features, factors, noise * self.noise_strength, self.bias)
 
 
 class ToImage(nn.Module):
@@ -101,8 +102,12 @@ class ToImage(nn.Module):
 
     def forward(self, features: Tensor, styles: Tensor) -> Tensor:
         """Return images (B, C, H, W) of features (B, I, H, W) and styles (B, S)."""
-        images = modulated_convolution(features, self.weight * self.scale, self.style(styles), demodulate=False)
-        return images + self.bias[:, None, None].to(images.dtype)
+        count, _, height, width = features.shape
+        # A matrix for each image: the features are read once, and no scaled copy of them is kept.
+        weight = self.weight[None, :, :, 0, 0] * (self.style(styles) * self.scale)[:, None]
+        pixels = features.permute(0, 2, 3, 1).reshape(count, height * width, -1)
+        images: Tensor = (pixels @ weight.transpose(1, 2).to(pixels.dtype)).to(self.bias.dtype) + self.bias
+        return images.view(count, height, width, -1).permute(0, 3, 1, 2)
 
 
 class SynthesisNetwork(nn.Module):
@@ -144,13 +149,18 @@ class SynthesisNetwork(nn.Module):
         noise = self.fixed_noise.expand(count, -1) if noise is None else noise
         rows = torch.split(noise, [height * width for height, width in self.noise_sizes], dim=1)
         maps = [row.reshape(count, 1, *size) for row, size in zip(rows, self.noise_sizes, strict=True)]
-        features = self.first(self.constant.expand(count, -1, -1, -1), styles[:, 0], maps[0])
-        images: Tensor = self.to_image[0](features, styles[:, 1])
+        num_levels, device = len(self.to_image), styles.device
+        with precision_of(0, num_levels, device):
+            features = self.first(self.constant.expand(count, -1, -1, -1), styles[:, 0], maps[0])
+            images: Tensor = self.to_image[0](features, styles[:, 1])
         for level, (up, same) in enumerate(zip(self.up, self.same, strict=True)):
             place = 2 * level + 1  # the image of a level shares its style with the first layer of the next one
-            features = up(features, styles[:, place], maps[place])
-            features = same(features, styles[:, place + 1], maps[place + 1])
-            images = self.upsample(images) + self.to_image[level + 1](features, styles[:, place + 2])
+            with precision_of(level + 1, num_levels, device):
+                features = up(features, styles[:, place], maps[place])
+                features = same(features, styles[:, place + 1], maps[place + 1])
+                image = self.to_image[level + 1](features, styles[:, place + 2])
+            with without_autocast(device):
+                images = self.upsample(images) + image
         return images
 
 

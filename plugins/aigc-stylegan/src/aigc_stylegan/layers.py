@@ -8,17 +8,44 @@ Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, 
 """
 
 import torch
+from aigc_lightning.core.precision import without_autocast
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, leaky_relu, linear
+from torch.nn.functional import leaky_relu, leaky_relu_, linear
 
+from aigc_stylegan.convolution import convolve
 from aigc_stylegan.filtering import Blur, Downsample
+from aigc_stylegan.precision import limited
 
+_SLOPE = 0.2
 _GAIN = 2**0.5  # keeps the mean square of standard normal numbers (He et al., 2015) nearly at 1
 
 
 def activate(values: Tensor) -> Tensor:
     """Return sqrt(2) times the leaky ReLU (slope 0.2)."""
-    return leaky_relu(values, 0.2) * _GAIN
+    return leaky_relu(values, _SLOPE) * _GAIN
+
+
+def activate_(features: Tensor, factors: Tensor, shifts: Tensor, bias: Tensor) -> Tensor:
+    """Return `activate(features * factors + shifts + bias)` in two passes and with one tensor kept for derivatives.
+
+    Args:
+        features: (B, C, H, W).
+        factors: (B, C, 1, 1).
+        shifts: (B, 1, H, W).
+        bias: (C,).
+    """
+    kind = features.dtype
+    result = torch.addcmul((shifts * _GAIN).to(kind), features, (factors * _GAIN).to(kind))
+    return limited(leaky_relu_(result.add_((bias * _GAIN).to(kind)[:, None, None]), _SLOPE))
+
+
+def conv_weight(outputs: int, inputs: int, kernel_size: int) -> nn.Parameter:
+    """Return standard normal weights (outputs, inputs, K, K) whose layout makes convolutions work on (B, H, W, C).
+
+    Processors convolve and filter faster in that layout, and GPUs do in half precision.
+    """
+    weight = torch.randn(outputs, inputs, kernel_size, kernel_size)
+    return nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
 
 
 def pixel_norm(values: Tensor) -> Tensor:
@@ -43,8 +70,9 @@ class EqualizedLinear(nn.Module):
         self.scale, self.lr_multiplier = lr_multiplier * inputs**-0.5, lr_multiplier
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (B, outputs) of (B, inputs)."""
-        return linear(values, self.weight * self.scale, self.bias * self.lr_multiplier)
+        """Return (B, outputs) of (B, inputs), without autocast."""
+        with without_autocast(values.device):
+            return linear(values.to(self.weight.dtype), self.weight * self.scale, self.bias * self.lr_multiplier)
 
 
 class EqualizedConv2d(nn.Module):
@@ -56,13 +84,27 @@ class EqualizedConv2d(nn.Module):
         kernel_size: 1 or 3.
         bias: whether to add one.
         down: whether to halve height and width.
+        activated: whether `activate` follows.
+        gain: factor of the result.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel_size: int, bias: bool = True, down: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel_size: int,
+        bias: bool = True,
+        down: bool = False,
+        activated: bool = False,
+        gain: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel_size, kernel_size))
+        self.weight = conv_weight(outputs, inputs, kernel_size)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.scale = (inputs * kernel_size**2) ** -0.5
+        # A leaky ReLU of a multiple is the multiple of a leaky ReLU, so all factors go into the weights.
+        self.gain = gain * _GAIN if activated else gain
+        self.scale = self.gain * (inputs * kernel_size**2) ** -0.5
+        self.activated = activated
         self.filter: nn.Module | None = None
         self.stride, self.padding = 1, kernel_size // 2
         if down and kernel_size == 1:
@@ -74,7 +116,10 @@ class EqualizedConv2d(nn.Module):
         """Return features (B, outputs, H, W), or of half the size, of (B, inputs, H, W)."""
         if self.filter is not None:
             features = self.filter(features)
-        return conv2d(features, self.weight * self.scale, self.bias, self.stride, self.padding)
+        result = convolve(features, self.weight * self.scale, self.stride, self.padding)
+        if self.bias is not None:
+            result.add_((self.bias * self.gain).to(result.dtype)[:, None, None])
+        return limited(leaky_relu_(result, _SLOPE)) if self.activated else result
 
 
 class MappingNetwork(nn.Module):

@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, S style size, L
 """
 
 import torch
+from aigc_lightning.core.precision import without_autocast
 from torch import Tensor
 
 
@@ -25,6 +26,7 @@ def path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     moved = (images * noise).sum(dtype=torch.promote_types(images.dtype, torch.float32)) * (height * width) ** -0.5
-    (slope,) = torch.autograd.grad(moved, styles, create_graph=True)
+    with without_autocast(styles.device):
+        (slope,) = torch.autograd.grad(moved, styles, create_graph=True)
     squares: Tensor = slope.to(moved.dtype).square()
     return squares.sum(dim=2).mean(dim=1).sqrt()

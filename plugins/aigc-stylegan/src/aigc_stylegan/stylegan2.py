@@ -4,18 +4,17 @@ Papers: Karras et al., A Style-Based Generator Architecture for GANs, CVPR 2019,
 Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, https://arxiv.org/abs/1912.04958;
 Karras et al., Training GANs with Limited Data, NeurIPS 2020, https://arxiv.org/abs/2006.06676 (classes; its adaptive
 augmentation is `--engine.augment ada`).
-Departs from the papers: both updates of a step share one batch of fakes; path lengths are compared with their running
-mean over the steps before; the mean style for truncation is computed from 4,096 latents when images are made, for each
-class, instead of followed in training; images may be rectangular.
+Departs from the papers: both updates of a step share one batch of fakes, and R1 comes before them; path lengths are
+those of half a batch, compared with their running mean over the steps before; the mean style for truncation is computed
+from 4,096 latents when images are made, for each class, instead of followed in training; images may be rectangular.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, S style size, L number of styles, N
 number of noise inputs. Images lie in [-1, 1].
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
-from aigc_lightning.core import keyed
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import ImageBatch
 from aigc_lightning.core.image_model import seeded_normal
@@ -30,10 +29,11 @@ from torch.optim import Adam, Optimizer
 from aigc_stylegan.discriminator import Discriminator
 from aigc_stylegan.generator import Generator
 from aigc_stylegan.path_length import path_lengths
+from aigc_stylegan.precision import without_float16
 from aigc_stylegan.pyramid import pyramid
+from aigc_stylegan.truncation import MeanStyles
 
 _PATH_SHARE = 0.01  # of the present lengths in the running mean (StyleGAN2, appendix B)
-_MEAN_LATENTS, _MEAN_KEY = 4096, 1812  # number and key of the latents whose mean style truncation moves towards
 
 
 class StyleGAN2(AdversarialModel):
@@ -63,6 +63,7 @@ class StyleGAN2(AdversarialModel):
 
     aigc_api = 1  # the version of the plugin API that this is written for
     players = ("discriminator", "generator")  # in the order of their optimizers
+    spaces: ClassVar[tuple[str, ...]] = ("z", "w")  # of latents, and of styles
 
     path_length_mean: Tensor  # of the steps before
 
@@ -104,45 +105,79 @@ class StyleGAN2(AdversarialModel):
         self.discriminator = Discriminator(spec.channels, base, widths, style_size, self.num_classes, mapping_layers)
         self.register_buffer("path_length_mean", torch.zeros(()))
         self._lengths: list[Tensor] = []  # of this step
+        self._means = MeanStyles(latent_size)
 
-    def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None, truncation: float = 1.0) -> Tensor:
+    def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None, *, trunc: float = 1.0) -> Tensor:
         """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one.
 
         Args:
             seeds: non-negative.
-            labels: the class of each image where the model has classes; the rest of seed / K when left out, so that
-                neighbouring seeds show all classes.
-            truncation: distance of the styles from their mean, 1 being all of it: less gives images of more likely
-                kinds and less variety (StyleGAN, appendix B).
+            labels: the class of each image where the model has classes; `seed_labels` when left out.
+            trunc: truncation, the distance of the styles from their mean, 1 being all of it: less gives images of more
+                likely kinds and less variety, below 0 opposites, above 1 exaggerations (StyleGAN, appendix B).
         """
-        if labels is None and self.num_classes:
-            labels = [seed % self.num_classes for seed in seeds]
-        return self.decode(self.latents(seeds), labels, truncation)
+        labels = self.seed_labels(seeds) if labels is None else labels
+        return self.decode(self.latents(seeds), labels, trunc=trunc)
 
-    def latents(self, seeds: Sequence[int]) -> Tensor:
-        """Return the latent of each seed, (B, Z)."""
-        return seeded_normal(seeds, self.latent_size).to(self.device, cast(torch.dtype, self.dtype))
+    def seed_labels(self, seeds: Sequence[int]) -> list[int] | None:
+        """Return the class that a seed shows unless told otherwise, the rest of seed / K: neighbours show all of them.
 
-    def decode(self, latents: Tensor, labels: Sequence[int] | None = None, truncation: float = 1.0) -> Tensor:
-        """Return images (B, C, H, W) in [-1, 1] of latents (B, Z); of class 0 where a model with classes gets none.
+        None for a model without classes.
+        """
+        return [seed % self.num_classes for seed in seeds] if self.num_classes else None
+
+    def latents(
+        self, seeds: Sequence[int], labels: Sequence[int] | None = None, space: Literal["z", "w"] = "z"
+    ) -> Tensor:
+        """Return the latent of each seed, (B, Z), or its style, (B, S).
 
         Args:
-            latents: on any device.
-            labels: the class of each image.
-            truncation: as in `sample`.
+            seeds: non-negative.
+            labels: for styles, the class of each seed where the model has classes; `seed_labels` when left out.
+            space: "z" for latents, "w" for styles.
         """
-        if labels is None and self.num_classes:
-            labels = [0] * len(latents)
-        network = cast(Generator, self.averaged("generator"))
+        latents = seeded_normal(seeds, self.latent_size).to(self.device, cast(torch.dtype, self.dtype))
+        if space == "z":
+            return latents
+        classes = self._classes(self.seed_labels(seeds) if labels is None else labels)
         with self.inference():
-            classes = torch.tensor(labels, device=self.device) if self.num_classes else None
-            latents = latents.to(self.device, cast(torch.dtype, self.dtype))
-            if truncation == 1:
+            styles: Tensor = self._network().mapping(latents, classes)
+        return styles
+
+    def decode(
+        self,
+        latents: Tensor,
+        labels: Sequence[int] | None = None,
+        space: Literal["z", "w"] = "z",
+        *,
+        trunc: float = 1.0,
+    ) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] of latents or styles.
+
+        Args:
+            latents: (B, Z) on any device; in the space "w" styles (B, S), or (B, L, S) with one for each layer.
+            labels: the class of each image where the model has classes; class 0 when left out.
+            space: "z" for latents, "w" for styles.
+            trunc: truncation, as in `sample`.
+        """
+        labels = [0] * len(latents) if labels is None else labels
+        classes, network = self._classes(labels), self._network()
+        latents = latents.to(self.device, cast(torch.dtype, self.dtype))
+        with self.inference():
+            if space == "z" and trunc == 1:
                 images: Tensor = network(latents, classes)
             else:
-                styles = network.mapping(latents, classes)
-                images = network.draw(torch.lerp(self._mean_styles(network, classes), styles, truncation))
+                styles = network.mapping(latents, classes) if space == "z" else latents
+                if styles.ndim == 2:
+                    styles = styles[:, None].expand(-1, network.synthesis.num_styles, -1)
+                if trunc != 1:
+                    styles = torch.lerp(self.mean_styles(labels)[:, None], styles, trunc)
+                images = network.synthesis(styles)
         return images.clamp(-1, 1)
+
+    def mean_styles(self, labels: Sequence[int] | None = None) -> Tensor:
+        """Return the mean style (1, S), or that of each label's class (B, S) where the model has classes."""
+        return self._means.of(self._network().mapping, self._classes(labels))
 
     def mixed_styles(self, count: int, labels: Tensor | None) -> Tensor:
         """Return random styles (count, L, S) with keyed noise; some change to other ones at a random layer."""
@@ -175,15 +210,22 @@ class StyleGAN2(AdversarialModel):
             logits.append(self.discriminator(images, labels))
             return logits[-1]
 
-        penalty = r1(judge, real)
+        with without_float16(real.device):
+            penalty = r1(judge, real)
         self.record("r1", penalty)
         return self.r1_every * 0.5 * self.r1_weight * penalty + _nothing(logits[0])
 
     def path_length_loss(self, count: int, labels: Tensor | None = None) -> Tensor:
-        """Return how much path lengths differ from their mean, for the steps since the last one, too."""
-        styles = self.mixed_styles(count, labels)
-        images = self.generator.synthesis(styles, self.noise(count, self.generator.synthesis.num_noise))
-        lengths = path_lengths(images, styles, self.noise(count, *self.spec.shape))
+        """Return how much path lengths differ from their mean, for the steps since the last one, too.
+
+        They are those of every second sample: half a batch says enough and costs half.
+        """
+        styles = self.mixed_styles(count, labels)[::2]
+        synthesis = self.generator.synthesis
+        noises = self.noise(count, synthesis.num_noise)[::2], self.noise(count, *self.spec.shape)[::2]
+        with without_float16(styles.device):
+            images = synthesis(styles, noises[0])
+            lengths = path_lengths(images, styles, noises[1])
         self._lengths.append(lengths.detach())
         self.record("path_length", lengths.mean())
         penalty = (lengths - self.path_length_mean).square().mean()
@@ -193,11 +235,11 @@ class StyleGAN2(AdversarialModel):
         """Update D, then G, on one shared batch of fakes; each also down its regularisation when it is time."""
         real, count = batch["image"], len(batch["image"])
         labels = batch["label"] if self.num_classes else None
+        if self.r1_weight:  # before there are fakes, which take memory
+            self.update("discriminator", lambda: self.r1_loss(real, labels), every=self.r1_every)
         noise = self.noise(count, self.generator.synthesis.num_noise)
         fake = self.generator.synthesis(self.mixed_styles(count, labels), noise)
         self.update("discriminator", lambda: self.discriminator_loss(real, fake, labels))
-        if self.r1_weight:
-            self.update("discriminator", lambda: self.r1_loss(real, labels), every=self.r1_every)
         self.update("generator", lambda: self.generator_loss(fake, labels))
         if self.path_length_weight:
             self.update("generator", lambda: self.path_length_loss(count, labels), every=self.path_length_every)
@@ -228,17 +270,12 @@ class StyleGAN2(AdversarialModel):
             optimizers.append(Adam(network.parameters(), lr=self.lr * share, betas=(0.0, 0.99**share), eps=1e-8))
         return optimizers
 
-    def _mean_styles(self, network: Generator, classes: Tensor | None) -> Tensor:
-        """Return the mean style (1, S), or that of each image's class (B, S)."""
-        latents = keyed.normal((_MEAN_LATENTS, self.latent_size), _MEAN_KEY)
-        latents = latents.to(self.device, cast(torch.dtype, self.dtype))
-        if classes is None:
-            styles: Tensor = network.mapping(latents)
-            return styles.mean(dim=0, keepdim=True)
-        known, places = torch.unique(classes, return_inverse=True)
-        return torch.stack([network.mapping(latents, label.expand(len(latents))).mean(dim=0) for label in known])[
-            places
-        ]
+    def _network(self) -> Generator:
+        return cast(Generator, self.averaged("generator"))
+
+    def _classes(self, labels: Sequence[int] | None) -> Tensor | None:
+        """Return labels as the mapping network takes them, (B,); None for a model without classes."""
+        return torch.tensor(labels, device=self.device) if self.num_classes else None
 
 
 def _nothing(output: Tensor) -> Tensor:

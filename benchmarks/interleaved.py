@@ -1,0 +1,102 @@
+"""Timing of `aigc fit` and of a plain loop in one process, in alternating blocks of steps."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+
+from aigc_lightning.callbacks.interruption import Interruption
+from aigc_lightning.callbacks.loggers import make_loggers
+from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.callbacks.progress import Progress
+from aigc_lightning.commands.quiet import quiet_console
+
+WARM_UP = 2  # blocks that are not counted
+
+
+class Times(NamedTuple):
+    """Seconds of a step.
+
+    Args:
+        cpu: of all threads of the process; what other processes do does not count.
+        wall: by the clock.
+    """
+
+    cpu: float
+    wall: float
+
+
+def now() -> Times:
+    """Return the present times."""
+    return Times(time.process_time(), time.perf_counter())
+
+
+class Alternate(pl.Callback):
+    """Times blocks of the trainer's steps, and runs a block of the plain loop after each.
+
+    Args:
+        plain: does a step of the plain loop.
+        steps: in a block.
+    """
+
+    def __init__(self, plain: Callable[[], None], steps: int) -> None:
+        self.plain, self.steps = plain, steps
+        self.ours: list[Times] = []
+        self.theirs: list[Times] = []
+        self.began = now()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        """Close a block."""
+        if trainer.global_step % self.steps:
+            return
+        self.ours.append(self._since(self.began))
+        began = now()
+        for _ in range(self.steps):
+            self.plain()
+        self.theirs.append(self._since(began))
+        self.began = now()
+
+    def _since(self, began: Times) -> Times:
+        ended = now()
+        return Times(*((end - begin) / self.steps for begin, end in zip(began, ended, strict=True)))
+
+
+def medians(blocks: Sequence[Times]) -> Times:
+    """Return the medians of all blocks but the first."""
+    return Times(*(statistics.median(times) for times in zip(*blocks[WARM_UP:], strict=True)))
+
+
+def fit(
+    model: pl.LightningModule,
+    data: pl.LightningDataModule,
+    callbacks: list[pl.Callback],
+    accelerator: str = "cpu",
+    **options: Any,
+) -> None:
+    """Train as `aigc fit` does, without grids, checkpoints and validation: their cost is their cadence.
+
+    Args:
+        model: to train.
+        data: to train on.
+        callbacks: beside those of `aigc fit`.
+        accelerator: as Lightning calls it.
+        **options: of the trainer, such as `max_steps`.
+    """
+    with tempfile.TemporaryDirectory() as folder, quiet_console():
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            logger=make_loggers([], Path(folder)),
+            callbacks=[LossLog(), Progress(), Interruption(), *callbacks],
+            default_root_dir=folder,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            limit_val_batches=0,
+            **options,
+        )
+        trainer.fit(model, data)

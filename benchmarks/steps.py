@@ -1,0 +1,356 @@
+"""How fast models train: a step of `aigc fit` against a plain fp32 PyTorch loop with the same networks.
+
+    python benchmarks/steps.py [dcgan cyclegan ...] [--precision 32-true bf16-mixed] [--blocks 10] [--threads 1]
+    python benchmarks/steps.py fashion fashion64 --data ROOT
+
+The layer shapes are those of the reference implementations: DCGAN of pytorch/examples (64x64, batch 64, width 64, 100
+latents), CycleGAN (9 blocks, 128x128, batch 1) and pix2pix (U-Net, 256x256, batch 1) of their authors, a residual VAE
+for 32x32 with batch 64. The plain loops are in `plain_loops.py`; ours runs through Lightning with the callbacks and the
+log file of `aigc fit`, averages included. Both run in one process, in alternating blocks of steps; medians are shown.
+Before that both get the same weights and must give the same outputs.
+
+GFLOP are those of a step as torch counts them, multiplications and additions. The share is of what one large
+convolution of the same precision reached in the same run. Memory is the growth of the process over the model's life, in
+a process of its own. `fashion` is the preset `dcgan_fashion_mnist` and `fashion64` a DCGAN of width 64 on its data,
+both beside a plain loop of width 64; ROOT has the folder FashionMNIST with the published files.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from interleaved import WARM_UP, Alternate, Times, fit, medians, now
+from plain_loops import (
+    Batch,
+    Plain,
+    PlainAutoencoder,
+    PlainCNN,
+    PlainCycleGAN,
+    PlainDCGAN,
+    PlainPix2Pix,
+    PlainVAE,
+    same_networks,
+)
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aigc_lightning.core.batch import IMAGE_KEYS
+from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.base import ImageDataModule, Visits
+from aigc_lightning.data.torchvision_sets import FashionMNIST
+from aigc_lightning.models.autoencoder import Autoencoder
+from aigc_lightning.models.cnn import CNN
+from aigc_lightning.models.cyclegan import CycleGAN
+from aigc_lightning.models.dcgan import DCGAN
+from aigc_lightning.models.pix2pix import Pix2Pix
+from aigc_lightning.models.vae import VAE
+
+PRESET = Path(__file__).parent.parent / "configs" / "dcgan_fashion_mnist.yaml"
+
+
+class Noise(ImageDataModule):
+    """Random images of a spec, in memory."""
+
+    def __init__(self, spec: ImageSpec, batch_size: int) -> None:
+        super().__init__(batch_size)
+        self._spec = spec
+        generator = torch.Generator().manual_seed(0)
+        size = (max(64, 2 * batch_size), *spec.shape)
+        self.images = {key: torch.randint(256, size, generator=generator).byte() for key in IMAGE_KEYS[spec.task]}
+        self.classes = torch.randint(10, size[:1], generator=generator)
+
+    @property
+    def spec(self) -> ImageSpec:
+        """As given."""
+        return self._spec
+
+    def train_source(self) -> "Noise":
+        """All images."""
+        return self
+
+    val_source = train_source
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.classes)
+
+    def fields(self, visits: Visits) -> dict[str, Any]:
+        """Return the images of a batch."""
+        return {key: images[torch.from_numpy(visits.indices)] for key, images in self.images.items()}
+
+    def labels(self, indices: Any) -> Tensor | None:
+        """Return their classes, where the spec has them."""
+        return self.classes[torch.as_tensor(indices)] if self._spec.class_names else None
+
+
+class Case(NamedTuple):
+    """What is compared.
+
+    Args:
+        model: made for a spec.
+        plain: made for what returns batches.
+        networks: of the model, in the order of the plain loop's; None where the two differ by intention.
+        inputs: of those networks.
+        spec: of the images; None for Fashion-MNIST.
+        batch_size: images in a step.
+        steps: in a block.
+    """
+
+    model: Callable[[ImageSpec], ImageModel]
+    plain: Callable[[Callable[[], Batch]], Plain]
+    networks: Callable[[Any], list[nn.Module]] | None
+    inputs: list[tuple[Any, ...]]
+    spec: ImageSpec | None
+    batch_size: int
+    steps: int = 1
+
+
+def preset_model(spec: ImageSpec) -> DCGAN:
+    """Return the model and the engine of the preset."""
+    config = yaml.safe_load(PRESET.read_text())
+    model = DCGAN(spec, **config["model"]["init_args"])
+    model.engine = Engine(**config["engine"])
+    return model
+
+
+def images(channels: int, size: int, count: int = 2) -> Tensor:
+    """Return noise in place of images."""
+    return torch.rand(count, channels, size, size) * 2 - 1
+
+
+DIGITS = tuple(map(str, range(10)))
+CASES: dict[str, Case] = {
+    "dcgan": Case(
+        DCGAN,
+        lambda batches: PlainDCGAN(batches, 3, 64, 64, 100),
+        lambda model: [model.generator, model.discriminator],
+        [(torch.randn(4, 100),), (images(3, 64),)],
+        ImageSpec(3, 64, 64),
+        64,
+    ),
+    "cyclegan": Case(
+        lambda spec: CycleGAN(spec, num_blocks=9),
+        lambda batches: PlainCycleGAN(batches, 9),
+        lambda model: [*model.generator_pair.values(), *model.discriminator_pair.values()],
+        [(images(3, 128, 1),)] * 4,
+        ImageSpec(3, 128, 128, (), "unpaired"),
+        1,
+    ),
+    "pix2pix": Case(
+        Pix2Pix,
+        PlainPix2Pix,
+        lambda model: [model.generator, model.discriminator],
+        [(images(3, 256, 1),), (images(6, 256, 1),)],
+        ImageSpec(3, 256, 256, (), "paired"),
+        1,
+    ),
+    "vae": Case(
+        VAE,
+        lambda batches: PlainVAE(batches, 32, 32),
+        lambda model: [model.encoder, model.decoder[0]],
+        [(images(3, 32),), (torch.randn(2, 32),)],
+        ImageSpec(3, 32, 32),
+        64,
+        3,
+    ),
+    "autoencoder": Case(
+        Autoencoder,
+        lambda batches: PlainAutoencoder(batches, 32),
+        lambda model: [model.network],
+        [(images(3, 64),)],
+        ImageSpec(3, 64, 64, (), "restoration"),
+        8,
+        3,
+    ),
+    "cnn": Case(
+        CNN,
+        lambda batches: PlainCNN(batches, 16),
+        lambda model: [nn.Sequential(model.backbone, model.head)],
+        [(images(1, 28),)],
+        ImageSpec(1, 28, 28, DIGITS),
+        128,
+        5,
+    ),
+    "fashion": Case(preset_model, lambda batches: PlainDCGAN(batches, 1, 32, 64, 100), None, [], None, 64, 2),
+    "fashion64": Case(
+        DCGAN,
+        lambda batches: PlainDCGAN(batches, 1, 32, 64, 100),
+        lambda model: [model.generator, model.discriminator],
+        [(torch.randn(4, 100),), (images(1, 32),)],
+        None,
+        64,
+        2,
+    ),
+}
+
+
+class Counter(pl.Callback):
+    """Counts the arithmetic of the first step."""
+
+    def __init__(self) -> None:
+        self.mode = FlopCounterMode(display=False)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+        """Begin."""
+        if trainer.global_step == 0:
+            self.mode.__enter__()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        """End."""
+        if trainer.global_step == 1:
+            self.mode.__exit__(None, None, None)
+
+
+class Row(NamedTuple):
+    """What was measured: seconds of a step, GFLOP of a step, GFLOP/s of a large convolution in each one's precision."""
+
+    ours: Times
+    theirs: Times
+    our_work: float
+    their_work: float
+    our_peak: float
+    their_peak: float
+
+
+def data_of(case: Case, root: str | None) -> ImageDataModule:
+    """Return the data of a case."""
+    if case.spec is not None:
+        return Noise(case.spec, case.batch_size)
+    if root is None:
+        sys.exit("fashion and fashion64 need --data ROOT, the folder that has FashionMNIST.")
+    return FashionMNIST(root, batch_size=case.batch_size)
+
+
+def batches_of(data: ImageDataModule) -> Callable[[], Batch]:
+    """Return what draws a batch for the plain loop."""
+    samples = data.samples(data.train_source())
+
+    def draw() -> Batch:
+        return samples.__getitems__(torch.randint(len(samples), (data.batch_size,)).tolist())
+
+    return draw
+
+
+def peak_rate(dtype: torch.dtype) -> float:
+    """Return the GFLOP/s of a large convolution in the memory format that is fastest for it."""
+    convolution = nn.Conv2d(256, 256, 3, padding=1).to(dtype=dtype, memory_format=torch.channels_last)
+    features = torch.randn(4, 256, 64, 64, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    work = 2 * 9 * 256 * 256 * 4 * 64 * 64
+    seconds = []
+    with torch.no_grad():
+        for _ in range(7):
+            began = now()
+            convolution(features)
+            seconds.append(now().cpu - began.cpu)
+    return work * torch.get_num_threads() / statistics.median(seconds[2:]) / 1e9
+
+
+def compare(case: Case, precision: str, blocks: int, root: str | None) -> Row:
+    """Measure a case."""
+    pl.seed_everything(0, verbose=False)
+    data = data_of(case, root)
+    model, plain = case.model(data.spec), case.plain(batches_of(data))
+    if case.networks is not None and not same_networks(plain, case.networks(model), case.inputs):
+        sys.exit("The plain loop has other networks.")
+    model.train()
+    for network in plain.networks():
+        network.train()
+    with FlopCounterMode(display=False) as count:
+        plain.step()
+    counter, alternate = Counter(), Alternate(plain.step, case.steps)
+    dtypes = (torch.bfloat16 if precision.startswith("bf16") else torch.float32, torch.float32)
+    before = [peak_rate(dtype) for dtype in dtypes]
+    fit(model, data, [counter, alternate], max_steps=case.steps * (blocks + WARM_UP), precision=cast(Any, precision))
+    works = (mode.get_total_flops() / 1e9 for mode in (counter.mode, count))
+    peaks = (statistics.mean([rate, peak_rate(dtype)]) for rate, dtype in zip(before, dtypes, strict=True))
+    return Row(medians(alternate.ours), medians(alternate.theirs), *works, *peaks)
+
+
+def memory(name: str, precision: str, who: str, options: argparse.Namespace) -> float:
+    """Return by how many MB the memory of a process of its own grew at most."""
+    command = [sys.executable, __file__, name, "--precision", precision, "--memory-of", who]
+    command += ["--threads", str(options.threads), *(["--data", options.data] if options.data else [])]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def resident(field: str) -> float:
+    """Return the memory of this process in MB, at present (VmRSS) or at most so far (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def print_memory(case: Case, precision: Any, who: str, root: str | None) -> None:
+    """Run a few steps of one side and print what `memory` reads."""
+    pl.seed_everything(0, verbose=False)
+    data = data_of(case, root)
+    data.train_source()
+    before = resident("VmRSS")
+    if who == "plain":
+        plain = case.plain(batches_of(data))
+        for _ in range(4):
+            plain.step()
+    else:
+        fit(case.model(data.spec), data, [], max_steps=4, precision=precision)
+    print(resident("VmHWM") - before)
+
+
+def line(name: str, precision: str, row: Row, batch_size: int, grown: list[float]) -> str:
+    """Return a row of the table."""
+    ours, theirs = row.ours, row.theirs
+    shares = (row.our_work / ours.cpu / row.our_peak, row.their_work / theirs.cpu / row.their_peak)
+    cells = [
+        name,
+        precision,
+        f"{batch_size / ours.cpu:.4g}",
+        f"{batch_size / theirs.cpu:.4g}",
+        f"**{theirs.cpu / ours.cpu:.2f}**",
+        f"{theirs.wall / ours.wall:.2f}",
+        f"{row.our_work:.1f}",
+        f"{row.their_work:.1f}",
+        *(f"{share:.0%}" for share in shares),
+        *(f"{megabytes:.0f}" for megabytes in grown),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all but the last two when left out")
+    parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
+    parser.add_argument("--blocks", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--data", help="folder that has FashionMNIST")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--memory-of", choices=["ours", "plain"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    names = options.cases or [name for name, case in CASES.items() if case.spec is not None]
+    if unknown := set(names) - set(CASES):
+        sys.exit(f"No such case: {', '.join(unknown)}. There are {', '.join(CASES)}.")
+    if options.memory_of:
+        print_memory(CASES[names[0]], options.precision[0], options.memory_of, options.data)
+        return
+    head = ["model", "precision", "images/s", "plain loop", "ratio", "ratio by the clock", "GFLOP", "plain", "share"]
+    head += ["plain", *([] if options.no_memory else ["MB", "plain"])]
+    table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name in names:
+        for precision in options.precision:
+            row = compare(CASES[name], precision, options.blocks, options.data)
+            sides = [] if options.no_memory else ["ours", "plain"]
+            grown = [memory(name, precision, who, options) for who in sides]
+            table.append(line(name, precision, row, CASES[name].batch_size, grown))
+            print(f"{table[-1]} peaks {row.our_peak:.0f} and {row.their_peak:.0f} GFLOP/s", flush=True)
+    print("\n" + "\n".join(table))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""`aigc stylegan`: tools for a trained StyleGAN2. Nothing heavy is imported before the options make sense."""
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from aigc_lightning.commands.parsing import parse, seed_list
+from aigc_lightning.errors import UserError, did_you_mean
+
+_HELP = """Tools for a trained StyleGAN2.
+
+Usage: aigc stylegan mix RUN          a sheet of images that mix the styles of two seeds
+       aigc stylegan project RUN IMAGE...   find the style that shows an image
+       aigc stylegan directions RUN   find directions in which styles vary
+       aigc stylegan edit RUN         a sheet of images that move along such directions
+
+`aigc stylegan mix --help` and so on show the options."""
+_LEVELS = "coarse (up to 8x8), middle (up to 32x32), fine (above), all, or numbers of styles such as 0-3 or 2,5-7"
+_MOST_STEPS, _MOST_COLUMNS = 100_000, 100
+
+
+def stylegan(argv: list[str]) -> int:
+    """Mix styles, project images, find and follow directions with a trained StyleGAN2."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_HELP)
+        return 0
+    if argv[0] not in _ACTIONS:
+        raise UserError(f"`aigc stylegan` has no {argv[0]!r}.", did_you_mean(argv[0], _ACTIONS))
+    return _ACTIONS[argv[0]](argv[1:])
+
+
+def _mix(argv: list[str]) -> int:
+    parser = _parser("mix", "Show each row's seed with some of its styles taken from each column's seed.")
+    parser.add_argument("--rows", default="0-5", help="seeds, such as 0-5 or 3,7 (default: 0-5)")
+    parser.add_argument("--columns", default="10-17", help="seeds that give styles away (default: 10-17)")
+    parser.add_argument("--levels", default="coarse", help=f"styles that a column gives: {_LEVELS} (default: coarse)")
+    parser.add_argument("--out", type=Path, default=Path("mix.png"), help="the sheet, a PNG file (default: mix.png)")
+    _add_trunc(parser)
+    options = parse(parser, argv)
+    rows, columns = seed_list(options.rows), seed_list(options.columns)
+    _check_png(options.out)
+
+    from aigc_stylegan.mixing import write_mix
+    from aigc_stylegan.style_model import StyleModel
+
+    model = StyleModel(options.checkpoint, options.device, options.class_name)
+    numbers = write_mix(model, rows, columns, options.levels, options.trunc, options.out)
+    print(f"{len(rows)} by {len(columns)} images, styles {_listed(numbers)} from the columns: {options.out}")
+    return 0
+
+
+def _project(argv: list[str]) -> int:
+    parser = _parser("project", "Find the style and the noise with which a model shows an image.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or patterns")
+    parser.add_argument("--out", type=Path, default=Path("projected"), help="folder of results (default: projected)")
+    parser.add_argument("--space", choices=("w", "w+"), default="w", help="w+ for a style for each layer (default: w)")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of the optimizer (default: 1000)")
+    parser.add_argument(
+        "--features",
+        metavar="NAME",
+        help="compare features, too: a run of cnn on such images, or vgg16 (default: pixels alone, at several sizes)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noise to start with (default: 0)")
+    parser.add_argument("--film", choices=("gif", "mp4", "none"), default="gif", help="of the search (default: gif)")
+    options = parse(parser, argv, intermixed=True)
+    if not 1 <= options.steps <= _MOST_STEPS:
+        raise UserError(f"--steps is {options.steps}.", f"Give 1 to {_MOST_STEPS}.")
+    if options.seed < 0:
+        raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")
+
+    from aigc_lightning.commands.edit_files import input_files
+    from aigc_lightning.core.film import check_film
+
+    if options.film != "none":
+        check_film(Path(f"film.{options.film}"))
+    files = [path for path, _ in input_files(options.images, options.out)]
+
+    from aigc_stylegan.projecting import Search, write_projections
+    from aigc_stylegan.style_model import StyleModel
+
+    search = Search(options.space, options.steps, options.seed, options.features)
+    model = StyleModel(options.checkpoint, options.device, options.class_name)
+    write_projections(model, files, search, options.out, None if options.film == "none" else options.film)
+    return 0
+
+
+def _directions(argv: list[str]) -> int:
+    parser = _parser("directions", "Find directions in which styles vary, those that change most first.")
+    parser.add_argument(
+        "--method",
+        choices=("ganspace", "sefa"),
+        default="ganspace",
+        help="ganspace: principal components of the styles; sefa: of the layers' weights (default: ganspace)",
+    )
+    parser.add_argument("--num", type=int, default=10, help="directions (default: 10)")
+    parser.add_argument(
+        "--levels", default="all", help=f"styles that edits move, and whose layers sefa looks at: {_LEVELS}"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("directions.safetensors"), help="the file (default: directions.safetensors)"
+    )
+    options = parse(parser, argv)
+    if options.num < 1:
+        raise UserError(f"--num is {options.num}.", "Give 1 or more.")
+    if options.out.suffix != ".safetensors":
+        raise UserError(f"--out is {options.out}.", "End it in .safetensors.")
+
+    from aigc_stylegan.directions import find_directions
+    from aigc_stylegan.style_model import StyleModel
+
+    model = StyleModel(options.checkpoint, options.device, options.class_name)
+    shares = find_directions(model, options.method, options.num, options.levels, options.out)
+    listed = ", ".join(f"{share:.0%}" for share in shares[:10])
+    print(f"{len(shares)} directions by {options.method} in {options.out}")
+    print(f"Their shares of how much styles vary: {listed}")
+    return 0
+
+
+def _edit(argv: list[str]) -> int:
+    parser = _parser("edit", "Show images moved along directions, a row for each image and direction.")
+    parser.add_argument("--seeds", help="of the images, such as 0-7 (default: 0-7)")
+    parser.add_argument("--latent", nargs="+", type=Path, metavar="FILE", help="projected images in place of seeds")
+    parser.add_argument("--directions", type=Path, required=True, metavar="FILE", help="of `aigc stylegan directions`")
+    parser.add_argument("--direction", default="0", help="numbers of directions, such as 2 or 0-4 (default: 0)")
+    parser.add_argument(
+        "--strength", default="-3..3", help="from..to, in standard deviations of the styles (default: -3..3)"
+    )
+    parser.add_argument("--columns", type=int, default=7, help="steps from the one end to the other (default: 7)")
+    parser.add_argument("--levels", help=f"styles that move: {_LEVELS} (default: those of the file)")
+    parser.add_argument("--out", type=Path, default=Path("edit.png"), help="the sheet, a PNG file (default: edit.png)")
+    _add_trunc(parser)
+    options = parse(parser, argv)
+    if options.latent and (options.seeds is not None or options.trunc != 1 or options.class_name is not None):
+        raise UserError("--latent says which images to edit.", "Leave --seeds, --class and --trunc out.")
+    seeds = [] if options.latent else seed_list(options.seeds or "0-7")
+    ends = _ends(options.strength)
+    if not 1 <= options.columns <= _MOST_COLUMNS:
+        raise UserError(f"--columns is {options.columns}.", f"Give 1 to {_MOST_COLUMNS}.")
+    _check_png(options.out)
+    try:
+        chosen = seed_list(options.direction)
+    except UserError as error:
+        raise UserError(f"--direction is {options.direction!r}.", "Give numbers, such as 2 or 0-4.") from error
+
+    from aigc_stylegan.editing import Edit, latent_starts, seed_starts, write_edit
+    from aigc_stylegan.style_model import StyleModel
+
+    model = StyleModel(options.checkpoint, options.device, options.class_name)
+    starts = latent_starts(model, options.latent) if options.latent else seed_starts(model, seeds, options.trunc)
+    edit = Edit(options.directions, chosen, ends, options.columns, options.levels)
+    numbers = write_edit(model, starts, edit, options.out)
+    print(f"{len(starts) * len(chosen)} rows, styles {_listed(numbers)} moved: {options.out}")
+    return 0
+
+
+_ACTIONS: dict[str, Callable[[list[str]], int]] = {
+    "mix": _mix,
+    "project": _project,
+    "directions": _directions,
+    "edit": _edit,
+}
+
+
+def _parser(action: str, about: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that all actions share."""
+    parser = argparse.ArgumentParser(f"aigc stylegan {action}", description=about, exit_on_error=False)
+    parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file of a stylegan2")
+    parser.add_argument("--class", dest="class_name", help="of the images, for models that know classes")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    return parser
+
+
+def _add_trunc(parser: argparse.ArgumentParser) -> None:
+    text = "truncation: 0 for the mean image, 1 for all the variety (default: 1)"
+    parser.add_argument("--trunc", type=_number, default=1.0, help=text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _ends(text: str) -> tuple[float, float]:
+    """Return both ends of a text such as "-3..3", or twice the one number that it names.
+
+    Raises:
+        UserError: it is neither.
+    """
+    number = r"([+-]?(?:\d+\.?\d*|\.\d+?))"
+    found = re.fullmatch(rf"{number}(?:\.\.{number})?", text.strip())
+    if not found:
+        raise UserError(f"--strength is {text!r}.", "Write -3..3, or one number.")
+    return float(found[1]), float(found[2] or found[1])
+
+
+def _check_png(path: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out is {path}.", "End it in .png.")
+
+
+def _listed(numbers: list[int]) -> str:
+    """Return numbers in order as a text such as "0-3, 6"."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    return ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in zip(starts, ends, strict=True))

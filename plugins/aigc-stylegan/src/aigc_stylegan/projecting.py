@@ -1,0 +1,150 @@
+"""Projections of image files: what is written, and what is shown meanwhile.
+
+Shapes: C channels, H and W height and width in pixels, S style size, L number of styles, N number of noise inputs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from aigc_lightning.core.checkpoint import file_hash
+from aigc_lightning.core.film import write_film
+from aigc_lightning.core.pictures import film_frame, image_grid, save_png, to_uint8
+from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.data.decode import decode
+from aigc_lightning.evaluation.feature_network import FeatureNetwork
+from aigc_lightning.metrics.pairs import psnr
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from aigc_stylegan.projection import LATENT_KIND, Step, distance_from, search
+from aigc_stylegan.style_model import StyleModel
+
+_STYLES = 10_000  # from which mean and spread are computed, as in the paper
+_FRAMES = 100  # of a film, at most
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to look for images.
+
+    Args:
+        space: "w", or "w+" for a style for each layer.
+        steps: of the optimizer.
+        seed: of the noise at the start.
+        features: a run of `cnn`, "vgg16", or None for pixels alone.
+    """
+
+    space: str
+    steps: int
+    seed: int
+    features: str | None = None
+
+
+def write_projections(model: StyleModel, files: Sequence[Path], how: Search, out: Path, film: str | None) -> None:
+    """Project images and write, for each, the latent, a picture of target and projection, and a film of the search.
+
+    Args:
+        model: the model.
+        files: the images; they are cropped to the model's shape and get its colours.
+        how: how to look for them.
+        out: folder of the results.
+        film: its ending, "gif" or "mp4"; None for no film.
+
+    Raises:
+        UserError: a file is no image, or the features cannot be had.
+    """
+    targets = [decode(path, model.model.spec.channels, size=model.model.spec.shape[1:]) for path in files]
+    features = None if how.features is None else FeatureNetwork(how.features)
+    styles, _ = model.sampled(_STYLES)
+    mean = styles.mean(dim=0, keepdim=True)
+    spread = (styles - mean).square().sum(dim=1).mean().sqrt().item()
+    start = mean if how.space == "w" else mean[:, None].expand(-1, model.num_styles, -1)
+    with _progress() as bar:
+        for (path, target), stem in zip(zip(files, targets, strict=True), _stems(files), strict=True):
+            task = bar.add_task(path.name, total=how.steps, distance="")
+            signed = target[None].float().div(127.5).sub(1).to(start)
+            distance = distance_from(signed, features)
+            steps = search(model.network.synthesis, distance, start, spread, steps=how.steps, seed=how.seed)
+            watched = _watched(steps, bar, task)
+            record = _record(model, path, how)
+            result = _written(watched, target, out / stem, film, model, record, how.steps)
+            score = psnr(to_uint8(result.image).cpu() / 255, target[None] / 255).item()
+            results = [f"{out / stem}.{suffix}" for suffix in ("safetensors", "png", film) if suffix]
+            line = f"{path.name}: distance {result.distance:.4f}, PSNR {score:.1f} dB: {', '.join(results)}"
+            print(line)
+
+
+def _written(
+    steps: Iterator[Step],
+    target: Tensor,
+    stem: Path,
+    film: str | None,
+    model: StyleModel,
+    record: dict[str, object],
+    total: int,
+) -> Step:
+    """Run a search to its end, write its results and return the last step."""
+    last: list[Step] = []
+    every = -(-total // _FRAMES)
+
+    def frames() -> Iterator[Image.Image]:
+        for number, step in enumerate(steps):
+            last[:] = [step]
+            if number % every == 0 or number == total:
+                yield film_frame(torch.cat([target, to_uint8(step.image)[0].cpu()], dim=2))
+
+    text = model.text([], **record)
+    if film is None:
+        for _ in frames():
+            pass
+    else:
+        write_film(frames(), stem.with_name(f"{stem.name}.{film}"), "\n".join(text.values()))
+    result = last[0]
+    pair = torch.stack([target, to_uint8(result.image)[0].cpu()])
+    save_png(image_grid(pair, 2), stem.with_name(f"{stem.name}.png"), text)
+    tensors = {"styles": result.styles[0], "noise": result.noise}
+    model.save(stem.with_name(f"{stem.name}.safetensors"), LATENT_KIND, tensors, **record)
+    return result
+
+
+def _record(model: StyleModel, path: Path, how: Search) -> dict[str, object]:
+    """Return what it takes to make a projection again."""
+    record: dict[str, object] = {"command": "project", "image": path.name, "image_sha256": file_hash(path)}
+    record |= {"space": how.space, "steps": how.steps, "seed": how.seed}
+    if how.features is not None:
+        is_file = how.features != "vgg16"
+        record["features"] = {how.features: file_hash(find_checkpoint(how.features))} if is_file else how.features
+    return record
+
+
+def _watched(steps: Iterator[Step], bar: Progress, task: object) -> Iterator[Step]:
+    for number, step in enumerate(steps):
+        bar.update(task, completed=number, distance=f"{step.distance:.4f}")
+        yield step
+
+
+def _stems(files: Sequence[Path]) -> list[str]:
+    """Return names for the results of files; where two have one name, the later ones get a number."""
+    stems: list[str] = []
+    for path in files:
+        stem, number = path.stem, 2
+        while stem in stems:
+            stem, number = f"{path.stem}-{number}", number + 1
+        stems.append(stem)
+    return stems
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("distance {task.fields[distance]}"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal)

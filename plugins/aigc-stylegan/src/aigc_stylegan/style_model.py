@@ -1,0 +1,175 @@
+"""A trained StyleGAN2 in the hands of a command, and the files that keep what commands found.
+
+Shapes: B batch, C channels, H and W height and width in pixels, S style size, L number of styles, N number of noise
+inputs.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from aigc_lightning.commands.generating import UsedModel, class_number
+from aigc_lightning.core import keyed
+from aigc_lightning.core.files import replacing
+from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.errors import UserError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from aigc_stylegan.generator import Generator
+from aigc_stylegan.stylegan2 import StyleGAN2
+
+#: First style of each named group, by the StyleGAN paper (section 3.1): up to 8x8, up to 32x32, and above.
+_GROUPS = {"coarse": 0, "middle": 4, "fine": 8}
+_SAMPLE_KEY = 20201
+_AT_ONCE = 4096
+
+
+class StyleModel:
+    """A trained StyleGAN2, its averaged weights where there are any.
+
+    Args:
+        target: a run folder, a checkpoint or an exported file.
+        device: such as "cpu".
+        class_name: of all images; None for the class that a seed shows unless told otherwise.
+
+    Attributes:
+        network: the generator, for inference; gradients reach its inputs alone.
+        used: the model and the text of its pictures.
+
+    Raises:
+        UserError: the checkpoint cannot be used or is no StyleGAN2, or there is no such class or device.
+    """
+
+    def __init__(self, target: str, device: str, class_name: str | None = None) -> None:
+        self.used = UsedModel(target, device)
+        model = self.used.model
+        if not isinstance(model, StyleGAN2):
+            raise UserError(
+                f"The {type(model).__name__} in {self.used.path} has no styles.", "Give a run of stylegan2."
+            )
+        self.model, self.class_name = model, class_name
+        self._label = None if class_name is None else class_number(model, class_name)
+        self.network = cast(Generator, model.averaged("generator")).eval().requires_grad_(False)
+        self.num_styles = self.network.synthesis.num_styles
+
+    @torch.no_grad()
+    def styles(self, seeds: Sequence[int], trunc: float = 1.0) -> Tensor:
+        """Return the styles of seeds, (B, L, S), as `aigc sample` has them: each is computed alone."""
+        found = []
+        for seed in seeds:
+            labels = self.model.seed_labels([seed]) if self._label is None else [self._label]
+            style = self.model.latents([seed], labels, "w")
+            if trunc != 1:
+                style = torch.lerp(self.model.mean_styles(labels), style, trunc)
+            found.append(style)
+        return torch.cat(found)[:, None].expand(-1, self.num_styles, -1)
+
+    @torch.no_grad()
+    def images(self, styles: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return images, uint8 (B, C, H, W), each made alone.
+
+        Args:
+            styles: (B, L, S).
+            noise: (1, N) of all images; the fixed one that `aigc sample` uses when left out.
+        """
+        return torch.cat([to_uint8(self.network.synthesis(style[None], noise)).cpu() for style in styles])
+
+    @torch.no_grad()
+    def sampled(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return random styles (count, S), always the same, and the means (count, S) of their classes.
+
+        Of a model with classes they are of all classes alike, or of the one that was chosen.
+        """
+        latents = keyed.normal((count, self.model.latent_size), _SAMPLE_KEY).to(self.model.device, self.model.dtype)
+        num_classes = self.model.num_classes if self._label is None else 0
+        classes = torch.arange(count, device=self.model.device) % max(num_classes, 1) + (self._label or 0)
+        parts = zip(latents.split(_AT_ONCE), classes.split(_AT_ONCE), strict=True)
+        labelled = bool(self.model.num_classes)
+        styles = torch.cat([self.network.mapping(part, labels if labelled else None) for part, labels in parts])
+        means = torch.empty_like(styles)
+        for label in classes.unique():
+            means[classes == label] = styles[classes == label].mean(dim=0)
+        return styles, means
+
+    def style_numbers(self, levels: str) -> list[int]:
+        """Return the numbers of the styles that a text names, in order.
+
+        Args:
+            levels: "coarse", "middle", "fine", "all", or numbers and ranges, separated by commas.
+
+        Raises:
+            UserError: the model has no such styles.
+        """
+        groups = {name: start for name, start in _GROUPS.items() if start < self.num_styles}
+        stops = [*list(groups.values())[1:], self.num_styles]
+        ranges = {name: range(start, stop) for (name, start), stop in zip(groups.items(), stops, strict=True)}
+        ranges["all"] = range(self.num_styles)
+        numbers: set[int] = set()
+        for part in levels.split(","):
+            word = part.strip()
+            span = re.fullmatch(r"(\d+)(?:-(\d+))?", word, re.ASCII)
+            found = range(int(span[1]), int(span[2] or span[1]) + 1) if span else ranges.get(word, range(0))
+            if not found or found[-1] >= self.num_styles:
+                known = ", ".join(f"{name} ({group[0]}-{group[-1]})" for name, group in ranges.items())
+                shape = f"{self.model.spec.height}x{self.model.spec.width}"
+                raise UserError(f"A model of {shape} images has no levels {word!r}.", f"It has {known}.")
+            numbers |= set(found)
+        return sorted(numbers)
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that tell this generator's weights from others, whatever file they are in."""
+        digest = hashlib.sha256()
+        for name, weight in self.network.named_parameters():
+            digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def text(self, seeds: Sequence[int], command: str, **options: Any) -> dict[str, str]:
+        """Return the text that a picture carries: what made it, so that it can be made again."""
+        return self.used.text(seeds, {"command": f"stylegan {command}", **options, "class": self.class_name})
+
+    def save(self, path: Path, kind: str, tensors: Mapping[str, Tensor], **options: Any) -> None:
+        """Write tensors that belong to this model.
+
+        Args:
+            path: a .safetensors file.
+            kind: what they are, such as "directions".
+            tensors: by name.
+            options: plain values that say how they were found.
+        """
+        text = self.text([], options.pop("command", kind), **options)
+        record = {**json.loads(text["aigc"]), "kind": kind, "generator": self.fingerprint()}
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        with replacing(path) as temporary:
+            save_file(contiguous, temporary, metadata={RECORD_KEY: json.dumps(record)})
+
+    def load(self, path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the tensors that `save` wrote, on the model's device, and how they were found.
+
+        Raises:
+            UserError: the file is missing, holds something else, or belongs to another model.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                record = json.loads((file.metadata() or {}).get(RECORD_KEY, "{}"))
+                tensors = {name: file.get_tensor(name).to(self.model.device) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be read: {error}.", f"Give a file of `aigc stylegan` with {kind}."
+            ) from error
+        if record.get("kind") != kind:
+            found = record.get("kind", "something else")
+            raise UserError(f"{path} holds {found}, not {kind}.", f"Give a file of `aigc stylegan` with {kind}.")
+        if record["generator"] != self.fingerprint():
+            made = record.get("checkpoint", "another checkpoint")
+            raise UserError(
+                f"{path} was made with another model than {self.used.path} ({made}, {record.get('sha256')}).",
+                "Make it again with this one, or give that one.",
+            )
+        return tensors, record.get("options", {})
