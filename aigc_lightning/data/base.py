@@ -1,8 +1,7 @@
 """From images in memory or in files to the batches that models train on."""
 
-import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from aigc_lightning.core.pictures import to_uint8 as to_uint8
 from aigc_lightning.core.position import batches_done
@@ -19,6 +18,7 @@ from aigc_lightning.core.sampler import BalancedSampler, SampleKey, StreamSample
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment, augment
+from aigc_lightning.data.loader import StreamLoader, as_fetched
 from aigc_lightning.data.lost import LOST_KEY, LostImages, collected
 from aigc_lightning.errors import UserError
 
@@ -163,61 +163,6 @@ class ImageSamples(Dataset[dict[str, Any]]):
         return augment(field, self.augmentation, *visits, stream=_OWN_DRAWS.get(name, 0))
 
 
-def _as_fetched(batch: Any) -> Any:
-    """Collate nothing: `ImageSamples` fetches whole batches."""
-    return batch
-
-
-def _watched(iterator: Any) -> Iterator[Any]:
-    try:
-        yield from iterator
-    except Exception as error:  # what is met first: a closed pipe, a missing answer, a signal
-        dead = [worker for worker in iterator._workers if worker.exitcode not in (None, 0)]
-        if not dead:
-            raise
-        raise UserError(
-            f"A process that loads the data has died (exit code {dead[0].exitcode}).",
-            "The machine's memory may be full: try fewer --data.num_workers. Go on from the last checkpoint "
-            "with --resume.",
-        ) from error
-
-
-class StreamLoader(DataLoader[Any]):
-    """A loader whose place in the data follows from the sampler's position.
-
-    Lightning asks loaders for their state to resume in mid-epoch; here the position is the trainer's batch count,
-    which Lightning restores by itself, so there is nothing to keep.
-    """
-
-    #: Seconds that were spent in waiting for batches; without loader processes that is in making them.
-    seconds_waited = 0.0
-
-    def __iter__(self) -> Any:
-        """Iterate, count the time that it takes, and say it plainly when a loader process dies.
-
-        Raises:
-            UserError: one did.
-        """
-        iterator = super().__iter__()
-        return self._timed(_watched(iterator) if self.num_workers > 0 else iterator)
-
-    def _timed(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        while True:
-            begin = time.perf_counter()
-            batch = next(iterator, None)
-            self.seconds_waited += time.perf_counter() - begin
-            if batch is None:
-                return
-            yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the position is the trainer's."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Accept the nothing of `state_dict`."""
-
-
 class ImageDataModule(pl.LightningDataModule):
     """Base of all data: a spec, a source to train on and a source to validate on.
 
@@ -328,7 +273,7 @@ class ImageDataModule(pl.LightningDataModule):
         return StreamLoader(
             samples,
             num_workers=self.num_workers,
-            collate_fn=_as_fetched,
+            collate_fn=as_fetched,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             # Fork after the parent has used its thread pool can hang a worker; a server process has no such history.

@@ -19,9 +19,10 @@ from aigc_lightning.core.sampler import SampleKey, StreamSampler
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
-from aigc_lightning.data.base import ImageSource, StreamLoader
+from aigc_lightning.data.base import ImageSource
 from aigc_lightning.data.decode import decode
 from aigc_lightning.data.folder_data import FolderData, Resize
+from aigc_lightning.data.loader import StreamLoader
 from aigc_lightning.data.shard_index import (
     Rows,
     Shard,

@@ -10,7 +10,8 @@ from aigc_lightning.callbacks import progress
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.losses import LossLog
 from aigc_lightning.callbacks.progress import Progress, Speed
-from aigc_lightning.data.base import ArraySource, ImageSamples, StreamLoader
+from aigc_lightning.data.base import ArraySource, ImageSamples
+from aigc_lightning.data.loader import StreamLoader
 from aigc_lightning.errors import UserError
 
 

@@ -1,0 +1,64 @@
+"""From datasets to batches: a loader that stands where the trainer does."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from aigc_lightning.errors import UserError
+
+
+def as_fetched(batch: Any) -> Any:
+    """Collate nothing: `ImageSamples` fetches whole batches."""
+    return batch
+
+
+def _watched(iterator: Any) -> Iterator[Any]:
+    try:
+        yield from iterator
+    except Exception as error:  # what is met first: a closed pipe, a missing answer, a signal
+        dead = [worker for worker in iterator._workers if worker.exitcode not in (None, 0)]
+        if not dead:
+            raise
+        raise UserError(
+            f"A process that loads the data has died (exit code {dead[0].exitcode}).",
+            "The machine's memory may be full: try fewer --data.num_workers. Go on from the last checkpoint "
+            "with --resume.",
+        ) from error
+
+
+class StreamLoader(DataLoader[Any]):
+    """A loader whose place in the data follows from the sampler's position.
+
+    Lightning asks loaders for their state to resume in mid-epoch; here the position is the trainer's batch count,
+    which Lightning restores by itself, so there is nothing to keep.
+    """
+
+    #: Seconds that were spent in waiting for batches; without loader processes that is in making them.
+    seconds_waited = 0.0
+
+    def __iter__(self) -> Any:
+        """Iterate, count the time that it takes, and say it plainly when a loader process dies.
+
+        Raises:
+            UserError: one did.
+        """
+        iterator = super().__iter__()
+        return self._timed(_watched(iterator) if self.num_workers > 0 else iterator)
+
+    def _timed(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            begin = time.perf_counter()
+            batch = next(iterator, None)
+            self.seconds_waited += time.perf_counter() - begin
+            if batch is None:
+                return
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the position is the trainer's."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Accept the nothing of `state_dict`."""
