@@ -11,6 +11,7 @@ Shapes: S style size, L number of styles, I channels in, D number of directions.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from aigc_lightning.errors import UserError
@@ -41,7 +42,7 @@ def factorized_directions(weights: Tensor, count: int) -> Tensor:
 
 def affine_weights(synthesis: SynthesisNetwork, numbers: Sequence[int]) -> Tensor:
     """Return the weights of all affine maps that read some styles, one below another, (sum of their I, S)."""
-    readers = [(0, synthesis.first), (1, synthesis.to_image[0])]
+    readers: list[tuple[int, Any]] = [(0, synthesis.first), (1, synthesis.to_image[0])]
     for level, layers in enumerate(zip(synthesis.up, synthesis.same, synthesis.to_image[1:], strict=True)):
         readers += [(2 * level + 1 + place, layer) for place, layer in enumerate(layers)]
     return torch.cat([layer.style.weight * layer.style.scale for number, layer in readers if number in numbers])
@@ -85,4 +86,5 @@ def _leading(symmetric: Tensor, count: int) -> Tensor:
     vectors = torch.linalg.eigh(symmetric.cpu()).eigenvectors.T.flip(0)[:count]
     # Each is defined up to its sign: its largest number is made positive.
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
-    return vectors * largest.sign()
+    signed: Tensor = vectors * largest.sign()
+    return signed

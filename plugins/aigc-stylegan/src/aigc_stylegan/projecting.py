@@ -6,6 +6,7 @@ Shapes: C channels, H and W height and width in pixels, S style size, L number o
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from aigc_lightning.core.checkpoint import file_hash
@@ -17,7 +18,7 @@ from aigc_lightning.evaluation.feature_network import FeatureNetwork
 from aigc_lightning.metrics.pairs import psnr
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from aigc_stylegan.projection import LATENT_KIND, Step, distance_from, search
@@ -84,7 +85,7 @@ def _written(
     stem: Path,
     film: str | None,
     model: StyleModel,
-    record: dict[str, object],
+    record: dict[str, Any],
     total: int,
 ) -> Step:
     """Run a search to its end, write its results and return the last step."""
@@ -111,9 +112,9 @@ def _written(
     return result
 
 
-def _record(model: StyleModel, path: Path, how: Search) -> dict[str, object]:
+def _record(model: StyleModel, path: Path, how: Search) -> dict[str, Any]:
     """Return what it takes to make a projection again."""
-    record: dict[str, object] = {"command": "project", "image": path.name, "image_sha256": file_hash(path)}
+    record: dict[str, Any] = {"command": "project", "image": path.name, "image_sha256": file_hash(path)}
     record |= {"space": how.space, "steps": how.steps, "seed": how.seed}
     if how.features is not None:
         is_file = how.features != "vgg16"
@@ -121,7 +122,7 @@ def _record(model: StyleModel, path: Path, how: Search) -> dict[str, object]:
     return record
 
 
-def _watched(steps: Iterator[Step], bar: Progress, task: object) -> Iterator[Step]:
+def _watched(steps: Iterator[Step], bar: Progress, task: TaskID) -> Iterator[Step]:
     for number, step in enumerate(steps):
         bar.update(task, completed=number, distance=f"{step.distance:.4f}")
         yield step

@@ -82,7 +82,8 @@ def search(
         apart = distance(image)
         maps = _maps(synthesis, noise)
         optimizer.zero_grad()
-        (apart + _REGULARIZATION * noise_regularization(maps)).backward()
+        loss = apart + _REGULARIZATION * noise_regularization(maps)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
         yield Step(image.detach(), apart.item(), styles.detach(), noise.detach())
         optimizer.step()
         with torch.no_grad():
@@ -160,5 +161,5 @@ def _image(synthesis: SynthesisNetwork, styles: Tensor, noise: Tensor) -> Tensor
 
 def _maps(synthesis: SynthesisNetwork, noise: Tensor) -> list[Tensor]:
     """Return the noise (1, N) as maps (1, 1, H, W), which share its memory."""
-    parts = noise.split([height * width for height, width in synthesis.noise_sizes], dim=1)
+    parts = torch.split(noise, [height * width for height, width in synthesis.noise_sizes], dim=1)
     return [part.view(1, 1, *size) for part, size in zip(parts, synthesis.noise_sizes, strict=True)]

@@ -87,14 +87,14 @@ class StyleModel:
 
         Of a model with classes they are of all classes alike, or of the one that was chosen.
         """
-        latents = keyed.normal((count, self.model.latent_size), _SAMPLE_KEY).to(self.model.device, self.model.dtype)
+        latents = keyed.normal((count, self.model.latent_size), _SAMPLE_KEY).to(self.network.synthesis.constant)
         num_classes = self.model.num_classes if self._label is None else 0
         classes = torch.arange(count, device=self.model.device) % max(num_classes, 1) + (self._label or 0)
-        parts = zip(latents.split(_AT_ONCE), classes.split(_AT_ONCE), strict=True)
+        parts = zip(torch.split(latents, _AT_ONCE), torch.split(classes, _AT_ONCE), strict=True)
         labelled = bool(self.model.num_classes)
         styles = torch.cat([self.network.mapping(part, labels if labelled else None) for part, labels in parts])
         means = torch.empty_like(styles)
-        for label in classes.unique():
+        for label in torch.unique(classes):
             means[classes == label] = styles[classes == label].mean(dim=0)
         return styles, means
 
