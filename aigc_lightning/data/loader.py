@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from aigc_lightning.errors import UserError
+
+_END = 1.0  # seconds
 
 
 def as_fetched(batch: Any) -> Any:
@@ -18,6 +21,9 @@ def _watched(iterator: Any) -> Iterator[Any]:
     try:
         yield from iterator
     except Exception as error:  # what is met first: a closed pipe, a missing answer, a signal
+        wait(
+            [worker.sentinel for worker in iterator._workers], _LAST_BREATH
+        )  # a pipe may close before its process ends
         dead = [worker for worker in iterator._workers if worker.exitcode not in (None, 0)]
         if not dead:
             raise

@@ -14,6 +14,7 @@ from aigc_lightning.core.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
+HANGING = 115  # seconds; a process that is left alone would wait for half an hour
 TINY = ["--model=dcgan", "--model.width=4", "--model.latent_size=4", "--data=digits", "--data.size=8"]
 FIT = [*TINY, "--data.batch_size=16", "--grids.num=4", "--trust-config", "--trainer.accelerator=cpu"]
 AIGC = [sys.executable, "-m", "aigc_lightning", "fit", "--run=run"]
@@ -70,14 +71,14 @@ def test_a_kill_of_one_process_ends_the_others(tmp_path):
     options = ["--trainer.devices=2", "--checkpoints.every_n_steps=20", *trouble("KillOne")]
     result, seconds = run(tmp_path, *options)
     assert result.returncode != 0
-    assert seconds < 60
+    assert seconds < HANGING
     assert step_of(tmp_path) == 20
 
 
 def test_an_error_in_one_process_is_what_the_user_sees(tmp_path):
     result, seconds = run(tmp_path, "--trainer.devices=2", *trouble("RaiseOnOne"))
     assert result.returncode != 0
-    assert seconds < 60
+    assert seconds < HANGING
     assert "trouble on the second process" in result.stderr
 
 
@@ -86,7 +87,7 @@ def test_a_kill_of_a_loader_process_is_said_and_loses_nothing(devices, tmp_path)
     options = [f"--trainer.devices={devices}", "--data.num_workers=2", "--checkpoints.every_n_steps=2"]
     result, seconds = run(tmp_path, *options, *trouble("KillLoader"))
     assert result.returncode == 2, result.stderr
-    assert seconds < 90  # most of it goes into starting
+    assert seconds < HANGING
     assert "A process that loads the data has died (exit code -9)" in result.stderr
     assert devices > 1 or "Traceback" not in result.stderr  # the other one says that it was left alone
     assert step_of(tmp_path) >= 4
