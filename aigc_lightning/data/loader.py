@@ -21,9 +21,7 @@ def _watched(iterator: Any) -> Iterator[Any]:
     try:
         yield from iterator
     except Exception as error:  # what is met first: a closed pipe, a missing answer, a signal
-        wait(
-            [worker.sentinel for worker in iterator._workers], _LAST_BREATH
-        )  # a pipe may close before its process ends
+        wait([worker.sentinel for worker in iterator._workers], _END)  # its pipe may close before a process ends
         dead = [worker for worker in iterator._workers if worker.exitcode not in (None, 0)]
         if not dead:
             raise
