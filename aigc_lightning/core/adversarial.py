@@ -47,6 +47,9 @@ class AdversarialModel(ImageModel):
     averaged_players: ClassVar[tuple[str, ...]] = ("generator",)
     #: Attribute names of the networks that judge images; None: the players whose names begin with "discriminator".
     discriminators: ClassVar[tuple[str, ...] | None] = None
+    #: Samples that a network compares with each other, such as those of a minibatch standard deviation: they stay
+    #: together when a batch is split.
+    group_size: ClassVar[int] = 1
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)
@@ -164,7 +167,7 @@ class AdversarialModel(ImageModel):
         """Run the model's step over the batch, in micro-batches where the engine asks for them."""
         self._now = int(self.trainer.global_step)
         layout = self._layout(batch)
-        parts = split(batch, self.engine.micro_batches)
+        parts = split(batch, self.engine.micro_batches, self.group_size)
         if len(parts) == 1:
             weight = layout.count * self._world_size / layout.total
             self._run(batch, Window(weight=weight, start=layout.start, total=layout.total))

@@ -12,18 +12,20 @@ def batch_size(batch: Any) -> int:
     return next(len(value) for value in values if isinstance(value, Tensor | list) and not _is_scalar(value))
 
 
-def split(batch: Any, parts: int) -> list[Any]:
+def split(batch: Any, parts: int, group_size: int = 1) -> list[Any]:
     """Return the batch in at most `parts` parts of nearly equal size, in order; none is empty.
 
     Args:
         batch: a mapping or sequence of tensors and lists whose first dimension is the sample, or one tensor.
         parts: number of parts.
+        group_size: samples that stay together; all parts but the last are multiples of it.
     """
     size = batch_size(batch)
-    parts = min(parts, size)
+    groups = -(-size // group_size)
+    parts = min(parts, groups)
     if parts == 1:
         return [batch]
-    bounds = [size * number // parts for number in range(parts + 1)]
+    bounds = [min(groups * number // parts * group_size, size) for number in range(parts + 1)]
     return [_cut(batch, slice(first, last), size) for first, last in pairwise(bounds)]
 
 

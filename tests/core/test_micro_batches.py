@@ -23,6 +23,16 @@ def test_parts_are_the_batch_in_order_and_nearly_equal(size, parts):
     assert sizes == [len(part["caption"]) for part in cut]
 
 
+@given(size=st.integers(1, 40), parts=st.integers(1, 50), group_size=st.integers(1, 9))
+def test_groups_stay_together(size, parts, group_size):
+    cut = split(torch.arange(size), parts, group_size)
+    assert torch.equal(torch.cat(cut), torch.arange(size))
+    assert len(cut) == min(parts, -(-size // group_size))
+    assert all(len(part) % group_size == 0 for part in cut[:-1]) and all(len(part) for part in cut)
+    sizes = [-(-len(part) // group_size) for part in cut]
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_what_has_no_samples_is_in_every_part():
     batch = {"image": torch.zeros(4, 1), "scale": torch.tensor(3.0), "kernel": torch.ones(7), "name": "x", "n": 2}
     for part in split(batch, 2):

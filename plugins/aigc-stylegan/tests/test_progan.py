@@ -1,7 +1,7 @@
 """The model keeps every promise of a plugin, and its own."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -21,9 +21,6 @@ class TestProGAN(ModelConformance):
     """A new level comes at each step, so all that is checked holds across levels."""
 
     model = "progan"
-    left_out: ClassVar[dict[str, str]] = {
-        "gives_the_same_in_micro_batches": "minibatch deviation compares images of a part; even parts are tested below"
-    }
     config = "aigc-stylegan:progan_digits"
     settings = (
         "model.channel_base=128",

@@ -1,7 +1,7 @@
 """The model keeps every promise of a plugin, and its own."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -22,9 +22,6 @@ SMALL: dict[str, Any] = {"latent_size": 8, "style_size": 8, "mapping_layers": 2,
 
 class TestStyleGAN2(ModelConformance):
     model = "stylegan2"
-    left_out: ClassVar[dict[str, str]] = {
-        "gives_the_same_in_micro_batches": "minibatch deviation compares images of a part; even parts are tested below"
-    }
     settings = (
         "model.channel_base=128",
         "model.channel_max=8",

@@ -16,6 +16,7 @@ from aigc_stylegan.convolution import convolve
 from aigc_stylegan.filtering import Blur, Downsample
 from aigc_stylegan.precision import limited
 
+GROUP_SIZE = 4  # images that the minibatch standard deviation compares
 _SLOPE = 0.2
 _GAIN = 2**0.5  # keeps the mean square of standard normal numbers (He et al., 2015) nearly at 1
 
@@ -156,7 +157,7 @@ class MappingNetwork(nn.Module):
         return styles
 
 
-def minibatch_deviation(features: Tensor, group_size: int = 4) -> Tensor:
+def minibatch_deviation(features: Tensor, group_size: int = GROUP_SIZE) -> Tensor:
     """Return features (B, C + 1, H, W): the last channel says how much the images of a group differ.
 
     Groups are consecutive images, so that they stay the same when a batch is split into multiples of the group size.

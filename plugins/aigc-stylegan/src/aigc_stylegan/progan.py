@@ -22,6 +22,7 @@ from aigc_lightning.losses.penalties import gradient_penalty
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from aigc_stylegan.layers import GROUP_SIZE
 from aigc_stylegan.progressive import ProgressiveDiscriminator, ProgressiveGenerator, double, reduced
 from aigc_stylegan.pyramid import pyramid
 
@@ -49,6 +50,7 @@ class ProGAN(AdversarialModel):
 
     aigc_api = 1  # the version of the plugin API that this is written for
     players = ("discriminator", "generator")  # in the order of their optimizers
+    group_size = GROUP_SIZE
 
     images_seen: Tensor  # int64, in all steps before
 

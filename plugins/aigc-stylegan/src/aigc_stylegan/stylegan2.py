@@ -28,6 +28,7 @@ from torch.optim import Adam, Optimizer
 
 from aigc_stylegan.discriminator import Discriminator
 from aigc_stylegan.generator import Generator
+from aigc_stylegan.layers import GROUP_SIZE
 from aigc_stylegan.path_length import path_lengths
 from aigc_stylegan.precision import without_float16
 from aigc_stylegan.pyramid import pyramid
@@ -63,6 +64,7 @@ class StyleGAN2(AdversarialModel):
 
     aigc_api = 1  # the version of the plugin API that this is written for
     players = ("discriminator", "generator")  # in the order of their optimizers
+    group_size = GROUP_SIZE
     spaces: ClassVar[tuple[str, ...]] = ("z", "w")  # of latents, and of styles
 
     path_length_mean: Tensor  # of the steps before
