@@ -9,7 +9,6 @@ a checkpoint between two steps is complete.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ class AdversarialModel(ImageModel):
     discriminators: ClassVar[tuple[str, ...] | None] = None
     #: Samples that a network compares with each other, such as those of a minibatch standard deviation: they stay
     #: together when a batch is split.
-    group_size: ClassVar[int] = 1
+    group_size: int = 1
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)
@@ -74,13 +73,14 @@ class AdversarialModel(ImageModel):
         """
         raise TypeError(f"{type(self).__name__} does not define adversarial_step(batch)")
 
-    def update(self, player: str, loss: Callable[[], Tensor], *, every: int = 1) -> None:
+    def update(self, player: str, loss: Callable[[], Tensor], *, every: int = 1, name: str = "") -> None:
         """Move one player down the gradient of a loss; all other players are frozen meanwhile.
 
         Args:
             player: one of `players`.
             loss: returns the scalar mean loss over the samples of the batch in hand.
             every: update only at each so-manieth step, counted from 1; the loss is not computed at the others.
+            name: under which the loss is logged, "<name>_loss"; that of the player unless the player has several.
 
         Raises:
             TypeError: the model names no such player.
@@ -91,7 +91,7 @@ class AdversarialModel(ImageModel):
         number, window.updates = window.updates, window.updates + 1
         if (window.live is None or window.live == number) and (self.step + 1) % every == 0:
             window.site = number + 1
-            self._descend(self._table[player], loss)
+            self._descend(self._table[player], loss, name or player)
             window.site = 0
 
     def averaged(self, player: str) -> nn.Module:
@@ -226,13 +226,13 @@ class AdversarialModel(ImageModel):
                 start += size
             live += 1
 
-    def _descend(self, player: Player, loss: Callable[[], Tensor]) -> None:
+    def _descend(self, player: Player, loss: Callable[[], Tensor], name: str) -> None:
         window = self._window
         with only(player):
             if window.first:
                 player.forget()
             value = loss()
-            self.record(f"{player.name}_loss", value)
+            self.record(f"{name}_loss", value)
             self._backward(value if window.weight == 1.0 else value * window.weight)
             if window.last:
                 distributed, guard = self._world_size > 1, self._guard
@@ -260,8 +260,7 @@ class AdversarialModel(ImageModel):
         if self.augmentation is not None:
             judges = [player for name, player in self._table.items() if name in self._judges]
             updated = any(player.updated_in == self.step for player in judges)
-            add_up = cast(Callable[[Tensor], Tensor], partial(self.trainer.strategy.reduce, reduce_op="sum"))
-            self.augmentation.finish_step(self.step, self._window.total, add_up, updated=updated)
+            self.augmentation.finish_step(self.step, self._window.total, self.sum_over_processes, updated=updated)
             self.record("augment_probability", self.augmentation.probability.clone())
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()

@@ -39,6 +39,16 @@ class PlayersStrategy(DDPStrategy):
                 dist.broadcast(tensor.data, src=0)
 
 
+def with_zeros(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    """Return the gradients of parameters; those that have none get zeros."""
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    return gradients
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace gradients by their mean over all processes, in place.
 
@@ -47,13 +57,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     Args:
         parameters: the same ones in the same order in every process.
     """
-    gradients = []
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        gradients.append(parameter.grad)
     world_size = dist.get_world_size()
-    for bucket in _buckets(gradients):
+    for bucket in _buckets(with_zeros(parameters)):
         flat = torch.cat([gradient.flatten() for gradient in bucket])
         dist.all_reduce(flat)
         flat /= world_size

@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from aigc_lightning.core.augmentation import check_policies
-from aigc_lightning.core.distributed import average_gradients
+from aigc_lightning.core.distributed import average_gradients, with_zeros
 from aigc_lightning.core.finite import LateGuard, can_leave_out, left_out, overflow, step_unless
 from aigc_lightning.errors import UserError
 
@@ -133,9 +133,9 @@ class Player:
                 scaler.update()  # it takes one look at a player's gradient between two updates of itself
             scaler.unscale_(self.optimizer)  # so that clipping sees true gradients
         self.updated_in = number
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        if not gradients:
+        if all(parameter.grad is None for parameter in self.parameters):
             return
+        gradients = with_zeros(self.parameters)  # one process does with a parameter what several do
         norm = None if engine.clip_norm is None else get_total_norm(gradients)
         bad = overflow(gradients) if norm is None else torch.isfinite(norm).logical_not().float()
         # A scale that is too large makes overflows; the scaler leaves them out and halves it.

@@ -127,6 +127,14 @@ class ImageModel(pl.LightningModule):
             shares = torch.tensor([weight / total for weight in weights])
             pairs[:] = [(torch.stack(values).float() @ shares.to(values[0].device), total)]
 
+    def sum_over_processes(self, values: Tensor) -> Tensor:
+        """Return the sums of each number over all processes of the run, called by all of them together.
+
+        Args:
+            values: of one shape in all processes.
+        """
+        return cast(Tensor, self.trainer.strategy.reduce(values, reduce_op="sum"))
+
     def pop_recorded(self) -> dict[str, float]:
         """Return the mean of every value recorded since the last call, over all processes, and forget them.
 

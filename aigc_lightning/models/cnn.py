@@ -145,8 +145,7 @@ class CNN(ImageModel):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all answers of all processes."""
-        counts, loss = (self.trainer.strategy.reduce(value, reduce_op="sum") for value in (self._counts, self._loss))
-        assert isinstance(counts, Tensor) and isinstance(loss, Tensor)
+        counts, loss = (self.sum_over_processes(value) for value in (self._counts, self._loss))
         self.log_scores({"loss": (loss / counts.sum()).item(), **class_scores(counts)._asdict()})
 
     def on_test_epoch_start(self) -> None:

@@ -502,6 +502,31 @@ def test_losses_are_recorded_without_a_graph(fit):
     assert all(0.1 < value < 5 for value in means.values()) and model.pop_recorded() == {}
 
 
+class TwoLosses(Small):
+    """Each player has a second update, which the last bias of D does not take part in."""
+
+    def adversarial_step(self, batch: Any) -> None:
+        super().adversarial_step(batch)
+        self.update("discriminator", self.squares, name="squares")
+
+    def squares(self) -> Tensor:
+        return sum((weight.square().sum() for weight in list(self.discriminator.parameters())[:-1]), torch.zeros(()))
+
+
+def test_updates_may_have_names(fit):
+    model = made(TwoLosses)
+    fit(model, max_steps=2)
+    assert set(model.pop_recorded()) == {"train/discriminator_loss", "train/generator_loss", "train/squares_loss"}
+
+
+def test_what_a_loss_does_not_reach_has_zeros_as_gradient(fit):
+    """As where several processes add their gradients up: the optimizer's moments go on."""
+    model = made(TwoLosses)
+    fit(model, max_steps=3)
+    states = [model.trainer.optimizers[0].state[parameter] for parameter in model.discriminator.parameters()]
+    assert [int(state["step"]) for state in states] == [6] * len(states)
+
+
 def test_losses_of_micro_batches_have_the_mean_of_the_whole(fit):
     means = []
     for parts in (1, 2):

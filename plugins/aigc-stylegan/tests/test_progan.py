@@ -12,7 +12,8 @@ from aigc_lightning.testing.exactness import train
 from torch import Tensor
 
 from aigc_stylegan.progan import ProGAN
-from aigc_stylegan.progressive import double, halve, reduced
+from aigc_stylegan.progressive import ProgressiveDiscriminator, ProgressiveGenerator, double, halve, reduced
+from aigc_stylegan.pyramid import pyramid
 
 SMALL: dict[str, Any] = {"latent_size": 8, "channel_base": 128, "channel_max": 8}
 
@@ -51,6 +52,35 @@ def test_schedule() -> None:
         800: (2, 1.0),
         10**6: (2, 1.0),
     }
+
+
+def size(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameters_are_those_of_table_2() -> None:
+    """1024x1024 RGB: 23.1 million in each network, and those of each layer to the digits that the paper gives."""
+    widths = pyramid("ProGAN", ImageSpec(3, 1024, 1024), 16384, 512)[1]
+    generator = ProgressiveGenerator(512, 3, (4, 4), widths)
+    discriminator = ProgressiveDiscriminator(3, (4, 4), widths)
+    grown = [2.4e6, 2.4e6, 2.4e6, 1.2e6, 295e3, 74e3, 18e3, 4.6e3]  # from 8x8 to 1024x1024
+    kept = [2.4e6, 2.4e6, 2.4e6, 590e3, 148e3, 37e3, 9.2e3, 2.3e3]
+    pairs = [
+        *zip(map(size, generator.up), grown, strict=True),
+        *zip(map(size, generator.same), kept, strict=True),
+        *zip(map(size, discriminator.down), grown, strict=True),
+        *zip(map(size, discriminator.same), kept, strict=True),
+        (size(generator.dense), 4.2e6),
+        (size(generator.first), 2.4e6),
+        (size(discriminator.last), 2.4e6),
+        (size(discriminator.hidden), 4.2e6),
+        (size(generator), 23.1e6),
+        (size(discriminator), 23.1e6),
+    ]
+    assert [f"{found:.1e}" for found, _ in pairs] == [f"{published:.1e}" for _, published in pairs]
+    exact = (generator.to_image[-1], discriminator.from_image[-1], discriminator.output)
+    assert [size(layer) for layer in exact] == [51, 64, 513]
+    assert (size(generator), size(discriminator)) == (23_086_795, 23_087_249)
 
 
 def test_a_new_level_changes_nothing_at_first() -> None:

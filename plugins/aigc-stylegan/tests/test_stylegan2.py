@@ -11,7 +11,7 @@ from aigc_lightning.testing import ModelConformance, NoiseImages
 from aigc_lightning.testing.exactness import train
 from torch import Tensor
 
-from aigc_stylegan.discriminator import Discriminator, ResidualBlock
+from aigc_stylegan.discriminator import Block, Discriminator
 from aigc_stylegan.generator import Generator, StyledConv, ToImage
 from aigc_stylegan.layers import MappingNetwork
 from aigc_stylegan.stylegan2 import StyleGAN2
@@ -67,7 +67,8 @@ def test_statistics_at_the_start() -> None:
     layers = {
         "same": lambda: StyledConv(64, 64, 64)(features, styles, torch.zeros(64, 1, 16, 16)),
         "up": lambda: StyledConv(64, 64, 64, up=True)(features, styles, torch.zeros(64, 1, 32, 32)),
-        "down": lambda: ResidualBlock(64, 64)(features),
+        "residual": lambda: Block(64, 64)(features),
+        "down": lambda: Block(64, 64, residual=False)(features),
     }
     for name, output in layers.items():
         assert output()[..., 3:-3, 3:-3].square().mean().item() == pytest.approx(1.04, abs=0.12), name

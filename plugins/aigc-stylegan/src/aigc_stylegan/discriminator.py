@@ -1,4 +1,4 @@
-"""The discriminator of StyleGAN2: residual blocks.
+"""The discriminator of StyleGAN2: residual blocks, or plain ones as in the papers before.
 
 Papers: Karras et al., StyleGAN2, CVPR 2020, https://arxiv.org/abs/1912.04958 (section 4.1); Karras et al., Training
 GANs with Limited Data, NeurIPS 2020, https://arxiv.org/abs/2006.06676 (classes, appendix C).
@@ -11,27 +11,38 @@ import torch
 from aigc_lightning.core.precision import without_autocast
 from torch import Tensor, nn
 
-from aigc_stylegan.layers import EqualizedConv2d, EqualizedLinear, MappingNetwork, activate, minibatch_deviation
+from aigc_stylegan.layers import (
+    GROUP_SIZE,
+    EqualizedConv2d,
+    EqualizedLinear,
+    MappingNetwork,
+    activate,
+    minibatch_deviation,
+)
 from aigc_stylegan.precision import precision_of
 
 
-class ResidualBlock(nn.Module):
-    """Two convolutions, of which the second halves the size, beside a 1x1 convolution.
+class Block(nn.Module):
+    """Two convolutions, of which the second halves the size, beside a 1x1 convolution if it is residual.
 
     Args:
         inputs: channels in.
         outputs: channels out.
+        residual: add the features themselves, halved.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, residual: bool = True) -> None:
         super().__init__()
-        gain = 0.5**0.5  # the sum of two has twice the variance
+        gain = 0.5**0.5 if residual else 1.0  # the sum of two has twice the variance
         self.same = EqualizedConv2d(inputs, inputs, 3, activated=True)
         self.down = EqualizedConv2d(inputs, outputs, 3, down=True, activated=True, gain=gain)
-        self.skip = EqualizedConv2d(inputs, outputs, 1, bias=False, down=True, gain=gain)
+        self.skip = EqualizedConv2d(inputs, outputs, 1, bias=False, down=True, gain=gain) if residual else None
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features (B, outputs, H/2, W/2) of (B, inputs, H, W)."""
+        if self.skip is None:
+            plain: Tensor = self.down(self.same(features))
+            return plain
         skipped: Tensor = self.skip(features)
         return skipped.add_(self.down(self.same(features)))
 
@@ -46,6 +57,8 @@ class Discriminator(nn.Module):
         style_size: S, with classes: numbers by which features and class are compared.
         num_classes: 0 for images without classes.
         mapping_layers: of the network that describes classes.
+        residual: make the blocks residual.
+        group_size: images that are compared with each other (minibatch standard deviation).
     """
 
     def __init__(
@@ -56,12 +69,14 @@ class Discriminator(nn.Module):
         style_size: int = 0,
         num_classes: int = 0,
         mapping_layers: int = 8,
+        residual: bool = True,
+        group_size: int = GROUP_SIZE,
     ) -> None:
         super().__init__()
-        falling = list(widths[::-1])
+        falling, self.group_size = list(widths[::-1]), group_size
         self.from_image = EqualizedConv2d(channels, falling[0], 1, activated=True)
         self.blocks = nn.Sequential(
-            *(ResidualBlock(before, after) for before, after in zip(falling[:-1], falling[1:], strict=True))
+            *(Block(before, after, residual) for before, after in zip(falling[:-1], falling[1:], strict=True))
         )
         last = falling[-1]
         self.last = EqualizedConv2d(last + 1, last, 3, activated=True)
@@ -77,7 +92,7 @@ class Discriminator(nn.Module):
             with precision_of(num_blocks - number, num_blocks + 1, images.device):
                 features = block(features if torch.is_autocast_enabled(images.device.type) else features.to(kind))
         with without_autocast(images.device):
-            features = self.last(minibatch_deviation(features.to(kind)))
+            features = self.last(minibatch_deviation(features.to(kind), self.group_size))
             output: Tensor = self.output(activate(self.hidden(features.flatten(1))))
         if self.mapping is None:
             return output[:, 0]

@@ -19,7 +19,7 @@ from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.losses import wasserstein
 from aigc_lightning.losses.penalties import gradient_penalty
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from aigc_stylegan.layers import GROUP_SIZE
@@ -36,7 +36,7 @@ class ProGAN(AdversarialModel):
     Args:
         spec: what the images look like; given by the data.
         latent_size: Z, numbers in a latent.
-        channel_base: a level whose shorter side is R has channel_base / R channels, 8192 being the paper's.
+        channel_base: a level whose shorter side is R has channel_base / R channels, 16384 being the paper's.
         channel_max: most channels of a level.
         fade_images: real images during which a level fades in.
         stable_images: real images for which a level is then trained before the next one comes.
@@ -58,7 +58,7 @@ class ProGAN(AdversarialModel):
         self,
         spec: ImageSpec,
         latent_size: int = 512,
-        channel_base: int = 8192,
+        channel_base: int = 16384,
         channel_max: int = 512,
         fade_images: int = 800_000,
         stable_images: int = 800_000,
@@ -113,11 +113,11 @@ class ProGAN(AdversarialModel):
             penalty = gradient_penalty(self.judge, real, fake, self.uniform(len(real)))
             self.record("gradient_penalty", penalty)
             loss = loss + self.gradient_penalty_weight * penalty
-        return loss + _zero(self.discriminator)
+        return loss
 
     def generator_loss(self, fake: Tensor) -> Tensor:
         """Return the loss of G on its images (B, C, h, w)."""
-        return wasserstein.generator(self.judge(fake)) + _zero(self.generator)
+        return wasserstein.generator(self.judge(fake))
 
     def judge(self, images: Tensor) -> Tensor:
         """Return what D says, (B,), of images (B, C, h, w) of the present level."""
@@ -135,7 +135,7 @@ class ProGAN(AdversarialModel):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Run the step at the level that is due, with fresh optimizers where it is a new one; count the images."""
         count = torch.tensor(len(batch["image"]), device=self.device)
-        count = cast(Tensor, self.trainer.strategy.reduce(count, reduce_op="sum"))
+        count = self.sum_over_processes(count)
         self._stage = self.stage(int(self.images_seen))
         self.record("level", self.images_seen.new_tensor(self._stage[0] - 1 + self._stage[1], dtype=torch.float32))
         super().training_step(batch, batch_idx)
@@ -149,12 +149,3 @@ class ProGAN(AdversarialModel):
         return [
             Adam(getattr(self, name).parameters(), lr=self.lr, betas=(0.0, 0.99), eps=1e-8) for name in self.players
         ]
-
-
-def _zero(network: nn.Module) -> Tensor:
-    """Return 0 with zeros as gradient of all parameters, of levels that wait for their turn, too.
-
-    A parameter without a gradient has none in one process, and zeros where several processes add theirs up: with zeros
-    in both, both are the same.
-    """
-    return 0.0 * torch.stack([parameter.sum() for parameter in network.parameters()]).sum()

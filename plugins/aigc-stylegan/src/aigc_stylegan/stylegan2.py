@@ -50,6 +50,8 @@ class StyleGAN2(AdversarialModel):
         conditional: use the classes of the images.
         channel_base: a level whose shorter side is R has channel_base / R channels, 32768 being the papers' config F.
         channel_max: most channels of a level.
+        residual: make the discriminator of residual blocks; without, it is that of the papers before StyleGAN2.
+        group_size: images of a batch that the discriminator compares with each other (minibatch standard deviation).
         lr: Adam learning rate of both networks.
         style_mixing: share of the fakes whose layers get two styles, one up to a random layer and another one above.
         r1_weight: gamma of the R1 penalty, gamma / 2 times the squared slope of D at real images; 0 for none. The third
@@ -64,7 +66,6 @@ class StyleGAN2(AdversarialModel):
 
     aigc_api = 1  # the version of the plugin API that this is written for
     players = ("discriminator", "generator")  # in the order of their optimizers
-    group_size = GROUP_SIZE
     spaces: ClassVar[tuple[str, ...]] = ("z", "w")  # of latents, and of styles
 
     path_length_mean: Tensor  # of the steps before
@@ -78,6 +79,8 @@ class StyleGAN2(AdversarialModel):
         conditional: bool = False,
         channel_base: int = 32768,
         channel_max: int = 512,
+        residual: bool = True,
+        group_size: int = GROUP_SIZE,
         lr: float = 2e-3,
         style_mixing: float = 0.9,
         r1_weight: float = 10.0,
@@ -87,7 +90,8 @@ class StyleGAN2(AdversarialModel):
     ) -> None:
         super().__init__(spec)
         check_numbers(latent_size=latent_size, style_size=style_size, mapping_layers=mapping_layers, lr=lr)
-        check_numbers(channel_max=channel_max, r1_every=r1_every, path_length_every=path_length_every)
+        check_numbers(channel_max=channel_max, group_size=group_size)
+        check_numbers(r1_every=r1_every, path_length_every=path_length_every)
         check_numbers(zero=True, r1_weight=r1_weight, path_length_weight=path_length_weight)
         if not 0 <= style_mixing <= 1:
             raise UserError(f"model.style_mixing is {style_mixing}.", "Give a share from 0 to 1.")
@@ -104,7 +108,10 @@ class StyleGAN2(AdversarialModel):
         self.generator = Generator(
             latent_size, style_size, self.num_classes, mapping_layers, spec.channels, base, widths
         )
-        self.discriminator = Discriminator(spec.channels, base, widths, style_size, self.num_classes, mapping_layers)
+        self.group_size = group_size
+        self.discriminator = Discriminator(
+            spec.channels, base, widths, style_size, self.num_classes, mapping_layers, residual, group_size
+        )
         self.register_buffer("path_length_mean", torch.zeros(()))
         self._lengths: list[Tensor] = []  # of this step
         self._means = MeanStyles(latent_size)
@@ -206,16 +213,10 @@ class StyleGAN2(AdversarialModel):
 
     def r1_loss(self, real: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the penalty on the slope of D at real images, for the steps since the last one, too."""
-        logits: list[Tensor] = []
-
-        def judge(images: Tensor) -> Tensor:
-            logits.append(self.discriminator(images, labels))
-            return logits[-1]
-
         with without_float16(real.device):
-            penalty = r1(judge, real)
+            penalty = r1(lambda images: self.discriminator(images, labels), real)
         self.record("r1", penalty)
-        return self.r1_every * 0.5 * self.r1_weight * penalty + _nothing(logits[0])
+        return self.r1_every * 0.5 * self.r1_weight * penalty
 
     def path_length_loss(self, count: int, labels: Tensor | None = None) -> Tensor:
         """Return how much path lengths differ from their mean, for the steps since the last one, too.
@@ -231,20 +232,22 @@ class StyleGAN2(AdversarialModel):
         self._lengths.append(lengths.detach())
         self.record("path_length", lengths.mean())
         penalty = (lengths - self.path_length_mean).square().mean()
-        return self.path_length_every * self.path_length_weight * penalty + _nothing(images)
+        return self.path_length_every * self.path_length_weight * penalty
 
     def adversarial_step(self, batch: ImageBatch) -> None:
         """Update D, then G, on one shared batch of fakes; each also down its regularisation when it is time."""
         real, count = batch["image"], len(batch["image"])
         labels = batch["label"] if self.num_classes else None
         if self.r1_weight:  # before there are fakes, which take memory
-            self.update("discriminator", lambda: self.r1_loss(real, labels), every=self.r1_every)
+            every = self.r1_every
+            self.update("discriminator", lambda: self.r1_loss(real, labels), every=every, name="discriminator_r1")
         noise = self.noise(count, self.generator.synthesis.num_noise)
         fake = self.generator.synthesis(self.mixed_styles(count, labels), noise)
         self.update("discriminator", lambda: self.discriminator_loss(real, fake, labels))
         self.update("generator", lambda: self.generator_loss(fake, labels))
         if self.path_length_weight:
-            self.update("generator", lambda: self.path_length_loss(count, labels), every=self.path_length_every)
+            every = self.path_length_every
+            self.update("generator", lambda: self.path_length_loss(count, labels), every=every, name="generator_path")
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Run the step; then let the mean path length follow the lengths of all parts of the batch."""
@@ -253,7 +256,7 @@ class StyleGAN2(AdversarialModel):
             lengths = torch.cat(self._lengths)
             self._lengths.clear()
             sums = torch.stack([lengths.sum(), lengths.new_tensor(float(len(lengths)))])
-            total, number = cast(Tensor, self.trainer.strategy.reduce(sums, reduce_op="sum"))
+            total, number = self.sum_over_processes(sums)
             mean = torch.lerp(self.path_length_mean, total / number, _PATH_SHARE)
             # A step that the engine leaves out leaves the mean alone, too.
             self.path_length_mean.copy_(torch.where(mean.isfinite(), mean, self.path_length_mean))
@@ -278,12 +281,3 @@ class StyleGAN2(AdversarialModel):
     def _classes(self, labels: Sequence[int] | None) -> Tensor | None:
         """Return labels as the mapping network takes them, (B,); None for a model without classes."""
         return torch.tensor(labels, device=self.device) if self.num_classes else None
-
-
-def _nothing(output: Tensor) -> Tensor:
-    """Return 0 with zeros as gradient of all that made the output.
-
-    The slope of a network does not depend on its last bias. A parameter without a gradient is left alone by Adam in one
-    process, and counts as zero where several processes add their gradients up: with zeros in both, both are the same.
-    """
-    return 0.0 * output.sum()
