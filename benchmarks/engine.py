@@ -17,7 +17,7 @@ from copy import deepcopy
 
 import lightning.pytorch as pl
 import torch
-from interleaved import WARM_UP, Alternate, Times, fit, medians
+from interleaved import WARM_UP, Alternate, Times, block, fit, medians
 from torch.nn.functional import softplus
 from torch.optim import Adam
 
@@ -93,7 +93,8 @@ def compare(size: int, width: int, batch: int, steps: int, blocks: int) -> tuple
     pl.seed_everything(0, verbose=False)
     data = Pictures(size, batch)
     model = DCGAN(data.spec, width=width)
-    alternate = Alternate(PlainLoop(model, data.images, batch).step, steps)
+    plain = PlainLoop(model, data.images, batch)
+    alternate = Alternate(lambda: block(plain.step, steps), steps)
     fit(model, data, [alternate], max_steps=steps * (blocks + WARM_UP))
     return medians(alternate.ours), medians(alternate.theirs)
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from interleaved import WARM_UP, Alternate, Times, fit, medians, now
+from interleaved import WARM_UP, Alternate, block, fit, medians, now
 from plain_loops import Batch
 from steps import CASES, Case, Counter, Noise
 from torch import nn
@@ -46,24 +46,6 @@ class Waiting(pl.Callback):
     def on_train_batch_end(self, *_: object) -> None:
         """Begin it; this callback is the last, so that no other counts."""
         self.ended = time.perf_counter()
-
-
-class Turns(Alternate):
-    """Reads the clock when the device has done its work.
-
-    Args:
-        plain: does a step of the plain loop.
-        steps: in a block.
-        settle: waits for the device.
-    """
-
-    def __init__(self, plain: Callable[[], None], steps: int, settle: Callable[[], None]) -> None:
-        super().__init__(plain, steps)
-        self.settle = settle
-
-    def _since(self, began: Times) -> Times:
-        self.settle()
-        return super()._since(began)
 
 
 class Row(NamedTuple):
@@ -123,7 +105,8 @@ class Bench:
         with self.device:  # where its layers and random numbers are made
             plain = case.plain(self.batches(data))
         waiting, steps = Waiting(), self.steps_of(plain.step)
-        turns = Turns(self.on_device(plain.step), steps, self.settle)
+        run = self.on_device(plain.step)
+        turns = Alternate(lambda: block(run, steps, self.settle), steps, self.settle)
         kind: list[pl.Callback] = [Compiled()] if compiled else []
         options = {"precision": precision, "accelerator": self.accelerator, "benchmark": self.accelerator == "gpu"}
         work = self.work(case, data, options)
@@ -148,14 +131,8 @@ class Bench:
         if self.accelerator == "cpu":
             return 1
         run = self.on_device(step)
-        for _ in range(5):
-            run()
-        self.settle()
-        began = now()
-        for _ in range(5):
-            run()
-        self.settle()
-        return max(1, round(SECONDS_OF_A_BLOCK / ((now().wall - began.wall) / 5)))
+        block(run, 5, self.settle)  # warms up
+        return max(1, round(SECONDS_OF_A_BLOCK / block(run, 5, self.settle).wall))
 
     def on_device(self, step: Callable[[], None]) -> Callable[[], None]:
         """Return a plain loop's step whose random numbers are made on the device."""

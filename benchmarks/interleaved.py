@@ -14,6 +14,7 @@ from aigc_lightning.callbacks.loggers import make_loggers
 from aigc_lightning.callbacks.losses import LossLog
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.commands.quiet import quiet_console
+from aigc_lightning.core.memory import keep_memory
 
 WARM_UP = 2  # blocks that are not counted
 
@@ -35,16 +36,37 @@ def now() -> Times:
     return Times(time.process_time(), time.perf_counter())
 
 
-class Alternate(pl.Callback):
-    """Times blocks of the trainer's steps, and runs a block of the plain loop after each.
+def block(step: Callable[[], None], steps: int, settle: Callable[[], None] = lambda: None) -> Times:
+    """Do some steps and return the seconds of one.
 
     Args:
-        plain: does a step of the plain loop.
+        step: of a plain loop.
+        steps: how many.
+        settle: waits for the device.
+    """
+    began = now()
+    for _ in range(steps):
+        step()
+    settle()
+    return since(began, steps)
+
+
+def since(began: Times, steps: int) -> Times:
+    """Return the seconds of one of the steps that were done since a time."""
+    return Times(*((end - begin) / steps for begin, end in zip(began, now(), strict=True)))
+
+
+class Alternate(pl.Callback):
+    """Times blocks of the trainer's steps, and has a block of the plain loop timed after each.
+
+    Args:
+        plain: does a block of the plain loop and returns the seconds of a step.
         steps: in a block.
+        settle: waits for the device.
     """
 
-    def __init__(self, plain: Callable[[], None], steps: int) -> None:
-        self.plain, self.steps = plain, steps
+    def __init__(self, plain: Callable[[], Times], steps: int, settle: Callable[[], None] = lambda: None) -> None:
+        self.plain, self.steps, self.settle = plain, steps, settle
         self.ours: list[Times] = []
         self.theirs: list[Times] = []
         self.began = now()
@@ -53,16 +75,10 @@ class Alternate(pl.Callback):
         """Close a block."""
         if trainer.global_step % self.steps:
             return
-        self.ours.append(self._since(self.began))
-        began = now()
-        for _ in range(self.steps):
-            self.plain()
-        self.theirs.append(self._since(began))
+        self.settle()
+        self.ours.append(since(self.began, self.steps))
+        self.theirs.append(self.plain())
         self.began = now()
-
-    def _since(self, began: Times) -> Times:
-        ended = now()
-        return Times(*((end - begin) / self.steps for begin, end in zip(began, ended, strict=True)))
 
 
 def medians(blocks: Sequence[Times]) -> Times:
@@ -99,4 +115,5 @@ def fit(
             limit_val_batches=0,
             **options,
         )
+        keep_memory()
         trainer.fit(model, data)

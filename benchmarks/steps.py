@@ -6,8 +6,9 @@
 The layer shapes are those of the reference implementations: DCGAN of pytorch/examples (64x64, batch 64, width 64, 100
 latents), CycleGAN (9 blocks, 128x128, batch 1) and pix2pix (U-Net, 256x256, batch 1) of their authors, a residual VAE
 for 32x32 with batch 64. The plain loops are in `plain_loops.py`; ours runs through Lightning with the callbacks and the
-log file of `aigc fit`, averages included. Both run in one process, in alternating blocks of steps; medians are shown.
-Before that both get the same weights and must give the same outputs.
+log file of `aigc fit`, averages included. Each has a process of its own, since `aigc fit` sets how its process keeps
+memory; they take turns in blocks of steps, and medians are shown. Before that both get the same weights and must give
+the same outputs.
 
 GFLOP are those of a step as torch counts them, multiplications and additions. The share is of what one large
 convolution of the same precision reached in the same run. Memory is the growth of the process over the model's life, in
@@ -16,17 +17,19 @@ both beside a plain loop of width 64; ROOT has the folder FashionMNIST with the 
 """
 
 import argparse
+import multiprocessing
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import lightning.pytorch as pl
 import torch
 import yaml
-from interleaved import WARM_UP, Alternate, Times, fit, medians, now
+from interleaved import WARM_UP, Alternate, Times, block, fit, medians, now
 from plain_loops import (
     Batch,
     Plain,
@@ -254,24 +257,73 @@ def peak_rate(dtype: torch.dtype) -> float:
     return work * torch.get_num_threads() / statistics.median(seconds[2:]) / 1e9
 
 
-def compare(case: Case, precision: str, blocks: int, root: str | None) -> Row:
-    """Measure a case."""
+class PlainProcess:
+    """The plain loop of a case in a process of its own.
+
+    Args:
+        name: of the case.
+        root: folder of the data.
+    """
+
+    def __init__(self, name: str, root: str | None) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.connection, other = spawn.Pipe()
+        arguments = (name, root, torch.get_num_threads(), other)
+        self.process = spawn.Process(target=serve_plain, args=arguments, daemon=True)
+        self.process.start()
+        other.close()
+        try:
+            self.work: float = self.connection.recv()
+        except EOFError:
+            sys.exit("The plain loop did not start.")
+
+    def block(self) -> Times:
+        """Run a block and return the seconds of a step."""
+        self.connection.send(None)
+        times: Times = self.connection.recv()
+        return times
+
+    def end(self) -> None:
+        """End the process."""
+        self.connection.close()
+        self.process.join()
+
+
+def serve_plain(name: str, root: str | None, threads: int, connection: Connection) -> None:
+    """Send the GFLOP of a step of a plain loop, and then the times of a block whenever one is asked for."""
+    torch.set_num_threads(threads)
     pl.seed_everything(0, verbose=False)
+    case = CASES[name]
     data = data_of(case, root)
-    model, plain = case.model(data.spec), case.plain(batches_of(data))
-    if case.networks is not None and not same_networks(plain, case.networks(model), case.inputs):
+    plain = case.plain(batches_of(data))
+    if case.networks is not None and not same_networks(plain, case.networks(case.model(data.spec)), case.inputs):
         sys.exit("The plain loop has other networks.")
-    model.train()
     for network in plain.networks():
         network.train()
     with FlopCounterMode(display=False) as count:
         plain.step()
-    counter, alternate = Counter(), Alternate(plain.step, case.steps)
+    connection.send(count.get_total_flops() / 1e9)
+    while True:
+        try:
+            connection.recv()
+        except EOFError:  # the end
+            return
+        connection.send(block(plain.step, case.steps))
+
+
+def compare(name: str, precision: str, blocks: int, root: str | None) -> Row:
+    """Measure a case."""
+    plain, case = PlainProcess(name, root), CASES[name]
+    pl.seed_everything(0, verbose=False)
+    data = data_of(case, root)
+    counter, alternate = Counter(), Alternate(plain.block, case.steps)
     dtypes = (torch.bfloat16 if precision.startswith("bf16") else torch.float32, torch.float32)
     before = [peak_rate(dtype) for dtype in dtypes]
-    fit(model, data, [counter, alternate], max_steps=case.steps * (blocks + WARM_UP), precision=cast(Any, precision))
-    works = (mode.get_total_flops() / 1e9 for mode in (counter.mode, count))
+    max_steps = case.steps * (blocks + WARM_UP)
+    fit(case.model(data.spec), data, [counter, alternate], max_steps=max_steps, precision=cast(Any, precision))
     peaks = (statistics.mean([rate, peak_rate(dtype)]) for rate, dtype in zip(before, dtypes, strict=True))
+    plain.end()
+    works = (counter.mode.get_total_flops() / 1e9, plain.work)
     return Row(medians(alternate.ours), medians(alternate.theirs), *works, *peaks)
 
 
@@ -344,7 +396,7 @@ def main() -> None:
     table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in names:
         for precision in options.precision:
-            row = compare(CASES[name], precision, options.blocks, options.data)
+            row = compare(name, precision, options.blocks, options.data)
             sides = [] if options.no_memory else ["ours", "plain"]
             grown = [memory(name, precision, who, options) for who in sides]
             table.append(line(name, precision, row, CASES[name].batch_size, grown))

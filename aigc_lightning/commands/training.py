@@ -30,6 +30,7 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.memory import keep_memory
 from aigc_lightning.core.run_folder import RUN_VARIABLE
 from aigc_lightning.core.run_log import run_log
 from aigc_lightning.data.base import ImageDataModule
@@ -141,6 +142,8 @@ class TrainingCLI(LightningCLI):
                 messages.say(chosen)
         if precision.uses_cuda(values.trainer):
             self.resources.enter_context(precision.fast_products())
+        else:
+            keep_memory()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our callbacks and loggers, and give the model its engine."""
