@@ -14,7 +14,6 @@ from aigc_lightning.callbacks.loggers import make_loggers
 from aigc_lightning.callbacks.losses import LossLog
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.commands.quiet import quiet_console
-from aigc_lightning.core.memory import keep_memory
 
 WARM_UP = 2  # blocks that are not counted
 
@@ -115,5 +114,4 @@ def fit(
             limit_val_batches=0,
             **options,
         )
-        keep_memory()
         trainer.fit(model, data)

@@ -47,6 +47,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aigc_lightning.core.batch import IMAGE_KEYS
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.memory import keep_memory
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule, Visits
 from aigc_lightning.data.torchvision_sets import FashionMNIST
@@ -313,6 +314,7 @@ def serve_plain(name: str, root: str | None, threads: int, connection: Connectio
 
 def compare(name: str, precision: str, blocks: int, root: str | None) -> Row:
     """Measure a case."""
+    keep_memory()
     plain, case = PlainProcess(name, root), CASES[name]
     pl.seed_everything(0, verbose=False)
     data = data_of(case, root)
@@ -351,6 +353,7 @@ def print_memory(case: Case, precision: Any, who: str, root: str | None) -> None
         for _ in range(4):
             plain.step()
     else:
+        keep_memory()  # not earlier: what the data has freed would be kept, and would not count as growth
         fit(case.model(data.spec), data, [], max_steps=4, precision=precision)
     print(resident("VmHWM") - before)
 
