@@ -20,6 +20,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.memory import keep_memory
 from aigc_lightning.testing import NoiseImages
 from torch.nn.functional import conv2d
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -112,6 +113,7 @@ def main() -> None:
     model = StyleGAN2(data.spec, channel_base=options.channel_base, r1_every=4, path_length_every=2)
     model.engine = Engine(ema_decay=0.999)
     clock = Clock()
+    keep_memory()
     pl.Trainer(
         accelerator="cpu",
         devices=1,

@@ -147,5 +147,6 @@ class ProGAN(AdversarialModel):
     def configure_optimizers(self) -> list[Optimizer]:
         """Return Adam for each player, as in the paper."""
         return [
-            Adam(getattr(self, name).parameters(), lr=self.lr, betas=(0.0, 0.99), eps=1e-8) for name in self.players
+            Adam(getattr(self, name).parameters(), lr=self.lr, betas=(0.0, 0.99), eps=1e-8, fused=True)
+            for name in self.players
         ]

@@ -272,7 +272,9 @@ class StyleGAN2(AdversarialModel):
             interval = intervals[name]
             share = 1.0 if interval is None else interval / (interval + 1)
             network: Any = getattr(self, name)
-            optimizers.append(Adam(network.parameters(), lr=self.lr * share, betas=(0.0, 0.99**share), eps=1e-8))
+            optimizers.append(
+                Adam(network.parameters(), lr=self.lr * share, betas=(0.0, 0.99**share), eps=1e-8, fused=True)
+            )
         return optimizers
 
     def _network(self) -> Generator:
