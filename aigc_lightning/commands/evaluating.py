@@ -196,10 +196,10 @@ class _Model(_Evaluation):
             fake: ImageSet = Edits(model, given.subset(chosen(len(given), len(reference.images))))
         else:
             fake = samples_like(reference.images, model, self.options.num, self.options.seed)
-        compute, distance = path_length_of(model, judge.extractor) or (None, None)
-        generation = score_set(judge, fake, reference, self.of_sets(), compute)
-        if "perceptual_path_length" in generation.section.scores:
-            generation.section.protocol["settings"]["perceptual_path_length"]["distance"] = distance
+        paths = path_length_of(model, judge.extractor)
+        generation = score_set(judge, fake, reference, self.of_sets(), paths and paths.compute)
+        if paths and "perceptual_path_length" in generation.section.scores:
+            generation.section.protocol["settings"]["perceptual_path_length"].update(paths.settings)
         generation.section.subject["seeds"] = f"{self.options.seed}-{self.options.seed + len(fake) - 1}"
         self.add_generation(generation, fake, reference.images, judge)
         self._show(model, fake)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import LatentGenerator
+from aigc_lightning.core.capabilities import LatentGenerator, latent_spaces, num_sampled_classes
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.evaluation.assets import find_asset, lies_at
 from aigc_lightning.evaluation.extractor import Extractor
@@ -17,18 +18,34 @@ from aigc_lightning.metrics.resize import resize, to_channels
 _PATHS = 1000
 
 
-def path_length_of(model: ImageModel, extractor: Extractor) -> tuple[Callable[[], tuple[float, float]], str] | None:
-    """Return what computes a model's perceptual path length, and its distance's name; None for models without latents.
+class Paths(NamedTuple):
+    """What computes the mean and the deviation of path lengths, and the settings that they depend on."""
 
-    The distance is LPIPS where the weights of VGG are there, else the squared distance of the extractor's features.
+    compute: Callable[[], tuple[float, float]]
+    settings: dict[str, str]
+
+
+def path_length_of(model: ImageModel, extractor: Extractor) -> Paths | None:
+    """Return what computes a model's perceptual path length; None for models without latents.
+
+    Paths are straight ones in the model's last space where it names several, such as the styles of StyleGAN, else arcs
+    between latents; each belongs to one class, where there are classes. The distance is LPIPS where the weights of VGG
+    are there, else the squared distance of the extractor's features.
     """
     if not isinstance(model, LatentGenerator):
         return None
-    first, second = model.latents(range(_PATHS)), model.latents(range(_PATHS, 2 * _PATHS))
+    spaces, num_classes = latent_spaces(model), num_sampled_classes(model)
+    labels = [path % num_classes for path in range(_PATHS)] if num_classes else None
+    space: dict[str, Any] = {"space": spaces[-1]} if len(spaces) > 1 else {}
+    latents: Callable[..., Tensor] = model.latents  # which takes more in spaces that have names
+    asked = {"labels": labels, **space} if space else {}
+    first, second = (latents(range(start, start + _PATHS), **asked) for start in (0, _PATHS))
     known = lies_at("vgg16") is not None
     distance = _lpips(model) if known else partial(_feature_distance, extractor)
-    compute = partial(perceptual_path_length, model.decode, first, second, distance)
-    return compute, "LPIPS" if known else extractor.fingerprint
+    decode = partial(model.decode, **space)
+    straight = bool(space)
+    compute = partial(perceptual_path_length, decode, first, second, distance, labels=labels, straight=straight)
+    return Paths(compute, {"distance": "LPIPS" if known else extractor.fingerprint, **space})
 
 
 def _lpips(model: ImageModel) -> Callable[[Tensor, Tensor], Tensor]:

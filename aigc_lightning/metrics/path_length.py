@@ -1,12 +1,13 @@
 """Perceptual path length: how much a generator's images change along a path through its latent space.
 
-Paper: Karras, Laine, Aila, A Style-Based Generator Architecture for GANs, CVPR 2019, section 4.1 (in Z, full paths).
+Paper: Karras, Laine, Aila, A Style-Based Generator Architecture for GANs, CVPR 2019, section 4.1 (full paths, on
+arcs in Z and straight ones in W).
 Departs from the paper: images are not cropped.
 Shapes: N paths, B batch, Z latent size, C channels, H and W height and width in pixels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,33 +26,40 @@ class PathLength(NamedTuple):
 
 
 def perceptual_path_length(
-    decode: Callable[[Tensor], Tensor],
+    decode: Callable[..., Tensor],
     first: Tensor,
     second: Tensor,
     distance: Callable[[Tensor, Tensor], Tensor],
     *,
+    labels: Sequence[int] | None = None,
+    straight: bool = False,
     epsilon: float = 1e-4,
     batch_size: int = 32,
     seed: int = 0,
 ) -> PathLength:
-    """Return the mean of d(G(slerp(a, b, t)), G(slerp(a, b, t + epsilon))) / epsilon^2.
+    """Return the mean of d(G(p(t)), G(p(t + epsilon))) / epsilon^2, p(t) going from 0 to 1 along a path.
 
     Args:
-        decode: turns latents (B, Z) into images (B, C, H, W) that `distance` takes, not rounded to grey levels.
-        first: latents (N, Z) at which paths begin, standard normal.
+        decode: turns latents (B, Z), and their labels if given, into images (B, C, H, W) that `distance` takes, not
+            rounded to grey levels.
+        first: latents (N, Z) at which paths begin, standard normal unless paths are straight.
         second: latents (N, Z) at which they end.
         distance: of two batches of images, (B,); a squared one, such as LPIPS.
+        labels: the class of each path.
+        straight: go straight, as in spaces of styles, not on arcs.
         epsilon: step along the path; its length is 1.
         batch_size: paths at a time.
         seed: of the places t on the paths.
     """
+    between = _straight if straight else slerp
     places = torch.from_numpy(keyed.uniform(seed, torch.arange(len(first)).numpy()))
     found = []
     for start in range(0, len(first), batch_size):
         cut = slice(start, start + batch_size)
-        near, far = (slerp(first[cut], second[cut], places[cut] + step) for step in (0.0, epsilon))
+        near, far = (between(first[cut], second[cut], places[cut] + step) for step in (0.0, epsilon))
+        classes = [] if labels is None else [labels[cut]]
         with torch.no_grad():
-            found.append(distance(decode(near), decode(far)).double().cpu() / epsilon**2)
+            found.append(distance(decode(near, *classes), decode(far, *classes)).double().cpu() / epsilon**2)
     lengths = torch.cat(found)
     low, high = lengths.quantile(torch.tensor([_DISCARDED, 1 - _DISCARDED]).double())
     kept = lengths[(lengths >= low) & (lengths <= high)]
@@ -74,3 +82,8 @@ def slerp(first: Tensor, second: Tensor, place: Tensor) -> Tensor:
     angle = (place.to(a.device) * (a * b).sum(dim=1).clamp(-1, 1).acos())[:, None]
     points: Tensor = (a * angle.cos() + turn * angle.sin()) * math.sqrt(first.shape[1])
     return points.to(first.dtype)
+
+
+def _straight(first: Tensor, second: Tensor, place: Tensor) -> Tensor:
+    """Return the points (B, Z) at places (B,) on the lines from first to second."""
+    return torch.lerp(first.double(), second.double(), place.to(first.device)[:, None]).to(first.dtype)

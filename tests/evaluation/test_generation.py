@@ -106,9 +106,9 @@ def test_an_extractor_that_knows_nothing_is_refused(own_judge):
 def test_the_path_length_of_a_model_with_latents(trained, own_judge):
     from aigc_lightning.evaluation.path_length import path_length_of
 
-    compute, distance = path_length_of(load_model(trained), own_judge.extractor)
-    mean, deviation = compute()
-    assert mean > 0 and deviation > 0 and distance == own_judge.extractor.fingerprint
+    paths = path_length_of(load_model(trained), own_judge.extractor)
+    mean, deviation = paths.compute()
+    assert mean > 0 and deviation > 0 and paths.settings == {"distance": own_judge.extractor.fingerprint}
     assert path_length_of(CNN(DATA.spec, width=4), own_judge.extractor) is None
 
 

@@ -35,6 +35,21 @@ def test_for_a_linear_generator_it_is_the_squared_length_of_the_arcs():
     assert found.std == pytest.approx(kept.std(correction=0).item(), rel=1e-2)
 
 
+def test_straight_paths_and_the_class_of_each_path():
+    first, second = latents()
+    labels = [path % 2 for path in range(200)]
+
+    def decode(points, classes):
+        return points * (1 + torch.tensor(classes))[:, None]  # class 1 is twice as large
+
+    found = perceptual_path_length(
+        decode, first.double(), second.double(), squared, labels=labels, straight=True, batch_size=33
+    )
+    exact = squared(first, second) * torch.tensor([1 + 3 * label for label in labels])
+    kept = exact[(exact >= exact.quantile(0.01)) & (exact <= exact.quantile(0.99))]
+    assert found.mean == pytest.approx(kept.mean().item(), rel=1e-3)
+
+
 def test_float32_is_enough_and_the_step_does_not_matter():
     first, second = latents()
     exact = perceptual_path_length(torch.sin, first.double(), second.double(), squared)

@@ -7,6 +7,9 @@ import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
 from aigc_lightning.core.engine import Engine
+from aigc_lightning.evaluation.extractors import ModelExtractor
+from aigc_lightning.evaluation.path_length import path_length_of
+from aigc_lightning.models.cnn import CNN
 from aigc_lightning.testing import ModelConformance, NoiseImages
 from aigc_lightning.testing.exactness import train
 from torch import Tensor
@@ -187,6 +190,20 @@ def test_path_lengths_are_compared_with_their_mean(keyed_by_hand: None) -> None:
     lengths = model._lengths[0]
     assert torch.allclose(seen[0], lengths.square().mean())
     assert torch.allclose(seen[1], (lengths - 2).square().mean())
+
+
+def test_path_lengths_are_scored_in_w_and_within_classes() -> None:
+    model = build(ImageSpec(1, 16, 16, ("a", "b")), conditional=True).eval()
+    spaces, decode = set(), model.decode
+
+    def watched(latents: Tensor, labels: list[int], **asked: Any) -> Tensor:
+        spaces.update((asked["space"], label, latents.shape[1]) for label in labels)
+        return decode(latents, labels, **asked)
+
+    model.decode = watched  # type: ignore[method-assign]
+    paths = path_length_of(model, ModelExtractor(CNN(model.spec, width=4)))
+    assert paths is not None and min(paths.compute()) > 0
+    assert paths.settings["space"] == "w" and spaces == {("w", 0, 8), ("w", 1, 8)}
 
 
 def test_parts_of_a_batch_give_what_the_whole_gives(tmp_path: Path) -> None:
