@@ -117,7 +117,7 @@ class EqualizedConv2d(nn.Module):
         """Return features (B, outputs, H, W), or of half the size, of (B, inputs, H, W)."""
         if self.filter is not None:
             features = self.filter(features)
-        result = convolve(features, self.weight * self.scale, self.stride, self.padding)
+        result = convolve(features, self.weight, self.stride, self.padding, self.scale)
         if self.bias is not None:
             result.add_((self.bias * self.gain).to(result.dtype)[:, None, None])
         return limited(leaky_relu_(result, _SLOPE)) if self.activated else result
