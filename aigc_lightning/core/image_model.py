@@ -133,7 +133,7 @@ class ImageModel(pl.LightningModule):
         Args:
             values: of one shape in all processes.
         """
-        return cast(Tensor, self.trainer.strategy.reduce(values, reduce_op="sum"))
+        return cast(Tensor, self.trainer.strategy.reduce(values.clone(), reduce_op="sum"))  # it works in place
 
     def pop_recorded(self) -> dict[str, float]:
         """Return the mean of every value recorded since the last call, over all processes, and forget them.

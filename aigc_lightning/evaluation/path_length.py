@@ -45,7 +45,8 @@ def path_length_of(model: ImageModel, extractor: Extractor) -> Paths | None:
     decode = partial(model.decode, **space)
     straight = bool(space)
     compute = partial(perceptual_path_length, decode, first, second, distance, labels=labels, straight=straight)
-    return Paths(compute, {"distance": "LPIPS" if known else extractor.fingerprint, **space})
+    classes = {"classes": str(num_classes)} if labels else {}
+    return Paths(compute, {"distance": "LPIPS" if known else extractor.fingerprint, **space, **classes})
 
 
 def _lpips(model: ImageModel) -> Callable[[Tensor, Tensor], Tensor]:
