@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [dcgan cyclegan ...] [--precision 32-true bf16-mixed] [--blocks 10] [--no-compile] [--cpu]
 
-The cases are those of `steps.py`, which also proves that both sides have the same networks. Ours runs as `aigc fit`
+The cases are those of `cases.py`; `steps.py` proves that both sides have the same networks. Ours runs as `aigc fit`
 does on a GPU: TF32 products, cuDNN's search for the fastest convolutions, pinned batches; the plain loop has the
 defaults of torch. Both run in one process, in alternating blocks of steps, and the clock is read when the GPU has done
 its work; medians are shown.
@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from cases import CASES, Case, Noise
 from interleaved import WARM_UP, Alternate, block, fit, medians, now
 from plain_loops import Batch
-from steps import CASES, Case, Counter, Noise
+from steps import Counter
 from torch import nn
 
 from aigc_lightning.callbacks.compiled import Compiled
@@ -157,7 +158,7 @@ class Bench:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("cases", nargs="*", help="of those of steps.py with random images; all when left out")
+    parser.add_argument("cases", nargs="*", help="of those of cases.py with random images; all when left out")
     parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--no-compile", action="store_true", help="leave out the rows with compiled networks")

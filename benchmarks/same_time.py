@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cases import batches_of
 from plain_loops import PlainDCGAN
-from steps import batches_of
 from torchvision.io import write_png
 
 from aigc_lightning.core.pictures import to_uint8
