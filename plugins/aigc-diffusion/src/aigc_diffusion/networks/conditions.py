@@ -1,0 +1,33 @@
+"""What a picture is to be like, as networks take it.
+
+Shapes: B batch, C channels, H and W height and width in pixels, L tokens of a text, E size of a text's embeddings, A
+numbers that describe an augmentation.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions of the samples of a batch; None is none at all.
+
+    Args:
+        labels: (B,) int64 classes; the number of classes itself stands for no class (dropout of the condition).
+        text: (B, L, E) embeddings of a text's tokens.
+        text_mask: (B, L), true for tokens and false for padding; None where there is no padding.
+        pooled_text: (B, E) one embedding for the whole text.
+        image: (B, C', H, W) more channels beside the state: a source image, a masked image, a mask.
+        augmentation: (B, A) labels of `aigc_diffusion.augment`; None, like zeros, for images as they are.
+    """
+
+    labels: Tensor | None = None
+    text: Tensor | None = None
+    text_mask: Tensor | None = None
+    pooled_text: Tensor | None = None
+    image: Tensor | None = None
+    augmentation: Tensor | None = None
+
+
+NO_CONDITIONS = Conditions()

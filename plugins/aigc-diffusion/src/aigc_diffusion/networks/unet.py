@@ -1,0 +1,164 @@
+"""The U-Net of DDPM, DDPM++ and ADM, in which the three differ by a few switches.
+
+Papers: Ho et al., DDPM, NeurIPS 2020, https://arxiv.org/abs/2006.11239 (appendix B); Song et al., Score-Based
+Generative Modeling through SDEs, ICLR 2021, https://arxiv.org/abs/2011.13456 (appendix H: DDPM++); Dhariwal and
+Nichol, Diffusion Models Beat GANs (ADM), NeurIPS 2021, https://arxiv.org/abs/2105.05233 (section 3); Karras et al.,
+EDM, NeurIPS 2022, https://arxiv.org/abs/2206.00364 (appendix F.1: how EDM built the latter two)
+Departs from the papers: the first layer may take patches for pixels, which is what makes the network fast on a
+processor; sizes that do not suit are padded with zeros and cut again; texts are attended to.
+Shapes: B batch, C channels, H and W height and width in pixels, K noise levels of a sample, E size of the embedding.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from aigc_lightning.errors import UserError
+from torch import Tensor, nn
+from torch.nn.functional import one_hot, pixel_shuffle, pixel_unshuffle, silu
+
+from aigc_diffusion.networks.conditions import NO_CONDITIONS, Conditions
+from aigc_diffusion.networks.embedding import level_features
+from aigc_diffusion.networks.sizes import cropped, padded
+from aigc_diffusion.networks.unet_blocks import STYLES, Stage, StyleName, make_norm
+
+#: Size of the embedding, in widths.
+_EMBEDDING = 4
+
+
+class UNet(nn.Module):
+    """Maps states (B, C, H, W) to predictions of this shape, or of more channels.
+
+    Args:
+        channels: C of the state.
+        width: channels of the first level.
+        multipliers: of the width, one a level; each level has half of the resolution of the one before.
+        blocks: residual blocks of a level on the way down; there is one more on the way up.
+        attention_levels: levels with attention, 0 being the finest. The middle always has attention.
+        style: "ddpm", "ddpmpp" or "adm": see `unet_blocks.STYLES`.
+        patch_size: side of the squares of pixels that the first layer takes for one.
+        output_channels: of the prediction; 0 for C. ADM itself has 2 C, for a learned variance.
+        dropout: share of the features that are left out in training.
+        num_classes: classes that labels may name; 0 for none.
+        text_size: of a text's embeddings; 0 for no texts.
+        extra_channels: of the condition `image`; 0 for none.
+        augmentation_size: numbers of augmentation labels; 0 for none.
+        level_size: K.
+
+    Raises:
+        UserError: an attention level that does not exist.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int = 128,
+        multipliers: Sequence[int] = (1, 2, 2, 2),
+        blocks: int = 2,
+        attention_levels: Sequence[int] = (1,),
+        style: StyleName = "adm",
+        *,
+        patch_size: int = 1,
+        output_channels: int = 0,
+        dropout: float = 0.0,
+        num_classes: int = 0,
+        text_size: int = 0,
+        extra_channels: int = 0,
+        augmentation_size: int = 0,
+        level_size: int = 1,
+    ) -> None:
+        super().__init__()
+        for level in attention_levels:
+            if level not in range(len(multipliers)):
+                raise UserError(
+                    f"The U-Net has no level {level} that attention could be in.",
+                    f"Levels go from 0, the finest, to {len(multipliers) - 1}.",
+                )
+        self.patch_size, self.num_classes, self.width = patch_size, num_classes, width
+        self.size_multiple = patch_size * 2 ** (len(multipliers) - 1)
+        self.style = STYLES[style]
+        embedding = _EMBEDDING * width
+        self.level_embedding = nn.Linear(level_size * width, embedding)
+        self.embedding = nn.Linear(embedding, embedding)
+        label_size = width if self.style.labels_before_embedding else embedding
+        self.labels = (
+            nn.Linear(num_classes, label_size, bias=self.style.labels_before_embedding) if num_classes else None
+        )
+        self.text = nn.Linear(text_size, embedding) if text_size else None
+        self.augmentation = nn.Linear(augmentation_size, level_size * width, bias=False) if augmentation_size else None
+
+        def stage(inputs: int, outputs: int, attention: bool = False, resample: str = "none") -> Stage:
+            return Stage(inputs, outputs, embedding, self.style, resample, dropout, attention, text_size)
+
+        pixels = patch_size**2
+        self.first = nn.Conv2d((channels + extra_channels) * pixels, width, 3, padding=1)
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        now, skipped = width, [width]
+        for level, multiplier in enumerate(multipliers):
+            if level > 0:
+                self.encoder.append(stage(now, now, resample="down"))
+                skipped.append(now)
+            for _ in range(blocks):
+                self.encoder.append(stage(now, width * multiplier, level in attention_levels))
+                now = width * multiplier
+                skipped.append(now)
+        self.middle = nn.ModuleList([stage(now, now, attention=True), stage(now, now)])
+        for level, multiplier in reversed(list(enumerate(multipliers))):
+            for number in range(blocks + 1):
+                attends = level in attention_levels and (self.style.attention_in_decoder_blocks or number == blocks)
+                self.decoder.append(stage(now + skipped.pop(), width * multiplier, attends))
+                now = width * multiplier
+            if level > 0:
+                self.decoder.append(stage(now, now, resample="up"))
+        self.norm = make_norm(now)
+        self.last = nn.Conv2d(now, (output_channels or channels) * pixels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, state: Tensor, level: Tensor, conditions: Conditions = NO_CONDITIONS) -> Tensor:
+        """Return the prediction (B, C or more, H, W).
+
+        Args:
+            state: (B, C, H, W), scaled to a variance near 1.
+            level: (B, K).
+            conditions: those that the network was built for.
+        """
+        height, width = state.shape[-2:]
+        images = state if conditions.image is None else torch.cat([state, conditions.image], dim=1)
+        patches = pixel_unshuffle(padded(images, self.size_multiple), self.patch_size)
+        embedding = self._embed(level, conditions)
+        features = self.first(patches.contiguous(memory_format=torch.channels_last))
+        skipped = [features]
+        for stage in self.encoder:
+            features = stage(features, embedding, conditions)
+            skipped.append(features)
+        for stage in self.middle:
+            features = stage(features, embedding, conditions)
+        for stage in self.decoder:
+            if stage.resample == "none":
+                features = torch.cat([features, skipped.pop()], dim=1)
+            features = stage(features, embedding, conditions)
+        patches = self.last(silu(self.norm(features)))
+        return cropped(pixel_shuffle(patches, self.patch_size), height, width)
+
+    def _embed(self, level: Tensor, conditions: Conditions) -> Tensor:
+        """Return the embedding (B, E) of noise levels (B, K) and conditions, activated."""
+        features = level_features(level, self.width)
+        if self.augmentation is not None and conditions.augmentation is not None:
+            features = features + self.augmentation(conditions.augmentation)
+        labels = self._embed_labels(conditions, features)
+        if self.style.labels_before_embedding:
+            features = features + labels
+        embedding = self.embedding(silu(self.level_embedding(features)))
+        if not self.style.labels_before_embedding:
+            embedding = embedding + labels
+        if self.text is not None and conditions.pooled_text is not None:
+            embedding = embedding + self.text(conditions.pooled_text)
+        return silu(embedding)
+
+    def _embed_labels(self, conditions: Conditions, like: Tensor) -> Tensor | float:
+        if self.labels is None or conditions.labels is None:
+            return 0.0
+        # No class is a row of zeros. The factor is EDM's: one-hot rows of a variance of 1.
+        rows = one_hot(conditions.labels, self.num_classes + 1)[:, : self.num_classes].to(like)
+        embedded: Tensor = self.labels(rows * self.num_classes**0.5)
+        return embedded
