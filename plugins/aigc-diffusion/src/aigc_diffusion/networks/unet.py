@@ -77,14 +77,15 @@ class UNet(nn.Module):
         self.size_multiple = patch_size * 2 ** (len(multipliers) - 1)
         self.style = STYLES[style]
         embedding = _EMBEDDING * width
-        self.level_embedding = nn.Linear(level_size * width, embedding)
+        features = level_size * width
+        self.level_embedding = nn.Linear(features, embedding)
         self.embedding = nn.Linear(embedding, embedding)
-        label_size = width if self.style.labels_before_embedding else embedding
+        label_size = features if self.style.labels_before_embedding else embedding
         self.labels = (
             nn.Linear(num_classes, label_size, bias=self.style.labels_before_embedding) if num_classes else None
         )
         self.text = nn.Linear(text_size, embedding) if text_size else None
-        self.augmentation = nn.Linear(augmentation_size, level_size * width, bias=False) if augmentation_size else None
+        self.augmentation = nn.Linear(augmentation_size, features, bias=False) if augmentation_size else None
 
         def stage(inputs: int, outputs: int, attention: bool = False, resample: str = "none") -> Stage:
             return Stage(inputs, outputs, embedding, self.style, resample, dropout, attention, text_size)
