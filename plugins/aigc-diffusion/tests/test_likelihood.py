@@ -8,9 +8,11 @@ import torch
 from aigc_lightning.errors import UserError
 from gaussian_data import PROCESSES, GaussianData, double
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aigc_diffusion.denoiser import Denoiser
 from aigc_diffusion.likelihood import bits_per_dim, dequantised, keyed_probes, log_likelihood
+from aigc_diffusion.networks import DiT
 from aigc_diffusion.processes import EDM, FlowMatching, Process
 
 
@@ -104,3 +106,23 @@ def test_progress_and_refusal() -> None:
     assert told == [(1, 3), (2, 3), (3, 3)] and denoise.evaluations == 6
     with pytest.raises(UserError, match="at least 1 step"):
         log_likelihood(process, denoise, torch.zeros(1, 1, 1, 1), 0)
+
+
+def test_traces_of_a_network_with_attention() -> None:
+    torch.manual_seed(0)
+    network, process = DiT(1, 1, 1, 8, 2).double(), FlowMatching()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    denoise = Denoiser(process, network, dtype=torch.float64)
+    x = torch.randn(2, 1, 2, 2, dtype=torch.float64)
+
+    def trace(state: Tensor, t: float) -> Tensor:
+        jacobian = torch.func.jacfwd(lambda image: process.velocity(denoise(image[None], t, t))[0].flatten())
+        with sdpa_kernel(SDPBackend.MATH):
+            return torch.stack([jacobian(image).flatten(1).trace() for image in state])
+
+    first = process.velocity(denoise(x, 0.0, 0.0)).detach()
+    second = process.velocity(denoise(x + first, 1.0, 1.0)).detach()
+    end = x + (first + second) / 2
+    expected = normal_log_density(end, 0.0, 1.0) + (trace(x, 0.0) + trace(x + first, 1.0)).detach() / 2
+    assert torch.allclose(log_likelihood(process, denoise, x, 1), expected)

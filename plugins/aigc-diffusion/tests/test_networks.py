@@ -170,14 +170,14 @@ def test_attention_is_the_naive_one(options: dict[str, bool], rotary: bool) -> N
     tokens = torch.randn(2, 6, 8, dtype=torch.float64, requires_grad=True)
     text = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True) if "text" in options else None
     mask = torch.tensor([[True, True, False], [True, False, False]]) if "mask" in options else None
-    rotation = rotations(2, 3, 4) if rotary else None
+    rotation = rotations(2, 3, 4, torch.float64, tokens.device) if rotary else None
     leaves = [tokens, *([text] if text is not None else []), *layer.parameters()]
     weights = torch.randn(2, 6, 8, dtype=torch.float64)
     fast, slow = layer(tokens, text, mask, rotation), naive_attention(layer, tokens, text, mask, rotary)
     assert torch.allclose(fast, slow)
     gradients = [torch.autograd.grad((weights * outputs).sum(), leaves) for outputs in (fast, slow)]
     for mine, naive in zip(*gradients, strict=True):
-        assert torch.allclose(mine, naive, atol=1e-6 if rotary else 1e-10)  # angles are float32
+        assert torch.allclose(mine, naive, atol=1e-10)
 
 
 def naive_attention(layer: Attention, tokens: Tensor, text: Tensor | None, mask: Tensor | None, rotary: bool) -> Tensor:
@@ -219,7 +219,7 @@ def turned(features: Tensor, place: tuple[int, int]) -> Tensor:
 
 
 def test_positions() -> None:
-    features = fixed_positions(3, 5, 16)
+    features = fixed_positions(3, 5, 16, torch.float32, torch.device("cpu"))
     assert features.shape == (15, 16)
     assert torch.allclose(features[7, :8], wave_features(torch.tensor(2.0), 8))  # the column of token 7
     assert torch.allclose(features[7, 8:], wave_features(torch.tensor(1.0), 8))  # its row
@@ -227,7 +227,7 @@ def test_positions() -> None:
     assert waves.tolist() == pytest.approx([math.cos(3), math.cos(0.03), math.sin(3), math.sin(0.03)])
     # Products of rotated queries and keys depend on the difference of their places alone.
     query, key = torch.randn(2, 8)
-    rotation = rotations(6, 6, 8)
+    rotation = rotations(6, 6, 8, torch.float32, torch.device("cpu"))
     turned_query, turned_key = (rotate(part.expand(36, 8), rotation).view(6, 6, 8) for part in (query, key))
     product = (turned_query[1, 2] * turned_key[3, 3]).sum()
     assert torch.allclose((turned_query[2, 4] * turned_key[4, 5]).sum(), product, atol=1e-5)

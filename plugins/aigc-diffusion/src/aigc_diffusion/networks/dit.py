@@ -8,7 +8,6 @@ Shapes: B batch, C channels, H and W height and width in pixels, K noise levels 
 size.
 """
 
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -113,9 +112,9 @@ class DiT(nn.Module):
         rows, columns = patches.shape[-2:]
         tokens, rotation = patches.flatten(2).transpose(1, 2), None
         if self.positions == "fixed":
-            tokens = tokens + _fixed_positions(rows, columns, self.width).to(tokens)
+            tokens = tokens + fixed_positions(rows, columns, self.width, tokens.dtype, tokens.device)
         else:
-            rotation = _rotations(rows, columns, self.width // self.heads)
+            rotation = rotations(rows, columns, self.width // self.heads, tokens.dtype, tokens.device)
         embedding = silu(self._embed(level, conditions))
         for block in self.blocks:
             tokens = block(tokens, embedding, conditions, rotation)
@@ -187,13 +186,3 @@ class DiTBlock(nn.Module):
 def _modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Return normalised tokens (B, N, D), scaled and shifted by (B, D)."""
     return torch.addcmul(shift[:, None], layer_norm(tokens, tokens.shape[-1:], eps=1e-6), 1 + scale[:, None])
-
-
-@lru_cache(maxsize=8)
-def _fixed_positions(rows: int, columns: int, size: int) -> Tensor:
-    return fixed_positions(rows, columns, size)
-
-
-@lru_cache(maxsize=8)
-def _rotations(rows: int, columns: int, size: int) -> tuple[Tensor, Tensor]:
-    return rotations(rows, columns, size)

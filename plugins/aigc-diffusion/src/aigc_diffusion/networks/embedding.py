@@ -7,6 +7,7 @@ Shapes: B batch, K noise levels of a sample, F features, H and W height and widt
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ def wave_features(values: Tensor, size: int) -> Tensor:
     Returns:
         (..., F).
     """
-    angles = values[..., None] * _frequencies(size // 2).to(values)
+    angles = _angles(values, size // 2)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -34,43 +35,52 @@ def level_features(level: Tensor, size: int) -> Tensor:
     return wave_features(level, size).flatten(1)
 
 
-def fixed_positions(height: int, width: int, size: int) -> Tensor:
-    """Return the features (H W, F) of the rows and columns of tokens, half of them for each axis.
+@lru_cache(maxsize=8)
+def fixed_positions(height: int, width: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the features (H W, F) of the columns and rows of tokens, half of them for each axis.
 
     Args:
         height: H.
         width: W.
         size: F, a multiple of 4.
+        dtype: of the features.
+        device: of the features.
     """
     rows, columns = _coordinates(height, width)
-    return torch.cat([wave_features(columns, size // 2), wave_features(rows, size // 2)], dim=-1)
+    features = torch.cat([wave_features(columns, size // 2), wave_features(rows, size // 2)], dim=-1)
+    return features.to(dtype).to(device)
 
 
-def rotations(height: int, width: int, size: int) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=8)
+def rotations(height: int, width: int, size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the cosines and sines (H W, D / 2) by which pairs of a head's features are turned.
 
     Args:
         height: H.
         width: W.
         size: D, a multiple of 4: one half for rows, the other for columns.
+        dtype: of the features.
+        device: of the features.
     """
-    frequencies = _frequencies(size // 4)
-    angles = torch.cat([axis[:, None] * frequencies for axis in _coordinates(height, width)], dim=-1)
-    return angles.cos(), angles.sin()
+    angles = torch.cat([_angles(axis, size // 4) for axis in _coordinates(height, width)], dim=-1)
+    return angles.cos().to(dtype).to(device), angles.sin().to(dtype).to(device)
 
 
 def rotate(features: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Return queries or keys (B, heads, H W, D) turned according to their positions."""
-    cos, sin = (part.to(features) for part in rotation)
+    cos, sin = rotation
     first, second = features.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 def _coordinates(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return the rows and the columns (H W,) of tokens, float32."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return rows.flatten().float(), columns.flatten().float()
+    """Return the rows and the columns (H W,) of tokens, float64."""
+    axes = (torch.arange(length, dtype=torch.float64) for length in (height, width))
+    rows, columns = torch.meshgrid(*axes, indexing="ij")
+    return rows.flatten(), columns.flatten()
 
 
-def _frequencies(count: int) -> Tensor:
-    return torch.exp(-math.log(_LONGEST) / count * torch.arange(count, dtype=torch.float32))
+def _angles(values: Tensor, count: int) -> Tensor:
+    """Return values (...) times a number of frequencies, (..., count)."""
+    numbers = torch.arange(count, dtype=values.dtype, device=values.device)
+    return values[..., None] * torch.exp(-math.log(_LONGEST) / count * numbers)

@@ -6,6 +6,7 @@ Shapes: B batch, I channels in, O channels out, H and W height and width, E size
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, silu
 
@@ -98,7 +99,7 @@ class ResidualBlock(nn.Module):
         change = self.embedding(embedding)[:, :, None, None]
         if self.style.scale_and_shift:
             scale, shift = change.chunk(2, dim=1)
-            hidden = silu(self.second_norm(hidden) * (scale + 1) + shift)
+            hidden = silu(torch.addcmul(shift, self.second_norm(hidden), scale + 1))
         else:
             hidden = silu(self.second_norm(hidden + change))
         hidden = self.second(self.dropout(hidden))
