@@ -15,9 +15,9 @@ import torch
 from aigc_lightning.core import keyed
 from torch import Tensor
 
+from aigc_diffusion.checks import check_steps
 from aigc_diffusion.denoiser import Denoise
 from aigc_diffusion.processes import Process
-from aigc_diffusion.processes.base import check_steps
 
 #: Grey levels between -1 and 1 are 1 / 127.5 apart.
 LEVELS_PER_UNIT = 127.5

@@ -15,8 +15,8 @@ import torch
 from aigc_lightning.errors import UserError
 from torch import Tensor
 
+from aigc_diffusion.checks import check_choice
 from aigc_diffusion.processes import EDM, Process
-from aigc_diffusion.processes.base import check_choice
 from aigc_diffusion.processes.flow import shifted
 
 TimeSampling = Callable[[Tensor], Tensor]
@@ -47,13 +47,8 @@ def make_time_sampling(
     if not std > 0 or not shift > 0:
         raise UserError(f"The time sampling has std {std} and shift {shift}.", "Choose numbers above 0.")
     if name == "uniform":
-        process.uniform(torch.zeros(1, dtype=torch.float64))  # a process that has no uniform times says so here
-        if shift != 1 and process.max_time != 1:
-            raise UserError(
-                "Uniform times of this process cannot be shifted.",
-                "Choose shift 1, or a flow, or another time sampling.",
-            )
-        return lambda numbers: shifted(process.uniform(numbers), shift)
+        process.uniform_times(torch.zeros(1, dtype=torch.float64))  # a process that has none says so here
+        return lambda numbers: shifted(process.uniform_times(numbers), shift).clamp(max=process.max_time)
     if (name == "log_normal") != isinstance(process, EDM):
         raise UserError(
             f"The time sampling {name!r} does not suit {type(process).__name__}.",

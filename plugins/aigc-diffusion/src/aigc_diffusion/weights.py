@@ -16,8 +16,8 @@ from aigc_lightning.core import keyed
 from aigc_lightning.errors import UserError
 from torch import Tensor, nn
 
+from aigc_diffusion.checks import check_choice
 from aigc_diffusion.processes import Process
-from aigc_diffusion.processes.base import check_choice
 
 LossWeight = Literal["none", "min_snr", "uncertainty", "adaptive"]
 _FREQUENCIES = 20231205  # key of the frequencies of `Uncertainty`

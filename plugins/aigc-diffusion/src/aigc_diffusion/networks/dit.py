@@ -8,13 +8,14 @@ Shapes: B batch, C channels, H and W height and width in pixels, K noise levels 
 size.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from aigc_lightning.errors import UserError
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pixel_shuffle, silu
 
+from aigc_diffusion.checks import check_choice
 from aigc_diffusion.networks.attention import Attention
 from aigc_diffusion.networks.conditions import NO_CONDITIONS, Conditions
 from aigc_diffusion.networks.embedding import fixed_positions, level_features, rotations
@@ -57,7 +58,7 @@ class DiT(nn.Module):
         level_size: K.
 
     Raises:
-        UserError: a width that cannot be divided as it must be.
+        UserError: positions that are not known, or a width that cannot be divided as it must be.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class DiT(nn.Module):
         level_size: int = 1,
     ) -> None:
         super().__init__()
+        check_choice("The kind of positions", positions, get_args(Positions))
         if width % 4 or width % heads or (positions == "rotary" and width // heads % 4):
             raise UserError(
                 f"A DiT of width {width} cannot have {heads} heads and {positions} positions.",

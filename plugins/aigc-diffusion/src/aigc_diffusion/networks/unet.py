@@ -16,6 +16,7 @@ from aigc_lightning.errors import UserError
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, pixel_shuffle, pixel_unshuffle, silu
 
+from aigc_diffusion.checks import check_choice
 from aigc_diffusion.networks.conditions import NO_CONDITIONS, Conditions
 from aigc_diffusion.networks.embedding import level_features
 from aigc_diffusion.networks.sizes import cropped, padded
@@ -45,7 +46,7 @@ class UNet(nn.Module):
         level_size: K.
 
     Raises:
-        UserError: an attention level that does not exist.
+        UserError: a style or an attention level that does not exist.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class UNet(nn.Module):
                 )
         self.patch_size, self.num_classes, self.width = patch_size, num_classes, width
         self.size_multiple = patch_size * 2 ** (len(multipliers) - 1)
+        check_choice("The style of U-Net", style, tuple(STYLES))
         self.style = STYLES[style]
         embedding = _EMBEDDING * width
         features = level_size * width

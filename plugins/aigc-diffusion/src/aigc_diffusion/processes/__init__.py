@@ -5,7 +5,8 @@ from typing import Any
 
 from aigc_lightning.errors import UserError
 
-from aigc_diffusion.processes.base import Estimate, Mix, Network, Pair, Process, check_choice
+from aigc_diffusion.checks import check_choice
+from aigc_diffusion.processes.base import Estimate, Mix, Network, Pair, Process
 from aigc_diffusion.processes.edm import EDM, standard_deviation
 from aigc_diffusion.processes.flow import FlowMatching
 from aigc_diffusion.processes.mean_flow import MeanFlow

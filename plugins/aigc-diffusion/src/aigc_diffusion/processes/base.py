@@ -24,6 +24,8 @@ import torch
 from aigc_lightning.errors import UserError
 from torch import Tensor
 
+from aigc_diffusion.checks import check_steps
+
 #: A network with its conditions filled in: takes scaled states (B, C, H, W) and noise levels (B, K).
 Network = Callable[[Tensor, Tensor], Tensor]
 
@@ -93,7 +95,7 @@ class Process(ABC):
         """Return the times at shares from 0 to 1 of the way from `max_time` to `min_time`, for integration."""
 
     @abstractmethod
-    def uniform(self, numbers: Tensor) -> Tensor:
+    def uniform_times(self, numbers: Tensor) -> Tensor:
         """Return training times for numbers in [0, 1): uniform in the clock that the process's paper draws from."""
 
     @abstractmethod
@@ -204,23 +206,3 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """Return values () or (B,) in a shape that multiplies images (B, C, H, W) and leaves their type alone."""
     # A single value stays where it is: it multiplies as a number, on any device, without a copy.
     return values if values.ndim == 0 else values.to(like)[:, None, None, None]
-
-
-def check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse a name that is not known.
-
-    Raises:
-        UserError: with the known ones.
-    """
-    if value not in known:
-        raise UserError(f"{what} {value!r} is not known.", f"Known: {', '.join(known)}.")
-
-
-def check_steps(steps: int) -> None:
-    """Refuse to sample in fewer steps than 1.
-
-    Raises:
-        UserError: fewer steps than 1.
-    """
-    if steps < 1:
-        raise UserError(f"A sampler takes at least 1 step, and {steps} were asked for.", "Ask for 1 or more.")

@@ -65,7 +65,7 @@ class EDM(Process):
         times: Tensor = (high + share * (low - high)) ** self.rho
         return times
 
-    def uniform(self, numbers: Tensor) -> Tensor:
+    def uniform_times(self, numbers: Tensor) -> Tensor:
         """Refuse: noise of EDM has no natural end.
 
         Raises:

@@ -12,7 +12,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from aigc_diffusion.processes.base import Mix, Process, check_choice, check_steps
+from aigc_diffusion.checks import check_choice, check_steps
+from aigc_diffusion.processes.base import Mix, Process
 
 FlowPrediction = Literal["v", "x0", "eps"]
 #: The network sees times as numbers from 0 to this, as if they were the steps of DDPM.
@@ -50,9 +51,9 @@ class FlowMatching(Process):
 
     def spread(self, share: Tensor) -> Tensor:
         """Return shifted times at equal distances."""
-        return shifted(self.max_time + (self.min_time - self.max_time) * share, self.shift)
+        return shifted(self.max_time + (self.min_time - self.max_time) * share, self.shift).clamp(min=self.min_time)
 
-    def uniform(self, numbers: Tensor) -> Tensor:
+    def uniform_times(self, numbers: Tensor) -> Tensor:
         """Return the numbers: t is uniform in [0, 1)."""
         return numbers
 

@@ -16,7 +16,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from aigc_diffusion.processes.base import Mix, Process, check_choice, check_steps
+from aigc_diffusion.checks import check_choice, check_steps
+from aigc_diffusion.processes.base import Mix, Process
 
 Schedule = Literal["linear", "cosine"]
 VPPrediction = Literal["v", "x0", "eps"]
@@ -93,7 +94,7 @@ class VP(Process):
         """Return times at equal distances of indices, whole ones as long as there are enough."""
         return self._time_of_step(self.num_steps + (1 - self.num_steps) * share)
 
-    def uniform(self, numbers: Tensor) -> Tensor:
+    def uniform_times(self, numbers: Tensor) -> Tensor:
         """Return the times of steps 1 to T, each as likely as the others."""
         return self.time((numbers * self.num_steps).floor().clamp(max=self.num_steps - 1) + 1)
 

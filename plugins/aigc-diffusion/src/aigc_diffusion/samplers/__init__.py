@@ -4,9 +4,9 @@ from typing import Literal, get_args
 
 from aigc_lightning.errors import UserError
 
+from aigc_diffusion.checks import check_choice
 from aigc_diffusion.denoiser import Denoise
 from aigc_diffusion.processes import Process
-from aigc_diffusion.processes.base import check_choice
 from aigc_diffusion.samplers.base import Draw, Progress, Sampler, keyed_noise, start
 from aigc_diffusion.samplers.ddim import DDIM
 from aigc_diffusion.samplers.dpm import DPMSolver2M
