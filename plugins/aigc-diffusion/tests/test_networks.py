@@ -156,7 +156,7 @@ def test_blocks_start_as_the_identity() -> None:
     conditions = Conditions(text=torch.randn(2, 3, 6))
     assert torch.equal(fresh(tokens, torch.randn(2, 16), conditions, None), tokens)
     embedding = torch.randn(2, 8)
-    for style in (STYLES["ddpm"], STYLES["adm"]):
+    for style in (STYLES["ddpm"], STYLES["adm"], STYLES["light"]):
         assert torch.allclose(ResidualBlock(16, 16, 8, style, "none", 0.0)(features, embedding), features, atol=0.3)
         assert torch.allclose(ImageAttention(16, style, 6)(features, conditions), features, atol=0.3)
     for name, make in NETWORKS.items():
@@ -233,6 +233,12 @@ def test_positions() -> None:
     product = (turned_query[1, 2] * turned_key[3, 3]).sum()
     assert torch.allclose((turned_query[2, 4] * turned_key[4, 5]).sum(), product, atol=1e-5)
     assert not torch.allclose((turned_query[2, 4] * turned_key[5, 4]).sum(), product, atol=1e-3)
+
+
+def test_channels_that_are_no_powers_of_two() -> None:
+    for width in (10, 28, 56):
+        network = awake(UNet(1, width, (1, 2), 1, (1,), "light"))
+        assert torch.isfinite(network(torch.randn(2, 1, 8, 8), torch.rand(2, 1))).all()
 
 
 def test_dit_knows_where_its_patches_are() -> None:

@@ -1,4 +1,4 @@
-"""The U-Net of DDPM, DDPM++ and ADM, in which the three differ by a few switches.
+"""The U-Net of DDPM, DDPM++ and ADM, which differ by a few switches.
 
 Papers: Ho et al., DDPM, NeurIPS 2020, https://arxiv.org/abs/2006.11239 (appendix B); Song et al., Score-Based
 Generative Modeling through SDEs, ICLR 2021, https://arxiv.org/abs/2011.13456 (appendix H: DDPM++); Dhariwal and
@@ -35,7 +35,7 @@ class UNet(nn.Module):
         multipliers: of the width, one a level; each level has half of the resolution of the one before.
         blocks: residual blocks of a level on the way down; there is one more on the way up.
         attention_levels: levels with attention, 0 being the finest. The middle always has attention.
-        style: "ddpm", "ddpmpp" or "adm": see `unet_blocks.STYLES`.
+        style: "ddpm", "ddpmpp", "adm" or "light": see `unet_blocks.STYLES`.
         patch_size: side of the squares of pixels that the first layer takes for one.
         output_channels: of the prediction; 0 for C. ADM itself has 2 C, for a learned variance.
         dropout: share of the features that are left out in training.

@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d, interpolate, silu
 from aigc_diffusion.networks.attention import Attention
 from aigc_diffusion.networks.conditions import Conditions
 
-StyleName = Literal["ddpm", "ddpmpp", "adm"]
+StyleName = Literal["ddpm", "ddpmpp", "adm", "light"]
 _MOST_GROUPS = 32
 _LEAST_CHANNELS = 4  # of a group
 
@@ -33,19 +33,22 @@ class Style:
         labels_before_embedding: labels are added to the features of the noise level, instead of to their embedding.
     """
 
-    residual_resampling: bool
-    project_resampled: bool
-    scale_and_shift: bool
-    sum_scale: float
-    attention_in_decoder_blocks: bool
-    head_channels: int
-    labels_before_embedding: bool
+    residual_resampling: bool = False
+    project_resampled: bool = False
+    scale_and_shift: bool = False
+    sum_scale: float = 1.0
+    attention_in_decoder_blocks: bool = False
+    head_channels: int = 0
+    labels_before_embedding: bool = False
 
 
-STYLES: dict[str, Style] = {
-    "ddpm": Style(False, False, False, 1.0, True, 0, False),
-    "ddpmpp": Style(True, True, False, 0.5**0.5, False, 0, True),
-    "adm": Style(True, False, True, 1.0, True, 64, False),
+#: The first three are the papers'. "light" has what of theirs is worth its time on a processor: ADM's scale and shift,
+#: DDPM's convolutions between resolutions, and little attention.
+STYLES: dict[StyleName, Style] = {
+    "ddpm": Style(attention_in_decoder_blocks=True),
+    "ddpmpp": Style(residual_resampling=True, project_resampled=True, sum_scale=0.5**0.5, labels_before_embedding=True),
+    "adm": Style(residual_resampling=True, scale_and_shift=True, attention_in_decoder_blocks=True, head_channels=64),
+    "light": Style(scale_and_shift=True, head_channels=32),
 }
 
 
@@ -139,6 +142,8 @@ class ImageAttention(nn.Module):
         self.sum_scale = style.sum_scale
         self.norm = make_norm(channels)
         heads = max(channels // style.head_channels, 1) if style.head_channels else 1
+        while channels % heads:
+            heads -= 1
         self.attention = Attention(channels, heads, text_size)
         nn.init.zeros_(self.attention.last.weight)
 
