@@ -321,6 +321,8 @@ def test_texts() -> None:
 def test_refusals() -> None:
     with pytest.raises(UserError, match="no level 2"):
         UNet(1, 8, (1, 2), 1, (2,))
+    with pytest.raises(UserError, match="width 7"):
+        UNet(1, 7, (1, 2), 1, (1,))
     with pytest.raises(UserError, match="'edm'"):
         UNet(1, 8, (1, 2), 1, (1,), "edm")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="'learned'"):

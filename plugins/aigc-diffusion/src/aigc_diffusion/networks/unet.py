@@ -6,24 +6,22 @@ Nichol, Diffusion Models Beat GANs (ADM), NeurIPS 2021, https://arxiv.org/abs/21
 EDM, NeurIPS 2022, https://arxiv.org/abs/2206.00364 (appendix F.1: how EDM built the latter two)
 Departs from the papers: the first layer may take patches for pixels, which is what makes the network fast on a
 processor; sizes that do not suit are padded with zeros and cut again; texts are attended to.
-Shapes: B batch, C channels, H and W height and width in pixels, K noise levels of a sample, E size of the embedding.
+Shapes: B batch, C channels, H and W height and width in pixels, K noise levels of a sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from aigc_lightning.errors import UserError
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, pixel_shuffle, pixel_unshuffle, silu
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from aigc_diffusion.checks import check_choice
 from aigc_diffusion.networks.conditions import NO_CONDITIONS, Conditions
-from aigc_diffusion.networks.embedding import level_features
 from aigc_diffusion.networks.sizes import cropped, padded
 from aigc_diffusion.networks.unet_blocks import STYLES, Stage, StyleName, make_norm
-
-#: Size of the embedding, in widths.
-_EMBEDDING = 4
+from aigc_diffusion.networks.unet_embedding import UNetEmbedding
 
 
 class UNet(nn.Module):
@@ -31,7 +29,7 @@ class UNet(nn.Module):
 
     Args:
         channels: C of the state.
-        width: channels of the first level.
+        width: channels of the first layer, an even number.
         multipliers: of the width, one a level; each level has half of the resolution of the one before.
         blocks: residual blocks of a level on the way down; there is one more on the way up.
         attention_levels: levels with attention, 0 being the finest. The middle always has attention.
@@ -68,52 +66,22 @@ class UNet(nn.Module):
         level_size: int = 1,
     ) -> None:
         super().__init__()
-        for level in attention_levels:
-            if level not in range(len(multipliers)):
-                raise UserError(
-                    f"The U-Net has no level {level} that attention could be in.",
-                    f"Levels go from 0, the finest, to {len(multipliers) - 1}.",
-                )
-        self.patch_size, self.num_classes, self.width = patch_size, num_classes, width
-        self.size_multiple = patch_size * 2 ** (len(multipliers) - 1)
         check_choice("The style of U-Net", style, tuple(STYLES))
-        self.style = STYLES[style]
-        embedding = _EMBEDDING * width
-        features = level_size * width
-        self.level_embedding = nn.Linear(features, embedding)
-        self.embedding = nn.Linear(embedding, embedding)
-        label_size = features if self.style.labels_before_embedding else embedding
-        self.labels = (
-            nn.Linear(num_classes, label_size, bias=self.style.labels_before_embedding) if num_classes else None
-        )
-        self.text = nn.Linear(text_size, embedding) if text_size else None
-        self.augmentation = nn.Linear(augmentation_size, features, bias=False) if augmentation_size else None
-
-        def stage(inputs: int, outputs: int, attention: bool = False, resample: str = "none") -> Stage:
-            return Stage(inputs, outputs, embedding, self.style, resample, dropout, attention, text_size)
-
+        _check_levels(attention_levels, len(multipliers))
+        self.patch_size = patch_size
+        self.size_multiple = patch_size * 2 ** (len(multipliers) - 1)
+        self.embedding = UNetEmbedding(width, STYLES[style], num_classes, text_size, augmentation_size, level_size)
         pixels = patch_size**2
         self.first = nn.Conv2d((channels + extra_channels) * pixels, width, 3, padding=1)
-        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
-        now, skipped = width, [width]
-        for level, multiplier in enumerate(multipliers):
-            if level > 0:
-                self.encoder.append(stage(now, now, resample="down"))
-                skipped.append(now)
-            for _ in range(blocks):
-                self.encoder.append(stage(now, width * multiplier, level in attention_levels))
-                now = width * multiplier
-                skipped.append(now)
-        self.middle = nn.ModuleList([stage(now, now, attention=True), stage(now, now)])
-        for level, multiplier in reversed(list(enumerate(multipliers))):
-            for number in range(blocks + 1):
-                attends = level in attention_levels and (self.style.attention_in_decoder_blocks or number == blocks)
-                self.decoder.append(stage(now + skipped.pop(), width * multiplier, attends))
-                now = width * multiplier
-            if level > 0:
-                self.decoder.append(stage(now, now, resample="up"))
-        self.norm = make_norm(now)
-        self.last = nn.Conv2d(now, (output_channels or channels) * pixels, 3, padding=1)
+        self.encoder, self.middle, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self._add_stages(
+            [width * multiplier for multiplier in multipliers],
+            blocks,
+            frozenset(attention_levels),
+            partial(Stage, embedding=self.embedding.size, style=STYLES[style], dropout=dropout, text_size=text_size),
+        )
+        self.norm = make_norm(width * multipliers[0])
+        self.last = nn.Conv2d(width * multipliers[0], (output_channels or channels) * pixels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         self.to(memory_format=torch.channels_last)
 
@@ -128,7 +96,7 @@ class UNet(nn.Module):
         height, width = state.shape[-2:]
         images = state if conditions.image is None else torch.cat([state, conditions.image], dim=1)
         patches = pixel_unshuffle(padded(images, self.size_multiple), self.patch_size)
-        embedding = self._embed(level, conditions)
+        embedding = self.embedding(level, conditions)
         features = self.first(patches.contiguous(memory_format=torch.channels_last))
         skipped = [features]
         for stage in self.encoder:
@@ -143,25 +111,41 @@ class UNet(nn.Module):
         patches = self.last(silu(self.norm(features)))
         return cropped(pixel_shuffle(patches, self.patch_size), height, width)
 
-    def _embed(self, level: Tensor, conditions: Conditions) -> Tensor:
-        """Return the embedding (B, E) of noise levels (B, K) and conditions, activated."""
-        features = level_features(level, self.width)
-        if self.augmentation is not None and conditions.augmentation is not None:
-            features = features + self.augmentation(conditions.augmentation)
-        labels = self._embed_labels(conditions, features)
-        if self.style.labels_before_embedding:
-            features = features + labels
-        embedding = self.embedding(silu(self.level_embedding(features)))
-        if not self.style.labels_before_embedding:
-            embedding = embedding + labels
-        if self.text is not None and conditions.pooled_text is not None:
-            embedding = embedding + self.text(conditions.pooled_text)
-        return silu(embedding)
+    def _add_stages(
+        self, widths: Sequence[int], blocks: int, attention: frozenset[int], stage: Callable[..., Stage]
+    ) -> None:
+        """Fill encoder, middle and decoder, whose stages take in the encoder's features in reverse order.
 
-    def _embed_labels(self, conditions: Conditions, like: Tensor) -> Tensor | float:
-        if self.labels is None or conditions.labels is None:
-            return 0.0
-        # No class is a row of zeros. The factor is EDM's: one-hot rows of a variance of 1.
-        rows = one_hot(conditions.labels, self.num_classes + 1)[:, : self.num_classes].to(like)
-        embedded: Tensor = self.labels(rows * self.num_classes**0.5)
-        return embedded
+        Args:
+            widths: channels of each level.
+            blocks: residual blocks of a level of the encoder.
+            attention: levels with attention.
+            stage: makes a stage from its inputs, outputs, and whether it has attention or changes the resolution.
+        """
+        now = self.first.out_channels
+        skipped = [now]
+        for level, width in enumerate(widths):
+            if level > 0:
+                self.encoder.append(stage(now, now, resample="down"))
+                skipped.append(now)
+            for _ in range(blocks):
+                self.encoder.append(stage(now, width, attention=level in attention))
+                now = width
+                skipped.append(now)
+        self.middle.extend([stage(now, now, attention=True), stage(now, now)])
+        for level, width in reversed(list(enumerate(widths))):
+            for number in range(blocks + 1):
+                attends = number == blocks or self.embedding.style.attention_in_decoder_blocks
+                self.decoder.append(stage(now + skipped.pop(), width, attention=attends and level in attention))
+                now = width
+            if level > 0:
+                self.decoder.append(stage(now, now, resample="up"))
+
+
+def _check_levels(attention_levels: Sequence[int], levels: int) -> None:
+    for level in attention_levels:
+        if level not in range(levels):
+            raise UserError(
+                f"The U-Net has no level {level} that attention could be in.",
+                f"Levels go from 0, the finest, to {levels - 1}.",
+            )

@@ -162,22 +162,23 @@ class Stage(nn.Module):
         outputs: O.
         embedding: E.
         style: of the network.
-        resample: "none", "down" or "up".
         dropout: share of the features that are left out in training.
-        attention: whether there is attention.
         text_size: of a text's embeddings; 0 for no texts.
+        resample: "none", "down" or "up".
+        attention: whether there is attention.
     """
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
+        *,
         embedding: int,
         style: Style,
-        resample: str,
         dropout: float,
-        attention: bool,
         text_size: int,
+        resample: str = "none",
+        attention: bool = False,
     ) -> None:
         super().__init__()
         self.resample = resample
