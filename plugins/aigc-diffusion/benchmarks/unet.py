@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from aigc_diffusion.networks import Conditions, UNet
+from aigc_diffusion.networks import ConditionedNetwork, Conditions, UNet
 from aigc_diffusion.processes import FlowMatching
 
 NETWORKS: dict[str, Callable[[], UNet]] = {
@@ -31,11 +31,12 @@ NETWORKS: dict[str, Callable[[], UNet]] = {
 def make_step(network: UNet, batch: int, size: int) -> Callable[[], None]:
     """Return what does one training step."""
     process, optimizer = FlowMatching(), torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
-    images, conditions = torch.randn(batch, 1, size, size), Conditions(labels=torch.randint(0, 10, (batch,)))
+    images, noise = torch.randn(2, batch, 1, size, size)
+    conditions = Conditions(labels=torch.randint(0, 10, (batch,)))
 
     def step() -> None:
         times = torch.rand(batch, 1, dtype=torch.float64)
-        errors = process.errors(lambda state, level: network(state, level, conditions), images, images.clone(), times)
+        errors = process.errors(ConditionedNetwork(network, conditions), images, noise, times)
         optimizer.zero_grad()
         errors.mean().backward()
         optimizer.step()

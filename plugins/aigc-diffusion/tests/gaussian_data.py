@@ -4,13 +4,14 @@ x_t has the mean alpha mu and the variance V_t = alpha^2 std^2 + t^2, and the OD
 deviations that a state is away from the mean.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aigc_diffusion.denoiser import Denoiser
-from aigc_diffusion.processes import EDM, VP, FlowMatching, MeanFlow, Network, Process
+from aigc_diffusion.processes import EDM, VP, FlowMatching, MeanFlow, Process
 from aigc_diffusion.processes.base import per_sample
 from aigc_diffusion.processes.flow import TIME_UNITS
 
@@ -42,6 +43,19 @@ def two_points(mu: float, std: float) -> tuple[Tensor, Tensor]:
 
 
 @dataclass
+class Given:
+    """A function of states and noise levels as a network without conditions."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, state: Tensor, level: Tensor) -> Tensor:
+        return self.function(state, level)
+
+    def rows(self, rows: Tensor) -> "Given":
+        return self
+
+
+@dataclass
 class GaussianData:
     mu: float = 0.0
     std: float = 0.5
@@ -62,7 +76,7 @@ class GaussianData:
         """The mean squared error of the best prediction: (determinant / t)^2 Var(x0 | x_t)."""
         return process.determinant(t).square() * self.std**2 / self.variance(process, t)
 
-    def network(self, process: Process) -> Network:
+    def network(self, process: Process) -> Given:
         """The best network there can be."""
 
         def predict(state: Tensor, level: Tensor) -> Tensor:
@@ -76,7 +90,7 @@ class GaussianData:
             mix = process.target(t)
             return per_sample(mix.x0, x) * x0 + per_sample(mix.eps, x) * eps
 
-        return predict
+        return Given(predict)
 
     def denoiser(self, process: Process) -> Denoiser:
         return Denoiser(process, self.network(process), dtype=torch.float64)

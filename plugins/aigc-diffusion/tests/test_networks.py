@@ -9,7 +9,7 @@ from aigc_lightning.errors import UserError
 from torch import Tensor, nn
 
 from aigc_diffusion.denoiser import Denoiser
-from aigc_diffusion.networks import SIZES, ByteEncoder, Conditions, DiT, UNet
+from aigc_diffusion.networks import SIZES, ByteEncoder, ConditionedNetwork, Conditions, DiT, UNet
 from aigc_diffusion.networks.attention import Attention
 from aigc_diffusion.networks.dit import DiTBlock
 from aigc_diffusion.networks.embedding import fixed_positions, rotate, rotations, wave_features
@@ -255,13 +255,14 @@ def test_mean_flow_derivative(name: str) -> None:
     process = MeanFlow(flow_share=0.0)
     network = awake(NETWORKS[name](level_size=2, text_size=6)).double()
     draw = torch.Generator().manual_seed(0)
-    x0, eps = torch.randn(2, 2, 1, 8, 8, generator=draw, dtype=torch.float64)
-    conditions = Conditions(text=torch.randn(2, 3, 6, generator=draw, dtype=torch.float64))
-    times = torch.tensor([[0.8, 0.3], [0.5, 0.1]], dtype=torch.float64)
+    x0, eps = torch.randn(2, 3, 1, 8, 8, generator=draw, dtype=torch.float64)
+    conditions = Conditions(text=torch.randn(3, 3, 6, generator=draw, dtype=torch.float64))
+    times = torch.tensor([[0.8, 0.3], [0.6, 0.6], [0.5, 0.1]], dtype=torch.float64)
 
-    def predict(state: Tensor, level: Tensor) -> Tensor:
+    def slower(state: Tensor, level: Tensor, conditions: Conditions) -> Tensor:
         return network(state, level / 1000, conditions)  # slower waves, for the difference
 
+    predict = ConditionedNetwork(slower, conditions)
     errors = process.errors(predict, x0, eps, times)
     step, (t, s) = 1e-5, times.T
     before, after = (
@@ -286,17 +287,16 @@ def test_a_network_learns_its_labels(name: str) -> None:
     network, process = NETWORKS[name](num_classes=2), FlowMatching()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
 
-    def predict(state: Tensor, level: Tensor) -> Tensor:
-        return network(state, level, Conditions(labels=labels))
-
     for _ in range(60):
         labels = torch.randint(0, 2, (16,))
         x0 = (2.0 * labels - 1)[:, None, None, None].expand(16, 1, 8, 8)
+        predict = ConditionedNetwork(network, Conditions(labels=labels))
         loss = process.errors(predict, x0, torch.randn(16, 1, 8, 8), torch.rand(16, 1).double()).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     labels = torch.tensor([0, 1]).repeat(8)
+    predict = ConditionedNetwork(network, Conditions(labels=labels))
     denoised = Denoiser(process, predict)(torch.randn(16, 1, 8, 8), 1.0, 1.0).x0.mean(dim=(1, 2, 3))
     assert denoised[::2].mean() < -0.5 and denoised[1::2].mean() > 0.5, denoised
 

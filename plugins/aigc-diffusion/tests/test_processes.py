@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from aigc_lightning.errors import UserError
-from gaussian_data import PROCESSES, GaussianData, double, two_points
+from gaussian_data import PROCESSES, GaussianData, Given, double, two_points
 from torch import Tensor
 
 from aigc_diffusion.processes import EDM, VP, FlowMatching, MeanFlow, Process, make_process, standard_deviation
@@ -29,7 +29,9 @@ def test_the_best_prediction_has_the_smallest_error(name: str, mu: float, std: f
         assert torch.allclose(best, data.smallest_error(process, t), rtol=1e-9, atol=1e-12)
         # Whatever is added to it makes the error larger by just the square of what is added.
         for extra in (lambda state: 0.1 + 0 * state, lambda state: 0.1 * state):
-            worse = process.errors(lambda state, level, e=extra: network(state, level) + e(state), x0, eps, times)
+            worse = process.errors(
+                Given(lambda state, level, e=extra: network(state, level) + e(state)), x0, eps, times
+            )
             added = extra(process.pair(x0, eps, t[None]).state).square().mean()
             assert torch.allclose(worse - best, added, rtol=1e-6, atol=1e-10)
 
@@ -128,7 +130,8 @@ def test_mean_flow_identity() -> None:
     weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
     for t, s in ((0.7, 0.2), (1.0, 0.0), (0.3, 0.25), (0.5, 0.5), (0.6, 0.0)):
         times = torch.tensor([[t, s]], dtype=torch.float64)
-        error = process.errors(lambda state, level: network(state, level) + weight * (state + 1), x0, eps, times)
+        shifted = Given(lambda state, level: network(state, level) + weight * (state + 1))
+        error = process.errors(shifted, x0, eps, times)
         # The target has the variance of eps - x0 given x_t, made smaller by the way that the ODE contracts.
         start, end = data.variance(process, double(t)), data.variance(process, double(s))
         assert torch.allclose(error, (0.5**2 / start) * (end / start), rtol=1e-9)

@@ -13,8 +13,10 @@ import torch
 from aigc_lightning.errors import UserError
 from torch import Tensor
 
-from aigc_diffusion.processes import Estimate, Network, Process
+from aigc_diffusion.processes import Estimate, Process
 
+#: A network with the conditions of a batch filled in: takes scaled states (B, C, H, W) and noise levels (B, K).
+Predict = Callable[[Tensor, Tensor], Tensor]
 #: What samplers are given: estimates for states (B, C, H, W) at a time t, from which a step leads to a time s. An s
 #: equal to t asks for what holds at this very moment.
 Denoise = Callable[[Tensor, float, float], Estimate]
@@ -42,10 +44,10 @@ class Denoiser:
     def __init__(
         self,
         process: Process,
-        network: Network,
+        network: Predict,
         *,
         guidance: float = 1.0,
-        guide: Network | None = None,
+        guide: Predict | None = None,
         interval: tuple[float, float] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -76,6 +78,6 @@ class Denoiser:
             output = torch.lerp(self._evaluate(self.guide, state, level), output, self.guidance)
         return self.process.estimate(x, output, time)
 
-    def _evaluate(self, network: Network, state: Tensor, level: Tensor) -> Tensor:
+    def _evaluate(self, network: Predict, state: Tensor, level: Tensor) -> Tensor:
         self.evaluations += 1
         return network(state, level)

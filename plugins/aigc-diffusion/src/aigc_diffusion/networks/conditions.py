@@ -4,7 +4,8 @@ Shapes: B batch, C channels, H and W height and width in pixels, L tokens of a t
 numbers that describe an augmentation.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -29,5 +30,31 @@ class Conditions:
     image: Tensor | None = None
     augmentation: Tensor | None = None
 
+    def rows(self, rows: Tensor) -> "Conditions":
+        """Return the conditions of some of the samples, given by their numbers."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Conditions(**{name: None if value is None else value[rows] for name, value in values.items()})
+
 
 NO_CONDITIONS = Conditions()
+
+
+@dataclass(frozen=True)
+class ConditionedNetwork:
+    """A network with the conditions of a batch filled in.
+
+    Args:
+        network: takes states (B, C, H, W), noise levels (B, K) and conditions.
+        conditions: of the samples of the batch.
+    """
+
+    network: Callable[[Tensor, Tensor, Conditions], Tensor]
+    conditions: Conditions = NO_CONDITIONS
+
+    def __call__(self, state: Tensor, level: Tensor) -> Tensor:
+        """Return predictions for states (B, C, H, W) at noise levels (B, K)."""
+        return self.network(state, level, self.conditions)
+
+    def rows(self, rows: Tensor) -> "ConditionedNetwork":
+        """Return the network for some of the samples, given by their numbers."""
+        return ConditionedNetwork(self.network, self.conditions.rows(rows))

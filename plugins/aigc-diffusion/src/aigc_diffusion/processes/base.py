@@ -18,7 +18,7 @@ Times are float64 tensors, one for a batch () or one a sample (B,).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from aigc_lightning.errors import UserError
@@ -26,8 +26,17 @@ from torch import Tensor
 
 from aigc_diffusion.checks import check_steps
 
-#: A network with its conditions filled in: takes scaled states (B, C, H, W) and noise levels (B, K).
-Network = Callable[[Tensor, Tensor], Tensor]
+
+class Network(Protocol):
+    """A network with the conditions of a batch filled in, such as `networks.ConditionedNetwork`."""
+
+    def __call__(self, state: Tensor, level: Tensor) -> Tensor:
+        """Return predictions for scaled states (B, C, H, W) at noise levels (B, K)."""
+        ...
+
+    def rows(self, rows: Tensor) -> "Network":
+        """Return the network for some of the samples, given by their numbers."""
+        ...
 
 
 class Mix(NamedTuple):
@@ -158,7 +167,7 @@ class Process(ABC):
         """Return the mean squared error (B,) of the network's predictions.
 
         Args:
-            network: with its conditions filled in.
+            network: that predicts.
             x0: images (B, C, H, W).
             eps: standard normal noise of this shape.
             times: those of `training_times`.
