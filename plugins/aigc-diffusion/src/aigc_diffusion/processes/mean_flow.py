@@ -76,8 +76,9 @@ class MeanFlow(FlowMatching):
         def average_velocity(x: Tensor, t: Tensor) -> Tensor:
             return network(x, self.level(t, s).to(x.dtype))
 
-        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no forward-mode derivative
+        # Without gradients the derivative keeps no memory; fused attention has no forward-mode derivative.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             tangents = (velocity, torch.ones_like(t))
-            u, slope = cast(tuple[Tensor, Tensor], torch.func.jvp(average_velocity, (x, t), tangents))
-        target = velocity - per_sample(t - s, x) * slope.detach()
-        return (u - target).square().flatten(1).mean(dim=1)
+            _, slope = cast(tuple[Tensor, Tensor], torch.func.jvp(average_velocity, (x, t), tangents))
+        target = velocity - per_sample(t - s, x) * slope
+        return (average_velocity(x, t) - target).square().flatten(1).mean(dim=1)
