@@ -59,6 +59,24 @@ def test_smallest_loss_of_flow_matching_with_uniform_times() -> None:
         assert GaussianData(0.0, std).smallest_error(FlowMatching(), nodes).mean().item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("mu", "std"), [(0.3, 0.5), (-0.1, 1.0)])
+def test_denoisers_and_velocities_in_the_papers_own_terms(mu: float, std: float) -> None:
+    data, x = GaussianData(mu, std), torch.linspace(-2, 2, 5, dtype=torch.float64).view(1, 1, 1, 5)
+    for sigma in (0.002, 0.5, 80.0):
+        denoised = data.denoiser(EDM())(x, sigma, sigma).x0
+        assert torch.allclose(denoised, (std**2 * x + sigma**2 * mu) / (std**2 + sigma**2), atol=1e-9)
+    for t in (0.0, 0.3, 1.0):
+        variance = t**2 + (1 - t) ** 2 * std**2
+        velocity = FlowMatching().velocity(data.denoiser(FlowMatching())(x, t, t))
+        assert torch.allclose(velocity, -mu + (t - (1 - t) * std**2) / variance * (x - (1 - t) * mu), atol=1e-9)
+    bar = alpha_bars("linear")[399].item()
+    process = VP("eps", "linear")
+    t = process.time(double(400.0)).item()
+    state = process.input_scale(double(t)) * x  # DDPM's x_t
+    denoised = (bar**0.5 * std**2 * state + (1 - bar) * mu) / (bar * std**2 + 1 - bar)
+    assert torch.allclose(data.denoiser(process)(x, t, t).x0, denoised, atol=1e-9)
+
+
 def test_edm_preconditioning() -> None:
     process, sigma = EDM(sigma_data=0.5), double(0.5)
     one, zero = torch.ones(1, 1, 1, 1).double(), torch.zeros(1, 1, 1, 1).double()
