@@ -19,12 +19,13 @@ from aigc_diffusion.networks import ConditionedNetwork, Conditions, UNet
 from aigc_diffusion.processes import FlowMatching
 
 NETWORKS: dict[str, Callable[[], UNet]] = {
-    "adm, patches of 2, 24 channels": lambda: UNet(1, 24, (1, 2), 1, (1,), "adm", patch_size=2, num_classes=10),
-    "adm, patches of 2, 32 channels": lambda: UNet(1, 32, (1, 2), 1, (1,), "adm", patch_size=2, num_classes=10),
-    "ddpm, patches of 2, 24 channels": lambda: UNet(1, 24, (1, 2), 1, (1,), "ddpm", patch_size=2, num_classes=10),
+    "light, patches of 2, 24 channels": lambda: UNet(1, 24, (1, 2), 1, (1,), "light", patch_size=2, num_classes=10),
+    "light, patches of 2, 32 channels": lambda: UNet(1, 32, (1, 2), 1, (1,), "light", patch_size=2, num_classes=10),
     "ddpm, patches of 2, 32 channels": lambda: UNet(1, 32, (1, 2), 1, (1,), "ddpm", patch_size=2, num_classes=10),
-    "ddpm, patches of 4, 64 channels": lambda: UNet(1, 64, (1,), 1, (0,), "ddpm", patch_size=4, num_classes=10),
-    "ddpm, pixels, 32 channels": lambda: UNet(1, 32, (1, 2, 2), 1, (2,), "ddpm", num_classes=10),
+    "ddpmpp, patches of 2, 32 channels": lambda: UNet(1, 32, (1, 2), 1, (1,), "ddpmpp", patch_size=2, num_classes=10),
+    "adm, patches of 2, 32 channels": lambda: UNet(1, 32, (1, 2), 1, (1,), "adm", patch_size=2, num_classes=10),
+    "light, patches of 4, 64 channels": lambda: UNet(1, 64, (1,), 1, (0,), "light", patch_size=4, num_classes=10),
+    "light, pixels, 24 channels": lambda: UNet(1, 24, (1, 2, 2), 1, (2,), "light", num_classes=10),
 }
 
 
