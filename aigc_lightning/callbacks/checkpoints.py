@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_warn
 
 from aigc_lightning.core.distributed import Poll
 from aigc_lightning.core.files import replacing
@@ -88,16 +89,9 @@ class Checkpoints(Checkpoint):
         self.best_score = state_dict["best_score"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count minutes from here.
-
-        Raises:
-            UserError: a score is monitored and there are no validations.
-        """
+        """Count minutes from here, and say so where a score is monitored that will never be computed."""
         if self.monitor not in (None, "auto") and not trainer.enable_validation:
-            raise UserError(
-                f"checkpoints.monitor is {self.monitor} and the run has no validation.",
-                "Leave it out, or leave out --trainer.limit_val_batches 0.",
-            )
+            rank_zero_warn(f"The run has no validation, so no checkpoint is kept as the best by {self.monitor}.")
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(

@@ -249,7 +249,7 @@ class TrainingCLI(LightningCLI):
             print(f"Next: {following}")
 
     def _say_reports(self) -> None:
-        if self.trainer.profiler is not None:  # type: ignore[attr-defined]  # set by a helper of the trainer
+        if self.config_init[self.stage]["trainer"]["profiler"] is not None:
             for path in profiling.reports(self.folder):
                 print(f"Profile: {path}")
 
