@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from aigc_lightning import __version__, plugin_source
 from aigc_lightning.errors import UserError
+from aigc_lightning.shell import command
 
 Kind = Literal["model", "data", "config", "callback", "command"]
 GROUPS: dict[Kind, str] = {
@@ -125,7 +126,7 @@ class Plugin:
             )
         return self._error(
             f"{type(error).__name__}: {error}",
-            f"Everything else works. `aigc plugins check {self.full_name}` shows the whole error.",
+            f"Everything else works. `{command('aigc', 'plugins', 'check', self.full_name)}` shows the whole error.",
         )
 
     def _error(self, cause: str, hint: str) -> UserError:
@@ -133,6 +134,11 @@ class Plugin:
         return UserError(
             f"The {self.kind} {self.name!r} of {self.distribution} {self.version} cannot be used: {cause[:300]}.", hint
         )
+
+
+def kind_of(target: object) -> Kind | None:
+    """Return which kind of plugin a class is, by its bases; None for another class or object."""
+    return next((kind for kind in _BASES if isinstance(target, type) and not _not_a(kind, target)), None)
 
 
 def normalized(name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aigc_lightning import plugin_source
 from aigc_lightning.errors import UserError, did_you_mean
-from aigc_lightning.plugin_entry import API_VERSION, BUILTIN, GROUPS, Kind, Plugin, normalized
+from aigc_lightning.plugin_entry import API_VERSION, BUILTIN, GROUPS, Kind, Plugin, kind_of, normalized
 from aigc_lightning.plugin_source import preset_folder
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "find_by_class_path",
     "find_preset",
     "forget",
+    "kind_of",
     "normalized",
     "plugins",
     "preset_files",
@@ -167,13 +168,13 @@ def _plugin(kind: Kind, point: EntryPoint) -> Plugin:
 
 
 def _uses(path: Path, plugin: Plugin) -> bool:
-    import yaml  # only few commands look into presets
+    from aigc_lightning.yaml_file import read_yaml  # only few commands look into presets
 
     try:
-        section = yaml.safe_load(path.read_text(encoding="utf-8"))[plugin.kind]
+        section = read_yaml(path)[plugin.kind]
         name = str(section if isinstance(section, str) else section["class_path"])
         named = find_by_class_path(plugin.kind, name) if "." in name.partition(":")[0] else find(plugin.kind, name)
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+    except (ValueError, LookupError, TypeError):
         return False
     return named == plugin
 

@@ -17,7 +17,7 @@ import yaml
 from interleaved import fit
 
 from aigc_lightning import plugins
-from aigc_lightning.commands import names
+from aigc_lightning.core import config_names
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.data.building import build_data
@@ -76,8 +76,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder that has FashionMNIST")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    names.enable_short_names()
-    names.restrict_imports()
+    config_names.limit()
     table = ["| preset | 32-true | bf16-mixed | times as fast |", "|---|---|---|---|"]
     for argument in options.presets:
         preset, _, steps = argument.partition("=")

@@ -1,5 +1,6 @@
 """What a person sees who made a mistake: at most four lines, exit code 2, the thing's name and a next step."""
 
+import json
 import logging
 
 import pytest
@@ -95,6 +96,12 @@ WITH_CONFIG = {
         ["--model.loss", "wasserstein", "--model.discriminator_norm", "batch"],
         ["batch norm", "discriminator_norm"],
     ),
+    "a learning rate that is no number": (["--model.generator_lr", ".nan"], ["generator_lr", "nan"]),
+    "an infinite learning rate": (["--model.generator_lr", ".inf"], ["generator_lr", "inf"]),
+    "a million layers": (
+        ["--model=autoencoder", "--model.num_blocks=1000000"],
+        ["model.num_blocks", "1000000", "1000"],
+    ),
     "steps of D": (["--model.discriminator_steps", "0"], ["discriminator_steps", "at least 1"]),
     "accumulation of the trainer": (["--trainer.accumulate_grad_batches", "2"], ["--engine.micro_batches"]),
     "clipping of the trainer": (["--trainer.gradient_clip_val", "1"], ["--engine.clip_norm"]),
@@ -116,6 +123,10 @@ def test_mistakes_beside_a_config(name, aigc, tiny):
     check(aigc("fit", "--config", tiny, *argv), said)
 
 
+#: Nine lines that stand for a hundred million values.
+BOMB = "trainer:\n  a0: &a0 [1]\n" + "".join(
+    f"  a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 9)
+)
 #: What was wrong -> the text of the config, and what the message must say.
 CONFIGS = {
     "empty": ("", ["bad.yaml", "is empty", "model"]),
@@ -125,7 +136,16 @@ CONFIGS = {
     "a list": ("- dcgan", ["bad.yaml", "list"]),
     "a text": ("dcgan", ["bad.yaml", "str"]),
     "an object": ("model: !!python/object/apply:os.system ['touch marker']", ["bad.yaml", "not YAML"]),
-    "an alias of itself": ("model: &a {class_path: *a}\ndata: digits", ["model"]),
+    "where the run goes": ("model: dcgan\ndata: digits\nrun: elsewhere", ["bad.yaml", "'run'", "--run"]),
+    "which run goes on": ("model: dcgan\ndata: digits\nresume: runs/x/1", ["bad.yaml", "'resume'", "--resume"]),
+    "an alias of itself": ("model: &a {class_path: *a}\ndata: digits", ["bad.yaml, line 1", "alias"]),
+    "an alias bomb": (f"model: dcgan\ndata: digits\n{BOMB}", ["bad.yaml", "aliases"]),
+    "an alias bomb within a text": (f"model: dcgan\ndata: {{x: [{json.dumps(BOMB)}]}}", ["bad.yaml", "aliases"]),
+    "a section twice": ("model: dcgan\ndata: digits\nmodel: vae", ["bad.yaml, line 3", "'model'", "line 1"]),
+    "an option twice": (
+        "model: dcgan\ndata: digits\ntrainer:\n  max_steps: 1\n  devices: 1\n  max_steps: 2",
+        ["bad.yaml, line 6", "'max_steps'", "line 4"],
+    ),
     "under the stage": ("fit:\n  model: dcgan", ["'fit'", "top"]),
     "option without its section": ("model: dcgan\ndata: digits\nmax_steps: 3", ["'max_steps'", "trainer:"]),
     "unknown section": ("model: dcgan\ndata: digits\ntrainr: {}", ["'trainr'", "trainer"]),
@@ -191,6 +211,17 @@ def test_a_gpu_that_is_not_there(accelerator, aigc, tiny):
 def test_a_gpu_that_is_not_there_for_samples(aigc, trained):
     check(aigc("sample", trained, "--device", "cuda"), ["cuda", "--device cpu"])
     check(aigc("sample", trained, "--device", "toaster"), ["toaster", "--device cpu"])
+
+
+def test_more_memory_than_there_is(aigc, tiny, monkeypatch):
+    from aigc_lightning.models.dcgan import DCGAN
+
+    # What torch says; a machine that promises more memory than it has would be filled by the real thing.
+    says = (
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 25600000000 bytes. Error 12"
+    )
+    monkeypatch.setattr(DCGAN, "configure_model", lambda self: (_ for _ in ()).throw(RuntimeError(says)))
+    check(aigc("fit", "--config", tiny), ["memory", "25.6 GB", "smaller model"])
 
 
 def test_debug_shows_where_it_happened(aigc, tiny):

@@ -1,17 +1,19 @@
 """Checkpoints at steps and minutes: the last, the best, and as many others as asked for."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_warn
 
 from aigc_lightning.core.distributed import Poll
 from aigc_lightning.core.files import replacing
 from aigc_lightning.core.run_folder import BEST, CHECKPOINTS, LAST
-from aigc_lightning.errors import UserError
+from aigc_lightning.errors import UserError, did_you_mean
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -21,6 +23,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write the file; only tensors and plain values go in."""
         with replacing(Path(path)) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
+
+
+def unknown_score(option: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a score that is monitored and that no validation has.
+
+    Args:
+        option: that names the score.
+        name: of the score.
+        known: the scores that there are.
+    """
+    scores = sorted(known)
+    near = did_you_mean(name, scores)
+    listed = f"Scores of this run: {', '.join(scores) or 'none'}."
+    return UserError(
+        f"{option} is {name!r}, and no score has that name.", f"{near} {listed}" if near[:3] == "Did" else listed
+    )
 
 
 class Checkpoints(Checkpoint):
@@ -35,7 +53,8 @@ class Checkpoints(Checkpoint):
         mode: whether the best score is the smallest ("min") or the largest ("max").
 
     Raises:
-        UserError: a cadence that is not positive; "max" for the score that the model names.
+        UserError: a cadence that is not positive; "max" for the score that the model names; while training, a score
+            that the first validation does not have.
     """
 
     def __init__(
@@ -56,6 +75,7 @@ class Checkpoints(Checkpoint):
         self.keep_every_n_steps = keep_every_n_steps
         self.monitor, self.mode = monitor, mode
         self.best_score: float | None = None
+        self._found = False  # whether a validation had the score
         self._saved_at = time.monotonic()
         self._saved_step = -1
         self._poll = Poll()
@@ -69,7 +89,9 @@ class Checkpoints(Checkpoint):
         self.best_score = state_dict["best_score"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count minutes from here."""
+        """Count minutes from here, and say so where a score is monitored that will never be computed."""
+        if self.monitor not in (None, "auto") and not trainer.enable_validation:
+            rank_zero_warn(f"The run has no validation, so no checkpoint is kept as the best by {self.monitor}.")
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
@@ -88,8 +110,12 @@ class Checkpoints(Checkpoint):
             return
         monitor = getattr(pl_module, "monitor", None) if self.monitor == "auto" else self.monitor
         value = trainer.callback_metrics.get(monitor) if monitor else None
-        if value is None or trainer.state.fn != "fit":
+        if trainer.state.fn != "fit":
             return
+        if value is None:
+            self._check_monitor(trainer)
+            return
+        self._found = True
         score = float(value)
         sign = 1 if self.mode == "min" else -1
         if score == score and (self.best_score is None or sign * score < sign * self.best_score):
@@ -100,6 +126,15 @@ class Checkpoints(Checkpoint):
         """Save the end of the run."""
         if trainer.global_step > self._saved_step:
             self.save_last(trainer)
+
+    def _check_monitor(self, trainer: pl.Trainer) -> None:
+        """Refuse a score that nothing logs, unless a callback has announced it for a later validation."""
+        if self.monitor in (None, "auto") or self._found:
+            return
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of the trainer
+        announced = {name for callback in callbacks for name in getattr(callback, "score_names", ())}
+        if self.monitor not in announced:
+            raise unknown_score("checkpoints.monitor", str(self.monitor), {*trainer.callback_metrics, *announced})
 
     def _minutes_are_over(self, trainer: pl.Trainer) -> bool:
         if self.every_n_minutes is None:

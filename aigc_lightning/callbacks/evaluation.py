@@ -63,6 +63,11 @@ class Evaluation(pl.Callback):
         self.every_n_validations = every_n_validations
         self._validations = 0
 
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """What it logs, not necessarily at the first validation."""
+        return tuple(f"val/{key}" for score in self.scores for key in DISTRIBUTION[score].keys)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the count of validations, so that a resumed run keeps the cadence."""
         return {"validations": self._validations}

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch.distributed as dist
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
 from aigc_lightning.core.distributed import Poll
+from aigc_lightning.shell import command
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _ECHO = 0.3  # seconds in which a signal that comes again is the same one, by way of a launcher
@@ -23,9 +25,13 @@ class Interruption(pl.Callback):
 
     All processes stop at the same step and one checkpoint is saved. The exit code is 130 after Ctrl-C and 143 after the
     others. A second signal ends the process at once.
+
+    Args:
+        options: that `aigc fit --resume` needs to go on with the run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self._received, self._received_at = 0, 0.0
         self._previous: dict[int, Any] = {}
         self._poll, self._pace_poll = Poll(), Poll()
@@ -46,14 +52,18 @@ class Interruption(pl.Callback):
         number = self._agreed(trainer)
         if number == 0:
             return
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, Checkpoints):
-                callback.save_last(trainer)
+        saved = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Checkpoints)]
+        for callback in saved:
+            callback.save_last(trainer)
         code = 130 if number == signal.SIGINT else 143
         if trainer.is_global_zero:
             name = signal.Signals(number).name
-            print(f"\nStopped by {name} at step {trainer.global_step}; saved in {trainer.default_root_dir}.")
-            print(f"Go on with: aigc fit --resume {trainer.default_root_dir}", flush=True)
+            run = Path(trainer.default_root_dir)
+            if saved:
+                print(f"\nStopped by {name} at step {trainer.global_step}; saved in {run}.")
+                print(f"Go on with: {command('aigc', 'fit', '--resume', run, *self._options)}", flush=True)
+            else:
+                print(f"\nStopped by {name} at step {trainer.global_step}; nothing was to be saved.", flush=True)
         if trainer.world_size > 1:
             dist.destroy_process_group()  # together: a process that still talks to one that has ended would crash
         raise SystemExit(code)

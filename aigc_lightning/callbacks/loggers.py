@@ -25,6 +25,7 @@ from torch import nn
 
 from aigc_lightning.callbacks.metrics_file import MetricsFile
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.shell import command
 
 #: Loggers that may be asked for by name; `metrics.csv` is always written.
 LOGGERS = ("tensorboard", "wandb")
@@ -220,8 +221,8 @@ def _wandb_logger(run_folder: Path, project: str, run_name: str) -> WandbLogger:
     if mode is None and (reason := _why_offline()):
         mode = "offline"
         settings.silent = True  # the next line says it all
-        command = f"wandb sync {run_folder}/wandb/offline-run-*-{run_id}"
-        print(f"wandb: {reason}, so this run is logged to files. To upload it later: wandb login && {command}")
+        upload = f"wandb login && {command('wandb', 'sync', run_folder)}/wandb/offline-run-*-{run_id}"
+        print(f"wandb: {reason}, so this run is logged to files. To upload it later: {upload}")
     logger = WandbLogger(
         name=run_name,
         save_dir=run_folder,

@@ -246,7 +246,9 @@ class Progress(ProgressBar):
         return shown
 
     def _grid(self) -> str:
-        """Return where the newest grid is, or nothing."""
+        """Return where the newest grid is, or nothing; a trial keeps none."""
+        if getattr(self.trainer, "fast_dev_run", False):
+            return ""
         return str(self._grids.latest_path) if self._grids is not None and self._grids.latest_path else ""
 
     def _total(self) -> int | None:

@@ -13,6 +13,7 @@ import yaml
 from aigc_lightning.core.files import replacing
 from aigc_lightning.core.image_model import RECORD_KEY
 from aigc_lightning.core.redaction import redacted
+from aigc_lightning.yaml_file import parse_yaml
 
 _PACKAGES = ("aigc-lightning", "torch", "lightning", "torchvision", "torchmetrics", "jsonargparse", "numpy")
 #: Options that say what this start did and not what the run is.
@@ -29,7 +30,7 @@ class Provenance(pl.Callback):
 
     def __init__(self, parser: Any, config: Any) -> None:
         text = parser.dump(config, skip_unset=False, format="yaml")
-        values = {key: value for key, value in yaml.safe_load(text).items() if key not in _STARTING}
+        values = {key: value for key, value in parse_yaml(text).items() if key not in _STARTING}
         self.config: dict[str, Any] = redacted(values)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

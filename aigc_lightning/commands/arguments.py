@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from aigc_lightning import plugins
 from aigc_lightning.core.download import is_address
 from aigc_lightning.core.run_folder import find_checkpoint
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.yaml_file import read_yaml
 
 Stage = Literal["fit", "validate", "test", "predict"]
 CONFIG_NAME = "config.yaml"
@@ -32,6 +31,8 @@ _HOLDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("trainer", "engine", "grids", "checkpoints"), (dict,)),
     **dict.fromkeys(("model", "data"), (dict, str)),
 }
+#: Where a run lives is said on the command line: a config may come from a stranger.
+_ON_THE_COMMAND_LINE = ("run", "resume", "checkpoint")
 #: Options that print a text whatever else is given.
 _HELP = ("--help", "--model.help", "--data.help")
 _LARGEST_SEED = 2**32 - 1
@@ -46,7 +47,9 @@ class Request:
         configs: the config files, in order.
         name: of the run, from its first config or from model and data.
         help: whether only the short help is wanted.
-        trust_config: whether a config may import anything.
+        trust_config: whether a config may run any code.
+        parse_only: whether to end once the options are known to be good.
+        record_of: the checkpoint whose record takes the place of a config, where no config is there.
     """
 
     argv: list[str] = field(default_factory=list)
@@ -54,6 +57,8 @@ class Request:
     name: str = "run"
     help: bool = False
     trust_config: bool = False
+    parse_only: bool = False
+    record_of: Path | None = None
 
     @property
     def prints_only(self) -> bool:
@@ -134,21 +139,18 @@ def check_config(stage: Stage, path: Path) -> None:
     Raises:
         UserError: it is not, with the place of the mistake.
     """
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{path} is not YAML{where}: {problem}", "Mend that line.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {error}", "Give a YAML file.") from error
+    config = read_yaml(path)
     if config is None:
         raise UserError(f"{path} is empty.", "Give it the sections model, data and trainer.")
     if not isinstance(config, dict):
         raise UserError(f"{path} holds a {type(config).__name__}.", "A config is a mapping of sections such as model:.")
     for key, value in config.items():
         _check_section(stage, path, key)
+        if key in _ON_THE_COMMAND_LINE and value is not None:
+            raise UserError(
+                f"{path} has a section {key!r}, and a config does not say where a run is.",
+                f"Leave it out, and write --{key} on the command line.",
+            )
         wanted = _HOLDS.get(key, (object,))
         if value is not None and not isinstance(value, wanted):
             raise UserError(
@@ -194,13 +196,15 @@ def _add_run_config(stage: Stage, request: Request) -> None:
         target = chosen
     if is_address(target):
         return  # of what lies beside it nothing is known
-    folder = find_checkpoint(target).parent
+    checkpoint = find_checkpoint(target)
+    folder = checkpoint.parent
     for candidate in (folder, folder.parent):
         if (candidate / CONFIG_NAME).is_file():
             check_config(stage, candidate / CONFIG_NAME)
             request.configs.append(candidate / CONFIG_NAME)
             request.argv[:0] = ["--config", str(candidate / CONFIG_NAME)]
             return
+    request.record_of = checkpoint
 
 
 def _run_name(request: Request) -> str:
@@ -215,9 +219,11 @@ def _run_name(request: Request) -> str:
 
 
 def _check_required(stage: Stage, request: Request) -> None:
+    if request.record_of is not None:
+        return
     merged: dict[str, Any] = {}
     for path in request.configs:
-        merged.update(yaml.safe_load(path.read_text(encoding="utf-8")))
+        merged.update(read_yaml(path))
     for section in ("model", "data"):
         given = value_of(request.argv, f"--{section}") or value_of(request.argv, f"--{section}.class_path")
         if not merged.get(section) and given is None:
@@ -258,12 +264,12 @@ Machine
   --trainer.precision P     auto (bf16-mixed where the device is made for it), 32-true, bf16-mixed, 16-mixed
   --compile true            compile the networks at the start, for long runs
   --timeout S               end when another process does not answer for so many seconds (1800)
-  --trainer.OPTION V        any option of Lightning's Trainer
+  --trainer.OPTION V        an option of Lightning's Trainer, see docs/training.md
 
 Help
   --print_config         the whole config, every default written out, and nothing else
   --help-all             every option
-  --trust-config         let a config import from anywhere, not only from installed plugins
+  --trust-config         let the config import and run any code; only for configs that you trust
   --debug                show the traceback of an error"""
 
 

@@ -38,7 +38,7 @@ def _print_kind(receipts: dict[str, Receipt], kind: str) -> None:
     }
     first = next(iter(sections.values()))
     rows = []
-    for key in first.scores:
+    for key in dict.fromkeys(key for section in sections.values() for key in section.scores):
         values = {run: section.scores.get(key) for run, section in sections.items()}
         if key.endswith("_std"):
             continue

@@ -8,9 +8,11 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 
 from aigc_lightning import plugins
-from aigc_lightning.commands import messages, names
+from aigc_lightning.commands import messages
+from aigc_lightning.core import config_names, config_places
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
+from aigc_lightning.yaml_file import read_yaml
 
 
 def chosen_data(options: list[str], recorded: dict[str, Any] | None = None) -> ImageDataModule:
@@ -25,8 +27,7 @@ def chosen_data(options: list[str], recorded: dict[str, Any] | None = None) -> I
     Raises:
         UserError: there is no such data, or its options are wrong.
     """
-    names.enable_short_names()
-    names.restrict_imports()
+    config_names.limit()
     given = next((option.partition("=")[2] for option in options if option.startswith("--data=")), None)
     section = _section(given) if given is not None else None
     if section is None and recorded is not None and (given is None or _is_class(given, recorded["class_path"])):
@@ -39,6 +40,7 @@ def chosen_data(options: list[str], recorded: dict[str, Any] | None = None) -> I
     with messages.explained("fit"):
         start = [f"--data={yaml.safe_dump(section, default_flow_style=True).strip()}"] if section else []
         values = cast(ArgumentParser, parser).parse_args(start + rest)
+        config_places.check(parser, values, config_names.allowed())
         return cast(ImageDataModule, parser.instantiate_classes(values)["data"])
 
 
@@ -52,10 +54,8 @@ def _section(given: str) -> dict[str, Any] | None:
         if given not in presets:
             return None
         path = presets[given]
-    try:
-        section = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data")
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-        raise UserError(f"{path} is no config.", "Give a YAML file with a section data:.") from error
+    config = read_yaml(path)
+    section = config.get("data") if isinstance(config, dict) else None
     if isinstance(section, str):
         section = {"class_path": section}
     if not isinstance(section, dict) or "class_path" not in section:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aigc_lightning.commands.parsing import parse
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.shell import command
 
 _SHOWN = 5
 _RULES = ("crop", "pad", "stretch")
@@ -46,12 +47,19 @@ def main(argv: list[str]) -> int:
     if len(bad) > _SHOWN:
         print(f"Left out {len(bad) - _SHOWN:,} more.")
     print(f"{len(done.files) - len(bad):,} images as {protocol} in {target}; {done.made:,} files were read now.")
-    size = str(shape[1]) if shape[1] == shape[2] else f"[{shape[1]},{shape[2]}]"
-    others = ("" if shape[0] == 3 else f" --data.channels {shape[0]}") + (
-        "" if options.resize == "crop" else f" --data.resize {options.resize}"
-    )
-    print(f"Next: aigc fit --model dcgan --data image_folder --data.root {target} --data.size {size}{others}")
+    print(f"Next: {_training(target, shape, options.resize)}")
     return 0
+
+
+def _training(target: Path, shape: tuple[int, int, int], resize: str) -> str:
+    """Return a command that trains on a prepared folder; dcgan takes multiples of 4 alone."""
+    channels, *sides = shape
+    model = "dcgan" if all(side % 4 == 0 and side >= 8 for side in sides) else "autoencoder"
+    size = str(sides[0]) if sides[0] == sides[1] else f"[{sides[0]},{sides[1]}]"
+    others = [] if channels == 3 else ["--data.channels", channels]
+    others += [] if resize == "crop" else ["--data.resize", resize]
+    data = ("--data", "image_folder", "--data.root", target, "--data.size", size)
+    return command("aigc", "fit", "--model", model, *data, *others)
 
 
 @contextmanager

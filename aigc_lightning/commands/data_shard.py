@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.parsing import parse
 from aigc_lightning.errors import UserError
+from aigc_lightning.shell import command
 
 if TYPE_CHECKING:
     from aigc_lightning.data.decode import CorruptImageError
@@ -65,7 +66,7 @@ def _write(source: Path, target: Path, options: argparse.Namespace) -> int:
     counts = {part: sum(s.count for s in index.shards if s.part == part) for part in listing.parts}
     print(f"Wrote {len(index.shards)} shards of {len(table):,} images ({_bytes(size)}) and {INDEX_FILE} to {target}:")
     print(f"  {', '.join(f'{count:,} {part}' for part, count in counts.items())}")
-    print(f"Next: aigc fit --model dcgan --data shards --data.root {target}")
+    print(f"Next: {command('aigc', 'fit', '--model', 'dcgan', '--data', 'shards', '--data.root', target)}")
     return 0
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from aigc_lightning.commands.parsing import parse
 from aigc_lightning.errors import UserError
+from aigc_lightning.shell import command
 
 _ABOUT = """Change pictures with a trained model, with plain operations, or both.
 
@@ -108,7 +109,7 @@ def _target_and_images(options: argparse.Namespace) -> tuple[str | None, list[st
             "Write: aigc edit RUN_OR_CKPT IMAGE..., or --ops OPERATIONS for editing without a model.",
         )
     if len(arguments) == 1:
-        raise UserError("No pictures are given.", f"Write: aigc edit {arguments[0]} IMAGE...")
+        raise UserError("No pictures are given.", f"Write: {command('aigc', 'edit', Path(arguments[0]))} IMAGE...")
     return arguments[0], arguments[1:]
 
 

@@ -38,6 +38,7 @@ from aigc_lightning.evaluation.report import (
     Picture,
     Report,
     confusion_picture,
+    left_out_lines,
     neighbour_picture,
     score_rows,
 )
@@ -166,20 +167,22 @@ class _Model(_Evaluation):
             "averaged_weights": isinstance(model, AdversarialModel) and len(model.averages) > 0,
         }
         task = data.spec.task
-        if isinstance(model, Classifier) and not self.asked:
-            self._classify(model, data)
-        if isinstance(model, Editor) and task in _FIELDS and (self.of_pairs() or not self.asked):
-            self._edit(model, data, *_FIELDS[task])
+        edits = isinstance(model, Editor) and task in _FIELDS
         translates = isinstance(model, Editor) and task == "unpaired"
         samples = isinstance(model, Generator) and task == "generation"
-        if (translates or samples) and (self.of_sets() or not self.asked):
-            self._generate(model, data, translates)
-        if not self.sections:
-            asked = f" {', '.join(self.asked)}" if self.asked else ""
+        unfit = [*([] if edits else self.of_pairs()), *([] if translates or samples else self.of_sets())]
+        if unfit or not (edits or translates or samples or isinstance(model, Classifier)):
+            asked = f" {', '.join(unfit)}" if unfit else ""
             raise UserError(
                 f"There is no score{asked} for a {type(model).__name__} on data of the task {task}.",
                 "Give other --metrics, or other --data.",
             )
+        if isinstance(model, Classifier) and not self.asked:
+            self._classify(model, data)
+        if edits and (self.of_pairs() or not self.asked):
+            self._edit(model, data, *_FIELDS[task])
+        if (translates or samples) and (self.of_sets() or not self.asked):
+            self._generate(model, data, translates)
 
     def _generate(self, model: ImageModel, data: ImageDataModule, translates: bool) -> None:
         try:
@@ -270,6 +273,8 @@ def _print(section: Section) -> None:
     ]
     print()
     print_rows(rows, as_json=False, titles=True)
+    for line in left_out_lines(section):
+        print(line)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ def export(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("model.safetensors"), help="(default: model.safetensors)")
     options = parse(parser, argv)
 
+    from aigc_lightning.commands.next_step import sampling
     from aigc_lightning.core.checkpoint import file_hash, load_model, save_weights
     from aigc_lightning.core.run_folder import find_checkpoint
 
@@ -22,6 +23,10 @@ def export(argv: list[str]) -> int:
         if options.out.suffix == ".safetensors"
         else options.out.with_name(options.out.name + ".safetensors")
     )
-    save_weights(load_model(path), out, {"checkpoint": path.name, "sha256": file_hash(path)})
-    print(f"{out} ({out.stat().st_size / 2**20:.1f} MiB). Next: aigc sample {out} --seeds 0-15 --out samples")
+    model = load_model(path)
+    save_weights(model, out, {"checkpoint": path.name, "sha256": file_hash(path)})
+    print(f"{out} ({out.stat().st_size / 2**20:.1f} MiB).")
+    following = sampling(model, out)
+    if following:
+        print(f"Next: {following}")
     return 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from aigc_lightning.commands import arguments
 from aigc_lightning.commands.job_scripts import Job, slurm_script, torchrun_script
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.shell import command
 
 _SHORTEST = 5  # minutes: the warning comes two minutes before the end, or up to a minute earlier
 
@@ -33,8 +34,13 @@ def job(argv: list[str]) -> int:
     if path.exists():
         raise UserError(f"{path} exists already.", "Choose another name with --out, or remove it.")
     path.write_text(text, encoding="utf-8")
-    call = f"sbatch {path}" if argv[0] == "slurm" else f"bash {path} NUMBER_OF_THE_NODE, on each, from 0"
-    print(f"Wrote {path}. Next: {call}")
+    print(f"Wrote {path}.")
+    if argv[0] == "slurm":
+        print(f"Next: {command('sbatch', path)}")
+    else:
+        print("Next, one on each node:")
+        for node in range(options.nodes):
+            print(f"  {command('bash', path, node)}")
     return 0
 
 
@@ -99,7 +105,9 @@ def _job(options: argparse.Namespace, rest: list[str]) -> Job:
             raise UserError(f"--{name} {given} disagrees with the job, which sets {value}.", f"Leave --{name} out.")
     if (resumed := arguments.value_of(rest, "--resume")) is not None or "--resume" in rest:
         target = resumed if resumed and not resumed.startswith("-") else "RUN_FOLDER"
-        raise UserError("The job resumes by itself.", f"Leave --resume out. To go on with a run, write --run {target}.")
+        raise UserError(
+            "The job resumes by itself.", f"Leave --resume out. To go on with a run, write {command('--run', target)}."
+        )
     run = arguments.value_of(rest, "--run")
     name = re.sub(r"[^\w.-]", "_", _check_options(rest).name)
     return Job(name, _without(rest, "--run"), sys.executable, options.nodes, processes, options.gpus, options.cpus, run)
@@ -126,7 +134,7 @@ def _check_options(rest: list[str]) -> arguments.Request:
 
     try:
         with redirect_stdout(StringIO()):
-            run("fit", arguments.read("fit", [*rest, "--print_config"]))
+            run("fit", replace(arguments.read("fit", rest), parse_only=True))
     except SystemExit as exit_:
         if exit_.code not in (0, None):
             raise

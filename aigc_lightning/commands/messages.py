@@ -10,6 +10,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import OutOfMemoryError
 
+from aigc_lightning.callbacks.checkpoints import unknown_score
+from aigc_lightning.commands import trainer_options
 from aigc_lightning.core.launch import SaidByFirstError
 from aigc_lightning.errors import UserError, did_you_mean
 
@@ -75,6 +77,12 @@ def _user_error_inside(error: BaseException) -> UserError | None:
     return None
 
 
+#: What Lightning's callbacks say about a score that is not there.
+_MONITORED = re.compile(
+    r"(?:Early stopping conditioned on metric `(?P<early>.+?)` which is not available.*any of the following:"
+    r"|`ModelCheckpoint\(monitor='(?P<saved>.+?)'\)` could not find the monitored key in the returned metrics:)"
+    r"(?P<known>[^\n]*?)(?:HINT|$)"
+)
 _NO_COMPILE = "Leave --compile out."
 
 
@@ -82,6 +90,11 @@ def _known(stage: str, error: Exception) -> UserError | None:
     text = str(error)
     if isinstance(error, ArgumentError) or type(error).__name__ in ("ArgumentError", "ParserError"):
         return _option_error(stage, text)
+    monitored = _MONITORED.search(text)
+    if monitored:
+        option = "EarlyStopping.monitor" if monitored["early"] else "ModelCheckpoint.monitor"
+        scores = set(re.findall(r"[`']([^`']+)[`']", monitored["known"])) - {"epoch", "step"}
+        return unknown_score(option, monitored["early"] or monitored["saved"], scores)
     if isinstance(error, MisconfigurationException):
         if re.search(r"No supported gpu backend|CUDAAccelerator|MPSAccelerator|[Nn]o GPU", text):
             return UserError(
@@ -103,8 +116,11 @@ def _known(stage: str, error: Exception) -> UserError | None:
         return UserError("A loss takes gradients of gradients, which compiled networks do not have.", _NO_COMPILE)
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return UserError(f"torch could not compile the networks: {_shortened(text)}", _NO_COMPILE)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in text):
-        return UserError("The machine's memory is full.", "Use a smaller model, image size or --data.batch_size.")
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        wanted = re.search(r"tried to allocate (\d+) bytes", text)
+        size = f": one tensor would take {int(wanted[1]) / 1e9:,.1f} GB" if wanted else ""
+        what = f"The machine's memory is not enough{size}."
+        return UserError(what, "Use a smaller model, image size or --data.batch_size.")
     if isinstance(error, OutOfMemoryError):
         return UserError("The GPU's memory is full.", "Use a smaller --data.batch_size or more --engine.micro_batches.")
     return None
@@ -131,9 +147,13 @@ def _key(text: str) -> str:
 
 
 def _not_importable(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
+    section, _, option = key.partition(".")
+    hint = {"model": "`aigc models` lists what there is.", "data": "`aigc data` lists what there is."}.get(section, "")
+    if section == "trainer" and option in trainer_options.OPTIONS:
+        hint = trainer_options.OPTIONS[option].instead
     return UserError(
-        f"{key or 'The config'} names {found[1]}, which no installed plugin brings.",
-        "Install its package as a plugin, or add --trust-config if you trust the config to run any code.",
+        f"{key or 'The config'} names {found[1]}, which is none of the classes that a config may name.",
+        f"{hint or 'docs/training.md lists them.'} Add --trust-config if you trust the config to run any code.",
     )
 
 

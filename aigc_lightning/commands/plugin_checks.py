@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from aigc_lightning import plugins
 from aigc_lightning.commands import arguments
 from aigc_lightning.commands.quiet import quiet_console
@@ -16,6 +14,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import Case, DataCase, ModelCase
 from aigc_lightning.testing.catalogue import DATA_CHECKS, MODEL_CHECKS
 from aigc_lightning.testing.checks import Check, CheckFailedError, NotApplicableError, require
+from aigc_lightning.yaml_file import read_yaml
 
 _FAILED = 1
 _NAME_WIDTH = max(len(check.name) for check in (*MODEL_CHECKS, *DATA_CHECKS)) + 2
@@ -108,7 +107,7 @@ def _preset_is_usable(path: Path, case: object) -> None:
     """A preset has the right sections, and names models and data that are there."""
     try:
         arguments.check_config("fit", path)
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = read_yaml(path)
         kinds: tuple[plugins.Kind, ...] = ("model", "data")
         for kind in kinds:
             section = config.get(kind)

@@ -10,6 +10,7 @@ from aigc_lightning import plugins as registry
 from aigc_lightning.commands.listings import plugin_row, print_rows
 from aigc_lightning.commands.parsing import parse
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.shell import command
 
 _HELP = """See, judge and start plugins.
 
@@ -97,8 +98,8 @@ def _new(argv: list[str]) -> int:
     stem = folder.name.removeprefix("aigc-").replace("-", "_")
     preset = f"dcgan_{stem}" if options.kind == "data" else f"{stem}_digits"
     print(f"{folder} is ready. Next:")
-    for step in (f"pip install -e {folder}", f"pytest {folder}", f"aigc fit --config {preset}"):
-        print(f"  {step}")
+    for step in (("pip", "install", "-e", folder), ("pytest", folder), ("aigc", "fit", "--config", preset)):
+        print(f"  {command(*step)}")
     return 0
 
 

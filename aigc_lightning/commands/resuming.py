@@ -1,15 +1,22 @@
 """Where a run lives, and which checkpoint it goes on from."""
 
+import math
 import os
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import yaml
 
 from aigc_lightning import plugin_source
 from aigc_lightning.callbacks.provenance import precision_name
-from aigc_lightning.commands.arguments import Request
+from aigc_lightning.commands.arguments import Request, value_of
+from aigc_lightning.commands.messages import say
 from aigc_lightning.core.checkpoint import read_checkpoint, step_of
 from aigc_lightning.core.download import is_address
+from aigc_lightning.core.image_model import RECORD_KEY
 from aigc_lightning.core.launch import agreed
 from aigc_lightning.core.redaction import redacted
 from aigc_lightning.core.run_folder import (
@@ -48,6 +55,37 @@ def run_and_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path
     return Path(checkpoint) if checkpoint else None, Path(folder)
 
 
+def take_from_record(request: Request) -> None:
+    """Put what a checkpoint says about its run in the place of a config, and say so.
+
+    Args:
+        request: whose `record_of` is a checkpoint without a config beside it.
+
+    Raises:
+        UserError: it cannot be read, or it does not know the data.
+    """
+    assert request.record_of is not None
+    record = read_checkpoint(request.record_of)[RECORD_KEY]
+    sections = {"model": record, "data": record.get("data")}
+    config: dict[str, Any] = {
+        name: {"class_path": section["class_path"], "init_args": section["config"]}
+        for name, section in sections.items()
+        if section
+    }
+    config |= {
+        name: record[key] for name, key in {"engine": "engine", "seed_everything": "seed"}.items() if key in record
+    }
+    if "data" not in config and value_of(request.argv, "--data") is None:
+        raise UserError(f"{request.record_of} does not say which data its run used.", "Add --data NAME.")
+    request.argv[:0] = ["--config", yaml.safe_dump(config, default_flow_style=True, width=math.inf)]
+    classes = {name: config[name]["class_path"].rpartition(".")[2] for name in sections if name in config}
+    request.name = "_".join(classes.values()).lower()
+    data = ", ".join(f"{key} {value}" for key, value in redacted(config.get("data", {}).get("init_args", {})).items())
+    shown = {"data": f" ({data})"} if data else {}
+    found = ", ".join(f"{name} {classes[name]}{shown.get(name, '')}" for name in classes)
+    say(f"{request.record_of} has no config.yaml beside it. By its record: {found}. The rest has its defaults.")
+
+
 def _folder(values: Any, checkpoint: Path | None, parent: Path) -> Path:
     """Return the folder that a run goes on in, or a new one."""
     chosen = values.run
@@ -58,6 +96,30 @@ def _folder(values: Any, checkpoint: Path | None, parent: Path) -> Path:
     if chosen is not None and values.resume == "auto":
         return own_run(Path(chosen))  # what an attempt without a checkpoint left there is this run's own
     return new_run(parent) if chosen is None else chosen_run(Path(chosen))
+
+
+def trial_folder(values: Any, resources: ExitStack) -> Path:
+    """Return a folder that is gone after the stage: with `fast_dev_run` a few batches are tried, which are no run.
+
+    Args:
+        values: the options of the stage.
+        resources: what ends with the stage.
+
+    Raises:
+        UserError: something is to be kept or continued.
+    """
+    for name in ("run", "resume", "trainer.profiler"):
+        if values.get(name) is not None:
+            raise UserError(
+                f"trainer.fast_dev_run and {name} are both given, and a trial of a few batches keeps nothing.",
+                "Leave one of them out, or use --trainer.max_steps in place of fast_dev_run.",
+            )
+    shared = os.environ.get(RUN_VARIABLE)
+    if shared:  # a process that another process of the trial has started
+        return Path(shared)
+    folder = resources.enter_context(TemporaryDirectory(prefix="aigc_trial_", ignore_cleanup_errors=True))
+    os.environ[RUN_VARIABLE] = folder
+    return Path(folder)
 
 
 def run_of_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path]:

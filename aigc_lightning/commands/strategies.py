@@ -47,6 +47,11 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
                 f"trainer.{option} acts on one backward pass a step, and {name} has one a network.",
                 f"Use --engine.{ours} {trainer[option]}.",
             )
+    if trainer["gradient_clip_algorithm"] is not None:
+        raise UserError(
+            f"trainer.gradient_clip_algorithm acts on one backward pass a step, and {name} has one a network.",
+            "Use --engine.clip_norm NORM, which clips each network's gradient by its norm.",
+        )
     callbacks = trainer["callbacks"] or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         if isinstance(callback, _ONE_OPTIMIZER):

@@ -7,9 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
@@ -22,17 +24,19 @@ from aigc_lightning.callbacks.predictions import Predictions
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.callbacks.scores import SlicedWasserstein
-from aigc_lightning.commands import arguments, messages, names, precision, resuming
+from aigc_lightning.commands import arguments, messages, next_step, precision, profiling, resuming, trainer_options
 from aigc_lightning.commands.launching import check_launch, cluster_environment
 from aigc_lightning.commands.quiet import quiet_console
 from aigc_lightning.commands.strategies import adversarial_strategy
+from aigc_lightning.core import config_names, config_places
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.memory import keep_memory
-from aigc_lightning.core.run_folder import RUN_VARIABLE
+from aigc_lightning.core.run_folder import CHECKPOINTS, LAST, RUN_VARIABLE
 from aigc_lightning.core.run_log import run_log
+from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 
@@ -46,8 +50,6 @@ def run(stage: arguments.Stage, request: arguments.Request) -> int:
     Raises:
         UserError: the options do not fit together, or what they name cannot be used.
     """
-    names.enable_short_names()
-    names.restrict_imports(trusted=request.trust_config)
     started_by_another = RUN_VARIABLE in os.environ
     try:
         with quiet_console(), ExitStack() as resources:
@@ -76,6 +78,11 @@ class TrainingCLI(LightningCLI):
         self.resources = resources
         self.checkpoint: Path | None = None
         self.record: dict[str, Any] | None = None  # what the checkpoint holds
+        config_names.limit(trusted=request.trust_config)
+        if request.record_of is not None:
+            resuming.take_from_record(request)
+        # The spec is one value that comes from the data, not a group of options.
+        jsonargparse.set_parsing_settings(subclasses_enabled=[ImageSpec])
         super().__init__(
             model_class=ImageModel,
             datamodule_class=ImageDataModule,
@@ -118,7 +125,17 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the prepared command line."""
         self.config = parser.parse_args([self.stage, *args])
-        arguments.check_seed(self.config[self.stage].seed_everything)
+        values = self.config[self.stage]
+        config_places.check(self._parser(self.stage), values, config_names.allowed())
+        trainer_options.check(values.trainer, trusted=self.request.trust_config)
+        arguments.check_seed(values.seed_everything)
+        if self.request.parse_only:
+            sys.exit(0)
+
+    @property
+    def _trust(self) -> list[str]:
+        """The option without which the same command would be refused."""
+        return ["--trust-config"] if self.request.trust_config else []
 
     def _parse_ckpt_path(self) -> None:
         """Take no hyperparameter and no class path from a checkpoint: what the user says, holds."""
@@ -127,17 +144,19 @@ class TrainingCLI(LightningCLI):
         """Settle where the run lives before anything is built."""
         values = self.config[self.stage]
         check_launch(values.trainer)
-        if self.stage == "fit":
-            self.checkpoint, self.folder = resuming.run_and_checkpoint(values, self.request)
-        else:
+        if self.stage != "fit":
             self.checkpoint, self.folder = resuming.run_of_checkpoint(values, self.request)
+        elif not values.trainer.fast_dev_run:
+            self.checkpoint, self.folder = resuming.run_and_checkpoint(values, self.request)
+        if values.trainer.fast_dev_run:
+            self.folder = resuming.trial_folder(values, self.resources)
         if self.checkpoint is not None:
             self.record = read_checkpoint(self.checkpoint)
         chosen = precision.settle(values, self.record)
         if self.checkpoint is not None and self.record is not None:
             resuming.check_same(self.record, values, self.checkpoint)
         if self.stage == "fit":
-            self.resources.enter_context(run_log(self.folder, ["aigc", "fit", *self.request.argv]))
+            self.resources.enter_context(run_log(self.folder, ["aigc", "fit", *self.request.argv, *self._trust]))
             if chosen:
                 messages.say(chosen)
         if precision.uses_cuda(values.trainer):
@@ -153,20 +172,20 @@ class TrainingCLI(LightningCLI):
         trainer = values["trainer"]
         max_images = values.get("max_images")
         _give_an_end(trainer, max_images)
-        _check_cadences(trainer)
+        _check_values(trainer)
         trainer["plugins"] = [*(trainer["plugins"] or []), *cluster_environment()]
         logged = values.get("logger") or []
         wanted = [logged] if isinstance(logged, str) else logged
-        if self.stage == "fit" and not trainer["logger"]:
-            trainer["logger"] = make_loggers(wanted, self.folder)
-        elif self.stage != "fit":
-            trainer["logger"] = False
+        given = trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]
+        own = make_loggers(wanted, self.folder) if self.stage == "fit" else []
+        trainer["logger"] = [*own, *(logger for logger in given if isinstance(logger, Logger))] or False
         if isinstance(self.model, AdversarialModel) and self.stage == "fit":
             trainer["strategy"] = adversarial_strategy(trainer, type(self.model).__name__)
         trainer["default_root_dir"] = str(self.folder)
         trainer["use_distributed_sampler"] = False  # our sampler shares the samples out itself
         trainer["plugins"].append(AtomicCheckpointIO())
-        trainer["enable_checkpointing"] = self.stage == "fit"
+        trainer["enable_checkpointing"] = self.stage == "fit" and trainer["enable_checkpointing"] is not False
+        trainer["profiler"] = profiling.profiler(trainer["profiler"], self.folder)
         if trainer["benchmark"] is None and not trainer["deterministic"] and precision.uses_cuda(trainer):
             trainer["benchmark"] = True  # images of a run have one size, so what cuDNN learns of it pays
         built = super().instantiate_trainer(**kwargs)
@@ -182,7 +201,8 @@ class TrainingCLI(LightningCLI):
         progress = [] if config["enable_progress_bar"] is False else [Progress()]
         if self.stage == "fit":
             own = [LossLog(), SlicedWasserstein(), grids, Provenance(self._parser("fit"), self.config["fit"])]
-            own += [*progress, checkpoints, Interruption(), *([Compiled()] if self.config["fit"].compile else [])]
+            own += [*progress, *([checkpoints] if config["enable_checkpointing"] else []), Interruption(*self._trust)]
+            own += [Compiled()] if self.config["fit"].compile else []
         else:
             own = [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
         return super()._instantiate_trainer(config, own)
@@ -217,17 +237,29 @@ class TrainingCLI(LightningCLI):
         self._say_results()
 
     def _say_next(self) -> None:
-        if self.trainer.is_global_zero:
-            print(f"\nRun folder: {self.folder}")
-            if callable(getattr(self.model, "sample", None)):
-                print(f"Next: aigc sample {self.folder} --seeds 0-15 --out samples --grid")
+        if not self.trainer.is_global_zero:
+            return
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a helper of the trainer
+            print(f"\nThe trial of {self.trainer.max_steps} batch(es) went through; nothing of it is kept.")
+            return
+        print(f"\nRun folder: {self.folder}")
+        self._say_reports()
+        following = next_step.sampling(self.model, self.folder)
+        if following and (self.folder / CHECKPOINTS / LAST).is_file():
+            print(f"Next: {following}")
+
+    def _say_reports(self) -> None:
+        if self.config_init[self.stage]["trainer"]["profiler"] is not None:
+            for path in profiling.reports(self.folder):
+                print(f"Profile: {path}")
 
     def _say_results(self) -> None:
         if not self.trainer.is_global_zero:
             return
+        self._say_reports()
         for name, value in sorted(self.trainer.callback_metrics.items()):
             print(f"{name}: {float(value):.6g}")
-        if self.stage == "predict":
+        if self.stage == "predict" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             print(f"Predictions: {self.folder / 'predictions'}")
         elif not self.trainer.callback_metrics:
             print(f"{type(self.model).__name__} has no score for this data.")
@@ -248,8 +280,10 @@ def _give_an_end(trainer: dict[str, Any], max_images: int | None) -> None:
         trainer["max_steps"] = DEFAULT_MAX_STEPS
 
 
-def _check_cadences(trainer: dict[str, Any]) -> None:
-    """Refuse cadences at which Lightning would divide by zero."""
+def _check_values(trainer: dict[str, Any]) -> None:
+    """Refuse cadences at which Lightning would divide by zero, and batch statistics that torch has for GPUs alone."""
+    if trainer["sync_batchnorm"] and not precision.uses_cuda(trainer):
+        raise UserError("trainer.sync_batchnorm is true, and torch has it for GPUs alone.", "Leave it out.")
     for name in ("val_check_interval", "check_val_every_n_epoch"):
         if trainer[name] == 0:
             raise UserError(

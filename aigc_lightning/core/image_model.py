@@ -18,7 +18,7 @@ from aigc_lightning.core.distributed import joint_means
 from aigc_lightning.core.engine import Window
 from aigc_lightning.core.finite import lay_out_state
 from aigc_lightning.core.micro_batches import batch_size
-from aigc_lightning.core.position import as_interrupted, batches_done
+from aigc_lightning.core.position import as_interrupted, batches_done, place_in_stream
 from aigc_lightning.core.redaction import redacted
 from aigc_lightning.core.sampler import BatchLayout
 from aigc_lightning.core.seed import run_seed, seed_everywhere
@@ -246,7 +246,7 @@ class ImageModel(pl.LightningModule):
         layout = getattr(sampler, "layout", None)
         if layout is None:  # a loader that is not ours: assume equal shares
             return BatchLayout(self.global_rank * count, count, self.trainer.world_size * count)
-        return cast(BatchLayout, layout(self.step))
+        return cast(BatchLayout, layout(place_in_stream(self.trainer)))
 
     # ---- what made this model
 

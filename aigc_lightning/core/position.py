@@ -13,6 +13,17 @@ def batches_done(trainer: pl.Trainer | None) -> int:
     return cast(_ProcessedTracker, trainer.fit_loop.epoch_loop.batch_progress.total).processed
 
 
+def place_in_stream(trainer: pl.Trainer | None) -> int:
+    """Return how many batches lie before the next one in the stream of training samples.
+
+    With `overfit_batches` each epoch begins at the start of the stream again.
+    """
+    done = batches_done(trainer)
+    if trainer is None or not trainer.overfit_batches:  # type: ignore[attr-defined]  # set by a helper of the trainer
+        return done
+    return done % max(1, int(trainer.num_training_batches))
+
+
 def as_interrupted(loops: dict[str, Any]) -> None:
     """Change the state of a run that came to its end into that of one that is to go on, in place.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from aigc_lightning import __version__
+from aigc_lightning import __version__, shell
 from aigc_lightning.core.redaction import redacted_text
 from aigc_lightning.core.run_folder import check_writable
 
@@ -50,7 +50,7 @@ def run_log(folder: Path, command: Sequence[str]) -> Iterator[None]:
             _attach(logging.getLogger(name), handler, undo)
         _follow_warnings(handler, undo)
         where = f"process {rank} on {socket.gethostname()}"
-        _log.info("Start: %s (aigc_lightning %s, %s)", " ".join(command), __version__, where)
+        _log.info("Start: %s (aigc_lightning %s, %s)", shell.command(*command), __version__, where)
         try:
             yield
         except BaseException as error:

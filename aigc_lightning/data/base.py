@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aigc_lightning.core.pictures import to_uint8 as to_uint8
-from aigc_lightning.core.position import batches_done
+from aigc_lightning.core.position import place_in_stream
 from aigc_lightning.core.sampler import BalancedSampler, SampleKey, StreamSampler
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
@@ -228,7 +228,7 @@ class ImageDataModule(pl.LightningDataModule):
         place: dict[str, Any] = {
             "rank": trainer.global_rank if trainer else 0,
             "world_size": trainer.world_size if trainer else 1,
-            "position": partial(batches_done, trainer),
+            "position": partial(place_in_stream, trainer),
         }
         if not self.balanced:
             return StreamSampler(len(source), self.batch_size, run_seed(), **place)

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import jsonargparse
 
+from aigc_lightning.core import config_names, config_places
 from aigc_lightning.data.base import ImageDataModule
 
 
@@ -16,10 +17,12 @@ def build_data(class_path: str, arguments: Mapping[str, Any]) -> ImageDataModule
         arguments: its arguments as in YAML; an object among them is a mapping of `class_path` and `init_args`.
 
     Raises:
-        UserError: the data refuses its arguments.
+        UserError: the data refuses its arguments, or something in them may not be named in a config.
         ArgumentError: an argument is unknown or of the wrong type.
     """
+    config_names.limit()
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
     config = parser.parse_object({"data": {"class_path": class_path, "init_args": dict(arguments)}})
+    config_places.check(parser, config, config_names.allowed())
     return cast(ImageDataModule, parser.instantiate(config).data)

@@ -21,6 +21,7 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import CorruptImageError
 from aigc_lightning.data.listing import PREPARED_FILE, Listing, arrange, list_images
 from aigc_lightning.errors import UserError
+from aigc_lightning.shell import command
 
 #: Names of the files beside `PREPARED_FILE`.
 FILES_FILE, IMAGES_FILE = "files.jsonl", "images.u8"
@@ -68,15 +69,13 @@ class Protocol:
         """Say it as a person would: `64x64 RGB, crop`."""
         return f"{ImageSpec(*self.shape)}, {self.resize}"
 
-    @property
-    def command(self) -> str:
-        """The command that makes or completes it, but for the target."""
+    def command(self, target: Path) -> str:
+        """Return the command that makes or completes it in a folder."""
         channels, height, width = self.shape
-        size = f"{height}" if height == width else f"{height} {width}"
-        rest = ("" if channels == 3 else f" --channels {channels}") + (
-            "" if self.resize == "crop" else f" --resize {self.resize}"
-        )
-        return f"aigc data prepare {self.source} {{}} --size {size}{rest}"
+        size = [height] if height == width else [height, width]
+        rest = [] if channels == 3 else ["--channels", channels]
+        rest += [] if self.resize == "crop" else ["--resize", self.resize]
+        return command("aigc", "data", "prepare", self.source, target, "--size", *size, *rest)
 
     def to_json(self, *, complete: bool) -> str:
         """Return the text of `prepared.json`."""
@@ -218,15 +217,15 @@ class PreparedFolder:
             wanted = Protocol(protocol.source, shape, resize)
             raise UserError(
                 f"{folder} was prepared as {protocol}, and the data is to be {wanted}.",
-                f"Say so by data.size, data.channels and data.resize, or: {wanted.command.format('OTHER')}",
+                f"Say so by data.size, data.channels and data.resize, or: {wanted.command(Path('OTHER'))}",
             )
-        again = f"Run: {protocol.command.format(folder)}"
+        again = protocol.command(folder)
         if not complete:
-            raise UserError(f"{folder} is not complete: its preparation was interrupted.", f"{again}; it goes on.")
+            raise UserError(f"{folder} is not complete: its preparation was interrupted.", f"It goes on with: {again}")
         prepared = cls(folder, protocol)
         if changes := prepared.changes():
             what = f"{protocol.source} has changed since {folder} was prepared: {len(changes):,} of its files"
-            raise UserError(f"{what}, such as {changes[0]}.", f"{again}; only these are read again.")
+            raise UserError(f"{what}, such as {changes[0]}.", f"These alone are read again by: {again}")
         return prepared
 
     def changes(self) -> list[str]:

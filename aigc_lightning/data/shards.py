@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from aigc_lightning.core import keyed
-from aigc_lightning.core.position import batches_done
+from aigc_lightning.core.position import place_in_stream
 from aigc_lightning.core.sampler import SampleKey, StreamSampler
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
@@ -183,7 +183,7 @@ class Shards(FolderData):
             run_seed(),
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
-            position=partial(batches_done, trainer),
+            position=partial(place_in_stream, trainer),
         )
 
     def _in_order(self, source: Any) -> StreamLoader:

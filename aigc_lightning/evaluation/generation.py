@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, Z latent size.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -139,17 +140,18 @@ def score_set(
         path_length,
     )
     scores = distribution_scores(sides, asked)
-    floor, floor_name = _floor(judge, reference, sides, list(scores)) if with_floor else ({}, "")
+    floor, floor_name = _floor(judge, reference, sides, list(scores.values)) if with_floor else ({}, "")
     protocol = {
         "extractor": judge.extractor.fingerprint,
         "resize": judge.extractor.resize,
         "num_real": len(real),
         "num_fake": len(sides.fake),
         "reference": fingerprint,
-        "settings": settings_of(list(scores)),
+        "settings": settings_of(list(scores.values)),
     }
     subject = {"images": fake.name, "reference": reference.images.name}
-    section = Section("generation", scores, protocol, floor, floor_name, _class_rows(sides), subject)
+    rows = _class_rows(sides)
+    section = Section("generation", scores.values, protocol, floor, floor_name, rows, subject, scores.left_out)
     return Generation(section, sides)
 
 
@@ -178,11 +180,11 @@ def _floor(judge: Judge, reference: Reference, sides: Sides, keys: list[str]) ->
         places = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0)).tolist()
         real, other = _rows(pool, places[:half]), _rows(pool, places[half : 2 * half])
     against = Sides(real, other, None, None, sides.class_names, sides.fake_class_names)
-    names = [name for name, score in DISTRIBUTION.items() if score.keys[0] in keys and score.has_floor]
-    try:
-        scores = distribution_scores(against, names) if names else {}
-    except UserError:  # too few real images for a second set
-        scores = {}
+    scores: dict[str, float] = {}
+    for name, score in DISTRIBUTION.items():
+        if score.keys[0] in keys and score.has_floor:
+            with suppress(UserError):  # too few real images for a second set
+                scores |= distribution_scores(against, [name]).values
     return scores, f"real against real, {len(real)} and {len(other)} images" if scores else ""
 
 

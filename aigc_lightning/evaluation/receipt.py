@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from aigc_lightning.core.files import replacing
 from aigc_lightning.errors import UserError
+from aigc_lightning.shell import command
 
 #: Raised when the way of computing any score changes, so that old and new numbers are not compared.
 PROTOCOL_VERSION = 1
@@ -31,6 +32,7 @@ class Section:
         baseline_name: what that is.
         classes: one mapping of numbers a class.
         subject: what was scored: such as the images' name, seeds, and whether averaged weights made them.
+        left_out: why a score that nobody asked for by name could not be computed, by score.
     """
 
     kind: Kind
@@ -40,6 +42,7 @@ class Section:
     baseline_name: str = ""
     classes: dict[str, dict[str, float]] = field(default_factory=dict)
     subject: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def load_receipt(path: Path) -> Receipt:
     candidates = [path] if path.is_file() else [path / "evaluation" / SCORES_FILE, path / SCORES_FILE]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
-        raise UserError(f"{path} holds no scores.", f"Make them first: aigc evaluate {path}")
+        raise UserError(f"{path} holds no scores.", f"Make them first: {command('aigc', 'evaluate', path)}")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         made_by = values.pop("protocol_version")

@@ -116,6 +116,11 @@ def score_rows(section: Section) -> list[tuple[str, str, str]]:
     return rows
 
 
+def left_out_lines(section: Section) -> list[str]:
+    """Return a line for each score that could not be computed, with the reason."""
+    return [f"{title_of(name, section)} ({name}) is left out. {why}" for name, why in section.left_out.items()]
+
+
 def formatted(key: str, value: float | None) -> str:
     """Return a number as people read it: shares in percent."""
     if value is None or math.isnan(value):
@@ -172,6 +177,7 @@ def _section(section: Section) -> str:
         f"<tr><td>{escape(title)}</td><td><b>{escape(value)}</b></td><td>{escape(baseline)}</td></tr>"
         for title, value, baseline in score_rows(section)
     )
+    left_out = "".join(f"<p class='note'>{escape(line)}</p>" for line in left_out_lines(section))
     about = " &middot; ".join(
         f"{escape(key.replace('_', ' '))}: {escape(str(value))}"
         for key, value in {**section.subject, **section.protocol}.items()
@@ -179,7 +185,7 @@ def _section(section: Section) -> str:
     )
     return (
         f"<h2>{_KINDS[section.kind]}</h2><table><tr><th></th><th>score</th><th>{escape(section.baseline_name)}</th></tr>"
-        f"{rows}</table><p class='note'>{about}</p>"
+        f"{rows}</table>{left_out}<p class='note'>{about}</p>"
     )
 
 

@@ -6,7 +6,7 @@ Shapes: B batch, N and M samples, D features, K classes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -195,9 +195,15 @@ PAIRS: dict[str, PairScore] = {
     "ms_ssim": PairScore("higher", pairs.ms_ssim, smallest=161),
 }
 LPIPS = "lpips"
+_SMALLEST_FOR_LPIPS = 16
 
 #: Numbers of a classifier's answers, in [0, 1].
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
+
+
+def smallest_side(name: str) -> int:
+    """Return how many pixels a side the images need to have for a score of pairs."""
+    return _SMALLEST_FOR_LPIPS if name == LPIPS else PAIRS[name].smallest
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -212,24 +218,50 @@ def check_names(names: Sequence[str]) -> None:
             raise UserError(f"There is no score {name!r}.", did_you_mean(name, known) or f"Known: {', '.join(known)}.")
 
 
-def distribution_scores(sides: Sides, asked: Sequence[str] = ()) -> dict[str, float]:
+class Scores(NamedTuple):
+    """Numbers by key, and why a score has none."""
+
+    values: dict[str, float]
+    left_out: dict[str, str]
+
+
+def distribution_scores(sides: Sides, asked: Sequence[str] = ()) -> Scores:
     """Return scores of a set of images.
 
     Args:
         sides: what is compared.
-        asked: names from `DISTRIBUTION`; without any, all that need nothing more.
+        asked: names from `DISTRIBUTION`; without any, all of those by default that can be computed.
 
     Raises:
-        UserError: a score that was asked for needs something that is not there.
+        UserError: a score that was asked for cannot be computed.
     """
-    found: dict[str, float] = {}
-    for name, score in DISTRIBUTION.items():
-        lacks = score.lacks(sides)
-        if name in asked and lacks:
-            raise UserError(f"The score {name} needs {lacks}.", "Leave it out of --metrics.")
-        if name in asked or (not asked and score.by_default and not lacks):
-            found.update(zip(score.keys, map(float, score.compute(sides)), strict=True))
+    found = Scores({}, {})
+    for name in [name for name in DISTRIBUTION if name in asked] or default_scores():
+        try:
+            found.values.update(_computed(name, sides))
+        except UserError as error:
+            if name in asked:
+                raise UserError(f"The score {name} cannot be computed: {error.what}", leave_out(name)) from error
+            found.left_out[name] = error.what
     return found
+
+
+def default_scores() -> list[str]:
+    """Return the scores of sets of images that are computed when nobody asks for one."""
+    return [name for name, score in DISTRIBUTION.items() if score.by_default]
+
+
+def leave_out(name: str) -> str:
+    """Return what to do about a score that was asked for and cannot be computed."""
+    return f"Leave {name} out of --metrics; in training, out of evaluation.scores."
+
+
+def _computed(name: str, sides: Sides) -> dict[str, float]:
+    score = DISTRIBUTION[name]
+    lacks = score.lacks(sides)
+    if lacks:
+        raise UserError(f"It needs {lacks}.")
+    return dict(zip(score.keys, map(float, score.compute(sides)), strict=True))
 
 
 def is_better(key: str) -> Better | None:

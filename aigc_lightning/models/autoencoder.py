@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.numbers import check_numbers
+from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.schedules import warm_cosine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
@@ -30,6 +30,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "squared": reconstruction.squared,
     "charbonnier": reconstruction.charbonnier,
 }
+_MOST_HALVINGS = 10  # images of 1024 pixels become one
 _KEYS = {"restoration": ("degraded", "image"), "paired": ("source", "target"), "generation": ("image", "image")}
 
 
@@ -77,9 +78,11 @@ class Autoencoder(ImageModel):
                 f"The autoencoder learns from single images, degraded ones or pairs; the data are {spec.task}.",
                 "Choose other data, such as photos or degraded_images.",
             )
-        check_numbers(width=width, num_blocks=num_blocks, code_channels=code_channels, lr=lr)
+        check_numbers(width=width, code_channels=code_channels, lr=lr)
+        check_numbers(most=MOST_LAYERS, num_blocks=num_blocks)
         check_numbers(schedule_steps=1 if schedule_steps is None else schedule_steps)
-        check_numbers(zero=True, num_halvings=num_halvings, warmup_steps=warmup_steps)
+        check_numbers(zero=True, most=_MOST_HALVINGS, num_halvings=num_halvings)
+        check_numbers(zero=True, warmup_steps=warmup_steps)
         self.loss, self.lr, self.warmup_steps, self.schedule_steps = loss, lr, warmup_steps, schedule_steps
         if skips is None:
             skips = spec.task != "generation"

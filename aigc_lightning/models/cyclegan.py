@@ -20,7 +20,7 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import UnpairedBatch
 from aigc_lightning.core.image_model import initialize_normal
 from aigc_lightning.core.image_pool import ImagePool, joined
-from aigc_lightning.core.numbers import check_numbers
+from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.schedules import constant_linear
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
@@ -94,7 +94,8 @@ class CycleGAN(AdversarialModel):
         _check(spec, discriminator_layers)
         if num_blocks is None:
             num_blocks = 6 if max(spec.height, spec.width) <= _SMALL else 9
-        check_numbers(width=width, num_blocks=num_blocks, discriminator_width=discriminator_width, lr=lr)
+        check_numbers(width=width, discriminator_width=discriminator_width, lr=lr)
+        check_numbers(most=MOST_LAYERS, num_blocks=num_blocks)
         check_numbers(schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, cycle_weight=cycle_weight, identity_weight=identity_weight, pool_size=pool_size)
         if not 0 <= beta1 < 1:
@@ -262,7 +263,7 @@ def _check(spec: ImageSpec, discriminator_layers: int) -> None:
             f"CycleGAN learns from two kinds of images and the data is for {spec.task} ({spec}).",
             "Choose data of two kinds, such as `--data shapes --data.task unpaired` or `--data unpaired_images`.",
         )
-    check_numbers(discriminator_layers=discriminator_layers)
+    check_numbers(most=MOST_LAYERS, discriminator_layers=discriminator_layers)
     smallest = smallest_size(discriminator_layers)
     if min(spec.height, spec.width) < smallest:
         raise UserError(

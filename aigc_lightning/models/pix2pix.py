@@ -21,7 +21,7 @@ from aigc_lightning.core import keyed
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import PairedBatch
 from aigc_lightning.core.image_model import initialize_normal
-from aigc_lightning.core.numbers import check_numbers
+from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.schedules import constant_linear
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
@@ -195,7 +195,7 @@ def _check(spec: ImageSpec, discriminator_layers: int) -> None:
             f"Pix2Pix learns from pairs of images and the data is for {spec.task} ({spec}).",
             "Choose data of pairs, such as `--data shapes --data.task paired` or `--data paired_images`.",
         )
-    check_numbers(discriminator_layers=discriminator_layers)
+    check_numbers(most=MOST_LAYERS, discriminator_layers=discriminator_layers)
     smallest = smallest_size(discriminator_layers)
     if min(spec.height, spec.width) < smallest:
         raise UserError(

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import yaml
 
 from aigc_lightning import plugins
 from aigc_lightning.core.checkpoint import build_model, load_model, read_checkpoint
@@ -24,6 +23,7 @@ from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.data.building import build_data
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.checks import CheckFailedError
+from aigc_lightning.yaml_file import parse_yaml
 
 #: Options under which a preset runs anywhere, for a few steps, whatever machine and length it was written for.
 _ANYWHERE = {
@@ -73,7 +73,11 @@ class Case:
         """Return the settings of a section, such as {"width": 8} for "model"."""
         pairs = (text.partition("=") for text in self.settings)
         prefix = f"{section}."
-        return {key.removeprefix(prefix): yaml.safe_load(value) for key, _, value in pairs if key.startswith(prefix)}
+        return {
+            key.removeprefix(prefix): parse_yaml(value, f"--set {key}")
+            for key, _, value in pairs
+            if key.startswith(prefix)
+        }
 
     def run(self, command: str, arguments: Sequence[str]) -> str:
         """Run an `aigc` command in this process and return what it printed.

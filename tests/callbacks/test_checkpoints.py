@@ -88,9 +88,15 @@ def test_best_is_replaced_when_the_score_improves(mode, values, best, saved, mak
     assert saved(callback, model=scored(make_model, values), **VALIDATED)["best.ckpt"] == best
 
 
-def test_without_the_score_there_is_no_best(saved, make_model):
+def test_a_score_that_nothing_logs_is_refused_at_the_first_validation(saved, make_model):
     options = {**VALIDATED, "model": scored(make_model, [1.0] * 5)}
-    assert saved(Checkpoints(**{**QUIET, "monitor": "val/other"}), **options) == {"last.ckpt": 10}
+    with pytest.raises(UserError, match=r"'val/scored'.*\n.*Did you mean val/score\? Scores of this run: val/score\."):
+        saved(Checkpoints(**{**QUIET, "monitor": "val/scored"}), **options)
+
+
+def test_a_score_of_the_model_that_is_not_there_gives_no_best(saved, make_model):
+    options = {**VALIDATED, "model": scored(make_model, [1.0] * 5)}
+    assert saved(Checkpoints(**{**QUIET, "monitor": "auto"}), **options) == {"last.ckpt": 10}
 
 
 def test_the_model_names_the_score_where_the_user_does_not(saved, make_model):

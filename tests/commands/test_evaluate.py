@@ -104,3 +104,26 @@ def test_a_run_without_scores_cannot_be_compared(aigc, trained, judge):
     done = aigc("compare", trained, judge)
     assert done.code == 2 and "holds no scores" in done.err and "aigc evaluate" in done.err
     assert "Only one run" in aigc("compare", trained).err
+
+
+def test_scores_that_cannot_be_computed_do_not_take_the_others_along(aigc, folder):
+    options = ["--model=autoencoder", "--model.width=4", "--data=digits", "--data.size=12", "--run=r"]
+    assert aigc("fit", *options, "--trainer.max_steps=1", "--trainer.accelerator=cpu").code == 0
+    done = aigc("evaluate", "r", "--num", 20)
+    assert done.code == 0, done.err
+    assert "MS-SSIM (ms_ssim) is left out. It needs 161 pixels a side, and the images have 12x12." in done.out
+    section = json.loads((folder / "r" / "evaluation" / "scores.json").read_text())["sections"][0]
+    assert {"psnr", "ssim"} < section["scores"].keys() and list(section["left_out"]) == ["ms_ssim"]
+    assert "ms_ssim) is left out" in (folder / "r" / "evaluation" / "report.html").read_text()
+    done = aigc("evaluate", "r", "--num", 20, "--metrics", "psnr,ssim,ms_ssim")
+    assert done.code == 2 and "ms_ssim" in done.err and "--metrics" in done.err
+    done = aigc("evaluate", "r", "--num", 20, "--metrics", "psnr,frechet_distance")
+    assert done.code == 2 and "no score frechet_distance" in done.err
+
+
+def test_few_images_leave_scores_out(aigc, trained, judge, folder):
+    done = aigc("evaluate", trained, "--extractor", judge, "--num", 4, "--out", "e")
+    assert done.code == 0, done.err
+    section = json.loads((folder / "e" / "scores.json").read_text())["sections"][0]
+    assert "inception_score" in section["left_out"] and "frechet_distance" in section["scores"]
+    assert "(inception_score) is left out." in done.out

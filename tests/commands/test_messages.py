@@ -180,11 +180,12 @@ def test_values_that_are_used_when_training_starts(name, aigc, tiny_config, fold
         place = config
         for section in sections:
             place = place.setdefault(section, {})
-        place[last] = value
+        if name != "run":  # which the command line alone may name
+            place[last] = value
         work = folder / "w" / str(number)  # whose parent may be taken as a run's folder
         work.mkdir(parents=True)
         (work / "a.yaml").write_text(yaml.safe_dump(config))
-        answered(aigc("fit", "--config", work / "a.yaml", *([] if name == "run" else ["--run", work / "run"])), value)
+        answered(aigc("fit", "--config", work / "a.yaml", "--run", value if name == "run" else work / "run"), value)
 
 
 OPTIONS = st.sampled_from(

@@ -350,16 +350,19 @@ def test_a_config_imports_from_known_packages_alone(site, aigc, write):
     refused(aigc("fit", "--config", "stray.yaml"), "--trust-config")
 
 
-def test_a_plugin_opens_its_own_package_alone(site, aigc, write):
-    """Packages that share a namespace are apart."""
+def test_a_plugin_opens_what_it_registers_alone(site, aigc, write):
+    """Neither the rest of its package nor another package in its namespace."""
     files = {"shared/one/__init__.py": "", "shared/one/model.py": SPARK, "shared/one/more.py": SPARK}
     site.install("aigc-one", {"models": {"spark": "shared.one.model:Spark"}}, files)
     site.folder.joinpath("shared/two").mkdir()
     site.folder.joinpath("shared/two/__init__.py").write_text(site._MARK + SPARK)
     write("c.yaml", {"model": {"class_path": "shared.two.Spark"}})
     refused(aigc("fit", "--config", "c.yaml"), "--trust-config")
+    refused(aigc("fit", "--model", "shared.one.more.Spark", "--data", "digits"), "--trust-config")
     assert site.imported == []
-    config = printed(aigc("fit", "--model", "shared.one.more.Spark", "--data", "digits", *PRINT))
+    config = printed(aigc("fit", "--model", "shared.one.model.Spark", "--data", "digits", *PRINT))
+    assert config["model"]["class_path"] == "shared.one.model.Spark"
+    config = printed(aigc("fit", "--model", "shared.one.more.Spark", "--data", "digits", "--trust-config", *PRINT))
     assert config["model"]["class_path"] == "shared.one.more.Spark"
 
 

@@ -230,3 +230,41 @@ def test_data_within_data_may_lie_elsewhere_but_not_be_other_data():
     assert _differences("data", made, section(16, "there", 5.0), ("root",)) == ["data.data.size is 8 there and 16 here"]
     (found,) = _differences("data", made, section(8, "there", 6.0), ("root",))
     assert found.startswith("data.corruptions is")
+
+
+def test_a_moved_checkpoint_goes_on_alone(aigc, tiny, folder, differing):
+    options = ("--data.size", 12, "--engine.ema_decay", 0.9, "--seed_everything", 5)
+    assert aigc("fit", "--config", tiny, *options, "--run", "whole", "--trainer.max_steps", 6).code == 0
+    assert aigc("fit", "--config", tiny, *options, "--run", "first").code == 0
+    (folder / "moved").mkdir()
+    (folder / "first" / "checkpoints" / "last.ckpt").rename(folder / "moved" / "x.ckpt")
+    done = aigc("fit", "--resume", "moved/x.ckpt", "--trainer.max_steps", 6, "--trainer.accelerator", "cpu")
+    assert done.code == 0, done.err
+    assert "no config.yaml beside it" in done.out and "DCGAN" in done.out and "Digits (size 12" in done.out
+    assert "Run folder: runs/dcgan_digits/1" in done.out
+    last = "checkpoints/last.ckpt"
+    assert differing(folder / "whole" / last, folder / "runs/dcgan_digits/1" / last) == []
+    done = aigc("validate", "--checkpoint", "moved/x.ckpt", "--trainer.accelerator", "cpu")
+    assert done.code == 0 and "val/sliced_wasserstein" in done.out
+
+
+def test_a_moved_checkpoint_that_does_not_know_its_data(aigc, tiny, folder):
+    assert aigc("fit", "--config", tiny, "--run", "run").code == 0
+    checkpoint = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)
+    del checkpoint["aigc"]["data"]
+    torch.save(checkpoint, folder / "x.ckpt")
+    done = aigc("fit", "--resume", "x.ckpt", "--trainer.max_steps", 4)
+    assert done.code == 2 and "which data" in done.err and "--data" in done.err
+    done = aigc(
+        "fit", "--resume=x.ckpt", "--data=digits", "--data.size=8", "--data.batch_size=300", "--trainer.max_steps=4"
+    )
+    assert done.code == 0, done.err
+
+
+def test_a_strangers_checkpoint_names_no_class_of_its_own(aigc, tiny, folder):
+    assert aigc("fit", "--config", tiny, "--run", "run").code == 0
+    checkpoint = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)
+    checkpoint["aigc"]["data"] = {"class_path": "subprocess.Popen", "config": {"args": ["touch", "marker"]}}
+    torch.save(checkpoint, folder / "x.ckpt")
+    done = aigc("fit", "--resume", "x.ckpt", "--trainer.max_steps", 4)
+    assert done.code == 2 and "subprocess.Popen" in done.err and not (folder / "marker").exists()

@@ -27,8 +27,22 @@ def test_scores_are_means_over_images_of_any_size(tmp_path, pictures):
     assert section.scores["mae"] == pytest.approx((10 + 20) / 2 / 255)
     psnr = [20 * np.log10(255 / step) for step in (10, 20)]
     assert section.scores["psnr"] == pytest.approx(np.mean(psnr), rel=1e-5)
-    assert {"mse", "ssim"} < section.scores.keys() and "ms_ssim" not in section.scores  # the images are too small
+    assert {"mse", "ssim"} < section.scores.keys() and "ms_ssim" not in section.scores
+    assert section.left_out == {"ms_ssim": "It needs 161 pixels a side, and the images have 16x20."}
     assert section.baseline == {}
+
+
+def test_a_mean_is_of_all_images_or_of_none(tmp_path, pictures):
+    pictures["small"] = pictures["a"][:9]
+    section = score_pairs(*(write(tmp_path / name, pictures) for name in "ab"), None)
+    assert section.scores.keys() == {"mse", "mae", "psnr"}
+    assert section.left_out["ssim"] == "It needs 11 pixels a side, and 1 of 3 images have less, one 9x20."
+
+
+def test_a_score_that_was_asked_for_is_named(tmp_path, pictures):
+    target = write(tmp_path / "target", pictures)
+    with pytest.raises(UserError, match=r"(?s)ms_ssim.*161 pixels.*16x20.*Leave ms_ssim out of --metrics"):
+        score_pairs(target, target, None, ["psnr", "ssim", "ms_ssim"])
 
 
 def test_the_unedited_images_are_the_baseline(tmp_path, pictures):

@@ -18,7 +18,7 @@ import torch
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import ImageBatch
 from aigc_lightning.core.image_model import seeded_normal
-from aigc_lightning.core.numbers import check_numbers
+from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.losses import nonsaturating
@@ -89,7 +89,8 @@ class StyleGAN2(AdversarialModel):
         path_length_every: int = 4,
     ) -> None:
         super().__init__(spec)
-        check_numbers(latent_size=latent_size, style_size=style_size, mapping_layers=mapping_layers, lr=lr)
+        check_numbers(latent_size=latent_size, style_size=style_size, lr=lr)
+        check_numbers(most=MOST_LAYERS, mapping_layers=mapping_layers)
         check_numbers(channel_max=channel_max, group_size=group_size)
         check_numbers(r1_every=r1_every, path_length_every=path_length_every)
         check_numbers(zero=True, r1_weight=r1_weight, path_length_weight=path_length_weight)
