@@ -4,9 +4,13 @@ Nothing heavy is imported before the command is known, so that help and listings
 """
 
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from aigc_lightning import __version__, plugins
@@ -21,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        return _dispatch(arguments)
+        with _leaving_imports_at_once():
+            return _dispatch(arguments)
     except UserError as error:
         return _report(error, debug)
     except KeyboardInterrupt:  # outside training, which saves first and ends by itself
@@ -37,6 +42,34 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         where = f"{error.filename}: " if error.filename is not None else ""
         return _report(UserError(f"{where}{error.strerror}.", "Check the path, its permissions and the disk."), debug)
+
+
+@contextmanager
+def _leaving_imports_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process where it imports something; elsewhere it is Python's own exception.
+
+    In the middle of an import, libraries take that exception for a missing module and go on with half of themselves.
+    """
+    usual = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        caller = frame
+        while caller is not None:
+            if caller.f_code.co_filename.startswith("<frozen importlib"):
+                os.write(2, b"\nInterrupted.\n")
+                os._exit(130)
+            caller = caller.f_back
+        usual(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, usual)
 
 
 def _dispatch(arguments: list[str]) -> int:

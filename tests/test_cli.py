@@ -1,6 +1,7 @@
 """The front door."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,41 @@ HEAVY = (
 )
 ANSWERS_AT_ONCE = [[], ["--help"], ["--version"], ["models"], ["data", "--json"], ["configs"], ["fit", "--help"],
                    ["sample", "--help"], ["validate", "--help"], ["export", "--help"]]  # fmt: skip
+
+
+INTERRUPTED = """
+import sys
+from aigc_lightning import cli, plugins
+
+class Command:
+    def load(self):
+        sys.path.insert(0, ".")
+        if {swallowed}:
+            try:
+                import slow
+            except BaseException:
+                print("swallowed", flush=True)
+        print("ready", flush=True)
+        import time
+        time.sleep(60)
+
+plugins.find = lambda kind, name: Command()
+sys.exit(cli.main(["any"]))
+"""
+
+
+@pytest.mark.parametrize("swallowed", [True, False], ids=["in an import", "elsewhere"])
+def test_ctrl_c_ends_the_process_wherever_it_is(swallowed, folder):
+    (folder / "slow.py").write_text("print('ready', flush=True)\nimport time\ntime.sleep(60)\n")
+    code = INTERRUPTED.format(swallowed=swallowed)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err.strip()) == (130, "", "Interrupted.")
 
 
 @pytest.mark.parametrize("argv", ANSWERS_AT_ONCE, ids=" ".join)

@@ -3,26 +3,54 @@
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
+from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.checksums import with_checksums
 from aigc_lightning.core.distributed import Poll
 from aigc_lightning.core.files import replacing
+from aigc_lightning.core.records import checked_state
 from aigc_lightning.core.run_folder import BEST, CHECKPOINTS, LAST
 from aigc_lightning.errors import UserError, did_you_mean
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the old one, then puts it in its place: a kill or a full disk loses neither."""
+    """Writes a checkpoint beside the old one, then puts it in its place: a kill or a full disk loses neither.
+
+    Lightning's own way goes through the temporary folder, where a kill leaves a file of the checkpoint's size.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write the file; only tensors and plain values go in."""
-        with replacing(Path(path)) as temporary:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
+        """Write the file; only tensors and plain values go in.
+
+        Raises:
+            OSError: it cannot be written, as where the disk is full; the old one is whole.
+        """
+        if storage_options is not None:
+            raise TypeError(f"{type(self).__name__} knows no storage_options")
+        try:
+            with replacing(Path(path)) as temporary, with_checksums(), temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+        except RuntimeError as error:  # torch closes its archive, and stumbles, before it says what happened
+            cause = error.__context__
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
+            raise
+
+    def load_checkpoint(self, path: Any, *given: Any, **options: Any) -> dict[str, Any]:
+        """Return what a checkpoint holds, on the CPU, after a look at its checksums; never anything but plain values.
+
+        Raises:
+            UserError: it is damaged, or is not ours.
+        """
+        return read_checkpoint(Path(path))
 
 
 def unknown_score(option: str, name: str, known: Iterable[str]) -> UserError:
@@ -86,7 +114,7 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best score."""
-        self.best_score = state_dict["best_score"]
+        self.best_score = checked_state(state_dict, {"best_score": (float, NoneType)}, "checkpoints")["best_score"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count minutes from here, and say so where a score is monitored that will never be computed."""

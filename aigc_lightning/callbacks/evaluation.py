@@ -10,6 +10,7 @@ from aigc_lightning.callbacks.loggers import log_metrics
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.records import checked_state
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.extractors import find_extractor
@@ -74,7 +75,7 @@ class Evaluation(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the count of validations."""
-        self._validations = state_dict["validations"]
+        self._validations = checked_state(state_dict, {"validations": int}, "evaluation")["validations"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse what could not be scored, before time is spent on training."""

@@ -1,9 +1,9 @@
 """Signals end a run between two batches, with a checkpoint."""
 
+import os
 import signal
 import threading
 import time
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -11,17 +11,18 @@ import lightning.pytorch as pl
 import torch.distributed as dist
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
+from aigc_lightning.callbacks.ending import resume_command, stopped
 from aigc_lightning.core.distributed import Poll
-from aigc_lightning.shell import command
+from aigc_lightning.core.processes import stopping_signals
+from aigc_lightning.core.run_log import say
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _ECHO = 0.3  # seconds in which a signal that comes again is the same one, by way of a launcher
 _ASK_EVERY = 10  # batches between two questions to the other processes whether one of them was signalled
 _SLOW_MS = 1000  # after each batch that takes longer there is a question: a warned job has two minutes
 
 
 class Interruption(pl.Callback):
-    """Ends the run at the end of a batch when any process gets SIGINT, SIGTERM or SIGUSR1.
+    """Ends the run at the end of a batch when any process gets SIGINT, SIGTERM, SIGUSR1 or SIGHUP.
 
     All processes stop at the same step and one checkpoint is saved. The exit code is 130 after Ctrl-C and 143 after the
     others. A second signal ends the process at once.
@@ -41,7 +42,7 @@ class Interruption(pl.Callback):
         """Listen; Lightning's own handlers, which act inside a step, are set aside."""
         self._every, self._asked, self._asked_at = 1, trainer.global_step, time.monotonic()
         if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
-            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+            self._previous = {number: signal.signal(number, self._on_signal) for number in stopping_signals()}
         # Lightning would ask the first process at every batch, and wait for the device to hear the answer.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
@@ -56,14 +57,10 @@ class Interruption(pl.Callback):
         for callback in saved:
             callback.save_last(trainer)
         code = 130 if number == signal.SIGINT else 143
-        if trainer.is_global_zero:
-            name = signal.Signals(number).name
-            run = Path(trainer.default_root_dir)
-            if saved:
-                print(f"\nStopped by {name} at step {trainer.global_step}; saved in {run}.")
-                print(f"Go on with: {command('aigc', 'fit', '--resume', run, *self._options)}", flush=True)
-            else:
-                print(f"\nStopped by {name} at step {trainer.global_step}; nothing was to be saved.", flush=True)
+        saved_where = f"saved in {trainer.default_root_dir}." if saved else "nothing was to be saved."
+        say(stopped(trainer, signal.Signals(number).name, saved_where))
+        if saved:
+            say(f"Go on with: {resume_command(trainer, *self._options)}")
         if trainer.world_size > 1:
             dist.destroy_process_group()  # together: a process that still talks to one that has ended would crash
         raise SystemExit(code)
@@ -80,6 +77,8 @@ class Interruption(pl.Callback):
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
+        if signal.Signals(number).name == "SIGHUP":
+            _leave_dead_terminal()
         if not self._received:
             self._received, self._received_at = number, now
         elif now - self._received_at > _ECHO:
@@ -98,6 +97,17 @@ class Interruption(pl.Callback):
         if slowest:  # else there is no answer yet; the slowest process decides for all, so that all ask together
             self._every = 1 if slowest > _SLOW_MS else _ASK_EVERY
         return self._poll.largest(self._received, device)
+
+
+def _leave_dead_terminal() -> None:
+    """Write to nowhere what a terminal that is gone would refuse: an error there would end the run before it saves."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def _nothing(*_: Any) -> None:

@@ -40,8 +40,11 @@ class LossLog(pl.Callback):
             self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what is left, and draw the plot."""
-        self._write(trainer, pl_module)
+        """Write what is left, and draw the plot.
+
+        The values are kept: where the run goes on, its next row is the mean that it would have been without the stop.
+        """
+        self._write(trainer, pl_module, keep=True)
         self._plot(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -49,8 +52,10 @@ class LossLog(pl.Callback):
         if not isinstance(exception, SystemExit):
             self._plot(trainer)
 
-    def _write(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        if isinstance(model, ImageModel) and (values := model.pop_recorded()):
+    def _write(self, trainer: pl.Trainer, model: pl.LightningModule, *, keep: bool = False) -> None:
+        if not isinstance(model, ImageModel):
+            return
+        if values := model.recorded_means() if keep else model.pop_recorded():
             self.latest = values
             log_metrics(trainer, values)
 

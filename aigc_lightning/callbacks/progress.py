@@ -1,7 +1,6 @@
 """How the run goes, on the screen."""
 
 import logging
-import math
 import sys
 import time
 from collections import deque
@@ -19,6 +18,8 @@ from rich.text import Text
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.losses import LossLog
 from aigc_lightning.core.micro_batches import batch_size
+from aigc_lightning.core.position import steps_asked
+from aigc_lightning.core.records import checked_state
 from aigc_lightning.errors import UserError
 
 _REFRESH = 0.2  # seconds between two looks of the live lines
@@ -78,7 +79,7 @@ class Progress(ProgressBar):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the count of images."""
-        self.images = state_dict["images"]
+        self.images = checked_state(state_dict, {"images": int}, "progress")["images"]
 
     # ---- training
 
@@ -207,7 +208,7 @@ class Progress(ProgressBar):
         bar = Table.grid(expand=True, padding=(0, 1))
         bar.add_column(ratio=1)
         bar.add_column(no_wrap=True)
-        bar.add_row(Bar(total=self._total(), completed=self.trainer.global_step), "  ".join(steps))
+        bar.add_row(Bar(total=steps_asked(self.trainer), completed=self.trainer.global_step), "  ".join(steps))
         lines = ["  ".join(part for part in counts if part), self._grid()]
         texts = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line]
         self._live.update(Group(bar, *texts), refresh=True)
@@ -224,7 +225,7 @@ class Progress(ProgressBar):
 
     def _steps(self, now: float) -> list[str]:
         """Return steps, share of the run, and time left."""
-        step, total = self.trainer.global_step, self._total()
+        step, total = self.trainer.global_step, steps_asked(self.trainer)
         if total is None:
             return [f"step {step:,}"]
         shown = [f"step {step:,}/{total:,}", f"{step / max(total, 1):.0%}"]
@@ -250,15 +251,6 @@ class Progress(ProgressBar):
         if getattr(self.trainer, "fast_dev_run", False):
             return ""
         return str(self._grids.latest_path) if self._grids is not None and self._grids.latest_path else ""
-
-    def _total(self) -> int | None:
-        """Return the number of steps of the whole run, None when it has no known end."""
-        trainer, limits = self.trainer, []
-        if trainer.max_steps >= 0:
-            limits.append(trainer.max_steps)
-        if trainer.max_epochs is not None and trainer.max_epochs >= 0 and math.isfinite(trainer.num_training_batches):
-            limits.append(trainer.max_epochs * int(trainer.num_training_batches))
-        return min(limits, default=None)
 
 
 class Speed:

@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import yaml
 
 from aigc_lightning.core.files import replacing
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.core.redaction import redacted
 from aigc_lightning.yaml_file import parse_yaml
 

@@ -20,7 +20,7 @@ def check_launch(trainer: Any) -> None:
     if launch is None:
         _check_no_srun(unlaunched_tasks())
         return
-    devices, nodes = _num_devices(trainer), int(trainer["num_nodes"])
+    devices, nodes = num_devices(trainer), int(trainer["num_nodes"])
     if launch.per_node == (devices,) * nodes:
         return
     if launch.rank > 0:
@@ -48,7 +48,7 @@ def cluster_environment() -> list[Any]:
     return []
 
 
-def _num_devices(trainer: Any) -> int:
+def num_devices(trainer: Any) -> int:
     """Return the processes of a node that a run asks for."""
     devices, accelerator = trainer["devices"], trainer["accelerator"]
     if isinstance(devices, list):

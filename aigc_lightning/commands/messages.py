@@ -1,5 +1,6 @@
-"""What is said to the user: what was chosen, and errors of Lightning and jsonargparse in the user's words."""
+"""Errors of Lightning and jsonargparse in the user's words."""
 
+import os
 import re
 import traceback
 from argparse import ArgumentError
@@ -7,19 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import OutOfMemoryError
 
 from aigc_lightning.callbacks.checkpoints import unknown_score
 from aigc_lightning.commands import trainer_options
 from aigc_lightning.core.launch import SaidByFirstError
 from aigc_lightning.errors import UserError, did_you_mean
-
-
-def say(line: str) -> None:
-    """Print a line in the first process, and write it to the run's log."""
-    rank_zero_info(line)  # for the log; the console is quiet
-    rank_zero_only(print)(line, flush=True)
 
 
 @contextmanager
@@ -39,18 +33,36 @@ def explained(stage: str, *, running: bool = False) -> Iterator[None]:
         if exit_.code in (0, None) or running:
             raise
         raise UserError(f"The options of `aigc {stage}` could not be read.", f"See: aigc {stage} --help") from exit_
-    except Exception as error:
+    except Exception as raised:
+        error = _before_clean_up(raised)
         cause = _user_error_inside(error)
         if cause is not None:
             raise cause from error
         known = _known(stage, error)
+        if known is None and running and _is_restoring(error):
+            known = UserError(
+                f"Training cannot go on from the checkpoint: {type(error).__name__}: {_shortened(str(error))}",
+                "Give a checkpoint that `aigc fit` wrote, as it was, or start a new run without --resume.",
+            )
         if known is not None:
             raise known from error
         if running and not _is_lightnings_own(error):
-            raise
+            raise error from error.__cause__
         raise UserError(
             f"{type(error).__name__}: {_shortened(_essence(str(error)))}", f"See: aigc {stage} --help, or add --debug."
         ) from error
+
+
+def _before_clean_up(error: Exception) -> Exception:
+    """Return the error that came first where Lightning's cleaning up after it raised another one."""
+    first = error.__context__
+    return first if "Please call `iter(combined_loader)`" in str(error) and isinstance(first, Exception) else error
+
+
+def _is_restoring(error: Exception) -> bool:
+    """Say whether an error came up while a checkpoint's states were given to the model, optimizers and callbacks."""
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(code.co_filename.endswith(_RESTORING) and "restore" in code.co_name for code in frames)
 
 
 def _is_lightnings_own(error: Exception) -> bool:
@@ -83,6 +95,7 @@ _MONITORED = re.compile(
     r"|`ModelCheckpoint\(monitor='(?P<saved>.+?)'\)` could not find the monitored key in the returned metrics:)"
     r"(?P<known>[^\n]*?)(?:HINT|$)"
 )
+_RESTORING = os.path.join("trainer", "connectors", "checkpoint_connector.py")
 _NO_COMPILE = "Leave --compile out."
 
 

@@ -11,8 +11,9 @@ import torch
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Trainer
 
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.callbacks.ending import asking_to_stop
 from aigc_lightning.core.launch import agreed
+from aigc_lightning.core.records import RECORD_KEY
 
 AUTO = "auto"
 FULL, HALF = "32-true", "bf16-mixed"
@@ -41,7 +42,21 @@ class RunTrainer(Trainer):
         self, *args: Any, precision: _PRECISION_INPUT | Literal["auto"] | None = "auto", **kwargs: Any
     ) -> None:
         assert precision != "auto"
+        #: The callback, model or data that asked the run to stop; None where nobody did.
+        self.stopper: Any = None
+        self._should_stop = False
         super().__init__(*args, precision=precision, **kwargs)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the run is to stop; Lightning's attribute, which here remembers who set it."""
+        return self._should_stop
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        if bool(value) != self._should_stop:
+            self.stopper = asking_to_stop() if value else None
+        self._should_stop = bool(value)
 
 
 def settle(values: Any, record: dict[str, Any] | None) -> str | None:

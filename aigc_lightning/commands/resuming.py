@@ -3,56 +3,79 @@
 import math
 import os
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from aigc_lightning import plugin_source
 from aigc_lightning.callbacks.provenance import precision_name
 from aigc_lightning.commands.arguments import Request, value_of
-from aigc_lightning.commands.messages import say
+from aigc_lightning.commands.launching import num_devices
 from aigc_lightning.core.checkpoint import read_checkpoint, step_of
 from aigc_lightning.core.download import is_address
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.files import remove_pieces
 from aigc_lightning.core.launch import agreed
+from aigc_lightning.core.position import check_global_batch, checked_stream
+from aigc_lightning.core.records import RECORD_KEY, check_resumable
 from aigc_lightning.core.redaction import redacted
-from aigc_lightning.core.run_folder import (
-    CHECKPOINTS,
-    LAST,
-    RUN_VARIABLE,
-    chosen_run,
-    find_checkpoint,
-    new_run,
-    own_run,
-    run_numbers,
-)
+from aigc_lightning.core.run_folder import CHECKPOINTS, LAST, RUN_VARIABLE, find_checkpoint, run_numbers
+from aigc_lightning.core.run_lock import RunLock, claim, claim_chosen, claim_new
+from aigc_lightning.core.run_log import say
+from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 
 RUNS = Path("runs")
 
 
-def run_and_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path]:
-    """Return the checkpoint that `aigc fit` goes on from, if any, and the run's folder.
+@dataclass(frozen=True)
+class Start:
+    """Where a run lives, and what it goes on from.
+
+    Args:
+        folder: of the run.
+        checkpoint: that it goes on from; None for a run that begins.
+        notes: lines for the user about what was found there.
+    """
+
+    folder: Path
+    checkpoint: Path | None
+    notes: list[str] = field(default_factory=list)
+
+
+def start_of_run(values: Any, request: Request, resources: ExitStack) -> Start:
+    """Return where `aigc fit` puts its run and what it goes on from, with the folder claimed for this run alone.
+
+    Args:
+        values: the options.
+        request: the prepared command line.
+        resources: gives the folder back when it is closed.
 
     Raises:
-        UserError: there is nothing to resume, or the folder cannot be written.
+        UserError: there is nothing to resume, another process trains in the folder, or it cannot be written.
     """
     shared = os.environ.get(RUN_VARIABLE)
     if shared:  # a process that another process of the run has started
-        return _to_resume(values, request), Path(shared)
+        target = _target(values, request)
+        return Start(Path(shared), _checkpoint(target, []) if target else None)
+    notes: list[str] = []
 
     def choose() -> str:
-        checkpoint = _to_resume(values, request)
-        return f"{checkpoint or ''}\n{_folder(values, checkpoint, RUNS / request.name)}"
+        target = _target(values, request)
+        lock = _claimed(values, target, RUNS / request.name)
+        resources.callback(lock.release)
+        remove_pieces(lock.folder, own=CHECKPOINTS)
+        notes.extend([lock.note] if lock.note else [])
+        return f"{_checkpoint(target, notes) if target else ''}\n{lock.folder}"
 
     checkpoint, folder = agreed("checkpoint and run folder", choose).split("\n")
     os.environ[RUN_VARIABLE] = str(Path(folder).resolve())
     if is_address(values.resume):
-        return find_checkpoint(values.resume), Path(folder)  # every process has a copy of its own
-    return Path(checkpoint) if checkpoint else None, Path(folder)
+        return Start(Path(folder), find_checkpoint(values.resume), notes)  # every process has a copy of its own
+    return Start(Path(folder), Path(checkpoint) if checkpoint else None, notes)
 
 
 def take_from_record(request: Request) -> None:
@@ -86,16 +109,21 @@ def take_from_record(request: Request) -> None:
     say(f"{request.record_of} has no config.yaml beside it. By its record: {found}. The rest has its defaults.")
 
 
-def _folder(values: Any, checkpoint: Path | None, parent: Path) -> Path:
-    """Return the folder that a run goes on in, or a new one."""
-    chosen = values.run
-    if checkpoint is not None and checkpoint.parent.name == CHECKPOINTS:
-        former = checkpoint.parent.parent
-        if chosen is None or Path(chosen).resolve() == former.resolve():
-            return former
+def _claimed(values: Any, target: Path | None, parent: Path) -> RunLock:
+    """Return the claim on the folder that a run goes on in, or on a new one."""
+    chosen = None if values.run is None else Path(values.run)
+    former = _run_of(target) if target is not None else None
+    if former is not None and (chosen is None or chosen.resolve() == former.resolve()):
+        return claim(former)
     if chosen is not None and values.resume == "auto":
-        return own_run(Path(chosen))  # what an attempt without a checkpoint left there is this run's own
-    return new_run(parent) if chosen is None else chosen_run(Path(chosen))
+        return claim(chosen)  # what an attempt without a checkpoint left there is this run's own
+    return claim_new(parent) if chosen is None else claim_chosen(chosen)
+
+
+def _run_of(target: Path) -> Path | None:
+    """Return the run that a checkpoint or folder belongs to, None for a file that lies elsewhere."""
+    folder = target.parent if target.is_file() else target / CHECKPOINTS
+    return folder.parent if folder.name == CHECKPOINTS else None
 
 
 def trial_folder(values: Any, resources: ExitStack) -> Path:
@@ -134,8 +162,11 @@ def run_of_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path]
     return checkpoint, checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
 
 
-def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> None:
+def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[str]:
     """Refuse to go on with other settings of the model, engine or data than the checkpoint's.
+
+    Returns:
+        Lines for the user about what could not be compared.
 
     Raises:
         UserError: they differ; the message names each difference.
@@ -147,14 +178,21 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> None:
             f"{checkpoint} holds a {made['class_path']} and the config asks for a {given_model}.",
             "Give the config of the checkpoint's run, or another checkpoint.",
         )
-    differences = _differences("model", made["config"], _init_args(values.model))
+    differences, notes = _differences("model", made["config"], _init_args(values.model)), []
+    goes_on = hasattr(values, "resume")
     if "data" in made:
         if _is_same_class(made["data"]["class_path"], values.data.class_path):
-            differences += _differences("data", made["data"]["config"], _init_args(values.data), _free(values.data))
+            counted = goes_on and _takes_as_many(record, values)
+            free = (*_data_class(values.data).free_on_resume, *(["batch_size"] if counted else []))
+            differences += _differences("data", made["data"]["config"], _init_args(values.data), free)
+            if goes_on and not counted:
+                notes.append(
+                    f"{checkpoint} does not say on how many processes it was made: taken to be as many as now."
+                )
         else:
             differences.append(f"data is {made['data']['class_path']} there and {values.data.class_path} here")
-    if hasattr(values, "resume"):
-        _check_resumable(record, checkpoint)
+    if goes_on:
+        check_resumable(record, checkpoint)
         differences += _differences("engine", made.get("engine", {}), values.engine.as_dict())
         if made.get("seed") != values.seed_everything:
             differences.append(f"seed_everything is {made.get('seed')} there and {values.seed_everything} here")
@@ -166,15 +204,22 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> None:
             f"{checkpoint} was made with other settings: {'; '.join(differences)}.",
             "A run goes on with the settings it began with. Leave them out, or start a new run without --resume.",
         )
+    return notes
 
 
-def _check_resumable(record: dict[str, Any], checkpoint: Path) -> None:
-    missing = [key for key in ("global_step", "loops", "optimizer_states", "lr_schedulers") if key not in record]
-    if missing:
-        raise UserError(
-            f"{checkpoint} holds no {' and no '.join(missing)}, so training cannot go on from it.",
-            "Give a checkpoint that `aigc fit` wrote.",
-        )
+def _takes_as_many(record: dict[str, Any], values: Any) -> bool:
+    """Check that a run takes as many images a step as the checkpoint's; return whether the checkpoint says how many.
+
+    Raises:
+        UserError: it takes another number.
+    """
+    state = record.get(_data_class(values.data).__qualname__)
+    if state is None:  # written by version 0.1
+        return False
+    saved, batch_size = checked_stream(state), _init_args(values.data).get("batch_size")
+    if isinstance(batch_size, int):
+        check_global_batch(saved, batch_size, num_devices(values.trainer) * int(values.trainer.num_nodes))
+    return True
 
 
 def _is_same_class(one: str, other: str) -> bool:
@@ -182,8 +227,8 @@ def _is_same_class(one: str, other: str) -> bool:
     return one == other or plugin_source.canonical(one) == plugin_source.canonical(other)
 
 
-def _to_resume(values: Any, request: Request) -> Path | None:
-    """Return the checkpoint that `--resume` means; None without it, and where "auto" finds nothing."""
+def _target(values: Any, request: Request) -> Path | None:
+    """Return the run folder or file that `--resume` means; None without it, and where "auto" finds nothing."""
     if values.resume is None:
         return None
     if is_address(values.resume):
@@ -200,29 +245,44 @@ def _to_resume(values: Any, request: Request) -> Path | None:
         if not numbers:
             raise UserError(f"There is no run to resume in {parent}.", "Start one without --resume.")
         target = parent / str(numbers[-1])
-    if values.resume == "auto" and not any((target / CHECKPOINTS).glob("*.ckpt")):
-        return None
-    return target if target.is_file() else newest_loadable(target)
+    if target.is_file():
+        return target
+    if not any((target / CHECKPOINTS).glob("*.ckpt")):
+        return None if values.resume == "auto" else find_checkpoint(target)  # which says what is missing
+    return target
 
 
-def newest_loadable(run: Path) -> Path:
-    """Return a run's checkpoint of the latest step that can be read, and say which cannot be.
+def _checkpoint(target: Path, notes: list[str]) -> Path:
+    """Return the checkpoint that a target stands for; what is passed over is added to the notes."""
+    return target if target.is_file() else newest_loadable(target, notes)
+
+
+def newest_loadable(run: Path, notes: list[str]) -> Path:
+    """Return a run's checkpoint of the latest step that is whole, and note which others are damaged.
+
+    Args:
+        run: its folder, with a checkpoint at least.
+        notes: gets a line for each checkpoint that is passed over, and one for the one that is taken instead.
 
     Raises:
-        UserError: none can be read.
+        UserError: none is whole.
     """
     steps = {path: step_of(path) for path in sorted((run / CHECKPOINTS).glob("*.ckpt"))}
-    if not steps:
-        find_checkpoint(run)  # says what is missing
-    damaged = [path for path, step in steps.items() if step < 0]
-    for path in [*damaged, *sorted(steps.keys() - set(damaged), key=lambda path: (-steps[path], path.name != LAST))]:
+    # Those of which not even the step can be read come first, so that they are named.
+    order = sorted(steps, key=lambda path: (steps[path] >= 0, -steps[path], path.name != LAST))
+    damaged: list[str] = []
+    for path in order:
         try:
             read_checkpoint(path)
         except UserError as error:
-            print(f"Passed over {path}: {error.what}")
+            damaged.append(f"Passed over {path}: {error.what}")
         else:
+            taken = [f"Going on from {path}, which is of step {steps[path]:,}."] if damaged else []
+            notes += [*damaged, *taken]
             return path
-    raise UserError(f"No checkpoint in {run / CHECKPOINTS} can be read.", "Start a new run without --resume.")
+    raise UserError(
+        f"No checkpoint in {run / CHECKPOINTS} can be read. {damaged[0]}", "Start a new run without --resume."
+    )
 
 
 def _init_args(section: Any) -> dict[str, Any]:
@@ -230,9 +290,9 @@ def _init_args(section: Any) -> dict[str, Any]:
     return given.as_dict() if given is not None else {}
 
 
-def _free(data: Any) -> tuple[str, ...]:
+def _data_class(data: Any) -> type[ImageDataModule]:
     module, _, name = str(data.class_path).rpartition(".")
-    return tuple(getattr(import_module(module), name).free_on_resume)
+    return cast(type[ImageDataModule], getattr(import_module(module), name))
 
 
 def _differences(section: str, made: dict[str, Any], given: dict[str, Any], free: tuple[str, ...] = ()) -> list[str]:

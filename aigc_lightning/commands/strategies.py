@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from aigc_lightning.commands.messages import say
 from aigc_lightning.core.distributed import PlayersStrategy
+from aigc_lightning.core.run_log import say
 from aigc_lightning.errors import UserError
 
 #: Callbacks that take steps, or change those of a single optimizer.

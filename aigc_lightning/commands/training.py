@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.callbacks.compiled import Compiled
+from aigc_lightning.callbacks.ending import Ending
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
@@ -34,8 +35,9 @@ from aigc_lightning.core.checkpoint import read_checkpoint
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.memory import keep_memory
+from aigc_lightning.core.records import check_finite
 from aigc_lightning.core.run_folder import CHECKPOINTS, LAST, RUN_VARIABLE
-from aigc_lightning.core.run_log import run_log
+from aigc_lightning.core.run_log import run_log, say
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
@@ -144,21 +146,23 @@ class TrainingCLI(LightningCLI):
         """Settle where the run lives before anything is built."""
         values = self.config[self.stage]
         check_launch(values.trainer)
+        notes: list[str] = []
         if self.stage != "fit":
             self.checkpoint, self.folder = resuming.run_of_checkpoint(values, self.request)
         elif not values.trainer.fast_dev_run:
-            self.checkpoint, self.folder = resuming.run_and_checkpoint(values, self.request)
+            start = resuming.start_of_run(values, self.request, self.resources)
+            self.checkpoint, self.folder, notes = start.checkpoint, start.folder, start.notes
         if values.trainer.fast_dev_run:
             self.folder = resuming.trial_folder(values, self.resources)
         if self.checkpoint is not None:
             self.record = read_checkpoint(self.checkpoint)
         chosen = precision.settle(values, self.record)
         if self.checkpoint is not None and self.record is not None:
-            resuming.check_same(self.record, values, self.checkpoint)
+            notes += resuming.check_same(self.record, values, self.checkpoint)
         if self.stage == "fit":
             self.resources.enter_context(run_log(self.folder, ["aigc", "fit", *self.request.argv, *self._trust]))
-            if chosen:
-                messages.say(chosen)
+            for line in [*notes, *([chosen] if chosen else [])]:
+                say(line)
         if precision.uses_cuda(values.trainer):
             self.resources.enter_context(precision.fast_products())
         else:
@@ -201,7 +205,8 @@ class TrainingCLI(LightningCLI):
         progress = [] if config["enable_progress_bar"] is False else [Progress()]
         if self.stage == "fit":
             own = [LossLog(), SlicedWasserstein(), grids, Provenance(self._parser("fit"), self.config["fit"])]
-            own += [*progress, *([checkpoints] if config["enable_checkpointing"] else []), Interruption(*self._trust)]
+            own += [*progress, *([checkpoints] if config["enable_checkpointing"] else [])]
+            own += [Ending(config["max_time"], *self._trust), Interruption(*self._trust)]
             own += [Compiled()] if self.config["fit"].compile else []
         else:
             own = [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
@@ -232,6 +237,7 @@ class TrainingCLI(LightningCLI):
         if self.record is not None:
             self.model.configure_model()
             self.model.load_state_dict(self.record["state_dict"])
+            check_finite(self.model, self.record["state_dict"], str(self.checkpoint))
         method = getattr(self.trainer, self.stage)
         method(self.model, datamodule=self.datamodule)
         self._say_results()

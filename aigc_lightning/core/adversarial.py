@@ -17,10 +17,11 @@ from torch.utils.hooks import RemovableHandle
 
 from aigc_lightning.core.augmentation import Augmentation, augmenting_hook
 from aigc_lightning.core.averaging import MovingAverage, averaged_copy
+from aigc_lightning.core.checkpointed import plain
 from aigc_lightning.core.engine import Engine, Player, Scaler, Window, only
 from aigc_lightning.core.finite import LateGuard, use_fused
 from aigc_lightning.core.hooks import backward_is_plain
-from aigc_lightning.core.image_model import ImageModel, plain
+from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.late import waits
 from aigc_lightning.core.micro_batches import batch_size, split
 from aigc_lightning.core.precision import without_autocast

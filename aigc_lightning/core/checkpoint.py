@@ -9,24 +9,28 @@ import json
 import pickle
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import Tensor
 
-from aigc_lightning import plugins
+from aigc_lightning import plugin_source, plugins
 from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.checkpointed import CheckpointedModule
+from aigc_lightning.core.checksums import check_archive, read_tensors, write_tensors
 from aigc_lightning.core.engine import Engine
-from aigc_lightning.core.files import replacing
-from aigc_lightning.core.image_model import RECORD_KEY, ImageModel
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.records import RECORD_KEY, check_finite, check_record, check_size, check_weights
 from aigc_lightning.core.run_folder import find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
+_ANOTHER = "Take another checkpoint of the run, such as best.ckpt."
+Model = TypeVar("Model", bound=CheckpointedModule)
+
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, on the CPU.
+    """Return what a checkpoint holds, on the CPU, after a look at its checksums.
 
     Raises:
         UserError: it cannot be read, is damaged, holds more than tensors and plain values, or is not ours.
@@ -35,30 +39,32 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} holds weights alone.", "Use it with `aigc sample`; here, give a run folder or a .ckpt."
         )
+    check_archive(path, _ANOTHER)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is damaged, or holds objects that could run code: {_first_line(error)}",
+            f"{path} holds objects that could run code: {_first_line(error)}",
             "Only checkpoints of tensors and plain values are loaded. Take another one, such as best.ckpt.",
         ) from error
     except Exception as error:  # bytes that are no checkpoint can make the reader stumble anywhere
-        raise UserError(
-            f"{path} cannot be read as a checkpoint; it may be cut short: {_first_line(error)}",
-            "Take another checkpoint of the run, such as best.ckpt.",
-        ) from error
+        raise UserError(f"{path} cannot be read as a checkpoint: {_first_line(error)}", _ANOTHER) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"{path} was not written by aigc_lightning.", "Give a checkpoint that `aigc fit` wrote.")
-    _check_record(checkpoint.get(RECORD_KEY), path)
+    check_size(checkpoint, path)
+    check_record(checkpoint.get(RECORD_KEY), path)
+    check_weights(checkpoint["state_dict"], path)
     return checkpoint
 
 
 def step_of(path: Path) -> int:
     """Return the number of steps that a checkpoint's run had done, -1 if it cannot be read; reads no tensor."""
     try:
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+        check_archive(path, _ANOTHER, suffix="data.pkl")
+        step = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
     except Exception:  # bytes that are no checkpoint can make the reader stumble anywhere
         return -1
+    return step if isinstance(step, int) else -1
 
 
 def load_model(path: str | Path) -> ImageModel:
@@ -66,20 +72,38 @@ def load_model(path: str | Path) -> ImageModel:
 
     Raises:
         UserError: the file cannot be used, its model belongs to a package that is not installed, or the weights do
-            not fit the model.
+            not fit the model or are not finite.
     """
     file = find_checkpoint(path)
-    record, weights = _read_export(file) if file.suffix == ".safetensors" else _read_weights(file)
+    record, weights = _read(file)
     model = build_model(record, file)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(
-            f"The weights in {file} do not fit {type(model).__name__}: {_first_line(error, 1)}",
-            "Use the version of the package that wrote the checkpoint: "
-            + ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
-        ) from error
+    _take_weights(model, weights, record, file)
     return model.eval()
+
+
+def load_as(model_class: type[Model], path: str | Path, overrides: dict[str, Any], *, strict: bool = True) -> Model:
+    """Return the model of a checkpoint as an instance of a class, in the mode in which it is built.
+
+    Args:
+        model_class: the class that the file names, or a base of it; it need not be registered.
+        path: see `load_model`.
+        overrides: arguments of the model that replace the recorded ones.
+        strict: whether all weights must be there and fit.
+
+    Raises:
+        UserError: as for `load_model`; the file holds a model of another class; the class takes no such argument.
+    """
+    file = find_checkpoint(path)
+    record, weights = _read(file)
+    found = model_class if _names(record, model_class) else _registered(record, file).load()
+    if not issubclass(found, model_class):
+        raise UserError(
+            f"{file} holds a {record['class_path']}, which is no {model_class.__name__}.",
+            f"Load it by {found.__name__}.load_from_checkpoint, or by ImageModel.load_from_checkpoint.",
+        )
+    model = _build(cast(type[ImageModel], found), {**record, "config": {**record["config"], **overrides}}, file)
+    _take_weights(model, weights, record, file, strict=strict)
+    return cast(Model, model)
 
 
 def build_model(record: dict[str, Any], origin: Path) -> ImageModel:
@@ -92,29 +116,7 @@ def build_model(record: dict[str, Any], origin: Path) -> ImageModel:
     Raises:
         UserError: no installed package has registered the model, or it does not take the recorded arguments.
     """
-    class_path = str(record["class_path"])
-    plugin = plugins.find_by_class_path("model", class_path)
-    if plugin is None:
-        raise UserError(
-            f"{origin} holds a {class_path}, which no installed package brings.",
-            f"Install the package that has {class_path.split('.')[0]}; `aigc models` lists what there is.",
-        )
-    model_class = plugin.load()
-    try:
-        model = cast(ImageModel, model_class(ImageSpec.from_dict(record["spec"]), **record["config"]))
-        if isinstance(model, AdversarialModel):
-            known = {item.name for item in fields(Engine)}
-            kept = {name: value for name, value in record.get("engine", {}).items() if name in known}
-            model.engine = Engine(**kept)
-        model.configure_model()
-    except UserError:
-        raise
-    except Exception as error:  # whatever a class makes of another version's arguments
-        raise UserError(
-            f"{class_path} {plugin.version} cannot be built from {origin}: {error}",
-            f"The checkpoint was written with {record['versions']}; install that version.",
-        ) from error
-    return model
+    return _build(_registered(record, origin).load(), record, origin)
 
 
 def save_weights(model: ImageModel, path: Path, extra: dict[str, Any]) -> None:
@@ -125,10 +127,8 @@ def save_weights(model: ImageModel, path: Path, extra: dict[str, Any]) -> None:
         path: a new file that ends in .safetensors.
         extra: plain values to add to the record.
     """
-    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     record = json.dumps({**model.provenance(), **extra})
-    with replacing(path) as temporary:
-        save_file(weights, temporary, metadata={RECORD_KEY: record})
+    write_tensors(path, model.state_dict(), {RECORD_KEY: record})
 
 
 def file_hash(path: Path) -> str:
@@ -137,37 +137,74 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    checkpoint = read_checkpoint(path)
-    return checkpoint[RECORD_KEY], checkpoint["state_dict"]
+def _names(record: dict[str, Any], model_class: type[CheckpointedModule]) -> bool:
+    """Whether a record names this class, by the path where it is defined or one under which it is offered."""
+    own, found = f"{model_class.__module__}.{model_class.__qualname__}", record["class_path"]
+    if own == found or own.partition(".")[0] != found.partition(".")[0]:
+        return bool(own == found)
+    return plugin_source.canonical(found) == plugin_source.canonical(own)
 
 
-def _read_export(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            record = json.loads((file.metadata() or {})[RECORD_KEY])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} was not written by `aigc export`: {_first_line(error)}", "Export it again.") from error
-    _check_record(record, path)
-    return record, weights
-
-
-#: What a record holds at least, and what it may hold.
-_RECORD = {"class_path": str, "config": dict, "spec": dict, "versions": dict}
-_MORE = {"engine": dict, "data": dict}
-
-
-def _check_record(record: Any, path: Path) -> None:
-    """Refuse a file that does not say how its model is built."""
-    held = record if isinstance(record, dict) else {}
-    wrong = [name for name, kind in _RECORD.items() if not isinstance(held.get(name), kind)]
-    wrong += [name for name, kind in _MORE.items() if not isinstance(held.get(name, kind()), kind)]
-    if wrong:
+def _registered(record: dict[str, Any], origin: Path) -> plugins.Plugin:
+    class_path = record["class_path"]
+    plugin = plugins.find_by_class_path("model", class_path)
+    if plugin is None:
         raise UserError(
-            f"{path} was not written by aigc_lightning: its record has no proper {wrong[0]}.",
-            "Give a checkpoint that `aigc fit` or `aigc export` wrote.",
+            f"{origin} holds a {class_path}, which no installed package brings.",
+            f"Install the package that has {class_path.split('.')[0]}; `aigc models` lists what there is.",
         )
+    return plugin
+
+
+def _build(model_class: type[ImageModel], record: dict[str, Any], origin: Path) -> ImageModel:
+    try:
+        model = model_class(**{"spec": ImageSpec.from_dict(record["spec"]), **record["config"]})
+        if isinstance(model, AdversarialModel):
+            known = {item.name for item in fields(Engine)}
+            kept = {name: value for name, value in record.get("engine", {}).items() if name in known}
+            model.engine = Engine(**kept)
+        model.configure_model()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a class makes of another version's arguments
+        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        raise UserError(
+            f"{model_class.__name__} cannot be built from {origin}: {error}",
+            f"The file was written with {versions}; install that version, or give arguments that the class takes.",
+        ) from error
+    return model
+
+
+def _take_weights(
+    model: ImageModel, weights: dict[str, Tensor], record: dict[str, Any], origin: Path, *, strict: bool = True
+) -> None:
+    try:
+        model.load_state_dict(weights, strict=strict)
+    except RuntimeError as error:
+        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        raise UserError(
+            f"The weights in {origin} do not fit {type(model).__name__}: {_first_line(error, 1)}",
+            f"Use the version of the package that wrote the checkpoint: {versions}",
+        ) from error
+    check_finite(model, weights, origin)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the record and the weights of a checkpoint or an export."""
+    if path.suffix != ".safetensors":
+        checkpoint = read_checkpoint(path)
+        return checkpoint[RECORD_KEY], checkpoint["state_dict"]
+    hint = "Export it again."
+    try:
+        weights, metadata = read_tensors(path, hint)
+        record = json.loads(metadata[RECORD_KEY])
+    except UserError:
+        raise
+    except (OSError, KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} was not written by `aigc export`: {_first_line(error)}", hint) from error
+    check_size(record, path)
+    check_record(record, path)
+    return record, weights
 
 
 def _first_line(error: Exception, number: int = 0) -> str:

@@ -7,6 +7,7 @@ one exchange a player and update, whatever its loss does (several forwards, seco
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from aigc_lightning.core.late import Late, waits
 from aigc_lightning.core.processes import Processes
 
+Value = TypeVar("Value")
 #: Gradients are sent in pieces of about this size: large enough to use the link, small enough to need little memory.
 _BUCKET_BYTES = 32 * 2**20
 
@@ -72,15 +74,21 @@ def joint_means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     Args:
         sums: by name, this process's sum of weight times value, and its sum of weights.
     """
-    parts = [sums]
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        parts = [sums] * dist.get_world_size()
-        dist.all_gather_object(parts, sums)  # by name: a process may have seen what another has not
+    parts = everyones(sums)  # by name: a process may have seen what another has not
     means = {}
     for name in dict.fromkeys(name for part in parts for name in part):
         totals, weights = zip(*(part[name] for part in parts if name in part), strict=True)
         means[name] = sum(totals) / sum(weights)
     return means
+
+
+def everyones(value: Value) -> list[Value]:
+    """Return what each process gave, in the order of their ranks; every process must call this."""
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return [value]
+    found = [value] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
 
 
 class Poll:

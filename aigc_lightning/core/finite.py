@@ -45,8 +45,8 @@ def left_out(player: str, number: int, loss: float, *, stops: bool) -> None:
     if stops:
         raise UserError(
             f"{what}.",
-            "Its weights are untouched. Resume with a smaller learning rate or --engine.clip_norm, "
-            "or allow some with --engine.max_skipped.",
+            "Its weights are untouched. Start a new run with a smaller learning rate or --engine.clip_norm, "
+            "or one that may leave some updates out, with --engine.max_skipped.",
         )
     _log.warning("%s; this update is left out.", what)
 

@@ -1,37 +1,28 @@
 """What every model stands on: a spec, a record of how it was made, and losses kept without slowing the step."""
 
-import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from aigc_lightning import __version__, plugins
 from aigc_lightning.core import keyed
 from aigc_lightning.core.capabilities import Generator
+from aigc_lightning.core.checkpointed import CheckpointedModule
 from aigc_lightning.core.distributed import joint_means
 from aigc_lightning.core.engine import Window
 from aigc_lightning.core.finite import lay_out_state
 from aigc_lightning.core.micro_batches import batch_size
-from aigc_lightning.core.position import as_interrupted, batches_done, place_in_stream
-from aigc_lightning.core.redaction import redacted
+from aigc_lightning.core.position import batches_done, place_in_stream
 from aigc_lightning.core.sampler import BatchLayout
 from aigc_lightning.core.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
-#: Values of one name that are kept apart, between two looks.
-_MOST_KEPT = 1000
-#: Where a checkpoint keeps what made it.
-RECORD_KEY = "aigc"
 
-
-class ImageModel(pl.LightningModule):
+class ImageModel(CheckpointedModule):
     """Base of all models.
 
     A subclass takes the spec first and hands it on; its other arguments are plain values (numbers, text, lists,
@@ -48,21 +39,6 @@ class ImageModel(pl.LightningModule):
     #: Held-out score that chooses the best checkpoint of a run, the smallest being the best.
     monitor: ClassVar[str] = "val/sliced_wasserstein"
 
-    _init_values: dict[str, Any]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Remember the arguments, so that a checkpoint can name them without help from the subclass."""
-        model = super().__new__(cls)
-        if args or kwargs:  # copies and unpickled models are made without arguments and get their state afterwards
-            try:
-                bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
-            except TypeError:  # __init__ will say it better
-                return model
-            bound.apply_defaults()
-            values = dict(list(bound.arguments.items())[1:])
-            object.__setattr__(model, "_init_values", values)
-        return model
-
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
         if spec.channels not in self.channels:
@@ -72,7 +48,6 @@ class ImageModel(pl.LightningModule):
                 "Choose the channels of the data to fit (for folders: --data.init_args.channels).",
             )
         self.spec = spec
-        self._recorded: dict[str, list[tuple[Tensor, float]]] = defaultdict(list)
         self._held_out: dict[str, list[Tensor]] = defaultdict(list)
         self._window = Window()
 
@@ -119,13 +94,7 @@ class ImageModel(pl.LightningModule):
             name: such as `generator_loss`; shown as `train/generator_loss`.
             value: scalar.
         """
-        pairs = self._recorded[f"train/{name}"]
-        pairs.append((value.detach(), self._window.weight))
-        if len(pairs) == _MOST_KEPT:
-            values, weights = zip(*pairs, strict=True)
-            total = sum(weights)
-            shares = torch.tensor([weight / total for weight in weights])
-            pairs[:] = [(torch.stack(values).float() @ shares.to(values[0].device), total)]
+        self._recorded.add(f"train/{name}", value, self._window.weight)
 
     def sum_over_processes(self, values: Tensor) -> Tensor:
         """Return the sums of each number over all processes of the run, called by all of them together.
@@ -135,19 +104,18 @@ class ImageModel(pl.LightningModule):
         """
         return cast(Tensor, self.trainer.strategy.reduce(values.clone(), reduce_op="sum"))  # it works in place
 
-    def pop_recorded(self) -> dict[str, float]:
-        """Return the mean of every value recorded since the last call, over all processes, and forget them.
+    def recorded_means(self) -> dict[str, float]:
+        """Return the mean of every value recorded since they were last forgotten, over all processes.
 
         Called by all processes together. Values count by the samples that they were computed from.
         """
-        recorded, self._recorded = self._recorded, defaultdict(list)
-        sums = {}
-        for name, pairs in recorded.items():
-            values = torch.stack([value for value, _ in pairs]).tolist()
-            weights = [weight for _, weight in pairs]
-            weighted = sum(weight * value for weight, value in zip(weights, values, strict=True))
-            sums[name] = (weighted, float(sum(weights)))
-        return joint_means(sums)
+        return self._recorded.means()
+
+    def pop_recorded(self) -> dict[str, float]:
+        """Return what `recorded_means` gives, and forget the values."""
+        means = self._recorded.means()
+        self._recorded.forget()
+        return means
 
     def log_held_out(self, name: str, values: Tensor) -> None:
         """Keep a value for each held-out sample of a batch; the loop's end logs their mean by `log_scores`.
@@ -173,7 +141,12 @@ class ImageModel(pl.LightningModule):
     # ---- loops that every model has
 
     def on_train_start(self) -> None:
-        """Prepare the optimizers, whose state has been loaded by now, for fused kernels."""
+        """Prepare the optimizers, whose state has been loaded by now, for fused kernels.
+
+        Raises:
+            UserError: the checkpoint was for another number of them; Lightning leaves out what is too many.
+        """
+        self._check_restored()
         for optimizer in self.trainer.optimizers:
             lay_out_state(optimizer)
 
@@ -248,31 +221,6 @@ class ImageModel(pl.LightningModule):
             return BatchLayout(self.global_rank * count, count, self.trainer.world_size * count)
         return cast(BatchLayout, layout(place_in_stream(self.trainer)))
 
-    # ---- what made this model
-
-    def provenance(self) -> dict[str, Any]:
-        """Return plain values that say how to build this model again."""
-        values = {name: plain(value, name) for name, value in self._init_values.items() if name != "spec"}
-        class_path = f"{type(self).__module__}.{type(self).__qualname__}"
-        plugin = plugins.find_by_class_path("model", class_path)
-        makers = {plugin.distribution: plugin.version} if plugin and not plugin.is_builtin else {}
-        return {
-            "format": 1,
-            "class_path": class_path,
-            "config": redacted(values),  # checkpoints are handed to others
-            "spec": self.spec.to_dict(),
-            "versions": {"aigc_lightning": __version__, "torch": str(torch.__version__), **makers},
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a run that came to its end go on as if it had been interrupted there."""
-        if "loops" in checkpoint:
-            as_interrupted(checkpoint["loops"])
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the record beside the weights."""
-        checkpoint[RECORD_KEY] = {**checkpoint.get(RECORD_KEY, {}), **self.provenance()}
-
 
 def seeded_normal(seeds: Sequence[int], *shape: int) -> Tensor:
     """Return standard normal numbers (B, *shape) in which row i depends on seeds[i] alone."""
@@ -287,23 +235,6 @@ def initialize_normal(module: nn.Module, std: float = 0.02) -> None:
             nn.init.normal_(weight, 1.0 if weight.ndim == 1 else 0.0, std)
         if isinstance(bias, nn.Parameter):
             nn.init.zeros_(bias)
-
-
-def plain(value: Any, where: str) -> Any:
-    """Return a copy made of None, bool, int, float, str, list and dict alone.
-
-    Raises:
-        TypeError: something else is inside; a program error of the model's author, hence no UserError.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item, where) for item in value]
-    raise TypeError(f"{where} is a {type(value).__name__}: arguments of models must be plain values, lists or mappings")
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -14,7 +14,12 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from aigc_lightning.errors import UserError
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
+def stopping_signals() -> list[signal.Signals]:
+    """Return the signals that end a run with a checkpoint; SIGHUP is none where `nohup` has this process ignore it."""
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+    known: list[signal.Signals] = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [number for number in known if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class Processes(_MultiProcessingLauncher):
@@ -62,7 +67,7 @@ class Processes(_MultiProcessingLauncher):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        former = {number: signal.signal(number, self._hand_on) for number in _SIGNALS}
+        former = {number: signal.signal(number, self._hand_on) for number in stopping_signals()}
         try:
             yield
         finally:

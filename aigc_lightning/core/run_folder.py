@@ -11,55 +11,8 @@ RUN_VARIABLE = "AIGC_RUN_FOLDER"
 #: Folder of a run's checkpoints, and the names of two of them.
 CHECKPOINTS = "checkpoints"
 LAST, BEST = "last.ckpt", "best.ckpt"
-
-
-def new_run(parent: Path) -> Path:
-    """Create and return the next numbered folder of a parent, such as runs/dcgan_digits/3.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    number = max(run_numbers(parent), default=0) + 1
-    while True:
-        try:
-            (parent / str(number)).mkdir(parents=True)
-        except FileExistsError:  # another run started at the same moment
-            number += 1
-        except OSError as error:
-            raise _unwritable(parent, error) from error
-        else:
-            return parent / str(number)
-
-
-def chosen_run(path: Path) -> Path:
-    """Create and return a folder that the user chose, or its next numbered sibling where it already holds a run.
-
-    Raises:
-        UserError: the folder cannot be written, or is a file.
-    """
-    path = path if path.name not in ("", "..") else path.resolve()  # `.` has no name that could get a number
-    if path.is_file():
-        raise UserError(f"The run folder {path} is a file.", "Choose another folder with --run.")
-    if not path.exists() or not any(path.iterdir()):
-        return own_run(path)
-    number = 2
-    while path.with_name(f"{path.name}-{number}").exists():
-        number += 1
-    return chosen_run(path.with_name(f"{path.name}-{number}"))
-
-
-def own_run(path: Path) -> Path:
-    """Create and return a folder that belongs to one run alone, whatever it holds.
-
-    Raises:
-        UserError: the folder cannot be written, or is a file.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    check_writable(path)
-    return path
+#: Beginning of the name of a file that is there for a moment, to see whether there can be any.
+PROBE = ".probe"
 
 
 def run_numbers(parent: Path) -> list[int]:
@@ -96,15 +49,16 @@ def check_writable(path: Path) -> None:
     Raises:
         UserError: they cannot.
     """
-    probe = path / f".{os.getpid()}.probe"
+    probe = path / f"{PROBE}.{os.getpid()}.tmp"
     try:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
+def unwritable(path: Path, error: OSError) -> UserError:
+    """Return the error of a run's folder that cannot be written."""
     return UserError(
-        f"The run folder {path} cannot be written: {error.strerror}.", "Choose another folder with --run DIR."
+        f"The run folder {path} cannot be written: {error.strerror or error}.", "Choose another folder with --run DIR."
     )

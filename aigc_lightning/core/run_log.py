@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from aigc_lightning import __version__, shell
 from aigc_lightning.core.redaction import redacted_text
@@ -20,6 +20,12 @@ LOG_FILE = "log.txt"
 #: Whose lines are written.
 _LOGGERS = ("aigc_lightning", "lightning.pytorch", "lightning.fabric")
 _log = logging.getLogger(__name__)
+
+
+def say(line: str) -> None:
+    """Print a line in the first process, and write it to the run's log."""
+    rank_zero_info(line)  # for the log; the console is quiet
+    rank_zero_only(print)(line, flush=True)
 
 
 class _Lines(logging.Formatter):

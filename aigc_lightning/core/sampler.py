@@ -1,7 +1,8 @@
 """The order in which samples are seen, as a pure function of (seed, position).
 
-Position p counts the batches since the start of the run. A resumed run therefore needs nothing but the number of
-batches that it has done, and every process knows what the others see.
+Position p counts the batches of all processes together since the start of the run. A resumed run therefore needs
+nothing but the number of batches that it has done, and every process knows what the others see. The batches do not
+depend on how many processes share them, so a run may go on with others, as long as they take as many samples a step.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ class StreamSampler(Sampler[list[SampleKey]]):
     """Batches of shuffled samples from a position on, for one of several processes.
 
     Each epoch visits every sample exactly once over all processes. The last batch of an epoch may be smaller; where it
-    would leave a process without a sample, it is joined to the batch before it.
+    would leave one of the processes with which the run began without a sample, it is joined to the batch before it.
 
     Args:
         num_samples: size of the dataset.
@@ -56,9 +57,11 @@ class StreamSampler(Sampler[list[SampleKey]]):
         world_size: number of processes.
         position: returns the number of batches already done; asked whenever an iteration starts.
         shuffle: keep the dataset's order when False.
+        original_world_size: number of processes with which the run began; `world_size` for a new run.
 
     Raises:
-        UserError: fewer samples than processes, or a batch size below 1.
+        UserError: fewer samples than processes, in the dataset or in the last batch of an epoch; or a batch size below
+            1.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class StreamSampler(Sampler[list[SampleKey]]):
         world_size: int = 1,
         position: Callable[[], int] = lambda: 0,
         shuffle: bool = True,
+        original_world_size: int | None = None,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}.", "Give at least 1.")
@@ -79,6 +83,12 @@ class StreamSampler(Sampler[list[SampleKey]]):
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.position, self.shuffle = position, shuffle
+        self.original_world_size = original_world_size or world_size
+        if (last := self._share(len(self) - 1, 0, 1).count) < world_size:
+            raise UserError(
+                f"The last batch of an epoch has {last} samples, which {world_size} processes cannot share.",
+                f"Use at most {last} (--trainer.devices).",
+            )
 
     @property
     def global_batch_size(self) -> int:
@@ -88,14 +98,16 @@ class StreamSampler(Sampler[list[SampleKey]]):
     def __len__(self) -> int:
         """Batches in an epoch."""
         full, rest = divmod(self.num_samples, self.global_batch_size)
-        return full + (1 if rest >= self.world_size or full == 0 else 0)
+        return full + (1 if rest >= self.original_world_size or full == 0 else 0)
 
     def layout(self, position: int) -> BatchLayout:
         """Return where this process's samples lie in the global batch at a position."""
-        first, last = self._bounds(position % len(self))
-        total = last - first
-        start, stop = (total * r // self.world_size for r in (self.rank, self.rank + 1))
-        return BatchLayout(start, stop - start, total)
+        return self._share(position % len(self), self.rank, self.world_size)
+
+    def samples_before(self, position: int) -> int:
+        """Return the number of samples that all processes together have seen at a position."""
+        epochs, number = divmod(position, len(self))
+        return epochs * self.num_samples + number * self.global_batch_size
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Yield an epoch's number of batches, from the present position on and across an epoch's end."""
@@ -109,6 +121,13 @@ class StreamSampler(Sampler[list[SampleKey]]):
             begin = self._bounds(number)[0] + layout.start
             # Keys are made when they are due: those of a million samples take a hundred megabytes and a second.
             yield [SampleKey(*visit) for visit in order[begin : begin + layout.count].tolist()]
+
+    def _share(self, number: int, rank: int, world_size: int) -> BatchLayout:
+        """Return where a process's samples lie in the epoch's global batch of this number."""
+        first, last = self._bounds(number)
+        total = last - first
+        start, stop = (total * r // world_size for r in (rank, rank + 1))
+        return BatchLayout(start, stop - start, total)
 
     def _bounds(self, number: int) -> tuple[int, int]:
         """Return first and last (exclusive) place in the epoch's order of the epoch's batch of this number."""
@@ -137,9 +156,10 @@ class BalancedSampler(StreamSampler):
         rank: number of this process.
         world_size: number of processes.
         position: returns the number of batches already done.
+        original_world_size: see `StreamSampler`.
 
     Raises:
-        UserError: fewer samples than processes, or a batch size below 1.
+        UserError: see `StreamSampler`.
     """
 
     def __init__(
@@ -151,8 +171,17 @@ class BalancedSampler(StreamSampler):
         rank: int = 0,
         world_size: int = 1,
         position: Callable[[], int] = lambda: 0,
+        original_world_size: int | None = None,
     ) -> None:
-        super().__init__(len(labels), batch_size, seed, rank=rank, world_size=world_size, position=position)
+        super().__init__(
+            len(labels),
+            batch_size,
+            seed,
+            rank=rank,
+            world_size=world_size,
+            position=position,
+            original_world_size=original_world_size,
+        )
         self._members = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]
 
     def _order(self, epoch: int) -> Visits:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aigc_lightning.core.pictures import to_uint8 as to_uint8
-from aigc_lightning.core.position import place_in_stream
+from aigc_lightning.core.position import check_stream, checked_stream, place_in_stream, stream_state
 from aigc_lightning.core.sampler import BalancedSampler, SampleKey, StreamSampler
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
@@ -194,6 +194,8 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_size, self.num_workers, self.augmentation = batch_size, num_workers, augmentation
         self.balanced = balanced
         self._lost = LostImages()
+        self._stream: StreamSampler | None = None  # of the run, once it has begun
+        self._saved: dict[str, int] = {}  # what a checkpoint says about the stream of the run that goes on
 
     @property
     @abstractmethod
@@ -224,23 +226,43 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             UserError: classes are to be balanced and there are no labels.
         """
-        trainer, source = self.trainer, self.train_source()
-        place: dict[str, Any] = {
-            "rank": trainer.global_rank if trainer else 0,
-            "world_size": trainer.world_size if trainer else 1,
-            "position": partial(place_in_stream, trainer),
-        }
+        source = self.train_source()
         if not self.balanced:
-            return StreamSampler(len(source), self.batch_size, run_seed(), **place)
+            return StreamSampler(len(source), self.batch_size, run_seed(), **self._place())
         labels = source.labels(range(len(source)))
         if labels is None:
             raise UserError(f"data.balanced is true and the images have no classes ({self.spec}).", "Leave it out.")
-        return BalancedSampler(labels, self.batch_size, run_seed(), **place)
+        return BalancedSampler(labels, self.batch_size, run_seed(), **self._place())
+
+    def _place(self) -> dict[str, Any]:
+        """Return the arguments of a `StreamSampler` that say which process this is, and where the run stands."""
+        trainer = self.trainer
+        return {
+            "rank": trainer.global_rank if trainer else 0,
+            "world_size": trainer.world_size if trainer else 1,
+            "position": partial(place_in_stream, trainer),
+            "original_world_size": self._saved.get("world_size"),
+        }
 
     def train_dataloader(self) -> StreamLoader:
-        """Return shuffled, augmented batches."""
+        """Return shuffled, augmented batches.
+
+        Raises:
+            UserError: the run that goes on took another number of images a step.
+        """
         samples = self.samples(self.train_source(), run_seed(), self.augmentation)
-        return self._loader(samples, batch_sampler=self.train_sampler())
+        self._stream = self.train_sampler()
+        if self._saved:
+            check_stream(self._saved, self._stream)
+        return self._loader(samples, batch_sampler=self._stream)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the run stands in its data, counted in samples, and what that depends on."""
+        return {} if self._stream is None else stream_state(self._stream)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; it is compared with this run's data when training begins."""
+        self._saved = checked_stream(state_dict)
 
     def val_dataloader(self) -> StreamLoader:
         """Return the held-out images in order, shared out between the processes."""

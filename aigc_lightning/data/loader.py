@@ -1,5 +1,7 @@
 """From datasets to batches: a loader that stands where the trainer does."""
 
+import errno
+import os
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import wait
@@ -10,6 +12,8 @@ from torch.utils.data import DataLoader
 from aigc_lightning.errors import UserError
 
 _END = 1.0  # seconds
+_SHARED_MEMORY = "/dev/shm"
+_SMALL = 2**30  # bytes of it that are little for loader processes
 
 
 def as_fetched(batch: Any) -> Any:
@@ -21,15 +25,43 @@ def _watched(iterator: Any) -> Iterator[Any]:
     try:
         yield from iterator
     except Exception as error:  # what is met first: a closed pipe, a missing answer, a signal
+        _explain_shortage(error)
         wait([worker.sentinel for worker in iterator._workers], _END)  # its pipe may close before a process ends
         dead = [worker for worker in iterator._workers if worker.exitcode not in (None, 0)]
         if not dead:
             raise
+        small = _shared_memory()
+        cause = f"{_SHARED_MEMORY} of {small} MB" if small is not None else "machine's memory"
         raise UserError(
             f"A process that loads the data has died (exit code {dead[0].exitcode}).",
-            "The machine's memory may be full: try fewer --data.num_workers. Go on from the last checkpoint "
-            "with --resume.",
+            f"The {cause} may be full: try fewer --data.num_workers. Go on from the last checkpoint with --resume.",
         ) from error
+
+
+def _explain_shortage(error: Exception) -> None:
+    """Say it where there is no room for what loader processes share with this one.
+
+    Raises:
+        UserError: there is none.
+    """
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
+    if full or (isinstance(error, RuntimeError) and "shared memory" in str(error)):
+        size = _shared_memory()
+        raise UserError(
+            f"The shared memory of this machine ({_SHARED_MEMORY}{'' if size is None else f', {size} MB'}) is full; "
+            "loader processes hand batches over in it.",
+            "Use --data.num_workers 0, or give it more room: `docker run --shm-size 2g` in a container.",
+        ) from error
+
+
+def _shared_memory() -> int | None:
+    """Return the size of the shared memory in megabytes, None where it is large or unknown."""
+    try:
+        status = os.statvfs(_SHARED_MEMORY)
+    except (OSError, AttributeError):
+        return None
+    size = status.f_blocks * status.f_frsize
+    return size // 2**20 if size < _SMALL else None
 
 
 class StreamLoader(DataLoader[Any]):
@@ -43,12 +75,16 @@ class StreamLoader(DataLoader[Any]):
     seconds_waited = 0.0
 
     def __iter__(self) -> Any:
-        """Iterate, count the time that it takes, and say it plainly when a loader process dies.
+        """Iterate, count the time that it takes, and say it plainly when a loader process dies or cannot start.
 
         Raises:
             UserError: one did.
         """
-        iterator = super().__iter__()
+        try:
+            iterator = super().__iter__()
+        except (OSError, RuntimeError) as error:
+            _explain_shortage(error)
+            raise
         return self._timed(_watched(iterator) if self.num_workers > 0 else iterator)
 
     def _timed(self, iterator: Iterator[Any]) -> Iterator[Any]:

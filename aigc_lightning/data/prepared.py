@@ -1,22 +1,27 @@
 """A folder's images at one size in one file, for folders too large to be decoded at each visit.
 
 `aigc data prepare` writes three files: `prepared.json` says what was done, `files.jsonl` has a line for each source
-file, and `images.u8` the pixels, image after image. Training reads the same pictures as from the folder.
+file, and `images.u8` the pixels, image after image. Training reads the same pictures as from the folder. Each image has
+a CRC-32 in its line, the lines have a SHA-256 in `prepared.json`, and that file has one of its own.
 Shapes: C channels, H and W height and width in pixels.
 """
 
+import hashlib
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from aigc_lightning.core.checksums import DamagedFileError, sealed, unsealed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import CorruptImageError
 from aigc_lightning.data.listing import PREPARED_FILE, Listing, arrange, list_images
@@ -25,7 +30,10 @@ from aigc_lightning.shell import command
 
 #: Names of the files beside `PREPARED_FILE`.
 FILES_FILE, IMAGES_FILE = "files.jsonl", "images.u8"
-_FORMAT = 1  # of the files; other numbers are refused
+_FORMAT = 2  # of the files; 1 had no checksums, other numbers are refused
+
+
+_AGAIN = "Run `aigc data prepare` again as before; what is whole is kept."
 
 
 class PreparedFile(NamedTuple):
@@ -37,6 +45,7 @@ class PreparedFile(NamedTuple):
         modified: time of its last change in nanoseconds.
         row: place of its image, -1 for none.
         reason: why there is none, without a full stop.
+        checksum: CRC-32 of its image; -1 where it is not known.
     """
 
     name: str
@@ -44,6 +53,7 @@ class PreparedFile(NamedTuple):
     modified: int
     row: int
     reason: str = ""
+    checksum: int = -1
 
 
 @dataclass(frozen=True)
@@ -77,50 +87,94 @@ class Protocol:
         rest += [] if self.resize == "crop" else ["--resize", self.resize]
         return command("aigc", "data", "prepare", self.source, target, "--size", *size, *rest)
 
-    def to_json(self, *, complete: bool) -> str:
-        """Return the text of `prepared.json`."""
+    def to_json(self, files_digest: str | None) -> str:
+        """Return the text of `prepared.json`.
+
+        Args:
+            files_digest: of `files.jsonl`, see `digest_of`; None where the preparation is not complete.
+        """
         record = {"format": _FORMAT, "source": str(self.source), "shape": list(self.shape), "resize": self.resize}
-        return json.dumps({**record, "complete": complete}, indent=1) + "\n"
+        return (
+            json.dumps(sealed({**record, "complete": files_digest is not None, "files": files_digest}), indent=1) + "\n"
+        )
 
 
-def read_protocol(folder: Path) -> tuple[Protocol, bool] | None:
-    """Return how a folder was prepared and whether that is complete, or None where it was not prepared at all.
+class Stored(NamedTuple):
+    """What a prepared folder says about itself.
+
+    Args:
+        protocol: how it was made.
+        complete: whether that came to its end.
+        files_digest: of `files.jsonl`; None where that is not known.
+    """
+
+    protocol: Protocol
+    complete: bool
+    files_digest: str | None
+
+
+def read_protocol(folder: Path) -> Stored | None:
+    """Return what a folder says about its preparation, or None where it was not prepared at all.
 
     Raises:
         UserError: what it says about itself cannot be used.
     """
-    path = folder / PREPARED_FILE
+    path, again = folder / PREPARED_FILE, "Remove the folder, and prepare it again."
     if not path.is_file():
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] not in (1, _FORMAT):
+            raise ValueError(f"format {record['format']}, and this version reads up to {_FORMAT}")
+        record = unsealed(record, path, again)
         channels, height, width = (int(number) for number in record["shape"])
-        if record["format"] != _FORMAT:
-            raise ValueError(f"format {record['format']}")
         protocol = Protocol(Path(record["source"]), (channels, height, width), str(record["resize"]))
-        return protocol, bool(record["complete"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} cannot be used: {type(error).__name__} {error}.", "Remove the folder, and prepare it again."
-        ) from error
+        return Stored(protocol, bool(record["complete"]), record.get("files"))
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be used: {type(error).__name__} {error}.", again) from error
 
 
-def read_files(folder: Path) -> list[PreparedFile]:
-    """Return the files that are done; a last line that was cut by a crash is passed over."""
-    path = folder / FILES_FILE
-    if not path.is_file():
-        return []
+def read_files(folder: Path) -> tuple[list[PreparedFile], str]:
+    """Return the files that are done, and the digest of all lines; lines that a crash has cut are passed over."""
+    path, digest = folder / FILES_FILE, hashlib.sha256()
     files = []
-    with path.open(encoding="ascii") as lines:
+    with path.open("rb") if path.is_file() else BytesIO() as lines:
         for line in lines:
-            if line.endswith("\n"):
-                files.append(PreparedFile(*json.loads(line)))
-    return files
+            digest.update(line)
+            file = _parsed(line)
+            if file is not None:
+                files.append(file)
+    return files, digest.hexdigest()
 
 
 def lines_of(files: Iterable[PreparedFile]) -> Iterator[str]:
     """Yield the line of each file."""
-    return (json.dumps(file if file.reason else file[:4]) + "\n" for file in files)
+    for file in files:
+        yield json.dumps((*file[:4], file.reason if file.row < 0 else file.checksum)) + "\n"
+
+
+def digest_of(files: Iterable[PreparedFile]) -> str:
+    """Return the digest of the lines of files."""
+    digest = hashlib.sha256()
+    for line in lines_of(files):
+        digest.update(line.encode("ascii"))
+    return digest.hexdigest()
+
+
+def _parsed(line: bytes) -> PreparedFile | None:
+    """Return the file of a line, None where it is no whole one."""
+    try:
+        name, size, modified, row, *more = json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    last = more[0] if more else ""
+    reason, checksum = (last, -1) if isinstance(last, str) else ("", last)
+    file = PreparedFile(name, size, modified, row, reason, checksum)
+    kinds = (str, int, int, int, str, int)
+    whole = line.endswith(b"\n") and all(type(value) is kind for value, kind in zip(file, kinds, strict=True))
+    return file if whole and row >= -1 else None
 
 
 def source_files(source: Path) -> Iterator[tuple[str, int, int]]:
@@ -142,11 +196,15 @@ class PreparedSource:
         path: of that file.
         shape: (C, H, W).
         rows: int64 (N,) places of the images.
+        checksums: int64 (N,) CRC-32 of each; -1 where it is not known.
         labels: int64 (N,), or None.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int], rows: Tensor, labels: Tensor | None) -> None:
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int], rows: Tensor, checksums: Tensor, labels: Tensor | None
+    ) -> None:
         self._path, self._shape, self._rows, self._labels = path, shape, rows, labels
+        self._checksums = checksums
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open file to this process."""
@@ -164,14 +222,17 @@ class PreparedSource:
         """Return these images, uint8 (B, C, H, W).
 
         Raises:
-            UserError: the file has become shorter, or cannot be read.
+            DamagedFileError: an image is not the one that was prepared.
         """
         images = torch.empty((len(indices), *self._shape), dtype=torch.uint8)
-        size = math.prod(self._shape)
+        size, places = math.prod(self._shape), torch.as_tensor(indices)
+        rows, checksums = self._rows[places].tolist(), self._checksums[places].tolist()
         # Not a memory map: where a file is cut, that would kill the process.
-        for image, row in zip(images.numpy(), self._rows[torch.as_tensor(indices)].tolist(), strict=True):
+        for image, row, checksum in zip(images.numpy(), rows, checksums, strict=True):
             if os.preadv(self._handle, [image], row * size) != size:
-                raise UserError(f"{self._path} is shorter than it was.", "Prepare the folder again.")
+                raise DamagedFileError(self._path, "it is shorter than it was", _AGAIN)
+            if checksum not in (-1, zlib.crc32(image)):
+                raise DamagedFileError(self._path, f"image {row} differs from its checksum", _AGAIN)
         return images
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
@@ -188,19 +249,24 @@ class PreparedFolder:
 
     Args:
         folder: that was made.
-        protocol: how.
+        stored: what it says about itself.
 
     Raises:
-        UserError: it does not have the pixels that it says.
+        UserError: it does not have the pixels that it says, or is damaged.
     """
 
-    def __init__(self, folder: Path, protocol: Protocol) -> None:
-        self.folder, self.protocol = folder, protocol
-        self._files = {file.name: file for file in read_files(folder)}
+    def __init__(self, folder: Path, stored: Stored) -> None:
+        self.folder, self.protocol = folder, stored.protocol
+        files, digest = read_files(folder)
+        if stored.files_digest not in (None, digest):
+            raise DamagedFileError(
+                folder / FILES_FILE, f"it is not the one that {PREPARED_FILE} was written for", _AGAIN
+            )
+        self._files = {file.name: file for file in files}
         path = folder / IMAGES_FILE
         rows = 1 + max((file.row for file in self._files.values()), default=-1)
-        if not path.is_file() or path.stat().st_size < rows * protocol.bytes_per_image:
-            raise UserError(f"{path} is missing or too short.", f"Remove {folder / PREPARED_FILE}, and prepare again.")
+        if not path.is_file() or path.stat().st_size < rows * self.protocol.bytes_per_image:
+            raise UserError(f"{path} is missing or too short.", _AGAIN)
 
     @classmethod
     def found(cls, folder: Path, shape: tuple[int, int, int], resize: str) -> "PreparedFolder | None":
@@ -209,10 +275,10 @@ class PreparedFolder:
         Raises:
             UserError: it was prepared otherwise, is not complete, or its source has changed since.
         """
-        read = read_protocol(folder)
-        if read is None:
+        stored = read_protocol(folder)
+        if stored is None:
             return None
-        protocol, complete = read
+        protocol = stored.protocol
         if (protocol.shape, protocol.resize) != (shape, resize):
             wanted = Protocol(protocol.source, shape, resize)
             raise UserError(
@@ -220,9 +286,9 @@ class PreparedFolder:
                 f"Say so by data.size, data.channels and data.resize, or: {wanted.command(Path('OTHER'))}",
             )
         again = protocol.command(folder)
-        if not complete:
+        if not stored.complete:
             raise UserError(f"{folder} is not complete: its preparation was interrupted.", f"It goes on with: {again}")
-        prepared = cls(folder, protocol)
+        prepared = cls(folder, stored)
         if changes := prepared.changes():
             what = f"{protocol.source} has changed since {folder} was prepared: {len(changes):,} of its files"
             raise UserError(f"{what}, such as {changes[0]}.", f"These alone are read again by: {again}")
@@ -250,4 +316,5 @@ class PreparedFolder:
     def source(self, names: Sequence[str], labels: Tensor | None) -> PreparedSource:
         """Return the images of these files."""
         rows = torch.tensor([self._files[name].row for name in names])
-        return PreparedSource(self.folder / IMAGES_FILE, self.protocol.shape, rows, labels)
+        checksums = torch.tensor([self._files[name].checksum for name in names])
+        return PreparedSource(self.folder / IMAGES_FILE, self.protocol.shape, rows, checksums, labels)

@@ -6,10 +6,12 @@ import shutil
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from io import BytesIO
 from itertools import count, islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for
@@ -26,6 +28,7 @@ from aigc_lightning.data.prepared import (
     IMAGES_FILE,
     PreparedFile,
     Protocol,
+    digest_of,
     lines_of,
     read_files,
     read_protocol,
@@ -70,9 +73,10 @@ def prepare(
     before = read_protocol(target)
     if before is None and target.exists() and (not target.is_dir() or _holds_something(target)):
         raise UserError(f"{target} is not empty.", "Give a new folder, or one that was prepared before.")
-    if before is not None and before[0] != protocol:
+    if before is not None and before.protocol != protocol:
         raise UserError(
-            f"{target} was prepared from {before[0].source} as {before[0]}.", "Give another folder, or remove this one."
+            f"{target} was prepared from {before.protocol.source} as {before.protocol}.",
+            "Give another folder, or remove this one.",
         )
     target.mkdir(parents=True, exist_ok=True)
     try:
@@ -87,7 +91,7 @@ def _prepare(protocol: Protocol, target: Path, num_processes: int, watch: Callab
     total = 1 + max((file.row for file in (*kept, *todo)), default=-1)
     _check_room(target, total * protocol.bytes_per_image)
     with replacing(target / PREPARED_FILE) as temporary:
-        temporary.write_text(protocol.to_json(complete=False), encoding="utf-8")
+        temporary.write_text(protocol.to_json(None), encoding="utf-8")
     _write_files(target, kept)  # before any row gets another image
     done: list[PreparedFile] = []
     with open(target / IMAGES_FILE, "ab") as images, open(target / FILES_FILE, "a", encoding="ascii") as log:
@@ -105,15 +109,13 @@ def _prepare(protocol: Protocol, target: Path, num_processes: int, watch: Callab
     files = sorted((*kept, *done))
     _write_files(target, files)
     with replacing(target / PREPARED_FILE) as temporary:
-        temporary.write_text(protocol.to_json(complete=True), encoding="utf-8")
+        temporary.write_text(protocol.to_json(digest_of(files)), encoding="utf-8")
     return Prepared(files, len(done))
 
 
 def _plan(protocol: Protocol, target: Path) -> tuple[list[PreparedFile], list[PreparedFile]]:
     """Return the files that need not be read again, and the others with a free row for each."""
-    path = target / IMAGES_FILE
-    rows = path.stat().st_size // protocol.bytes_per_image if path.is_file() else 0
-    known = {file.name: file for file in read_files(target) if file.row < rows}
+    known = {file.name: file for file in _whole(protocol, target)}
     kept, todo = [], []
     for name, size, modified in source_files(protocol.source):
         if name in known and known[name][1:3] == (size, modified):
@@ -123,6 +125,22 @@ def _plan(protocol: Protocol, target: Path) -> tuple[list[PreparedFile], list[Pr
     used = {file.row for file in kept}
     free = (row for row in count() if row not in used)
     return kept, [file._replace(row=row) for file, row in zip(todo, free, strict=False)]
+
+
+def _whole(protocol: Protocol, target: Path) -> Iterator[PreparedFile]:
+    """Yield the files of an earlier call whose images are as they were made, and those that have none."""
+    path, size = target / IMAGES_FILE, protocol.bytes_per_image
+    files, _ = read_files(target)
+    with path.open("rb") if path.is_file() else BytesIO() as images:
+        for file in sorted(files, key=lambda file: file.row):  # so that the disk is read in order
+            if file.row < 0:
+                yield file
+                continue
+            images.seek(file.row * size)
+            image = images.read(size)
+            checksum = zlib.crc32(image)
+            if len(image) == size and file.checksum in (-1, checksum):  # version 0.1 wrote none
+                yield file._replace(checksum=checksum)
 
 
 def _made(
@@ -162,9 +180,10 @@ def _make(protocol: Protocol, path: Path, files: Sequence[PreparedFile]) -> list
             except CorruptImageError as error:
                 made.append(file._replace(row=-1, reason=error.reason))
                 continue
-            if os.pwrite(images.fileno(), image.numpy().tobytes(), file.row * size) != size:
+            pixels = image.numpy().tobytes()
+            if os.pwrite(images.fileno(), pixels, file.row * size) != size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            made.append(file)
+            made.append(file._replace(checksum=zlib.crc32(pixels)))
     return made
 
 

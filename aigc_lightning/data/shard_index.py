@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aigc_lightning.core.checksums import DamagedFileError, sealed, unsealed
 from aigc_lightning.core.files import replacing
 from aigc_lightning.data.decode import SUFFIXES
 from aigc_lightning.data.listing import part_of
@@ -29,6 +30,7 @@ INDEX_FILE, TABLE_FILE = "shards.json", "shards.npy"
 ROW = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4")])
 
 Rows = npt.NDArray[np.void]
+_INDEX_AGAIN = "Run: aigc data shard --index FOLDER"
 
 
 class CorruptShardError(UserError):
@@ -88,28 +90,29 @@ class ShardIndex:
             for shard in self.shards
         ]
         record = {"wids_version": 1, "table": self.digest, "class_names": list(self.class_names), "shardlist": listed}
-        return json.dumps(record, indent=1) + "\n"
+        return json.dumps(sealed(record), indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> "ShardIndex":
+    def from_json(cls, text: str | bytes, where: str) -> "ShardIndex":
         """Rebuild what `to_json` gave.
 
         Raises:
-            UserError: the text is something else.
+            UserError: the text is something else, or damaged.
         """
+        hint = "Remove it, and run `aigc data shard --index FOLDER` where the shards lie."
         try:
-            record = json.loads(text)
+            record = unsealed(json.loads(text), where, hint)
             shards, first = [], 0
             for entry in record["shardlist"]:
                 name, count = str(entry["url"]), int(entry["nsamples"])
                 shards.append(Shard(name, str(entry["part"]), first, count, int(entry["bytes"])))
                 first += count
             return cls(tuple(shards), tuple(record["class_names"]), str(record["table"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{where} was not written by `aigc data shard`: {type(error).__name__} {error}.",
-                "Remove it, and run `aigc data shard --index FOLDER` where the shards lie.",
-            ) from error
+        except UserError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            what = f"{where} was not written by `aigc data shard`: {type(error).__name__} {error}."
+            raise UserError(what, hint) from error
 
 
 def build_index(
@@ -207,16 +210,28 @@ def read_table(path: Path, index: ShardIndex) -> Rows:
     """
     expected = sum(shard.count for shard in index.shards)
     try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, _hash).hexdigest()
+        if digest != index.digest:
+            raise DamagedFileError(path, f"it is not the table that {INDEX_FILE} was written for", _INDEX_AGAIN)
         table: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}", "Run: aigc data shard --index FOLDER") from error
+        raise UserError(f"{path} cannot be read: {error}", _INDEX_AGAIN) from error
     if table.dtype != ROW or table.shape != (expected,):
-        raise UserError(f"{path} does not belong to the {INDEX_FILE} beside it.", "Run: aigc data shard --index FOLDER")
+        raise UserError(f"{path} does not belong to the {INDEX_FILE} beside it.", _INDEX_AGAIN)
     return table
 
 
 def _digest(table: Rows) -> str:
-    return hashlib.blake2b(_table_bytes(table), digest_size=8).hexdigest()
+    digest = _hash()
+    digest.update(_table_bytes(table))
+    return digest.hexdigest()
+
+
+def _hash() -> "hashlib.blake2b":
+    return hashlib.blake2b(digest_size=8)
 
 
 def _table_bytes(table: Rows) -> bytes:

@@ -44,7 +44,7 @@ class LocalStore:
                 f"There is no folder {self.folder}.", "Check data.root; `aigc data shard SRC DST` makes it."
             )
         path = self.folder / INDEX_FILE
-        return ShardIndex.from_json(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
+        return ShardIndex.from_json(path.read_bytes(), str(path)) if path.is_file() else None
 
     def table(self, index: ShardIndex) -> Path:
         """Return the path of the table."""
@@ -105,7 +105,7 @@ class RemoteStore:
         """
         where = f"{self.address.rstrip('/')}/{INDEX_FILE}"
         try:
-            text = self._filesystem.cat_file(where).decode("utf-8")
+            text = self._filesystem.cat_file(where)
         except Exception as error:  # each file system has errors of its own
             raise UserError(
                 f"{where} cannot be read: {_said(error)}.",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from aigc_lightning.core import keyed
-from aigc_lightning.core.position import place_in_stream
+from aigc_lightning.core.checksums import DamagedFileError
 from aigc_lightning.core.sampler import SampleKey, StreamSampler
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
@@ -42,7 +42,10 @@ class ShardSampler(StreamSampler):
     In each epoch the shards are put in a random order and their samples, laid end to end, are cut into one piece for
     each process. So a shard is read by one process, or by two where a cut goes through it. Within a piece samples are
     mixed: each moves by at most `buffer` places, as in a shuffle buffer of that size, and by how much is a function of
-    (seed, epoch, place). Every sample is visited once an epoch. The order depends on the number of processes.
+    (seed, epoch, place). Every sample is visited once an epoch.
+
+    The order depends on the number of processes with which the run began. Where it goes on with others, these take
+    their parts of the same batches, and read shards that they would not have to read in a run of their own.
 
     Args:
         counts: number of samples of each shard.
@@ -52,9 +55,10 @@ class ShardSampler(StreamSampler):
         rank: number of this process.
         world_size: number of processes.
         position: returns the number of batches already done.
+        original_world_size: see `StreamSampler`.
 
     Raises:
-        UserError: fewer samples than processes, or a batch size below 1.
+        UserError: see `StreamSampler`.
     """
 
     def __init__(
@@ -67,26 +71,58 @@ class ShardSampler(StreamSampler):
         rank: int = 0,
         world_size: int = 1,
         position: Callable[[], int] = lambda: 0,
+        original_world_size: int | None = None,
     ) -> None:
-        super().__init__(sum(counts), batch_size, seed, rank=rank, world_size=world_size, position=position)
+        super().__init__(
+            sum(counts),
+            batch_size,
+            seed,
+            rank=rank,
+            world_size=world_size,
+            position=position,
+            original_world_size=original_world_size,
+        )
         self.counts, self.buffer = np.asarray(counts), buffer
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Yield an epoch's number of batches, from the present position on and across an epoch's end."""
         position = self.position()
-        own, own_epoch = np.empty(0, np.int64), -1
+        pieces: dict[int, npt.NDArray[np.int64]] = {}
+        pieces_epoch = -1
         for step in range(position, position + len(self)):
             epoch, number = divmod(step, len(self))
-            if epoch != own_epoch:
-                own, own_epoch = self._own(epoch), epoch
-            first = number * self.batch_size
-            yield [SampleKey(epoch, index) for index in own[first : first + self.layout(step).count].tolist()]
+            if epoch != pieces_epoch:
+                pieces, pieces_epoch = {}, epoch
+            yield [SampleKey(epoch, index) for index in self._batch(epoch, number, pieces)]
 
-    def _own(self, epoch: int) -> npt.NDArray[np.int64]:
-        """Return this process's samples of an epoch, in order."""
-        last = self.layout(len(self) - 1)
-        full = (len(self) - 1) * self.batch_size
-        first = full * self.rank + last.start
+    def _batch(self, epoch: int, number: int, pieces: dict[int, npt.NDArray[np.int64]]) -> Iterator[int]:
+        """Yield this process's samples of a global batch, which is made of a part of each piece, in order.
+
+        Args:
+            epoch: of the batch.
+            number: of the batch in the epoch.
+            pieces: those of the epoch that are known; others are added.
+        """
+        own = self.layout(number)
+        for part in range(self.original_world_size):
+            share = self._share(number, part, self.original_world_size)
+            first, last = (min(max(end - share.start, 0), share.count) for end in (own.start, own.start + own.count))
+            if first < last:
+                if part not in pieces:
+                    pieces[part] = self._piece(epoch, part)
+                begin = number * self._piece_batch
+                yield from pieces[part][begin + first : begin + last].tolist()
+
+    @property
+    def _piece_batch(self) -> int:
+        """Samples of each piece in a full batch."""
+        return self.global_batch_size // self.original_world_size
+
+    def _piece(self, epoch: int, part: int) -> npt.NDArray[np.int64]:
+        """Return the samples of a piece of an epoch, in order."""
+        last = self._share(len(self) - 1, part, self.original_world_size)
+        full = (len(self) - 1) * self._piece_batch
+        first = full * part + last.start
         order = keyed.permutation(len(self.counts), self.seed, epoch).numpy()
         ends = np.cumsum(self.counts[order])
         starts_in_set = (np.cumsum(self.counts) - self.counts)[order]
@@ -175,16 +211,8 @@ class Shards(FolderData):
 
     def train_sampler(self) -> StreamSampler:
         """Return the order of the training images for this process, starting where the trainer stands."""
-        trainer = self.trainer
-        return ShardSampler(
-            self._sources["train"].counts,
-            self.shuffle_buffer,
-            self.batch_size,
-            run_seed(),
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            position=partial(place_in_stream, trainer),
-        )
+        counts = self._sources["train"].counts
+        return ShardSampler(counts, self.shuffle_buffer, self.batch_size, run_seed(), **self._place())
 
     def _in_order(self, source: Any) -> StreamLoader:
         """Return images in order, each process a piece of its own: so it opens no more shards than it has to."""
@@ -242,7 +270,14 @@ class Shards(FolderData):
 
 
 def _table(store: LocalStore | RemoteStore, index: ShardIndex) -> Rows:
-    return read_table(store.table(index), index)
+    path = store.table(index)
+    try:
+        return read_table(path, index)
+    except DamagedFileError:
+        if isinstance(store, LocalStore):
+            raise
+        path.unlink(missing_ok=True)  # the copy may be what is damaged
+        return read_table(store.table(index), index)
 
 
 def _same(table: Rows) -> Rows:

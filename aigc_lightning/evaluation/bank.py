@@ -6,19 +6,17 @@ Shapes: N samples, D features, K classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from aigc_lightning.core.distributed import everyones
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.extractor import Extractor
 from aigc_lightning.metrics.moments import Moments
 
 #: A batch to describe: uint8 images (B, C, H, W), sample numbers (B,), and labels (B,) or None.
 Labelled = tuple[Tensor, Tensor, Tensor | None]
-Value = TypeVar("Value")
 _BLOCK = 64  # images that go through an extractor together
 _PENDING = 1024  # vectors that wait for a matrix product: few large ones are faster than many small ones
 _FIELDS = ("index", "features", "logits", "labels")
@@ -199,15 +197,6 @@ def collect(
         if progress is not None:
             progress(count)
     return bank
-
-
-def everyones(value: Value) -> list[Value]:
-    """Return what each process gave, in the order of their ranks; every process must call this."""
-    if not dist.is_available() or not dist.is_initialized():
-        return [value]
-    found = [value] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    return found
 
 
 def _blocks(batches: Iterable[Labelled]) -> Iterator[Labelled]:

@@ -2,17 +2,17 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
-from aigc_lightning.core.files import replacing
-from aigc_lightning.evaluation.bank import FeatureBank, everyones
+from aigc_lightning.core.checksums import DamagedFileError, read_tensors, write_tensors
+from aigc_lightning.core.distributed import everyones
+from aigc_lightning.evaluation.bank import FeatureBank
 
 _RECORD = "bank"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,20 @@ class BankCache:
         return bank
 
     def _read(self, key: BankKey) -> FeatureBank | None:
-        try:
-            with safe_open(self.folder / key.file, framework="pt") as file:
-                if (file.metadata() or {}).get(_RECORD) != key.text:
-                    return None
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (OSError, SafetensorError):  # not there, or damaged: it is made anew
+        path = self.folder / key.file
+        if not path.is_file():
             return None
-        return FeatureBank.from_tensors(tensors, key.num_features)
+        try:
+            tensors, metadata = read_tensors(path, "")
+        except OSError:
+            return None
+        except DamagedFileError as error:
+            _log.warning("%s The images are described again.", error.what)
+            return None
+        return FeatureBank.from_tensors(tensors, key.num_features) if metadata.get(_RECORD) == key.text else None
 
     def _write(self, key: BankKey, bank: FeatureBank) -> None:
         try:
-            with replacing(self.folder / key.file) as temporary:
-                save_file(bank.to_tensors(), temporary, metadata={_RECORD: key.text})
+            write_tensors(self.folder / key.file, bank.to_tensors(), {_RECORD: key.text})
         except OSError:  # a full disk or a read-only home costs time, not the score
             return

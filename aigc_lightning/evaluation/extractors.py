@@ -3,8 +3,7 @@
 Shapes: B batch, C channels, H and W height and width in pixels, D features, K classes.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from aigc_lightning import plugins
 from aigc_lightning.core.capabilities import Classifier, Embedder
 from aigc_lightning.core.checkpoint import load_model
+from aigc_lightning.core.checksums import tensors_digest
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.evaluation.extractor import Extractor as Extractor
@@ -51,7 +51,7 @@ class ModelExtractor(Extractor):
         super().__init__(
             model,
             name=plugin.name if plugin else type(model).__name__,
-            weights_hash=_weights_hash(model.state_dict()),
+            weights_hash=tensors_digest(model.state_dict()),
             shape=model.spec.shape,
             resize=resize or "clean",
             num_features=_num_features(model),
@@ -95,12 +95,3 @@ def _num_features(model: ImageModel) -> int:
     assert isinstance(model, Embedder)
     with torch.no_grad():
         return int(model.embed(torch.full((1, *model.spec.shape), -1.0)).shape[1])
-
-
-def _weights_hash(weights: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of weights, which does not depend on the file that they are in."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

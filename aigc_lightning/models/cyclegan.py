@@ -8,6 +8,7 @@ Shapes: B batch, C channels, H and W height and width in pixels. Images lie in [
 """
 
 from collections.abc import Iterable
+from types import NoneType
 from typing import Any, Literal, cast
 
 import torch
@@ -21,6 +22,7 @@ from aigc_lightning.core.batch import UnpairedBatch
 from aigc_lightning.core.image_model import initialize_normal
 from aigc_lightning.core.image_pool import ImagePool, joined
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
+from aigc_lightning.core.records import checked_state
 from aigc_lightning.core.schedules import constant_linear
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
@@ -226,9 +228,16 @@ class CycleGAN(AdversarialModel):
         checkpoint[_POOLS_KEY] = {kind: pool.images for kind, pool in self.pools.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the pools of the run that goes on."""
-        for kind, images in checkpoint[_POOLS_KEY].items():
-            self.pools[kind].images = images
+        """Take over the pools of the run that goes on.
+
+        Raises:
+            UserError: the checkpoint has none, or training cannot go on from it.
+        """
+        super().on_load_checkpoint(checkpoint)
+        kinds = dict.fromkeys(self.pools, (Tensor, NoneType))
+        images = checked_state(checkpoint.get(_POOLS_KEY), kinds, _POOLS_KEY)
+        for kind, pool in self.pools.items():
+            pool.images = images[kind]
 
     def _pool_key(self, kind: Kind) -> tuple[int, ...]:
         """Return what this step's exchanges with a pool are keyed by; five numbers, to differ from other draws."""

@@ -115,15 +115,16 @@ def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
 
 
 def survives_a_checkpoint(case: ModelCase) -> None:
-    """A checkpoint and an exported file, loaded safely, give the same images as the model that was saved."""
+    """A checkpoint and an exported file give the same images as the model that was saved, also by Lightning's way."""
     model = case.load()
     expected = _output(model, case.spec)
     path = case.folder / "exported.safetensors"
     save_weights(model, path, {})
     for source in (find_checkpoint(case.trained), path):
-        with isolated():
-            found = _output(load_model(source), case.spec)
-        require(torch.equal(expected, found), f"The model loaded from {Path(source).name} gives other images.")
+        for way, load in (("load_model", load_model), ("load_from_checkpoint", case.target.load_from_checkpoint)):
+            with isolated():
+                found = _output(load(source).eval(), case.spec)
+            require(torch.equal(expected, found), f"The model of {Path(source).name} by {way} gives other images.")
     keys = ("class_path", "config", "spec", "versions")
     require(all(key in case.record for key in keys), f"The checkpoint does not record {keys}.")
 

@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from aigc_lightning.core.checkpoint import file_hash, load_model
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.records import RECORD_KEY
 
 
 def test_an_export_holds_the_weights_and_says_what_made_them(aigc, trained, folder):

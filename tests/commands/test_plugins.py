@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from aigc_lightning import __version__, plugins
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.records import RECORD_KEY
 
 SPARK = '''
 from aigc_lightning.models.dcgan import DCGAN

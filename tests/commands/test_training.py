@@ -9,7 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.records import RECORD_KEY
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def test_everything_that_a_run_leaves_behind(run, folder):
     done = run(*options, "--checkpoints.every_n_steps", 2, "--checkpoints.keep_every_n_steps", 2)
     left = folder / "runs" / "tiny" / "1"
     assert sorted(path.relative_to(left).as_posix() for path in left.rglob("*") if path.is_file()) == [
+        ".lock",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "checkpoints/step_0000002.ckpt",

@@ -493,8 +493,8 @@ def test_uniform_numbers_lie_in_the_unit_interval(fit):
 def test_losses_are_recorded_without_a_graph(fit):
     model = made(repeats=2, every=3)
     fit(model, max_steps=6)
-    assert not any(value.requires_grad for pairs in model._recorded.values() for value, _ in pairs)
-    assert {name: len(values) for name, values in model._recorded.items()} == {
+    assert not any(value.requires_grad for pairs in model._recorded.pairs.values() for value, _ in pairs)
+    assert {name: len(values) for name, values in model._recorded.pairs.items()} == {
         "train/discriminator_loss": 12,
         "train/generator_loss": 2,
     }

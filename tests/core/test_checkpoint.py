@@ -1,5 +1,6 @@
 """Nothing in a checkpoint is executed, whoever wrote it."""
 
+import json
 import pickle
 import sys
 import zipfile
@@ -10,10 +11,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import build_model, file_hash, load_model, read_checkpoint, save_weights, step_of
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.checksums import write_tensors
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.dcgan import DCGAN
+from aigc_lightning.models.vae import VAE
 
 LAST = Path("checkpoints") / "last.ckpt"
 
@@ -192,6 +197,134 @@ def test_any_record_is_a_model_or_a_users_mistake(key, value, trained, tmp_path)
         assert len(str(error).splitlines()) <= 4
 
 
+def places(data, number):
+    """Return places all over a file: many at its ends, where names and directories are."""
+    spread = [len(data) * part // number for part in range(number)]
+    return [*range(0, 120, 11), *spread, *range(len(data) - 900, len(data), 37)]
+
+
+def same_weights(one, other):
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "export"])
+def test_a_flipped_bit_is_named_or_changes_nothing(kind, trained, tmp_path):
+    path, whole = tmp_path / ("a.ckpt" if kind == "checkpoint" else "a.safetensors"), load_model(trained)
+    if kind == "checkpoint":
+        path.write_bytes((trained / LAST).read_bytes())
+    else:
+        save_weights(whole, path, {})
+    data, named, tried = path.read_bytes(), 0, 0
+    for number, place in enumerate(places(data, 40)):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << number % 8
+        path.write_bytes(flipped)
+        tried += 1
+        try:
+            model = load_model(path)
+        except UserError as error:
+            assert str(path) in str(error)
+            named += 1
+        else:
+            assert same_weights(model, whole) and model.provenance() == whole.provenance(), place
+    assert named > tried // 2
+
+
+def test_an_export_of_version_0_1_is_read_with_a_word(trained, tmp_path, caplog):
+    from safetensors.torch import save_file
+
+    model = load_model(trained)
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, tmp_path / "a.safetensors", {RECORD_KEY: json.dumps(model.provenance())})
+    assert same_weights(load_model(tmp_path / "a.safetensors"), model)
+    assert "a.safetensors has no checksum" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"config": ' + '{"a": ' * 500 + "1" + "}" * 501, "3", "null", "{"])
+def test_records_of_exports_that_are_none(text, tmp_path):
+    write_tensors(tmp_path / "a.safetensors", {"a": torch.ones(1)}, {RECORD_KEY: text})
+    with pytest.raises(UserError, match=r"a\.safetensors"):
+        load_model(tmp_path / "a.safetensors")
+
+
+def test_a_deeply_nested_checkpoint_is_a_users_mistake(aigc, checkpoint, folder):
+    nested = 1
+    for _ in range(100):
+        nested = {"a": nested}
+    for where in (checkpoint, checkpoint[RECORD_KEY]["config"]):
+        where["deep"] = nested
+        torch.save(checkpoint, "a.ckpt")
+        for argv in (["sample", "a.ckpt"], ["fit", "--resume", "a.ckpt", "--model", "dcgan", "--data", "digits"]):
+            done = aigc(*argv)
+            assert done.code == 2 and "nested more than 64" in done.err and len(done.lines) <= 4
+        del where["deep"]
+
+
+def test_weights_that_diverged_make_no_pictures(aigc, trained, checkpoint, folder):
+    name = "averages.generator.layers.0.weight"
+    checkpoint["state_dict"][name].fill_(torch.nan)
+    torch.save(checkpoint, "a.ckpt")
+    own = ["--config", trained / "config.yaml", "--trainer.max_steps", 50]
+    stages = [["validate", *own, "--checkpoint", "a.ckpt"], ["fit", *own, "--resume", "a.ckpt", "--run", "r"]]
+    for argv in (["sample", "a.ckpt"], ["export", "a.ckpt"], *stages):
+        done = aigc(*argv)
+        assert done.code == 2 and f"numbers of {name} in a.ckpt are not finite" in done.err, argv
+    assert not (folder / "samples").exists()
+
+
+class Sub(DCGAN):
+    """A model that no package has registered."""
+
+
+def test_lightnings_way_loads_what_the_record_says(trained, checkpoint):
+    for source in (trained, trained / LAST, str(trained / LAST)):
+        model = DCGAN.load_from_checkpoint(source)
+        assert type(model) is DCGAN and model.training and model.provenance()["config"]["width"] == 8
+        assert same_weights(model, load_model(trained))
+    assert isinstance(AdversarialModel.load_from_checkpoint(trained), DCGAN)
+    assert isinstance(ImageModel.load_from_checkpoint(trained, map_location="cpu"), DCGAN)
+
+
+def test_lightnings_way_takes_overrides(trained):
+    model = DCGAN.load_from_checkpoint(trained, generator_lr=0.5)
+    assert model.configure_optimizers()[1].param_groups[0]["lr"] == 0.5
+    with pytest.raises(UserError, match="do not fit DCGAN"):
+        DCGAN.load_from_checkpoint(trained, width=16)
+    with pytest.raises(UserError, match="no_such"):
+        DCGAN.load_from_checkpoint(trained, no_such=1)
+    for refused in ({"weights_only": False}, {"hparams_file": "x.yaml"}):
+        with pytest.raises(UserError, match=next(iter(refused))):
+            DCGAN.load_from_checkpoint(trained, **refused)
+
+
+def test_lightnings_way_refuses_another_class(trained, checkpoint, tmp_path):
+    for other in (VAE, Sub):
+        with pytest.raises(UserError, match=rf"holds a .*DCGAN, which is no {other.__name__}\."):
+            other.load_from_checkpoint(trained)
+    checkpoint[RECORD_KEY]["class_path"] = f"{Sub.__module__}.Sub"
+    torch.save(checkpoint, tmp_path / "sub.ckpt")
+    assert type(Sub.load_from_checkpoint(tmp_path / "sub.ckpt")) is Sub
+    with pytest.raises(UserError, match="no installed package brings"):
+        DCGAN.load_from_checkpoint(tmp_path / "sub.ckpt")
+
+
+def test_lightnings_way_may_leave_weights_out(checkpoint, tmp_path):
+    checkpoint["state_dict"].popitem()
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match="do not fit"):
+        DCGAN.load_from_checkpoint(tmp_path / "a.ckpt")
+    DCGAN.load_from_checkpoint(tmp_path / "a.ckpt", strict=False)
+
+
+def test_lightnings_way_executes_nothing(checkpoint, folder):
+    hide(checkpoint, "top")
+    torch.save(checkpoint, "bad.ckpt")
+    with pytest.raises(UserError, match=r"bad\.ckpt holds objects that could run code"):
+        DCGAN.load_from_checkpoint("bad.ckpt")
+    assert not (folder / "marker").exists()
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(cut=st.floats(0, 1), flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=20))
 def test_any_damage_is_noticed_or_harmless(cut, flips, trained, tmp_path):
@@ -222,7 +355,7 @@ def test_an_export_replaces_the_old_file_or_leaves_it(trained, tmp_path, monkeyp
     path = tmp_path / "a.safetensors"
     save_weights(model, path, {"note": "é"})
     old = path.read_bytes()
-    monkeypatch.setattr("aigc_lightning.core.checkpoint.save_file", lambda *args, **more: 1 / 0)
+    monkeypatch.setattr("aigc_lightning.core.checksums.save_file", lambda *args, **more: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_weights(model, path, {})
     assert path.read_bytes() == old and [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]

@@ -13,7 +13,7 @@ import torch
 
 from aigc_lightning.core import download
 from aigc_lightning.core.download import downloaded
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.errors import UserError
 
 LAST = Path("checkpoints") / "last.ckpt"

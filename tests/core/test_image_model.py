@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from aigc_lightning.core.image_model import ImageModel, initialize_normal, plain, seeded_normal
+from aigc_lightning.core.checkpointed import plain
+from aigc_lightning.core.image_model import ImageModel, initialize_normal, seeded_normal
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
@@ -70,7 +71,7 @@ def test_recorded_values_are_means_without_a_graph():
     for value in (1.0, 2.0, 6.0):
         model.record("loss", torch.tensor(value, requires_grad=True) * 1)
     model.record("other", torch.tensor(5, dtype=torch.float64))
-    assert not any(value.requires_grad for value, _ in model._recorded["train/loss"])
+    assert not any(value.requires_grad for value, _ in model._recorded.pairs["train/loss"])
     assert model.pop_recorded() == {"train/loss": 3.0, "train/other": 5.0}
     assert model.pop_recorded() == {}
 

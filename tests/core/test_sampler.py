@@ -56,6 +56,37 @@ def test_layout_says_where_a_batch_lies_in_the_global_batch(num_samples, batch_s
         assert list(chain(*batches)) == next(iter(alone))
 
 
+@settings(deadline=None)
+@given(st.integers(4, 60), st.sampled_from([2, 4, 6, 12]), st.integers(1, 4), st.integers(1, 4), st.integers(0, 40))
+def test_a_run_that_goes_on_with_other_processes_sees_the_same_batches(num_samples, total, before, after, position):
+    if total % before or total % after or num_samples < before:
+        return
+    first = [list(sampler) for sampler in samplers(num_samples, total // before, before, position)]
+    try:
+        second = samplers(num_samples, total // after, after, position, original_world_size=before)
+    except UserError as error:
+        assert "processes cannot share" in error.what or "cannot be shared by" in error.what
+        return
+    assert second[0].samples_before(position) == samplers(num_samples, total // before, before)[0].samples_before(
+        position
+    )
+    second = [list(sampler) for sampler in second]
+    batches = [[list(chain(*parts)) for parts in zip(*streams, strict=True)] for streams in (first, second)]
+    assert batches[0] == batches[1]
+
+
+def test_a_last_batch_that_is_too_small_for_more_processes_is_refused():
+    with pytest.raises(UserError, match="last batch of an epoch has 2 samples, which 3 processes") as error:
+        StreamSampler(14, 1, seed=0, world_size=3, original_world_size=1)
+    assert "at most 2" in error.value.hint
+    assert len(StreamSampler(14, 3, seed=0, world_size=1, original_world_size=3)) == 4  # the last has 5
+
+
+def test_samples_are_counted():
+    sampler = samplers(10, 4, 1)[0]
+    assert [sampler.samples_before(position) for position in range(7)] == [0, 4, 8, 10, 14, 18, 20]
+
+
 def test_epochs_and_seeds_are_shuffled_differently():
     first, second = (list(samplers(100, 10, 1, position=position)[0]) for position in (0, 10))
     other_seed = list(StreamSampler(100, 10, seed=4))

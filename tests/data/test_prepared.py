@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 from types import SimpleNamespace
@@ -151,6 +152,66 @@ def test_damage_is_an_error_and_no_crash(root):
         folder(target).train_source()
     (target / "prepared.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be used: KeyError"):
+        folder(target).train_source()
+
+
+@pytest.mark.parametrize("name", ["prepared.json", "files.jsonl", "images.u8"])
+def test_a_flipped_bit_is_named_or_changes_nothing(name, root):
+    target = made(root)
+    root.rename(root.parent / "elsewhere")  # with it, changed names and times would be noticed anyway
+    whole, data = everything(folder(target)), (target / name).read_bytes()
+    named = 0
+    for place in range(0, len(data), 1 + len(data) // 300):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        (target / name).write_bytes(flipped)
+        try:
+            found = everything(folder(target))
+        except UserError as error:
+            assert name in error.what or "was prepared as" in error.what, error
+            named += 1
+        else:
+            for (images, labels), (again, labels_again) in zip(whole, found, strict=True):
+                assert torch.equal(images, again) and torch.equal(labels, labels_again), place
+    assert named > (0.7 if name == "prepared.json" else 0.95) * min(len(data), 150)
+
+
+@pytest.mark.parametrize("name", ["files.jsonl", "images.u8"])
+def test_what_is_damaged_is_prepared_again_and_nothing_else(name, root, capsys):
+    target = made(root)
+    data = bytearray((target / name).read_bytes())
+    place = data.index(b"a/004.png") if name == "files.jsonl" else 7 * 3 * 8 * 8 + 5
+    data[place] ^= 1
+    (target / name).write_bytes(data)
+    with pytest.raises(UserError, match=f"{name} is damaged: .*\n.*aigc data prepare. again"):
+        everything(folder(target))
+    capsys.readouterr()
+    made(root)
+    assert "; 1 files were read now" in capsys.readouterr().out
+    assert_same(root, target)
+
+
+def test_a_folder_that_version_0_1_prepared_is_read_with_a_word_and_gets_its_checksums(root, caplog, capsys):
+    target = made(root)
+    record = json.loads((target / "prepared.json").read_text())
+    old = {name: value for name, value in record.items() if name not in ("files", "sha256")} | {"format": 1}
+    (target / "prepared.json").write_text(json.dumps(old))
+    lines = [json.loads(line) for line in (target / "files.jsonl").read_text().splitlines()]
+    lines = [line if line[3] < 0 else line[:4] for line in lines]
+    (target / "files.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert_same(root, target)
+    assert "prepared.json has no checksum" in caplog.text
+    capsys.readouterr()
+    made(root)
+    assert "; 0 files were read now" in capsys.readouterr().out
+    assert json.loads((target / "prepared.json").read_text()) == record
+    assert_same(root, target)
+
+
+def test_a_newer_format_is_refused(root):
+    target = made(root)
+    (target / "prepared.json").write_text(json.dumps({"format": 3}))
+    with pytest.raises(UserError, match="format 3, and this version reads up to 2"):
         folder(target).train_source()
 
 

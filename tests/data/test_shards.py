@@ -180,6 +180,18 @@ def test_a_process_opens_its_own_shards_only():
     assert sum(map(len, opened)) <= 20 + 3  # a shard through which a cut goes is opened by two
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4), (4, 2), (4, 1)])
+def test_an_order_goes_on_with_other_processes(before, after):
+    def batches(world_size):
+        options = {"original_world_size": before, "world_size": world_size, "position": lambda: 3}
+        streams = [
+            ShardSampler([5, 9, 3, 5, 7], 6, 8 // world_size, 1, rank=rank, **options) for rank in range(world_size)
+        ]
+        return [list(chain(*parts)) for parts in zip(*streams, strict=True)]
+
+    assert batches(after) == batches(before)
+
+
 @pytest.mark.parametrize("position", [1, 5, 6, 8])
 def test_an_order_goes_on_at_any_sample(position):
     whole = [*ShardSampler([5, 5, 5, 5, 3], 6, 4, seed=1)]
@@ -332,11 +344,40 @@ def test_a_cut_shard_is_not_indexed(copy, size):
 def test_an_index_that_does_not_fit_is_refused(copy):
     index = data(copy)._index
     (copy / "shards.npy").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not the table that"):
         read_table(copy / "shards.npy", index)
     (copy / "shards.json").write_text('{"shardlist": [{}]}')
     with pytest.raises(UserError, match="was not written by `aigc data shard`"):
         data(copy).train_source()
+
+
+@pytest.mark.parametrize("name", ["shards.json", "shards.npy"])
+def test_a_flipped_bit_in_the_index_is_named_or_changes_nothing(name, copy):
+    def read():
+        index = data(copy)._index
+        return index, read_table(copy / "shards.npy", index).tobytes()
+
+    whole, content = read(), (copy / name).read_bytes()
+    named = 0
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        (copy / name).write_bytes(flipped)
+        try:
+            found = read()
+        except UserError as error:
+            assert name in error.what
+            named += 1
+        else:
+            assert found == whole, place
+    assert named > 0.6 * len(content)  # the others are spaces between the words of shards.json
+
+
+def test_an_index_of_version_0_1_is_read_with_a_word(copy, caplog):
+    record = json.loads((copy / "shards.json").read_text())
+    del record["sha256"]
+    (copy / "shards.json").write_text(json.dumps(record))
+    assert len(data(copy).train_source()) == 23 and "shards.json has no checksum" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -408,6 +449,15 @@ def test_loader_processes_share_the_copies(server, tmp_path):
     batches = epoch(server.address, "train", cache=str(tmp_path / "cache"), num_workers=2)
     assert sorted(red for batch in batches for red in reds(batch["image"])) == list(range(23))
     assert len([name for name in server.asked if name.endswith(".tar")]) == 5
+
+
+def test_a_damaged_copy_of_the_table_is_copied_again(server, tmp_path):
+    data(server.address, cache=str(tmp_path / "cache")).train_source().labels([0])
+    (table,) = (tmp_path / "cache").rglob("*.npy")
+    content = table.read_bytes()
+    table.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    data(server.address, cache=str(tmp_path / "cache")).train_source().labels([0])
+    assert table.read_bytes() == content and server.asked.count("shards.npy") == 2
 
 
 def test_copies_that_take_too_much_room_are_removed(server, copy, tmp_path):

@@ -1,7 +1,10 @@
 """Several processes, micro-batches and interruptions change nothing: gradients and weights say so."""
 
+import json
+from itertools import chain
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule
+from aigc_lightning.errors import UserError
 from aigc_lightning.models.dcgan import DCGAN
 from aigc_lightning.testing.exactness import different_tensors, largest_difference, train
 
@@ -128,6 +132,55 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(stop, num_workers
     assert second.saved["global_step"] == whole.saved["global_step"] == 7
 
 
+@pytest.mark.parametrize("processes", [(1, 2), (2, 1)], ids=["1 to 2", "2 to 1"])
+@pytest.mark.parametrize("stop", [2, 3, 4], ids=["mid-epoch", "end of epoch", "second epoch"])
+def test_a_run_goes_on_exactly_with_other_processes_and_the_same_global_batch(stop, processes, tmp_path):
+    before, after = processes
+    make = build(augmentation=Augment(flip=True, crop=1), r1_weight=1.0)
+    whole = train(make, 12, 7, tmp_path / "whole", precision="64-true")
+    first = train(make, 12, stop, tmp_path / "first", processes=before, precision="64-true")
+    options = {"processes": after, "precision": "64-true", "resume": first.checkpoint}
+    second = train(make, 12, 7, tmp_path / "second", **options)
+    seen = [sorted(chain(*parts)) for parts in zip(*second.indices, strict=True)]
+    assert seen == [sorted(batch) for batch in whole.indices[0][stop:]]
+    rest = whole.gradients[-len(second.gradients) :]
+    assert len(rest) == 2 * (7 - stop)
+    assert max(largest_difference(a, b) for (_, a), (_, b) in zip(second.gradients, rest, strict=True)) < 1e-11
+    assert second.saved["Noise"]["samples_seen"] == 2 * SAMPLES + 12 == whole.saved["Noise"]["samples_seen"]
+    assert second.saved["Noise"]["world_size"] == before
+
+
+def test_a_run_does_not_go_on_with_another_global_batch(tmp_path):
+    first = train(build(), 12, 2, tmp_path / "first")
+    with pytest.raises(UserError, match="took 12 images a step, and would now take 24"):
+        train(build(), 24, 4, tmp_path / "second", resume=first.checkpoint)
+
+
+@pytest.mark.parametrize("processes", [(2, 2), (2, 1)], ids=["2 to 2", "2 to 1"])
+def test_losses_since_the_last_row_are_resumed(processes, tmp_path):
+    def losses(folder, steps, processes, resume=None):
+        seen = Seen(folder)
+        train(build(), 12, steps, folder, processes=processes, resume=resume, callbacks=[seen], precision="64-true")
+        return json.loads((folder / "seen.json").read_text())
+
+    whole = losses(tmp_path / "whole", 5, 2)
+    losses(tmp_path / "first", 2, processes[0])
+    second = losses(tmp_path / "second", 5, processes[1], tmp_path / "first" / "end.ckpt")
+    assert second == (whole if processes == (2, 2) else pytest.approx(whole, rel=1e-9))
+
+
+class Seen(pl.Callback):
+    """Writes the means of all losses at the end."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_end(self, trainer, pl_module):
+        means = pl_module.recorded_means()
+        if trainer.is_global_zero:
+            (self.folder / "seen.json").write_text(json.dumps(means))
+
+
 def _drop(path: Path, change) -> Path:
     checkpoint = torch.load(path, weights_only=True)
     change(checkpoint)
@@ -135,8 +188,14 @@ def _drop(path: Path, change) -> Path:
     return path
 
 
+def without_optimizers(saved):
+    for state in saved["optimizer_states"]:
+        state["state"].clear()
+    del saved["aigc"]["optimizer_sizes"]  # else it would be noticed
+
+
 LEFT_OUT = {
-    "optimizer": lambda saved: [state["state"].clear() for state in saved["optimizer_states"]],
+    "optimizer": lambda saved: without_optimizers(saved),
     "average": lambda saved: [tensor.zero_() for name, tensor in saved["state_dict"].items() if "averages" in name],
     "position": lambda saved: saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"].update(processed=0),
 }

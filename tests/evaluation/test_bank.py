@@ -186,6 +186,22 @@ def test_a_damaged_file_is_made_anew_and_a_folder_that_cannot_be_written_is_no_o
     assert same(BankCache(tmp_path / "file").get(key, lambda: bank), bank)
 
 
+@pytest.mark.parametrize("keep_features", [True, False])
+def test_a_bank_with_a_flipped_bit_is_made_anew(keep_features, tmp_path: Path, caplog):
+    bank = FeatureBank(4, keep_features=keep_features)
+    bank.add(features(), torch.arange(30), labels=torch.arange(30))
+    key, cache, made = BankKey("any", "any", 30, 4, keep_features), BankCache(tmp_path), []
+    cache.get(key, lambda: bank)
+    data = (tmp_path / key.file).read_bytes()
+    for place in range(0, len(data), 23):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        (tmp_path / key.file).write_bytes(flipped)
+        assert same(cache.get(key, lambda: made.append(1) or bank), bank), place
+    assert len(made) > 0.9 * len(data) / 23
+    assert f"{key.file} is damaged" in caplog.text and "described again" in caplog.text
+
+
 def test_processes_of_which_some_see_no_file_all_make_the_bank(tmp_path: Path, monkeypatch):
     bank = FeatureBank(4)
     bank.add(features(), torch.arange(30))

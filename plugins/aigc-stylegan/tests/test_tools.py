@@ -222,6 +222,22 @@ def test_directions_of_a_model_with_classes_lie_within_classes(folder: Path) -> 
     assert len(mean.unique(dim=0)) == 1 and torch.allclose(one[1], styles[1])
 
 
+def test_directions_with_a_flipped_bit_are_refused(folder: Path) -> None:
+    stylegan("directions", "colour.safetensors", "--num", "2", "--out", "d.safetensors")
+    model, path = StyleModel("colour.safetensors", "cpu"), Path("d.safetensors")
+    whole, data = model.load(path, directions.KIND), path.read_bytes()
+    for place in range(0, len(data), 17):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            tensors, options = model.load(path, directions.KIND)
+        except UserError as error:
+            assert "d.safetensors" in error.what
+        else:
+            assert options == whole[1] and all(torch.equal(tensors[name], value) for name, value in whole[0].items())
+
+
 @pytest.mark.parametrize("method", ["ganspace", "sefa"])
 def test_an_edit_follows_directions(method: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stylegan(
@@ -372,7 +388,7 @@ def test_mistakes(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
         ("directions", "grey.safetensors", "--method", "pca"): ["--method"],
         ("edit", "grey.safetensors"): ["--directions"],
         ("edit", "grey.safetensors", "--directions", "none"): ["none cannot be read"],
-        ("edit", "grey.safetensors", "--directions", "text.png"): ["text.png cannot be read"],
+        ("edit", "grey.safetensors", "--directions", "text.png"): ["no whole file of tensors"],
         ("edit", "grey.safetensors", "--directions", "grey.safetensors"): ["something else, not directions"],
         ("edit", "other.safetensors", "--directions", "d.safetensors"): ["another model", "grey.safetensors"],
         ("edit", "grey.safetensors", "--directions", "d.safetensors", "--direction", "2"): ["no direction 2", "has 2"],

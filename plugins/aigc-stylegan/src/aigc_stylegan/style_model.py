@@ -14,12 +14,10 @@ from typing import Any, cast
 import torch
 from aigc_lightning.commands.generating import UsedModel, class_number
 from aigc_lightning.core import keyed
-from aigc_lightning.core.files import replacing
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.checksums import read_tensors, write_tensors
 from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.errors import UserError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from aigc_stylegan.generator import Generator
@@ -145,9 +143,7 @@ class StyleModel:
         """
         text = self.text([], options.pop("command", kind), **options)
         record = {**json.loads(text["aigc"]), "kind": kind, "generator": self.fingerprint()}
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        with replacing(path) as temporary:
-            save_file(contiguous, temporary, metadata={RECORD_KEY: json.dumps(record)})
+        write_tensors(path, tensors, {RECORD_KEY: json.dumps(record)})
 
     def load(self, path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors that `save` wrote, on the model's device, and how they were found.
@@ -155,18 +151,20 @@ class StyleModel:
         Raises:
             UserError: the file is missing, holds something else, or belongs to another model.
         """
+        hint = f"Give a file of `aigc stylegan` with {kind}."
         try:
-            with safe_open(path, framework="pt") as file:
-                record = json.loads((file.metadata() or {}).get(RECORD_KEY, "{}"))
-                tensors = {name: file.get_tensor(name).to(self.model.device) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(
-                f"{path} cannot be read: {error}.", f"Give a file of `aigc stylegan` with {kind}."
-            ) from error
+            held, metadata = read_tensors(path, hint)
+            record = json.loads(metadata.get(RECORD_KEY, "{}"))
+        except UserError:
+            raise
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} cannot be read: {error}.", hint) from error
+        record = record if isinstance(record, dict) else {}
+        tensors = {name: tensor.to(self.model.device) for name, tensor in held.items()}
         if record.get("kind") != kind:
             found = record.get("kind", "something else")
-            raise UserError(f"{path} holds {found}, not {kind}.", f"Give a file of `aigc stylegan` with {kind}.")
-        if record["generator"] != self.fingerprint():
+            raise UserError(f"{path} holds {found}, not {kind}.", hint)
+        if record.get("generator") != self.fingerprint():
             made = record.get("checkpoint", "another checkpoint")
             raise UserError(
                 f"{path} was made with another model than {self.used.path} ({made}, {record.get('sha256')}).",

@@ -1,0 +1,111 @@
+"""Why a run ended before the end that was asked for, and how it goes on."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+
+from aigc_lightning.core.checkpoint import step_of
+from aigc_lightning.core.position import steps_asked
+from aigc_lightning.core.run_folder import CHECKPOINTS, LAST
+from aigc_lightning.core.run_log import say
+from aigc_lightning.shell import command
+
+
+class Ending(pl.Callback):
+    """Says at which step of how many a run stopped, by what and why, and what to do to go on; otherwise is silent.
+
+    Args:
+        max_time: the trainer's own limit, None for none.
+        options: that `aigc fit --resume` needs to go on with the run.
+    """
+
+    def __init__(self, max_time: Any = None, *options: str) -> None:
+        self.max_time, self._options = max_time, options
+        self._began = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that an error from here on stops a run."""
+        self._began = True
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Speak where the run stopped early."""
+        if _came_to_its_end(trainer):
+            return
+        stopper = getattr(trainer, "stopper", None)
+        resume = resume_command(trainer, *self._options)
+        if isinstance(stopper, EarlyStopping):
+            reason = (stopper.stopping_reason_message or "").replace("Signaling Trainer to stop.", "").strip()
+            say(stopped(trainer, type(stopper).__name__, reason or f"{stopper.monitor} was not good enough."))
+            say("It would stop again soon after a resume. To go on, leave it out of trainer.callbacks.")
+        elif isinstance(stopper, Timer):
+            limit = timedelta(seconds=round(stopper.time_elapsed() + (stopper.time_remaining() or 0)))
+            by = "trainer.max_time" if self.max_time else type(stopper).__name__
+            say(stopped(trainer, by, f"{limit} of training are over, earlier parts of the run included."))
+            longer = f"{resume} --trainer.max_time {_as_option(2 * limit)}"
+            say(f"Go on with: {longer}" if self.max_time else f"To go on, give {by} a longer duration.")
+        elif stopper is not None:
+            say(stopped(trainer, type(stopper).__name__, "it asked the trainer to stop."))
+            say(f"Go on with: {resume}")
+        elif trainer.num_training_batches == 0 or trainer.limit_train_batches == 0:
+            say(stopped(trainer, "trainer.limit_train_batches", "there are no batches to train on."))
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Say what is saved, before the error itself is shown."""
+        if self._began and isinstance(exception, Exception):
+            path = Path(trainer.default_root_dir) / CHECKPOINTS / LAST
+            saved = step_of(path)
+            say(stopped(trainer, "an error", f"step {saved:,} is saved." if saved >= 0 else "nothing was saved."))
+            if saved >= 0:
+                say(f"Go on with: {resume_command(trainer, *self._options)}")
+
+
+def stopped(trainer: pl.Trainer, by: str, why: str) -> str:
+    """Return the line that says where a run stopped.
+
+    Args:
+        trainer: that stopped.
+        by: what made it stop.
+        why: the reason, as the end of a sentence.
+    """
+    total = steps_asked(trainer)
+    where = f"step {trainer.global_step:,}" if total is None else f"step {trainer.global_step:,} of {total:,}"
+    return f"Stopped by {by} at {where}: {why}"
+
+
+def resume_command(trainer: pl.Trainer, *options: str) -> str:
+    """Return the command by which a run goes on.
+
+    Args:
+        trainer: of the run.
+        options: that it needs besides, such as --trust-config.
+    """
+    return command("aigc", "fit", "--resume", Path(trainer.default_root_dir), *options)
+
+
+def asking_to_stop() -> Any:
+    """Return the callback, model or data whose method is setting `trainer.should_stop` just now; None for nobody."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, pl.Callback | pl.LightningModule | pl.LightningDataModule):
+            return caller
+        frame = frame.f_back  # type: ignore[assignment]  # None at the end
+    return None
+
+
+def _came_to_its_end(trainer: pl.Trainer) -> bool:
+    epochs = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs >= 0 else None
+    total = steps_asked(trainer)
+    if epochs is not None and trainer.current_epoch >= epochs and trainer.num_training_batches:
+        return True
+    return total is not None and 0 < total <= trainer.global_step
+
+
+def _as_option(time: timedelta) -> str:
+    """Return a time as `--trainer.max_time` takes it, such as 00:01:30:00."""
+    hours, seconds = divmod(time.seconds, 3600)
+    return f"{time.days:02d}:{hours:02d}:{seconds // 60:02d}:{seconds % 60:02d}"

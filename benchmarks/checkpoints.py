@@ -1,0 +1,68 @@
+"""What the checksums of checkpoints and exports cost, and writing beside the target instead of through the temp folder.
+
+    python benchmarks/checkpoints.py [--megabytes 500] [--rounds 5] [--folder DIR]
+
+Each way takes its turn in each round; medians of the process's own time and of the clock, which also counts the disk.
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from interleaved import Times, now, since
+from lightning.fabric.plugins import TorchCheckpointIO
+from safetensors.torch import load_file, save_file
+
+from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO
+from aigc_lightning.core.checksums import check_archive, read_tensors, write_tensors
+
+LAYERS = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    weights = {f"layer{number}": torch.randn(options.megabytes * 250_000 // LAYERS) for number in range(LAYERS)}
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        found = measured(ways(Path(name), weights), options.rounds)
+    print(f"{options.megabytes} MB, seconds of the process and by the clock")
+    for label, times in found.items():
+        print(f"{label:<46}{times.cpu:8.2f}{times.wall:8.2f}")
+
+
+def ways(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, Callable[[], object]]:
+    """Return what is measured, in an order in which each reads what was written before."""
+    ours, theirs = folder / "ours.ckpt", folder / "lightning.ckpt"
+    digest, plain = folder / "digest.safetensors", folder / "plain.safetensors"
+    return {
+        "write .ckpt, Lightning's way": lambda: TorchCheckpointIO().save_checkpoint(weights, theirs),
+        "write .ckpt beside its target, fsync": lambda: AtomicCheckpointIO().save_checkpoint(weights, ours),
+        "read .ckpt (torch.load)": lambda: torch.load(ours, weights_only=True),
+        "check the CRC-32 of all its entries": lambda: check_archive(ours, ""),
+        "write .safetensors": lambda: save_file(weights, plain),
+        "write .safetensors with a SHA-256, fsync": lambda: write_tensors(digest, weights, {}),
+        "read .safetensors": lambda: {name: tensor.sum() for name, tensor in load_file(plain).items()},
+        "read .safetensors and compare its SHA-256": lambda: read_tensors(digest, ""),
+    }
+
+
+def measured(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    """Return the medians of all ways, which take turns; the first round is not counted."""
+    times: dict[str, list[Times]] = {label: [] for label in ways}
+    for _ in range(rounds + 1):
+        for label, way in ways.items():
+            began = now()
+            way()
+            times[label].append(since(began, 1))
+    parts = {label: list(zip(*found[1:], strict=True)) for label, found in times.items()}
+    return {label: Times(statistics.median(cpu), statistics.median(wall)) for label, (cpu, wall) in parts.items()}
+
+
+if __name__ == "__main__":
+    main()
