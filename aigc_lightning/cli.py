@@ -7,21 +7,30 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from aigc_lightning import __version__, plugins
+from aigc_lightning.core.files import is_full
+from aigc_lightning.core.output import echo, safe_messages, traceback_text
+from aigc_lightning.core.redaction import meet
 from aigc_lightning.errors import UserError
 
 USER_ERROR = 2
+_LONGEST = 800  # characters of a line of a message
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `aigc` and return its exit code: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 for anything else."""
+    """Run `aigc` and return its exit code.
+
+    It is 0, 2 for what a user can mend (a mistake, a full disk, a file without permission), 130 after Ctrl-C, and 1 for
+    anything else.
+    """
+    safe_messages()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    meet(arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -32,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # outside training, which saves first and ends by itself
         if debug:
             raise
-        print("\nInterrupted.", file=sys.stderr)
+        echo("", "Interrupted.", error=True)
         return 130
     except BrokenPipeError:  # the reader of our output has left, as in `aigc models | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -40,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder without permission, a name that is too long
         if error.strerror is None:
             raise
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return _report(UserError(f"{where}{error.strerror}.", "Check the path, its permissions and the disk."), debug)
+        return _report(_about_file(error).with_traceback(error.__traceback__), debug)
 
 
 @contextmanager
@@ -74,10 +82,10 @@ def _leaving_imports_at_once() -> Iterator[None]:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        echo(*_help().split("\n"))
         return 0
     if arguments[0] in ("-V", "--version"):
-        print(f"aigc_lightning {__version__}")
+        echo(f"aigc_lightning {__version__}")
         return 0
     if arguments[0].startswith("-"):
         raise UserError(f"{arguments[0]} comes before a command.", "Write `aigc COMMAND OPTIONS`; see aigc --help.")
@@ -109,10 +117,17 @@ def _about(command: plugins.Plugin) -> str:
     return f"[{command.distribution} cannot be used: {problem}]" if problem else command.summary()
 
 
+def _about_file(error: OSError) -> UserError:
+    where = f"{error.filename}: " if error.filename is not None else ""
+    hint = "Check the path, its permissions and the disk."
+    if is_full(error):
+        hint = "Make room on that disk, or choose another one; what was complete before is still there."
+    return UserError(f"{where}{(error.strerror or str(error)).rstrip('.')}.", hint)
+
+
 def _report(error: UserError, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        echo(*traceback_text(error).split("\n"), error=True)
         return USER_ERROR
-    lines = [line for text in (f"Error: {error.what}", error.hint) for line in text.splitlines() if line.strip()]
-    print("\n".join(line[:400] for line in lines[:4]), file=sys.stderr)
+    echo(*(line[:_LONGEST] for line in (f"Error: {error.what}", error.hint) if line.strip()), error=True)
     return USER_ERROR

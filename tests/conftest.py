@@ -9,8 +9,11 @@ os.environ["MKL_NUM_THREADS"] = "1"
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +207,38 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     assert main(["fit", *(f"{name}={value}" for name, value in options.items())]) == 0
     return folder
+
+
+class QuietServer(SimpleHTTPRequestHandler):
+    """Serves a folder without a word."""
+
+    def log_message(self, *parts: object) -> None:
+        pass
+
+
+@pytest.fixture
+def quiet_server() -> type[QuietServer]:
+    """Return the handler of a server for a folder, to derive from."""
+    return QuietServer
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Start a server for a folder or a handler; return its address."""
+    monkeypatch.setenv("no_proxy", "*")
+    servers = []
+
+    def start(served: Path | Callable[..., BaseHTTPRequestHandler]) -> str:
+        handler = partial(QuietServer, directory=str(served)) if isinstance(served, Path) else served
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 class Site:

@@ -80,3 +80,11 @@ def test_no_built_in_file_or_function_has_grown_out_of_hand():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno <= 75, f"{path}: {node.name}"
+
+
+@pytest.mark.skipif(not PROJECT, reason="not a checkout")
+def test_everything_that_is_printed_goes_one_way():
+    """Which escapes control characters and hides secrets; ruff sees to it in this package, and here in its plugins."""
+    for path in ROOT.parent.glob("plugins/*/src/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.Name) and node.id == "print"), f"{path} prints: use core.output.echo"

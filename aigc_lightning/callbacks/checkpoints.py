@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from aigc_lightning.core.checkpoint import read_checkpoint
 from aigc_lightning.core.checksums import with_checksums
 from aigc_lightning.core.distributed import Poll
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.files import inside, replacing
 from aigc_lightning.core.records import checked_state
 from aigc_lightning.core.run_folder import BEST, CHECKPOINTS, LAST
 from aigc_lightning.errors import UserError, did_you_mean
@@ -181,5 +181,5 @@ class Checkpoints(Checkpoint):
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
-        path = Path(trainer.default_root_dir) / CHECKPOINTS / name
+        path = inside(Path(trainer.default_root_dir), CHECKPOINTS, name)
         trainer.save_checkpoint(str(path), weights_only=False)  # with optimizers: all that a resumed run needs

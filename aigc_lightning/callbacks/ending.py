@@ -1,6 +1,7 @@
 """Why a run ended before the end that was asked for, and how it goes on."""
 
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from aigc_lightning.core.checkpoint import step_of
 from aigc_lightning.core.position import steps_asked
+from aigc_lightning.core.redaction import ADDRESSES_VARIABLE, HIDDEN
 from aigc_lightning.core.run_folder import CHECKPOINTS, LAST
 from aigc_lightning.core.run_log import say
 from aigc_lightning.shell import command
@@ -20,10 +22,10 @@ class Ending(pl.Callback):
 
     Args:
         max_time: the trainer's own limit, None for none.
-        options: that `aigc fit --resume` needs to go on with the run.
+        options: to be given again when the run goes on, since its config cannot say them.
     """
 
-    def __init__(self, max_time: Any = None, *options: str) -> None:
+    def __init__(self, max_time: Any = None, options: Sequence[str] = ()) -> None:
         self.max_time, self._options = max_time, options
         self._began = False
 
@@ -36,7 +38,6 @@ class Ending(pl.Callback):
         if _came_to_its_end(trainer):
             return
         stopper = getattr(trainer, "stopper", None)
-        resume = resume_command(trainer, *self._options)
         if isinstance(stopper, EarlyStopping):
             reason = (stopper.stopping_reason_message or "").replace("Signaling Trainer to stop.", "").strip()
             say(stopped(trainer, type(stopper).__name__, reason or f"{stopper.monitor} was not good enough."))
@@ -45,11 +46,13 @@ class Ending(pl.Callback):
             limit = timedelta(seconds=round(stopper.time_elapsed() + (stopper.time_remaining() or 0)))
             by = "trainer.max_time" if self.max_time else type(stopper).__name__
             say(stopped(trainer, by, f"{limit} of training are over, earlier parts of the run included."))
-            longer = f"{resume} --trainer.max_time {_as_option(2 * limit)}"
-            say(f"Go on with: {longer}" if self.max_time else f"To go on, give {by} a longer duration.")
+            if self.max_time:
+                self._say_how(trainer, "--trainer.max_time", _as_option(2 * limit))
+            else:
+                say(f"To go on, give {by} a longer duration.")
         elif stopper is not None:
             say(stopped(trainer, type(stopper).__name__, "it asked the trainer to stop."))
-            say(f"Go on with: {resume}")
+            self._say_how(trainer)
         elif trainer.num_training_batches == 0 or trainer.limit_train_batches == 0:
             say(stopped(trainer, "trainer.limit_train_batches", "there are no batches to train on."))
 
@@ -60,7 +63,11 @@ class Ending(pl.Callback):
             saved = step_of(path)
             say(stopped(trainer, "an error", f"step {saved:,} is saved." if saved >= 0 else "nothing was saved."))
             if saved >= 0:
-                say(f"Go on with: {resume_command(trainer, *self._options)}")
+                self._say_how(trainer)
+
+    def _say_how(self, trainer: pl.Trainer, *changes: str) -> None:
+        for line in going_on(trainer, self._options, *changes):
+            say(line)
 
 
 def stopped(trainer: pl.Trainer, by: str, why: str) -> str:
@@ -76,14 +83,17 @@ def stopped(trainer: pl.Trainer, by: str, why: str) -> str:
     return f"Stopped by {by} at {where}: {why}"
 
 
-def resume_command(trainer: pl.Trainer, *options: str) -> str:
-    """Return the command by which a run goes on.
+def going_on(trainer: pl.Trainer, options: Sequence[str] = (), *changes: str) -> list[str]:
+    """Return lines that say how a run goes on.
 
     Args:
         trainer: of the run.
-        options: that it needs besides, such as --trust-config.
+        options: that have to be given again, since the config of the run cannot say them, such as --trust-config.
+        changes: further options, such as a later end.
     """
-    return command("aigc", "fit", "--resume", Path(trainer.default_root_dir), *options)
+    line = command("aigc", "fit", "--resume", Path(trainer.default_root_dir), *options, *changes)
+    hidden = [f"Give its addresses with their secrets, here or in {ADDRESSES_VARIABLE}."] if HIDDEN in line else []
+    return [f"Go on with: {line}", *hidden]
 
 
 def asking_to_stop() -> Any:

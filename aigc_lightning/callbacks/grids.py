@@ -1,5 +1,6 @@
 """Grids during training: samples, always of the same seeds, or edits of the same images, and a timelapse of them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from torch.nn.functional import interpolate
 
 from aigc_lightning.callbacks.loggers import log_image, warn_instead
 from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.files import inside, replacing
 from aigc_lightning.core.pictures import image_grid, near_square, save_png, save_timelapse, to_uint8
 from aigc_lightning.errors import UserError
 
 #: Names in the run's folder.
 GRIDS_FOLDER = "grids"
 TIMELAPSE_FILE = "timelapse.gif"
+_FRAME = re.compile(r"step_(\d{6,18})\.png", re.ASCII)
 
 
 class Grids(pl.Callback):
@@ -106,7 +108,7 @@ class Grids(pl.Callback):
     def _save(self, trainer: pl.Trainer, model: object, grid: Image, stem: str, text: dict[str, str]) -> Path:
         """Write a grid of the present step; one that is called `step` is a frame of the timelapse."""
         step = trainer.global_step
-        path = Path(trainer.default_root_dir) / GRIDS_FOLDER / f"{stem}_{step:06d}.png"
+        path = inside(Path(trainer.default_root_dir), GRIDS_FOLDER, f"{stem}_{step:06d}.png")
         save_png(grid, path, {"model": type(model).__name__, "step": str(step), **text})
         if stem == "step":
             self.latest_path, self._latest_step = path, step
@@ -116,7 +118,8 @@ class Grids(pl.Callback):
         folder = Path(trainer.default_root_dir)
         if not trainer.is_global_zero or not (folder / GRIDS_FOLDER).is_dir():
             return
-        steps = {int(path.stem.removeprefix("step_")): path for path in (folder / GRIDS_FOLDER).glob("step_*.png")}
+        found = ((_FRAME.fullmatch(path.name), path) for path in (folder / GRIDS_FOLDER).iterdir())
+        steps = {int(match[1]): path for match, path in found if match and path.is_file() and not path.is_symlink()}
         # A run that was resumed from an earlier step may have left later grids behind.
         pictures = [steps[step] for step in sorted(steps) if step <= trainer.global_step]
         if pictures:

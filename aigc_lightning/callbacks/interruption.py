@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -11,7 +12,7 @@ import lightning.pytorch as pl
 import torch.distributed as dist
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
-from aigc_lightning.callbacks.ending import resume_command, stopped
+from aigc_lightning.callbacks.ending import going_on, stopped
 from aigc_lightning.core.distributed import Poll
 from aigc_lightning.core.processes import stopping_signals
 from aigc_lightning.core.run_log import say
@@ -28,10 +29,10 @@ class Interruption(pl.Callback):
     others. A second signal ends the process at once.
 
     Args:
-        options: that `aigc fit --resume` needs to go on with the run.
+        options: to be given again when the run goes on, since its config cannot say them.
     """
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, options: Sequence[str] = ()) -> None:
         self._options = options
         self._received, self._received_at = 0, 0.0
         self._previous: dict[int, Any] = {}
@@ -60,7 +61,8 @@ class Interruption(pl.Callback):
         saved_where = f"saved in {trainer.default_root_dir}." if saved else "nothing was to be saved."
         say(stopped(trainer, signal.Signals(number).name, saved_where))
         if saved:
-            say(f"Go on with: {resume_command(trainer, *self._options)}")
+            for line in going_on(trainer, self._options):
+                say(line)
         if trainer.world_size > 1:
             dist.destroy_process_group()  # together: a process that still talks to one that has ended would crash
         raise SystemExit(code)

@@ -3,7 +3,9 @@
 import importlib.util
 import logging
 import os
+import re
 import socket
+import sys
 import threading
 import urllib.request
 import uuid
@@ -24,6 +26,10 @@ from PIL import Image
 from torch import nn
 
 from aigc_lightning.callbacks.metrics_file import MetricsFile
+from aigc_lightning.core.files import found_inside, inside, open_regular, replacing
+from aigc_lightning.core.output import echo
+from aigc_lightning.core.patience import within
+from aigc_lightning.core.redaction import redacted, redacted_text
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 
@@ -44,31 +50,6 @@ def warn_instead(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         _log.warning("%s: %s", what, _short(error))
-
-
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """Do something in a thread of its own, and leave it there when it does not end in time.
-
-    Raises:
-        TimeoutError: it did not.
-    """
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:  # raised where somebody waits
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no answer for {seconds:g} seconds")
-    return results[0]
 
 
 class SafeLogger(Logger):
@@ -123,8 +104,9 @@ class SafeLogger(Logger):
         self.attempt(lambda logger: logger.log_metrics(metrics, step), None)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Hand the run's settings on."""
-        self.attempt(lambda logger: logger.log_hyperparams(params, *args, **kwargs), None)
+        """Hand the run's settings on, without secrets."""
+        plain = redacted(vars(params) if isinstance(params, Namespace) else params)
+        self.attempt(lambda logger: logger.log_hyperparams(plain, *args, **kwargs), None)
 
     def log_graph(self, model: nn.Module, input_array: Any = None) -> None:
         """Hand the model on."""
@@ -172,6 +154,7 @@ def make_loggers(
     loggers: list[Logger] = [MetricsFile(run_folder)]
     if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes log nothing
         if "tensorboard" in names:
+            inside(run_folder, "tensorboard", "any file")
             loggers.append(TensorBoardLogger(run_folder, name="", version="tensorboard", default_hp_metric=False))
         if "wandb" in names:
             loggers.append(_wandb_logger(run_folder, project, run_name or str(run_folder)))
@@ -202,7 +185,7 @@ def _log_image(logger: Logger, key: str, path: Path, step: int) -> None:
     if isinstance(logger, WandbLogger):
         logger.log_image(key, [str(path)], step=step)
     elif isinstance(logger, TensorBoardLogger):
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
             colors = image.convert("RGBA" if image.mode == "RGBA" else "RGB")
         logger.experiment.add_image(key, np.asarray(colors), step, dataformats="HWC")
 
@@ -210,19 +193,18 @@ def _log_image(logger: Logger, key: str, path: Path, step: int) -> None:
 def _wandb_logger(run_folder: Path, project: str, run_name: str) -> WandbLogger:
     import wandb  # takes a second: only runs that log there should pay for it
 
-    run_folder.mkdir(parents=True, exist_ok=True)
-    id_file = run_folder / "wandb_id.txt"
-    if not id_file.exists():
-        id_file.write_text(uuid.uuid4().hex[:8] + "\n")
-    run_id = id_file.read_text().strip()
+    run_id = _wandb_id(run_folder)
     mode = os.environ.get("WANDB_MODE") or None
     # What is not uploaded by then stays in the run's folder, for `wandb sync`.
-    settings = wandb.Settings(finish_timeout=_LOGGER_PATIENCE)
+    # What it notes about the machine has the whole command line, in which a secret may stand.
+    command_line = " ".join(sys.argv)
+    has_secrets = redacted_text(command_line) != command_line
+    settings = wandb.Settings(finish_timeout=_LOGGER_PATIENCE, x_disable_meta=has_secrets)
     if mode is None and (reason := _why_offline()):
         mode = "offline"
         settings.silent = True  # the next line says it all
         upload = f"wandb login && {command('wandb', 'sync', run_folder)}/wandb/offline-run-*-{run_id}"
-        print(f"wandb: {reason}, so this run is logged to files. To upload it later: {upload}")
+        echo(f"wandb: {reason}, so this run is logged to files. To upload it later: {upload}")
     logger = WandbLogger(
         name=run_name,
         save_dir=run_folder,
@@ -234,6 +216,19 @@ def _wandb_logger(run_folder: Path, project: str, run_name: str) -> WandbLogger:
     # Lightning hands on an option of older days, about which W&B warns in each run.
     getattr(logger, "_wandb_init", {}).pop("anonymous", None)
     return logger
+
+
+def _wandb_id(run_folder: Path) -> str:
+    """Return W&B's name of a run, the same each time the run goes on."""
+    inside(run_folder, "wandb", "any file")
+    run_folder.mkdir(parents=True, exist_ok=True)
+    path = found_inside(run_folder, "wandb_id.txt")
+    found = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+    if not re.fullmatch("[0-9a-z]{8}", found):  # it becomes a part of names of files
+        found = uuid.uuid4().hex[:8]
+        with replacing(path) as temporary:
+            temporary.write_text(found + "\n", encoding="utf-8")
+    return found
 
 
 def _why_offline() -> str:
@@ -251,11 +246,14 @@ def _why_offline() -> str:
 
 def _answers(url: str) -> bool:
     """Say whether the server of a URL, or the proxy on the way to it, takes a connection."""
-    parts = urlsplit(url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    try:
+        parts = urlsplit(url)
+        proxy = urllib.request.getproxies().get(parts.scheme)
+        if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
+            parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    except ValueError:  # malformed
+        return False
     connected = threading.Event()
 
     def connect() -> None:

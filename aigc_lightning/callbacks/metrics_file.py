@@ -10,7 +10,8 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.files import found_inside, no_follow, replacing
+from aigc_lightning.core.output import csv_cell
 
 #: Its name in the run's folder.
 METRICS_FILE = "metrics.csv"
@@ -56,7 +57,7 @@ class MetricsFile(Logger):
         if self._columns is None:
             self._write(*_read(self.path))
         step = max(self._step, 0) if step is None else step
-        cells = {name: f"{float(value):.9g}" for name, value in metrics.items()}
+        cells = {csv_cell(name): f"{float(value):.9g}" for name, value in metrics.items()}
         if step < self._step or not set(cells) <= set(self._columns or ()):
             self._insert(step, cells)
         else:
@@ -78,7 +79,7 @@ class MetricsFile(Logger):
         else:
             self._start = self._end
         line = _line([str(step), *(cells.get(name, "") for name in self._columns or ())]).encode()
-        with self.path.open("r+b") as file:
+        with open(self.path, "r+b", opener=no_follow) as file:
             file.seek(self._start)
             file.write(line)  # over the old row, so that a kill in between cannot lose it
             file.truncate()
@@ -119,7 +120,8 @@ def read_metrics(path: Path) -> dict[str, tuple[list[int], list[float]]]:
 
 def _read(path: Path) -> tuple[list[str], Rows]:
     """Return columns and rows; a last line that was not finished is left out, a missing file is empty."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    path = found_inside(path.parent, path.name)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     lines = [line for line in csv.reader(io.StringIO(text[: text.rfind("\n") + 1])) if line]
     if not lines:
         return [], {}

@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
+from aigc_lightning.core.files import inside
 from aigc_lightning.core.pictures import save_png, to_picture, to_uint8
 
 
@@ -24,6 +25,6 @@ class Predictions(pl.Callback):
         """Write one picture a sample."""
         if not isinstance(outputs, Tensor):
             return
-        folder = Path(trainer.default_root_dir) / "predictions"
+        folder = Path(trainer.default_root_dir)
         for index, image in zip(batch["index"].tolist(), to_uint8(outputs), strict=True):
-            save_png(to_picture(image), folder / f"{index:06d}.png", {})
+            save_png(to_picture(image), inside(folder, "predictions", f"{index:06d}.png"), {})

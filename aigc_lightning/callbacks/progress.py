@@ -17,7 +17,9 @@ from rich.text import Text
 
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.core.escape import shown
 from aigc_lightning.core.micro_batches import batch_size
+from aigc_lightning.core.output import echo
 from aigc_lightning.core.position import steps_asked
 from aigc_lightning.core.records import checked_state
 from aigc_lightning.errors import UserError
@@ -203,14 +205,14 @@ class Progress(ProgressBar):
         steps = self._steps(now) if self._running else []
         counts = [*self._counts(), self._status] if self._running else [self._status]
         if self._live is None:
-            print("  ".join(part for part in [*steps, *counts, self._grid()] if part), flush=True)
+            echo("  ".join(part for part in [*steps, *counts, self._grid()] if part), flush=True)
             return
         bar = Table.grid(expand=True, padding=(0, 1))
         bar.add_column(ratio=1)
         bar.add_column(no_wrap=True)
         bar.add_row(Bar(total=steps_asked(self.trainer), completed=self.trainer.global_step), "  ".join(steps))
         lines = ["  ".join(part for part in counts if part), self._grid()]
-        texts = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines if line]
+        texts = [Text(shown(line), no_wrap=True, overflow="ellipsis") for line in lines if line]
         self._live.update(Group(bar, *texts), refresh=True)
 
     def _stop(self) -> None:

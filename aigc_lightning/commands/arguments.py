@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aigc_lightning import plugins
+from aigc_lightning.commands.parsing import refuse_special_files
 from aigc_lightning.core.download import is_address
 from aigc_lightning.core.run_folder import find_checkpoint
 from aigc_lightning.errors import UserError, did_you_mean
@@ -26,6 +27,8 @@ SECTIONS: dict[str, set[str]] = {
     "predict": _COMMON | _OF_FIT | {"checkpoint"},
 }
 
+#: Options that a config cannot hold.
+_STARTING = ("run", "resume", "checkpoint")
 #: What the sections are, those that are no single values.
 _HOLDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("trainer", "engine", "grids", "checkpoints"), (dict,)),
@@ -43,22 +46,28 @@ class Request:
     """A prepared command line.
 
     Args:
-        argv: for jsonargparse, with presets replaced by files.
+        given: what the user wrote.
+        argv: the same for jsonargparse, with presets replaced by files.
         configs: the config files, in order.
+        run_config: the config that was found beside a checkpoint, where the user gave none.
         name: of the run, from its first config or from model and data.
         help: whether only the short help is wanted.
         trust_config: whether a config may run any code.
         parse_only: whether to end once the options are known to be good.
         record_of: the checkpoint whose record takes the place of a config, where no config is there.
+        recorded: what that record says, as sections of a config.
     """
 
+    given: list[str] = field(default_factory=list)
     argv: list[str] = field(default_factory=list)
     configs: list[Path] = field(default_factory=list)
+    run_config: Path | None = None
     name: str = "run"
     help: bool = False
     trust_config: bool = False
     parse_only: bool = False
     record_of: Path | None = None
+    recorded: dict[str, Any] = field(default_factory=dict)
 
     @property
     def prints_only(self) -> bool:
@@ -72,7 +81,8 @@ def read(stage: Stage, argv: list[str]) -> Request:
     Raises:
         UserError: a config that is missing or wrong, or an option that no stage has.
     """
-    request = Request()
+    refuse_special_files(argv)
+    request = Request(given=list(argv))
     rest = list(argv)
     named: list[str] = []  # --model and --data, which go before their options, as configs go before everything
     others: list[str] = []
@@ -145,7 +155,7 @@ def check_config(stage: Stage, path: Path) -> None:
     if not isinstance(config, dict):
         raise UserError(f"{path} holds a {type(config).__name__}.", "A config is a mapping of sections such as model:.")
     for key, value in config.items():
-        _check_section(stage, path, key)
+        _check_section(stage, path, key, value)
         if key in _ON_THE_COMMAND_LINE and value is not None:
             raise UserError(
                 f"{path} has a section {key!r}, and a config does not say where a run is.",
@@ -159,7 +169,9 @@ def check_config(stage: Stage, path: Path) -> None:
             )
 
 
-def _check_section(stage: Stage, path: Path, key: Any) -> None:
+def _check_section(stage: Stage, path: Path, key: Any, value: Any) -> None:
+    if key in _STARTING and value is not None:  # a config is handed on to others: it names no folder to write to
+        raise UserError(f"{path} has a section {key!r}.", f"Take it out, and write --{key} on the command line.")
     if key in SECTIONS[stage]:
         return
     if key in SECTIONS:
@@ -201,7 +213,8 @@ def _add_run_config(stage: Stage, request: Request) -> None:
     for candidate in (folder, folder.parent):
         if (candidate / CONFIG_NAME).is_file():
             check_config(stage, candidate / CONFIG_NAME)
-            request.configs.append(candidate / CONFIG_NAME)
+            request.run_config = candidate / CONFIG_NAME
+            request.configs.append(request.run_config)
             request.argv[:0] = ["--config", str(candidate / CONFIG_NAME)]
             return
     request.record_of = checkpoint

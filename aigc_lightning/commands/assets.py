@@ -1,12 +1,13 @@
 """`aigc assets`: weights that others published, for scoring."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.commands.parsing import parse
+from aigc_lightning.core.download import progress
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.evaluation.assets import ASSETS, FOLDER_VARIABLE, fetch_asset, known, lies_at
 
@@ -22,7 +23,7 @@ def assets(argv: list[str]) -> int:
     """List and fetch published weights that scores need: list, fetch."""
     actions: dict[str, Callable[[list[str]], int]] = {"list": _list, "fetch": _fetch}
     if not argv or argv[0] in ("-h", "--help"):
-        print(_HELP)
+        echo(*_HELP.split("\n"))
         return 0
     if argv[0] not in actions:
         raise UserError(f"`aigc assets` has no {argv[0]!r}.", did_you_mean(argv[0], actions))
@@ -50,20 +51,7 @@ def _fetch(argv: list[str]) -> int:
     parser.add_argument("name", help=", ".join(ASSETS))
     parser.add_argument("--path", type=Path, help="take this file instead of downloading")
     options = parse(parser, argv)
-    size = known(options.name).megabytes
-    path = fetch_asset(options.name, options.path, _Percent(f"{options.name}, {size} MB"))
-    print(f"{path}: checked, ready.")
+    with progress(f"{options.name}, {known(options.name).megabytes} MB") as advance:
+        path = fetch_asset(options.name, options.path, advance)
+    echo(f"{path}: checked, ready.")
     return 0
-
-
-class _Percent:
-    """Shows how much is done, in a terminal only."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.shown = what, -1
-
-    def __call__(self, done: int, size: int) -> None:
-        percent = 100 * done // size if size else 0
-        if percent != self.shown and sys.stderr.isatty():
-            print(f"\r{self.what}: {percent} %", end="\n" if percent == 100 else "", file=sys.stderr, flush=True)
-        self.shown = percent

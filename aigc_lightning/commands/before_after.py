@@ -2,7 +2,6 @@
 
 import base64
 from dataclasses import dataclass
-from html import escape
 from io import BytesIO
 from pathlib import Path
 from string import Template
@@ -10,6 +9,7 @@ from string import Template
 from PIL import Image, ImageDraw, ImageFont
 
 from aigc_lightning.core.files import replacing
+from aigc_lightning.core.output import html
 from aigc_lightning.core.pictures import save_png
 from aigc_lightning.data.picture_file import on_white
 
@@ -76,12 +76,12 @@ class BeforeAfter:
         figures = "\n".join(_figure(pair) for pair in self._pairs)
         page = Template(_TEMPLATE.read_text(encoding="utf-8"))
         with replacing(path) as temporary:
-            temporary.write_text(page.substitute(about=escape(about), figures=figures, note=note), encoding="utf-8")
+            temporary.write_text(page.substitute(about=html(about), figures=figures, note=note), encoding="utf-8")
 
 
 def _figure(pair: _Pair) -> str:
     """Return a slider, or both pictures side by side where their sizes differ."""
-    name = escape(pair.name)
+    name = html(pair.name)
     before = _image(pair.before, f"{name} before", pair.size, "before")
     after = _image(pair.after, f"{name} after", pair.after_size, "after")
     sizes = " to ".join(dict.fromkeys(f"{width} x {height}" for width, height in (pair.size, pair.after_size)))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aigc_lightning.commands.listings import print_rows
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, check_comparable, load_receipt
 from aigc_lightning.evaluation.report import arrow_of, formatted, title_of
@@ -26,7 +27,7 @@ def print_table(runs: Sequence[str], *, as_json: bool) -> None:
             run: {section.kind: section.scores for section in receipt.sections if section.kind in kinds}
             for run, receipt in receipts.items()
         }
-        print(json.dumps(scores, indent=2))
+        echo(*json.dumps(scores, indent=2).split("\n"))
         return
     for kind in kinds:
         _print_kind(receipts, kind)

@@ -5,6 +5,7 @@ from importlib import import_module
 
 from aigc_lightning.commands import listings
 from aigc_lightning.commands.parsing import parse, split_data_options
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 
 _HELP = """List data, and look at it before training does.
@@ -30,7 +31,7 @@ _ACTIONS = {
 def data(argv: list[str]) -> int:
     """List the data that `--data` takes; preview, check and stats look at it, prepare and shard pack it."""
     if argv and argv[0] in ("-h", "--help"):
-        print(_HELP)
+        echo(*_HELP.split("\n"))
         return 0
     if not argv or argv[0].startswith("-"):
         return listings.data(argv)

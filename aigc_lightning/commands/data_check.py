@@ -8,6 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.data import parse_data
+from aigc_lightning.core.escape import shown
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def main(argv: list[str]) -> int:
 
     with quiet_console():
         report = check(chosen_data(data_options), options.num)
-    print(json.dumps(report, indent=2) if options.json else as_text(report))
+    echo(*(json.dumps(report, indent=2) if options.json else as_text(report)).split("\n"))
     return 1 if report["bad"] or report["overlap"] else 0
 
 
@@ -81,9 +83,9 @@ def check(data: "ImageDataModule", num: int) -> dict[str, Any]:
 def as_text(report: dict[str, Any]) -> str:
     """Return a report for people."""
     parts = ", ".join(f"{count} {part}" for part, count in report["images"].items())
-    bad = [f"{path} ({reason})" for path, reason in report["bad"].items()]
-    equal, overlap = ([" = ".join(group) for group in report[key]] for key in ("equal", "overlap"))
-    alike = [" ~ ".join(pair) for pair in report["alike"]]
+    bad = [shown(f"{path} ({reason})") for path, reason in report["bad"].items()]
+    equal, overlap = ([shown(" = ".join(group)) for group in report[key]] for key in ("equal", "overlap"))
+    alike = [shown(" ~ ".join(pair)) for pair in report["alike"]]
     over = report["alike_over_parts"]
     lines = [
         report["data"],

@@ -9,13 +9,15 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from aigc_lightning import plugins
 from aigc_lightning.commands import messages
+from aigc_lightning.commands.parsing import refuse_special_files
+from aigc_lightning.commands.recorded_options import settle
 from aigc_lightning.core import config_names, config_places
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.yaml_file import read_yaml
 
 
-def chosen_data(options: list[str], recorded: dict[str, Any] | None = None) -> ImageDataModule:
+def chosen_data(options: list[str], recorded: dict[str, Any] | None = None, origin: str = "") -> ImageDataModule:
     """Build data from `--data` options, which change what a run recorded.
 
     Args:
@@ -23,15 +25,19 @@ def chosen_data(options: list[str], recorded: dict[str, Any] | None = None) -> I
             section `data`.
         recorded: the `data` of a checkpoint's record; its class serves when no option names another, and its
             arguments when the class stays the same.
+        origin: of the record, for messages.
 
     Raises:
-        UserError: there is no such data, or its options are wrong.
+        UserError: there is no such data, its options are wrong, or the record names an address.
     """
+    refuse_special_files(options)
     config_names.limit()
     given = next((option.partition("=")[2] for option in options if option.startswith("--data=")), None)
     section = _section(given) if given is not None else None
+    by_record: dict[str, Any] = {}
     if section is None and recorded is not None and (given is None or _is_class(given, recorded["class_path"])):
         section, given = {"class_path": recorded["class_path"], "init_args": recorded["config"]}, None
+        by_record = {"data": section}
     if section is None and given is None:
         raise UserError("No data is named.", "Add --data NAME; `aigc data` lists what there is.")
     parser = LightningArgumentParser(exit_on_error=False, allow_abbrev=False)
@@ -41,6 +47,7 @@ def chosen_data(options: list[str], recorded: dict[str, Any] | None = None) -> I
         start = [f"--data={yaml.safe_dump(section, default_flow_style=True).strip()}"] if section else []
         values = cast(ArgumentParser, parser).parse_args(start + rest)
         config_places.check(parser, values, config_names.allowed())
+        settle(values, by_record, origin, options)
         return cast(ImageDataModule, parser.instantiate_classes(values)["data"])
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aigc_lightning.commands.parsing import parse
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 
@@ -43,11 +44,11 @@ def main(argv: list[str]) -> int:
         done = prepare(protocol, target, options.workers or available_processors(), watch)
     bad = [file for file in done.files if file.row < 0]
     for file in bad[:_SHOWN]:
-        print(f"Left out {file.name}: {file.reason}.")
+        echo(f"Left out {file.name}: {file.reason}.")
     if len(bad) > _SHOWN:
-        print(f"Left out {len(bad) - _SHOWN:,} more.")
-    print(f"{len(done.files) - len(bad):,} images as {protocol} in {target}; {done.made:,} files were read now.")
-    print(f"Next: {_training(target, shape, options.resize)}")
+        echo(f"Left out {len(bad) - _SHOWN:,} more.")
+    echo(f"{len(done.files) - len(bad):,} images as {protocol} in {target}; {done.made:,} files were read now.")
+    echo(f"Next: {_training(target, shape, options.resize)}")
     return 0
 
 

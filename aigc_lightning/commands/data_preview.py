@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.data import parse_data
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> int:
     samples = samples[: options.num]
     name = f"{type(data).__name__}, {options.part}"
     save_png(draw(samples, spec, name, options.columns), options.out, {"data": f"{name}, {spec}"})
-    print(f"{options.out}: {len(samples)} samples of {name}, {spec}, {spec.task}")
+    echo(f"{options.out}: {len(samples)} samples of {name}, {spec}, {spec.task}")
     return 0
 
 

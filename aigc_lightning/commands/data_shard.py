@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.parsing import parse
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
 
@@ -55,18 +56,18 @@ def _write(source: Path, target: Path, options: argparse.Namespace) -> int:
     target.mkdir(parents=True, exist_ok=True)
     bad = _write_parts(listing, target, options.samples, options.max_bad)
     for error in bad[:_SHOWN]:
-        print(f"Left out {error.path}: {error.reason}.")
+        echo(f"Left out {error.path}: {error.reason}.")
     if len(bad) > _SHOWN:
-        print(f"Left out {len(bad) - _SHOWN} more.")
+        echo(f"Left out {len(bad) - _SHOWN} more.")
     index, table, unreadable = build_index(target, listing.class_names)
     if unreadable:
         raise unreadable[0]
     write_index(target, index, table)
     size = sum(shard.size for shard in index.shards)
     counts = {part: sum(s.count for s in index.shards if s.part == part) for part in listing.parts}
-    print(f"Wrote {len(index.shards)} shards of {len(table):,} images ({_bytes(size)}) and {INDEX_FILE} to {target}:")
-    print(f"  {', '.join(f'{count:,} {part}' for part, count in counts.items())}")
-    print(f"Next: {command('aigc', 'fit', '--model', 'dcgan', '--data', 'shards', '--data.root', target)}")
+    echo(f"Wrote {len(index.shards)} shards of {len(table):,} images ({_bytes(size)}) and {INDEX_FILE} to {target}:")
+    echo(f"  {', '.join(f'{count:,} {part}' for part, count in counts.items())}")
+    echo(f"Next: {command('aigc', 'fit', '--model', 'dcgan', '--data', 'shards', '--data.root', target)}")
     return 0
 
 
@@ -110,11 +111,13 @@ def _write_parts(listing: "Listing", target: Path, samples: int, max_bad: float)
 
 def _read_ahead(paths: Sequence[Path]) -> "Iterator[bytes | CorruptImageError]":
     """Yield the bytes of image files in order, or what is wrong with them; threads read and decode ahead."""
+    from aigc_lightning.core.files import open_regular
     from aigc_lightning.data.decode import CorruptImageError, decode
 
     def read(path: Path) -> "bytes | CorruptImageError":
         try:
-            content = path.read_bytes()
+            with open_regular(path) as file:
+                content = file.read()
             decode(content)
         except CorruptImageError as error:
             return CorruptImageError(path, error.reason)
@@ -137,8 +140,8 @@ def _index(folder: Path) -> int:
     index, table, bad = build_index(folder, (), lambda names: track(names, "Reading headers", console=_console()))
     write_index(folder, index, table)
     for error in bad:
-        print(f"Left out {error.name}: {error.reason}.")
-    print(f"Indexed {len(index.shards)} shards of {len(table):,} images in {folder}.")
+        echo(f"Left out {error.name}: {error.reason}.")
+    echo(f"Indexed {len(index.shards)} shards of {len(table):,} images in {folder}.")
     return 0
 
 

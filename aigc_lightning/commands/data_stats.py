@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.data import parse_data
 from aigc_lightning.commands.listings import print_rows
+from aigc_lightning.core.escape import shown
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,11 +41,11 @@ def main(argv: list[str]) -> int:
     if options.out is not None:
         draw(report, options.out)
     if options.json:
-        print(json.dumps(report, indent=2))
+        echo(*json.dumps(report, indent=2).split("\n"))
     else:
         _print(report)
         if options.out is not None:
-            print(f"\nPicture: {options.out}")
+            echo("", f"Picture: {options.out}")
     return 0
 
 
@@ -136,12 +138,12 @@ def _of_levels(counts: Any) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    print(report["data"])
+    echo(report["data"])
     if report["files"]:
         files = report["files"]
         modes = ", ".join(f"{mode} ({count})" for mode, count in files["modes"].items())
         sides = ", ".join(f"{name} {' to '.join(map(str, files[name]))}" for name in ("heights", "widths"))
-        print(f"{files['number']} files, {modes}; smallest, median and largest: {sides}")
+        echo(f"{files['number']} files, {modes}; smallest, median and largest: {sides}")
     rows = []
     for part, numbers in report["parts"].items():
         for key, image in numbers["images"].items():
@@ -151,10 +153,10 @@ def _print(report: dict[str, Any]) -> None:
     for part, numbers in report["parts"].items():
         if numbers["captions"]:
             found = numbers["captions"]
-            print(f"\n{part}: {found['distinct']} distinct captions of {found['number']}, {found['mean_words']} words")
+            echo("", f"{part}: {found['distinct']} distinct captions of {found['number']}, {found['mean_words']} words")
         if numbers["labels"]:
             hint = part == "train" and "; data.balanced true shows all equally often"
-            print(f"\n{part}: {balance(numbers['labels'], len(report['classes']), hint or '')}")
+            echo("", f"{part}: {balance(numbers['labels'], len(report['classes']), hint or '')}")
             _print_bars(numbers["labels"], report["classes"])
 
 
@@ -191,13 +193,13 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
     from aigc_lightning.core.files import replacing
 
-    shown = [(part, key, image) for part, found in report["parts"].items() for key, image in found["images"].items()]
+    drawn = [(part, key, image) for part, found in report["parts"].items() for key, image in found["images"].items()]
     labelled = {part: found["labels"] for part, found in report["parts"].items() if found["labels"]}
-    columns = len(shown) + bool(labelled)
+    columns = len(drawn) + bool(labelled)
     figure = Figure(figsize=(3.6 * columns, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis, (part, key, image) in zip(axes, shown, strict=False):
+    for axis, (part, key, image) in zip(axes, drawn, strict=False):
         colors = {1: ["black"], 3: ["tab:red", "tab:green", "tab:blue"]}.get(len(image["mean"]))
         for channel, values in enumerate(image["histogram"]):
             middles = [(number + 0.5) / len(values) for number in range(len(values))]
@@ -210,7 +212,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axes[-1].barh(places, values, height=0.38, label=part)
     if labelled:
         axes[-1].set(title="images of each class", yticks=range(len(report["classes"])))
-        axes[-1].set_yticklabels(report["classes"])
+        names = [shown(name) for name in report["classes"]]
+        axes[-1].set_yticklabels(names, parse_math=False)  # they may have dollar signs
         axes[-1].invert_yaxis()
         axes[-1].legend()
     figure.suptitle(report["data"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from aigc_lightning.commands.doctor_nodes import nodes_report
 from aigc_lightning.commands.parsing import parse
 from aigc_lightning.core.launch import launched
+from aigc_lightning.core.output import echo
 from aigc_lightning.core.run_folder import CHECKPOINTS, LAST, RUN_VARIABLE
 from aigc_lightning.errors import UserError
 
@@ -29,7 +30,7 @@ def doctor(argv: list[str]) -> int:
     if launch is not None and launch.world_size > 1:
         report |= nodes_report(launch, report)
     if launch is None or launch.rank == 0:
-        print("\n".join(f"{name:<16}{value}" for name, value in report.items()))
+        echo(*(f"{name:<16}{value}" for name, value in report.items()))
     return 0
 
 
@@ -81,12 +82,12 @@ def _resume(argv: list[str]) -> int:
             "Whatever changes while a model trains must be in its buffers or in on_save_checkpoint, "
             "and what is random must come from self.noise or torch.",
         )
-    print(f"The run that was stopped after {options.stop} of {options.steps} batches equals the other bit for bit.")
+    echo(f"The run that was stopped after {options.stop} of {options.steps} batches equals the other bit for bit.")
     return 0
 
 
 def _fit(label: str, rest: list[str], max_steps: int, folder: Path, *more: str) -> None:
-    print(f"{label} ...", flush=True)
+    echo(f"{label} ...", flush=True)
     options = [*rest, "--trainer.max_steps", str(max_steps), "--run", str(folder), *more]
     environment = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
     command = [sys.executable, "-m", "aigc_lightning", "fit", *options]

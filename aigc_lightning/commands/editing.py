@@ -1,6 +1,5 @@
 """Changing pictures with a model and with plain operations."""
 
-import sys
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
@@ -18,7 +17,10 @@ from aigc_lightning.commands.edit_files import PAGE, SHEET, Results
 from aigc_lightning.commands.generating import chosen_device
 from aigc_lightning.core.capabilities import Editor, size_multiple
 from aigc_lightning.core.checkpoint import file_hash, load_model
+from aigc_lightning.core.escape import shown
+from aigc_lightning.core.files import inside
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.output import echo
 from aigc_lightning.core.pictures import to_picture, to_uint8
 from aigc_lightning.core.run_folder import find_checkpoint
 from aigc_lightning.core.tiles import ChangedShapeError, Tiling, apply_in_tiles, fixed_tiling, free_tiling
@@ -154,7 +156,7 @@ def edit_files(
         tiles = bar.add_task("tiles", visible=False)
 
         for path, result_path in results.paths.items():
-            bar.update(files, description=path.name)
+            bar.update(files, description=shown(path.name))
             try:
                 source = read_picture(path)
                 picture = apply_operations(on_white(source.picture) if opaque else source.picture, before)
@@ -165,9 +167,9 @@ def edit_files(
                 picture = apply_operations(picture, after)
             except UserError as error:
                 skipped += 1
-                bar.console.print(_skipped(path, error), markup=False, highlight=False, soft_wrap=True)
+                bar.console.print(shown(_skipped(path, error)), markup=False, highlight=False, soft_wrap=True)
             else:
-                write_picture(picture, result_path, source, text)
+                write_picture(picture, inside(results.out, result_path.relative_to(results.out)), source, text)
                 overview.add(result_path.relative_to(results.out).as_posix(), source.picture, picture)
                 done.append(result_path)
             bar.advance(files)
@@ -175,10 +177,10 @@ def edit_files(
         overview.write_sheet(results.out / SHEET, text)
         overview.write_page(results.out / PAGE, text["Description"])
         names = [path.relative_to(results.out).as_posix() for path in (done[0], done[-1])]
-        print(f"{_counted(len(done))} in {results.out}: {' to '.join(dict.fromkeys(names))}")
-        print(f"Before and after: {results.out / SHEET}, {results.out / PAGE}")
+        echo(f"{_counted(len(done))} in {results.out}: {' to '.join(dict.fromkeys(names))}")
+        echo(f"Before and after: {results.out / SHEET}, {results.out / PAGE}")
     if skipped:
-        print(f"{_counted(skipped)} of {len(results.paths)} skipped.", file=sys.stderr)
+        echo(f"{_counted(skipped)} of {len(results.paths)} skipped.", error=True)
     return 1 if skipped else 0
 
 
@@ -190,7 +192,7 @@ def _pixels(picture: Image.Image) -> Tensor:
 
 def _progress() -> Progress:
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 

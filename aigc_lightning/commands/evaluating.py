@@ -20,7 +20,9 @@ from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.capabilities import Classifier, Editor, Generator
 from aigc_lightning.core.checkpoint import file_hash, load_model, read_checkpoint
+from aigc_lightning.core.escape import shown
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.output import echo
 from aigc_lightning.core.pictures import image_grid, near_square
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.core.run_folder import CHECKPOINTS, find_checkpoint
@@ -73,7 +75,7 @@ def run(options: argparse.Namespace, data_options: list[str]) -> int:
     Report(receipt, evaluation.pictures).save(out / "report.html")
     for section in receipt.sections:
         _print(section)
-    print(f"\n{time.monotonic() - began:.0f} s. Scores: {out / SCORES_FILE}  Page: {out / 'report.html'}")
+    echo("", f"{time.monotonic() - began:.0f} s. Scores: {out / SCORES_FILE}  Page: {out / 'report.html'}")
     return 0
 
 
@@ -156,7 +158,7 @@ class _Model(_Evaluation):
         path = find_checkpoint(self.options.target)
         model = load_model(path)
         recorded = _record_of(path)
-        data = chosen_data(data_options, recorded.get("data"))
+        data = chosen_data(data_options, recorded.get("data"), f"the record of {path.name}")
         model.to(chosen_device(self.options.device))
         self.name = f"{type(model).__name__}, {path.stem}, on {type(data).__name__}"
         self.folder = path.parent.parent / "evaluation" if path.parent.name == CHECKPOINTS else Path("evaluation")
@@ -191,7 +193,7 @@ class _Model(_Evaluation):
         except UserError as error:
             if self.options.extractor or not self.sections or self.of_sets():
                 raise
-            print(f"Sets of images are not scored: {error.what} Give --extractor.")
+            echo(f"Sets of images are not scored: {error.what} Give --extractor.")
             return
         part: Part = self.options.part or ("val" if translates else "train")
         reference = reference_of(data, part, self.options.num, "image_b" if translates else "image")
@@ -272,22 +274,22 @@ def _print(section: Section) -> None:
         {"score": title, "value": value, section.baseline_name or " ": baseline}
         for title, value, baseline in score_rows(section)
     ]
-    print()
+    echo("")
     print_rows(rows, as_json=False, titles=True)
     for line in left_out_lines(section):
-        print(line)
+        echo(line)
 
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
     """Show a bar for what is being done, where somebody looks."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, transient=True, disable=not sys.stdout.isatty()) as bars:
         tasks: dict[str, Any] = {}
 
         def progress(what: str, total: int, done: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
+                tasks[what] = bars.add_task(shown(what), total=total)
             bars.advance(tasks[what], done)
 
         with torch.inference_mode(False):

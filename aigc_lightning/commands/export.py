@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from aigc_lightning.commands.parsing import parse
+from aigc_lightning.core.output import echo
 
 
 def export(argv: list[str]) -> int:
@@ -25,8 +26,8 @@ def export(argv: list[str]) -> int:
     )
     model = load_model(path)
     save_weights(model, out, {"checkpoint": path.name, "sha256": file_hash(path)})
-    print(f"{out} ({out.stat().st_size / 2**20:.1f} MiB).")
+    echo(f"{out} ({out.stat().st_size / 2**20:.1f} MiB).")
     following = sampling(model, out)
     if following:
-        print(f"Next: {following}")
+        echo(f"Next: {following}")
     return 0

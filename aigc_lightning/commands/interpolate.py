@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from aigc_lightning.commands.parsing import MODEL_OPTIONS, parse, seed_list, split_model_options
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError
 
 _MOST_FRAMES = 10_000
@@ -56,8 +57,8 @@ def interpolate(argv: list[str]) -> int:
 
     model = LatentModel(options.checkpoint, options.device, options.class_name, options.space, options.given)
     paths = write_walk(model, seeds, options.frames, out, with_grid=options.grid)
-    print(f"{len(seeds) * options.frames} frames in {paths[0]}{_of_class(model.class_name)}")
-    print(f"Its steps: {', '.join(map(str, paths[1:]))}")
+    echo(f"{len(seeds) * options.frames} frames in {paths[0]}{_of_class(model.class_name)}")
+    echo(f"Its steps: {', '.join(map(str, paths[1:]))}")
     return 0
 
 
@@ -77,7 +78,7 @@ def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
     model = LatentModel(options.checkpoint, options.device, options.class_name, given=options.given)
     dimensions = write_traversal(model, seeds[0], options.traverse, out)
     listed = ", ".join(map(str, dimensions))
-    print(f"Seed {seeds[0]}{_of_class(model.class_name)}, a row for each of the dimensions {listed}: {out}")
+    echo(f"Seed {seeds[0]}{_of_class(model.class_name)}, a row for each of the dimensions {listed}: {out}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """`aigc job`: scripts that start a run on several nodes."""
 
 import argparse
+import os
 import re
 import sys
 from contextlib import redirect_stdout
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from aigc_lightning.commands import arguments
 from aigc_lightning.commands.job_scripts import Job, slurm_script, torchrun_script
+from aigc_lightning.core.files import no_follow
+from aigc_lightning.core.output import echo
+from aigc_lightning.core.redaction import ADDRESSES_VARIABLE, HIDDEN, is_secret_name, redacted
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 
@@ -20,27 +24,30 @@ _SHORTEST = 5  # minutes: the warning comes two minutes before the end, or up to
 def job(argv: list[str]) -> int:
     """Write the script of a job on several nodes: `aigc job slurm` or `aigc job torchrun`."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"{job.__doc__}\n\n{_USAGE}")
+        echo(str(job.__doc__), "", *_USAGE.split("\n"))
         return 0
     if argv[0] not in _LAUNCHERS:
         raise UserError(f"There is no `aigc job {argv[0]}`.", did_you_mean(argv[0], _LAUNCHERS))
     parser = _parser(argv[0])
     options, rest = _parsed(parser, argv[1:])
     text = _slurm(options, rest) if argv[0] == "slurm" else _torchrun(options, rest)
+    if HIDDEN in text:
+        echo(
+            f"It leaves out the secrets of addresses: export {ADDRESSES_VARIABLE}=ADDRESS where it starts.", error=True
+        )
     if options.out is None:
-        print(text, end="")
+        sys.stdout.write(text)
         return 0
     path = Path(options.out)
-    if path.exists():
+    if os.path.lexists(path):
         raise UserError(f"{path} exists already.", "Choose another name with --out, or remove it.")
-    path.write_text(text, encoding="utf-8")
-    print(f"Wrote {path}.")
+    with open(path, "x", encoding="utf-8", opener=no_follow) as file:
+        file.write(text)
+    echo(f"Wrote {path}.")
     if argv[0] == "slurm":
-        print(f"Next: {command('sbatch', path)}")
+        echo(f"Next: {command('sbatch', path)}")
     else:
-        print("Next, one on each node:")
-        for node in range(options.nodes):
-            print(f"  {command('bash', path, node)}")
+        echo("Next, one on each node:", *(f"  {command('bash', path, node)}" for node in range(options.nodes)))
     return 0
 
 
@@ -110,7 +117,21 @@ def _job(options: argparse.Namespace, rest: list[str]) -> Job:
         )
     run = arguments.value_of(rest, "--run")
     name = re.sub(r"[^\w.-]", "_", _check_options(rest).name)
-    return Job(name, _without(rest, "--run"), sys.executable, options.nodes, processes, options.gpus, options.cpus, run)
+    options_of_fit = _without_secrets(_without(rest, "--run"))
+    return Job(name, options_of_fit, sys.executable, options.nodes, processes, options.gpus, options.cpus, run)
+
+
+def _without_secrets(given: list[str]) -> list[str]:
+    """Return options for a file that others may read.
+
+    Raises:
+        UserError: one of them is a secret itself.
+    """
+    for argument in given:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and is_secret_name(name):
+            raise UserError(f"{name} is a secret, which a script would show to others.", "Leave it out.")
+    return [str(redacted(argument)) for argument in given]
 
 
 def _without(given: list[str], option: str) -> list[str]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
+from aigc_lightning.core.redaction import ADDRESSES_VARIABLE, HIDDEN
+
 
 @dataclass(frozen=True)
 class Job:
@@ -12,7 +14,7 @@ class Job:
 
     Args:
         name: of the run.
-        options: of `aigc fit`.
+        options: of `aigc fit`, without secrets.
         python: the interpreter that has the package.
         nodes: machines.
         processes: on each of them.
@@ -29,6 +31,13 @@ class Job:
     gpus: int
     cores: int
     run: str | None = None
+
+    @property
+    def note(self) -> str:
+        """A comment on the secrets that the options hide, "" where they hide none."""
+        if not any(HIDDEN in option for option in self.options):
+            return ""
+        return f"# Secrets of addresses do not stand here: export {ADDRESSES_VARIABLE}=ADDRESS where you start it.\n"
 
     @property
     def command(self) -> str:
@@ -49,6 +58,7 @@ def slurm_script(job: Job, time: str) -> str:
     run = shlex.quote(job.run) if job.run else f'{shlex.quote(f"runs/{job.name}")}/slurm-"$SLURM_JOB_ID"'
     values = {
         "name": job.name,
+        "note": job.note,
         "nodes": job.nodes,
         "tasks": job.processes,
         "gpus": f"#SBATCH --gpus-per-node={job.gpus}\n" if job.gpus else "",
@@ -72,6 +82,7 @@ def torchrun_script(job: Job, head: str, port: int, max_restarts: int) -> str:
     assert job.run is not None
     values = {
         "name": job.name,
+        "note": job.note,
         "nodes": job.nodes,
         "processes": job.processes,
         "cores": job.cores,
@@ -89,7 +100,7 @@ _SLURM = """\
 # Written by `aigc job slurm`. Submit it from the folder in which `aigc fit` would be run, with your site's own options:
 #   sbatch --account=... --partition=... THIS_FILE
 # Two minutes before its time is over the run is saved and the job goes back into the queue, until the run is finished.
-#SBATCH --job-name=aigc-$name
+$note#SBATCH --job-name=aigc-$name
 #SBATCH --nodes=$nodes
 #SBATCH --ntasks-per-node=$tasks
 $gpus#SBATCH --cpus-per-task=$cores
@@ -142,7 +153,7 @@ _TORCHRUN = """\
 # node's number: 0 for the first one, then 1, 2 ...
 #   bash THIS_FILE NUMBER
 # Started again on all nodes it goes on with the same run. A finished run ends at once.
-
+$note
 python=$python # the same path on all nodes
 run=$run # on a disk that all nodes see
 head=$head # name or address of the first node, as the others reach it

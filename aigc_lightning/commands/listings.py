@@ -7,6 +7,8 @@ from pathlib import Path
 
 from aigc_lightning import plugins
 from aigc_lightning.commands.parsing import parse
+from aigc_lightning.core.escape import shown
+from aigc_lightning.core.output import echo
 
 
 def models(argv: list[str]) -> int:
@@ -56,13 +58,14 @@ def print_rows(rows: Sequence[dict[str, str]], *, as_json: bool, titles: bool = 
         titles: print the keys above the table.
     """
     if as_json:
-        print(json.dumps(list(rows), indent=2))
+        echo(*json.dumps(list(rows), indent=2).split("\n"))
         return
     if titles and rows:
         rows = [{key: key.upper() for key in rows[0]}, *rows]
+    rows = [{key: shown(cell) for key, cell in row.items()} for row in rows]
     widths = {key: max(len(row[key]) for row in rows) for key in rows[0]} if rows else {}
     for row in rows:
-        print("  ".join(f"{value:<{widths[key]}}" for key, value in row.items()).rstrip())
+        echo("  ".join(f"{value:<{widths[key]}}" for key, value in row.items()).rstrip())
 
 
 def first_comment(path: Path) -> str:

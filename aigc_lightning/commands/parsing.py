@@ -1,6 +1,7 @@
 """Small parsers that the commands share; standard library only."""
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 
@@ -60,6 +61,18 @@ def seed_list(text: str) -> list[int]:
 def option_names(parser: argparse.ArgumentParser) -> list[str]:
     """Return the options of a parser as they are written, such as ["-h", "--help"]."""
     return [name for action in parser._actions for name in action.option_strings]
+
+
+def refuse_special_files(argv: Sequence[str]) -> None:
+    """Refuse values of options that are FIFOs or devices: whatever takes a config from a file would wait for them.
+
+    Raises:
+        UserError: there is one.
+    """
+    for argument in argv:
+        for value in (argument, argument.partition("=")[2]):
+            if os.path.exists(value) and not os.path.isfile(value) and not os.path.isdir(value):
+                raise UserError(f"{value} is neither a file nor a folder.", "Write it to a file, and give that.")
 
 
 def split_model_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:

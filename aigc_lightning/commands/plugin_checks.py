@@ -10,6 +10,7 @@ from pathlib import Path
 from aigc_lightning import plugins
 from aigc_lightning.commands import arguments
 from aigc_lightning.commands.quiet import quiet_console
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import Case, DataCase, ModelCase
 from aigc_lightning.testing.catalogue import DATA_CHECKS, MODEL_CHECKS
@@ -37,11 +38,11 @@ def run_checks(found: Sequence[plugins.Plugin], *, full: bool, config: str | Non
         raise UserError(f"--set {wrong[0]!r} has no value.", "Write --set KEY=VALUE, such as --set model.width=8.")
     failed = 0
     for plugin in found:
-        print(f"{plugin.kind} {plugin.full_name} {plugin.version} ({plugin.class_path})", flush=True)
+        echo(f"{plugin.kind} {plugin.full_name} {plugin.version} ({plugin.class_path})", flush=True)
         with tempfile.TemporaryDirectory(prefix="aigc_check_") as folder, quiet_console():
             failed += _check_one(plugin, Path(folder), full=full, config=config or "", settings=settings)
-        print()
-    print(f"{failed} failed." if failed else "All passed." if full else "All passed. --full adds the slow checks.")
+        echo("")
+    echo(f"{failed} failed." if failed else "All passed." if full else "All passed. --full adds the slow checks.")
     return _FAILED if failed else 0
 
 
@@ -85,7 +86,7 @@ def _import_error(plugin: plugins.Plugin) -> str:
 def _line(check: Check, case: object) -> bool:
     """Run a check, print its line, and return whether it did not fail."""
     started = time.monotonic()
-    print(f"  {check.name:<{_NAME_WIDTH}}", end="", flush=True)
+    echo(f"  {check.name:<{_NAME_WIDTH}}", end="", flush=True)
     status, detail = "ok", ""
     try:
         check.run(case)
@@ -95,11 +96,11 @@ def _line(check: Check, case: object) -> bool:
         status, detail = "FAILED", str(error)
     except Exception:  # an error of the plugin, whatever it is
         status, detail = "FAILED", traceback.format_exc()
-    print(f"{status:<9} {time.monotonic() - started:5.1f} s", end="")
+    echo(f"{status:<9} {time.monotonic() - started:5.1f} s", end="")
     first, *more = detail.strip().splitlines() or [""]
-    print(f"  {first}".rstrip())
+    echo(f"  {first}".rstrip())
     for line in more:
-        print(f"      {line}", flush=True)
+        echo(f"      {line}", flush=True)
     return status != "FAILED"
 
 

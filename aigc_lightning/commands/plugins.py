@@ -1,7 +1,6 @@
 """`aigc plugins`: see, judge and start plugins."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -9,6 +8,7 @@ from typing import get_args
 from aigc_lightning import plugins as registry
 from aigc_lightning.commands.listings import plugin_row, print_rows
 from aigc_lightning.commands.parsing import parse
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 
@@ -27,7 +27,7 @@ def plugins(argv: list[str]) -> int:
     """See, judge and start plugins: list, show, check, new."""
     actions: dict[str, Callable[[list[str]], int]] = {"list": _list, "show": _show, "check": _check, "new": _new}
     if not argv or argv[0] in ("-h", "--help"):
-        print(_HELP)
+        echo(*_HELP.split("\n"))
         return 0
     if argv[0] not in actions:
         raise UserError(f"`aigc plugins` has no {argv[0]!r}.", did_you_mean(argv[0], actions))
@@ -55,7 +55,7 @@ def _list(argv: list[str]) -> int:
     print_rows(rows, as_json=options.json, titles=True)
     unknown = registry.unknown_in_allow_variable()
     if unknown:
-        print(f"Note: AIGC_PLUGINS names {', '.join(unknown)}, and no plugin package is called so.", file=sys.stderr)
+        echo(f"Note: AIGC_PLUGINS names {', '.join(unknown)}, and no plugin package is called so.", error=True)
     return 0
 
 
@@ -67,7 +67,7 @@ def _show(argv: list[str]) -> int:
 
     from aigc_lightning.commands.plugin_page import page
 
-    print(page(one_plugin(options.name, options.kind)))
+    echo(*page(one_plugin(options.name, options.kind)).split("\n"))
     return 0
 
 
@@ -97,9 +97,9 @@ def _new(argv: list[str]) -> int:
     folder = write_package(options.name, options.kind, options.out)
     stem = folder.name.removeprefix("aigc-").replace("-", "_")
     preset = f"dcgan_{stem}" if options.kind == "data" else f"{stem}_digits"
-    print(f"{folder} is ready. Next:")
+    echo(f"{folder} is ready. Next:")
     for step in (("pip", "install", "-e", folder), ("pytest", folder), ("aigc", "fit", "--config", preset)):
-        print(f"  {command(*step)}")
+        echo(f"  {command(*step)}")
     return 0
 
 

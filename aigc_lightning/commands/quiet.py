@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aigc_lightning.core.output import SafeFormatter
+
 _NOISE = (
     ".*does not have many workers.*",
     ".*is a wrapper around.*",
@@ -27,14 +29,16 @@ def quiet_console() -> Iterator[None]:
     # The handlers that write to the screen, not the loggers: the run's log file keeps what they say.
     names = ("lightning", "lightning.pytorch", "lightning.fabric")
     handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
-    levels = [handler.level for handler in handlers]
+    before = [(handler.level, handler.formatter) for handler in handlers]
     with warnings.catch_warnings():
         for pattern in _NOISE:
             warnings.filterwarnings("ignore", pattern)
         for handler in handlers:
             handler.setLevel(logging.WARNING)
+            handler.setFormatter(SafeFormatter())
         try:
             yield
         finally:
-            for handler, level in zip(handlers, levels, strict=True):
+            for handler, (level, formatter) in zip(handlers, before, strict=True):
                 handler.setLevel(level)
+                handler.setFormatter(formatter)

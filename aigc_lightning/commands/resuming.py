@@ -100,6 +100,7 @@ def take_from_record(request: Request) -> None:
     }
     if "data" not in config and value_of(request.argv, "--data") is None:
         raise UserError(f"{request.record_of} does not say which data its run used.", "Add --data NAME.")
+    request.recorded = config
     request.argv[:0] = ["--config", yaml.safe_dump(config, default_flow_style=True, width=math.inf)]
     classes = {name: config[name]["class_path"].rpartition(".")[2] for name in sections if name in config}
     request.name = "_".join(classes.values()).lower()

@@ -8,6 +8,7 @@ from typing import Any
 
 from aigc_lightning import __version__
 from aigc_lightning.commands.parsing import MODEL_OPTIONS, parse, seed_list, split_model_options
+from aigc_lightning.core.output import echo
 
 
 def sample(argv: list[str]) -> int:
@@ -36,9 +37,9 @@ def sample(argv: list[str]) -> int:
         class_name=options.class_name,
         given=given,
     )
-    print(f"{len(seeds)} pictures in {options.out}: {paths[0].name} to {paths[-1].name}")
+    echo(f"{len(seeds)} pictures in {options.out}: {paths[0].name} to {paths[-1].name}")
     if options.grid:
-        print(f"Grid: {options.out / 'grid.png'}")
+        echo(f"Grid: {options.out / 'grid.png'}")
     return 0
 
 

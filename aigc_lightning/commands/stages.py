@@ -5,6 +5,7 @@ import sys
 
 from aigc_lightning.commands import arguments
 from aigc_lightning.core.launch import launched
+from aigc_lightning.core.output import echo
 
 
 def fit(argv: list[str]) -> int:
@@ -30,14 +31,14 @@ def predict(argv: list[str]) -> int:
 def _run(stage: arguments.Stage, argv: list[str]) -> int:
     request = arguments.read(stage, argv)
     if request.help:
-        print(arguments.short_help(stage))
+        echo(*arguments.short_help(stage).split("\n"))
         return 0
     # Threads that spin while they wait take the processor from each other when a machine has other work to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     launch = launched()
     is_first = launch is None or launch.rank == 0
     if is_first and "lightning" not in sys.modules and not request.prints_only:
-        print(f"Starting {request.name} ...", flush=True)
+        echo(f"Starting {request.name} ...", flush=True)
 
     from aigc_lightning.commands.training import run  # takes seconds: only after the command line made sense
 

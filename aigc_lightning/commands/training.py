@@ -2,8 +2,10 @@
 
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from aigc_lightning.callbacks.scores import SlicedWasserstein
 from aigc_lightning.commands import arguments, messages, next_step, precision, profiling, resuming, trainer_options
 from aigc_lightning.commands.launching import check_launch, cluster_environment
 from aigc_lightning.commands.quiet import quiet_console
+from aigc_lightning.commands.recorded_options import settle, to_repeat
 from aigc_lightning.commands.strategies import adversarial_strategy
 from aigc_lightning.core import config_names, config_places
 from aigc_lightning.core.adversarial import AdversarialModel
@@ -35,12 +38,15 @@ from aigc_lightning.core.checkpoint import read_checkpoint
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.memory import keep_memory
+from aigc_lightning.core.output import echo
 from aigc_lightning.core.records import check_finite
+from aigc_lightning.core.redaction import redacted_text
 from aigc_lightning.core.run_folder import CHECKPOINTS, LAST, RUN_VARIABLE
 from aigc_lightning.core.run_log import run_log, say
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
+from aigc_lightning.yaml_file import read_yaml
 
 #: Steps of a run to which no end was given.
 DEFAULT_MAX_STEPS = 5000
@@ -126,7 +132,8 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the prepared command line."""
-        self.config = parser.parse_args([self.stage, *args])
+        with _without_secrets(self.request):
+            self.config = parser.parse_args([self.stage, *args])
         values = self.config[self.stage]
         config_places.check(self._parser(self.stage), values, config_names.allowed())
         trainer_options.check(values.trainer, trusted=self.request.trust_config)
@@ -145,6 +152,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle where the run lives before anything is built."""
         values = self.config[self.stage]
+        self._settle_recorded(values)
         check_launch(values.trainer)
         notes: list[str] = []
         if self.stage != "fit":
@@ -167,6 +175,14 @@ class TrainingCLI(LightningCLI):
             self.resources.enter_context(precision.fast_products())
         else:
             keep_memory()
+
+    def _settle_recorded(self, values: Any) -> None:
+        """Look at what the config of a run names and the user did not."""
+        request = self.request
+        recorded, origin = request.recorded, request.record_of
+        if request.run_config is not None:
+            recorded, origin = read_yaml(request.run_config), request.run_config
+        settle(values, recorded, str(origin or "the config"), request.given)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our callbacks and loggers, and give the model its engine."""
@@ -204,10 +220,12 @@ class TrainingCLI(LightningCLI):
         grids, checkpoints = callbacks
         progress = [] if config["enable_progress_bar"] is False else [Progress()]
         if self.stage == "fit":
-            own = [LossLog(), SlicedWasserstein(), grids, Provenance(self._parser("fit"), self.config["fit"])]
-            own += [*progress, *([checkpoints] if config["enable_checkpointing"] else [])]
-            own += [Ending(config["max_time"], *self._trust), Interruption(*self._trust)]
-            own += [Compiled()] if self.config["fit"].compile else []
+            values = self.config["fit"]
+            repeated = [*to_repeat(values), *self._trust]
+            own = [LossLog(), SlicedWasserstein(), grids, Provenance(self._parser("fit"), values), *progress]
+            own += [checkpoints] if config["enable_checkpointing"] else []
+            own += [Ending(config["max_time"], repeated), Interruption(repeated)]
+            own += [Compiled()] if values.compile else []
         else:
             own = [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
         return super()._instantiate_trainer(config, own)
@@ -246,29 +264,43 @@ class TrainingCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a helper of the trainer
-            print(f"\nThe trial of {self.trainer.max_steps} batch(es) went through; nothing of it is kept.")
+            echo("", f"The trial of {self.trainer.max_steps} batch(es) went through; nothing of it is kept.")
             return
-        print(f"\nRun folder: {self.folder}")
+        echo("", f"Run folder: {self.folder}")
         self._say_reports()
         following = next_step.sampling(self.model, self.folder)
         if following and (self.folder / CHECKPOINTS / LAST).is_file():
-            print(f"Next: {following}")
+            echo(f"Next: {following}")
 
     def _say_reports(self) -> None:
         if self.config_init[self.stage]["trainer"]["profiler"] is not None:
             for path in profiling.reports(self.folder):
-                print(f"Profile: {path}")
+                echo(f"Profile: {path}")
 
     def _say_results(self) -> None:
         if not self.trainer.is_global_zero:
             return
         self._say_reports()
         for name, value in sorted(self.trainer.callback_metrics.items()):
-            print(f"{name}: {float(value):.6g}")
+            echo(f"{name}: {float(value):.6g}")
         if self.stage == "predict" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            print(f"Predictions: {self.folder / 'predictions'}")
+            echo(f"Predictions: {self.folder / 'predictions'}")
         elif not self.trainer.callback_metrics:
-            print(f"{type(self.model).__name__} has no score for this data.")
+            echo(f"{type(self.model).__name__} has no score for this data.")
+
+
+@contextmanager
+def _without_secrets(request: arguments.Request) -> Iterator[None]:
+    """Hide secrets in the config that jsonargparse prints in the block, where the command line asks for it."""
+    if not request.prints_only:
+        yield
+        return
+    printed = StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        sys.stdout.write(redacted_text(printed.getvalue()))
 
 
 def _spec(data: ImageDataModule) -> Any:

@@ -19,6 +19,7 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpointed import CheckpointedModule
 from aigc_lightning.core.checksums import check_archive, read_tensors, write_tensors
 from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.files import open_regular
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.records import RECORD_KEY, check_finite, check_record, check_size, check_weights
 from aigc_lightning.core.run_folder import find_checkpoint
@@ -133,7 +134,7 @@ def save_weights(model: ImageModel, path: Path, extra: dict[str, Any]) -> None:
 
 def file_hash(path: Path) -> str:
     """Return the first 16 hexadecimal digits of a file's SHA-256."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.serialization import get_crc32_options, set_crc32_options
 
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.files import check_regular, replacing
 from aigc_lightning.errors import UserError
 
 #: Where a file of tensors or JSON keeps its digest.
@@ -58,6 +58,7 @@ def check_archive(path: Path, hint: str, *, suffix: str = "") -> None:
     Raises:
         DamagedFileError: an entry differs from its checksum, or the file is no such archive.
     """
+    check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -109,6 +110,7 @@ def read_tensors(path: Path, hint: str) -> tuple[dict[str, Tensor], dict[str, st
         DamagedFileError: it holds something else than its digest says, or is no such file.
         OSError: it cannot be read.
     """
+    check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})

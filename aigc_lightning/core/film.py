@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from aigc_lightning.core.files import replacing
+from aigc_lightning.core.redaction import redacted_text
 from aigc_lightning.errors import UserError
 
 #: Endings of the files that can be written.
@@ -44,6 +45,7 @@ def write_film(frames: Iterable[Image.Image], path: Path, comment: str) -> None:
         UserError: as `check_film`.
     """
     check_film(path)
+    comment = redacted_text(comment)
     opaque = (_on_white(frame) for frame in frames)
     with replacing(path) as temporary:
         if path.suffix.lower() == ".gif":

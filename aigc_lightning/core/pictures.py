@@ -10,7 +10,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.files import open_regular, replacing
+from aigc_lightning.core.output import plain_metadata
 
 _GAP = 2  # pixels between the cells of a grid
 _GROUP_GAP = 10  # pixels between groups of cells that belong together
@@ -74,10 +75,10 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str]) -> None:
     Args:
         image: the picture.
         path: the file; its folder is made where it does not exist.
-        text: what to write into the file's tEXt chunks, by keyword.
+        text: what to write into the file's tEXt chunks, by keyword; secrets in it are hidden.
     """
     chunks = PngInfo()
-    for keyword, value in text.items():
+    for keyword, value in plain_metadata(text).items():
         chunks.add_text(keyword, value)
     with replacing(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=chunks)
@@ -87,7 +88,7 @@ def save_timelapse(pictures: Sequence[Path], path: Path, max_frames: int = 60) -
     """Write a looping GIF of pictures in order; the last one stays for two seconds.
 
     Args:
-        pictures: image files, at least one; where there are more than `max_frames`, evenly chosen ones are shown, the
+        pictures: PNG files, at least one; where there are more than `max_frames`, evenly chosen ones are shown, the
             first and the last among them.
         path: the GIF file.
         max_frames: at least 2.
@@ -95,7 +96,7 @@ def save_timelapse(pictures: Sequence[Path], path: Path, max_frames: int = 60) -
     last = len(pictures) - 1
     count = min(len(pictures), max_frames)
     chosen = [pictures[number * last // max(count - 1, 1)] for number in range(count)]
-    with Image.open(chosen[-1]) as final:
+    with open_regular(chosen[-1]) as file, Image.open(file, formats=["PNG"]) as final:
         scale = min(1.0, _FRAME / max(final.size))
         size = (max(1, round(final.width * scale)), max(1, round(final.height * scale)))
     frames = (_frame(picture, size) for picture in chosen)  # one at a time: they may be large
@@ -111,7 +112,7 @@ def save_timelapse(pictures: Sequence[Path], path: Path, max_frames: int = 60) -
 
 
 def _frame(picture: Path, size: tuple[int, int]) -> Image.Image:
-    with Image.open(picture) as image:
+    with open_regular(picture) as file, Image.open(file, formats=["PNG"]) as image:
         if image.mode == "RGBA":  # GIF pixels are opaque or absent
             ground = Image.new("RGBA", image.size, "white")
             frame = Image.alpha_composite(ground, image).convert("RGB")

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from aigc_lightning.core.download import downloaded, is_address
+from aigc_lightning.core.files import inside, no_follow
 from aigc_lightning.errors import UserError
 
 #: Tells the processes that a launcher starts where the first one put the run.
@@ -37,6 +38,8 @@ def find_checkpoint(path: str | Path) -> Path:
         return path
     if not path.exists():
         raise UserError(f"There is no run or checkpoint at {path}.", "Give a run folder or a .ckpt file.")
+    if not path.is_dir():  # reading a FIFO or a device might never end
+        raise UserError(f"{path} is neither a file nor a folder.", "Give a run folder or a .ckpt file.")
     for candidate in (path / CHECKPOINTS / LAST, path / LAST):
         if candidate.is_file():
             return candidate
@@ -44,17 +47,21 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Check that files can be made in a folder.
+    """Check that files can be made in a folder, and that none of its own folders is a link to somewhere else.
 
     Raises:
-        UserError: they cannot.
+        UserError: they cannot, or one of them is.
     """
     probe = path / f"{PROBE}.{os.getpid()}.tmp"
     try:
-        probe.touch()
+        probe.unlink(missing_ok=True)
+        open(probe, "x", opener=no_follow).close()
         probe.unlink()
+        folders = [entry.name for entry in os.scandir(path) if entry.is_dir()]
     except OSError as error:
         raise unwritable(path, error) from error
+    for name in folders:
+        inside(path, name, "any file")
 
 
 def unwritable(path: Path, error: OSError) -> UserError:

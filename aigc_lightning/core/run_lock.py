@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from aigc_lightning.core.files import is_alive
+from aigc_lightning.core.output import echo
 from aigc_lightning.core.run_folder import PROBE, run_numbers, unwritable
 from aigc_lightning.errors import UserError
 
@@ -149,7 +150,7 @@ class RunLock:
 
     def _is_touched(self, former: Holder) -> bool:
         line = f"{former.named} may be training in {self.folder}: looking for {_SILENCE:.0f} s whether it is."
-        print(line, flush=True)
+        echo(line, flush=True)
         first, until = _touched(self._path), time.monotonic() + _SILENCE
         while time.monotonic() < until:
             time.sleep(min(1.0, _SILENCE / 10))

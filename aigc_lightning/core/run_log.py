@@ -2,16 +2,20 @@
 
 import logging
 import socket
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from aigc_lightning import __version__, shell
+from aigc_lightning.core.files import no_follow
+from aigc_lightning.core.output import SafeFormatter, echo
 from aigc_lightning.core.redaction import redacted_text
 from aigc_lightning.core.run_folder import check_writable
 
@@ -25,12 +29,25 @@ _log = logging.getLogger(__name__)
 def say(line: str) -> None:
     """Print a line in the first process, and write it to the run's log."""
     rank_zero_info(line)  # for the log; the console is quiet
-    rank_zero_only(print)(line, flush=True)
+    rank_zero_only(echo)(line, flush=True)
 
 
-class _Lines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return redacted_text(super().format(record))
+class _LogFile(logging.FileHandler):
+    """The file of a log: never written through a link, and no reason to end a run."""
+
+    def __init__(self, path: Path) -> None:
+        self._fails = False
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=no_follow)  # type: ignore[return-value]  # text
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in logging)
+        """Say once that lines are missing, as on a full disk, where the base class would print a traceback for each."""
+        if not self._fails:
+            self._fails = True
+            echo(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}. The run goes on.", error=True)
 
 
 @contextmanager
@@ -48,15 +65,15 @@ def run_log(folder: Path, command: Sequence[str]) -> Iterator[None]:
     """
     check_writable(folder)
     rank = getattr(rank_zero_only, "rank", 0)
-    handler = logging.FileHandler(folder / (f"log_rank{rank}.txt" if rank else LOG_FILE), encoding="utf-8")
-    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    handler = _LogFile(folder / (f"log_rank{rank}.txt" if rank else LOG_FILE))
     with ExitStack() as undo:
-        undo.callback(handler.close)
+        undo.callback(_close, handler)
         for name in _LOGGERS:
             _attach(logging.getLogger(name), handler, undo)
         _follow_warnings(handler, undo)
         where = f"process {rank} on {socket.gethostname()}"
-        _log.info("Start: %s (aigc_lightning %s, %s)", shell.command(*command), __version__, where)
+        line = redacted_text(shell.command(*command))
+        _log.info("Start: %s (aigc_lightning %s, %s)", line, __version__, where)
         try:
             yield
         except BaseException as error:
@@ -89,6 +106,11 @@ def _follow_warnings(handler: logging.Handler, undo: ExitStack) -> None:
 
     warnings.showwarning = show
     undo.callback(setattr, warnings, "showwarning", shown)
+
+
+def _close(handler: logging.Handler) -> None:
+    with suppress(OSError):  # what was left in the buffer has no room
+        handler.close()
 
 
 def _write(handler: logging.Handler, level: int, text: str) -> None:

@@ -178,6 +178,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     #: Arguments that may differ when a run is resumed, since they do not change what is seen.
     free_on_resume: tuple[str, ...] = ("num_workers", "root")
+    #: Arguments that ask a server or name a place to write to: no checkpoint's record and no config of a run sets them.
+    said_by_user: tuple[str, ...] = ()
 
     def __init__(
         self,

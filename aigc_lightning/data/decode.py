@@ -12,6 +12,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from aigc_lightning.core.files import open_regular
 from aigc_lightning.errors import UserError, did_you_mean
 
 #: Endings of the files that are taken for images, in lower case.
@@ -138,7 +139,8 @@ def resize_rule(name: str) -> Callable[[Image.Image, int, int], Image.Image]:
 def _opened(source: str | Path | bytes, channels: int, max_pixels: int) -> Image.Image:
     """Return an upright image in the 8-bit mode that has this number of channels."""
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image:
+        stream = BytesIO(source) if isinstance(source, bytes) else open_regular(source)
+        with stream, Image.open(stream, formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 size = f"{image.width}x{image.height} is {image.width * image.height / 1e6:.0f} megapixels"
                 raise ValueError(f"{size}, more than the {max_pixels / 1e6:.0f} allowed")

@@ -6,6 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from aigc_lightning.core.download import is_address
+from aigc_lightning.core.redaction import redacted_address
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule
@@ -36,6 +38,9 @@ class FolderData(ImageDataModule):
         UserError: an argument out of range.
     """
 
+    #: Whether the root may lie behind an address.
+    takes_addresses = False
+
     def __init__(
         self,
         root: str | Path,
@@ -58,6 +63,9 @@ class FolderData(ImageDataModule):
         if not 0 <= max_bad <= 1:
             raise UserError(f"data.max_bad is {max_bad}.", "Give a share from 0 to 1, such as 0.01.")
         resize_rule(resize)
+        if is_address(root) and not self.takes_addresses:
+            what = f"data.root is the address {redacted_address(str(root))}, and {type(self).__name__} reads folders."
+            raise UserError(what, "Download it first, or pack it with `aigc data shard` and use --data shards.")
         self.root, self.resize = Path(root).expanduser(), resize
         self.val_share, self.max_bad = val_share, max_bad
         self.shape = ImageSpec(channels, *sides).shape

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from aigc_lightning.core.batch import IMAGE_KEYS
+from aigc_lightning.core.files import open_regular
 from aigc_lightning.core.spec import CHANNEL_NAMES
 from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSource, Visits, read_fields
 from aigc_lightning.data.decode import CorruptImageError, decode
@@ -75,7 +76,11 @@ def headers(data: ImageDataModule, num: int) -> list[tuple[int, int, str]]:
     for listing in data.listings() if isinstance(data, FolderData) else []:
         for files in listing.parts.values():
             for number in chosen(len(files), num):
-                with suppress(OSError), Image.open(listing.root / files[number]) as file:
+                with (
+                    suppress(OSError),
+                    open_regular(listing.root / files[number]) as stream,
+                    Image.open(stream) as file,
+                ):
                     found.append((file.height, file.width, file.mode))
     return found
 
@@ -118,7 +123,7 @@ def _inspect_files(listings: Sequence[Listing], num: int) -> tuple[list[Inspecte
 
 def _inspect_file(part: str, kind: str, root: Path, name: str) -> Inspected:
     image = decode(root / name)
-    with Image.open(root / name) as file:
+    with open_regular(root / name) as stream, Image.open(stream) as file:
         mode = file.mode
     return Inspected(part, kind, name, (image.shape[1], image.shape[2]), mode, fingerprint(image))
 

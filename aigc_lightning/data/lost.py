@@ -123,7 +123,7 @@ def too_many(
     allowed = int(max_bad * total)
     number = len(bad) if count is None else count
     what = f"{number} of {total} images in {root} cannot be read, {allowed} may be (data.max_bad {max_bad}):"
-    return UserError(f"{what}\n{named(root, bad)}.", "Mend or remove them, or raise data.max_bad.")
+    return UserError(f"{what} {named(root, bad)}.", "Mend or remove them, or raise data.max_bad.")
 
 
 def named(root: Path, bad: Sequence[CorruptImageError], limit: int = 3) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.files import open_regular, replacing
+from aigc_lightning.core.output import plain_metadata
 from aigc_lightning.data.decode import decode
 
 #: Endings of the files that are written as JPEG; all others become PNG.
@@ -53,7 +54,7 @@ def read_picture(path: Path) -> PictureFile:
         CorruptImageError: the file is missing, truncated, damaged, too large or no image.
     """
     pixels = decode(path, 4).permute(1, 2, 0).numpy()
-    with Image.open(path) as image:
+    with open_regular(path) as file, Image.open(file) as image:
         if image.format == "TIFF":
             image.load()  # which turns it upright and takes the tag away
         is_grey = image.mode in ("1", "L", "LA", "I") or image.mode.startswith("I;16")
@@ -76,6 +77,7 @@ def write_picture(picture: Image.Image, path: Path, origin: PictureFile, text: d
         origin: what the picture was made from.
         text: what to write into a PNG's tEXt chunks by keyword, or into a JPEG's comment.
     """
+    text = plain_metadata(text)
     turn = _TURNS_BACK.get(origin.exif.get(_ORIENTATION, 1))
     stored = picture if turn is None else picture.transpose(turn)
     options: dict[str, Any] = {"exif": _tags(origin.exif, stored.size), "icc_profile": _fitting(origin.profile, stored)}

@@ -19,11 +19,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from aigc_lightning.core.checksums import DamagedFileError, sealed, unsealed
+from aigc_lightning.core.files import found_inside
+from aigc_lightning.core.output import echo
 from aigc_lightning.core.spec import ImageSpec
-from aigc_lightning.data.decode import CorruptImageError
+from aigc_lightning.core.untrusted import relative_name
+from aigc_lightning.data.decode import CorruptImageError, resize_rule
 from aigc_lightning.data.listing import PREPARED_FILE, Listing, arrange, list_images
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
@@ -119,7 +123,7 @@ def read_protocol(folder: Path) -> Stored | None:
     Raises:
         UserError: what it says about itself cannot be used.
     """
-    path, again = folder / PREPARED_FILE, "Remove the folder, and prepare it again."
+    path, again = found_inside(folder, PREPARED_FILE), "Remove the folder, and prepare it again."
     if not path.is_file():
         return None
     try:
@@ -129,22 +133,29 @@ def read_protocol(folder: Path) -> Stored | None:
         record = unsealed(record, path, again)
         channels, height, width = (int(number) for number in record["shape"])
         protocol = Protocol(Path(record["source"]), (channels, height, width), str(record["resize"]))
+        resize_rule(protocol.resize)
         return Stored(protocol, bool(record["complete"]), record.get("files"))
-    except UserError:
+    except DamagedFileError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be used: {type(error).__name__} {error}.", again) from error
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be used: {type(error).__name__} {reason}.", again) from error
 
 
 def read_files(folder: Path) -> tuple[list[PreparedFile], str]:
-    """Return the files that are done, and the digest of all lines; lines that a crash has cut are passed over."""
-    path, digest = folder / FILES_FILE, hashlib.sha256()
+    """Return the files that are done, and the digest of all lines; lines that a crash has cut are passed over.
+
+    Raises:
+        UserError: the list names files outside of the source.
+    """
+    path, digest = found_inside(folder, FILES_FILE), hashlib.sha256()
     files = []
     with path.open("rb") if path.is_file() else BytesIO() as lines:
         for line in lines:
             digest.update(line)
             file = _parsed(line)
             if file is not None:
+                relative_name(file.name, path)
                 files.append(file)
     return files, digest.hexdigest()
 
@@ -263,7 +274,7 @@ class PreparedFolder:
                 folder / FILES_FILE, f"it is not the one that {PREPARED_FILE} was written for", _AGAIN
             )
         self._files = {file.name: file for file in files}
-        path = folder / IMAGES_FILE
+        path = found_inside(folder, IMAGES_FILE)
         rows = 1 + max((file.row for file in self._files.values()), default=-1)
         if not path.is_file() or path.stat().st_size < rows * self.protocol.bytes_per_image:
             raise UserError(f"{path} is missing or too short.", _AGAIN)
@@ -298,6 +309,8 @@ class PreparedFolder:
         """Return the names of source files that were added, removed or changed; none where the source is not here."""
         if not self.protocol.source.is_dir():
             return []
+        said = f"{self.folder} was prepared from {self.protocol.source}: looking for changes there."
+        rank_zero_only(echo)(said, error=True)
         known = {file.name: file[1:3] for file in self._files.values()}
         changed = [name for name, *state in source_files(self.protocol.source) if known.pop(name, ()) != tuple(state)]
         return changed + list(known)

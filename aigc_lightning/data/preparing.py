@@ -20,7 +20,7 @@ from typing import NamedTuple, TextIO
 
 from filelock import FileLock, Timeout
 
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.files import no_follow, replacing
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.listing import PREPARED_FILE
 from aigc_lightning.data.prepared import (
@@ -94,7 +94,11 @@ def _prepare(protocol: Protocol, target: Path, num_processes: int, watch: Callab
         temporary.write_text(protocol.to_json(None), encoding="utf-8")
     _write_files(target, kept)  # before any row gets another image
     done: list[PreparedFile] = []
-    with open(target / IMAGES_FILE, "ab") as images, open(target / FILES_FILE, "a", encoding="ascii") as log:
+    images_path, log_path = target / IMAGES_FILE, target / FILES_FILE
+    with (
+        open(images_path, "ab", opener=no_follow) as images,
+        open(log_path, "a", encoding="ascii", opener=no_follow) as log,
+    ):
         images.truncate(total * protocol.bytes_per_image)
         noted, due = 0, time.monotonic() + _COMMIT_S
         try:
@@ -173,7 +177,7 @@ def _make(protocol: Protocol, path: Path, files: Sequence[PreparedFile]) -> list
     """Write the images of some files to their rows; return the files, bad ones without a row."""
     (channels, height, width), size = protocol.shape, protocol.bytes_per_image
     made = []
-    with path.open("r+b") as images:
+    with open(path, "r+b", opener=no_follow) as images:
         for file in files:
             try:
                 image = decode(protocol.source / file.name, channels, size=(height, width), resize=protocol.resize)

@@ -7,6 +7,7 @@ tools use, and some of our own; `shards.npy` has a row for each sample, so that 
 
 import hashlib
 import json
+import os
 import re
 import tarfile
 from collections.abc import Callable, Sequence
@@ -19,15 +20,19 @@ import numpy as np
 import numpy.typing as npt
 
 from aigc_lightning.core.checksums import DamagedFileError, sealed, unsealed
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.files import found_inside, open_regular, replacing
+from aigc_lightning.core.untrusted import digest, file_name
 from aigc_lightning.data.decode import SUFFIXES
 from aigc_lightning.data.listing import part_of
 from aigc_lightning.errors import UserError
 
-#: Names of the two files.
+#: Names of the two files, and how the names of shards end.
 INDEX_FILE, TABLE_FILE = "shards.json", "shards.npy"
+SHARD_SUFFIX = ".tar"
 #: A row of the table: where the bytes of a sample's image are in its shard, and its label, -1 without one.
 ROW = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4")])
+_DIGEST_BYTES = 8
+_LABEL_BYTES = 32  # of the longest file with a label
 
 Rows = npt.NDArray[np.void]
 _INDEX_AGAIN = "Run: aigc data shard --index FOLDER"
@@ -97,17 +102,20 @@ class ShardIndex:
         """Rebuild what `to_json` gave.
 
         Raises:
-            UserError: the text is something else, or damaged.
+            UserError: the text is something else, damaged, or names files outside of the folder.
         """
         hint = "Remove it, and run `aigc data shard --index FOLDER` where the shards lie."
         try:
             record = unsealed(json.loads(text), where, hint)
             shards, first = [], 0
             for entry in record["shardlist"]:
-                name, count = str(entry["url"]), int(entry["nsamples"])
+                name, count = file_name(entry["url"], where, SHARD_SUFFIX), int(entry["nsamples"])
                 shards.append(Shard(name, str(entry["part"]), first, count, int(entry["bytes"])))
                 first += count
-            return cls(tuple(shards), tuple(record["class_names"]), str(record["table"]))
+            if len({shard.name for shard in shards}) < len(shards):
+                raise ValueError("a shard is listed twice")
+            table = digest(record["table"], where, 2 * _DIGEST_BYTES)
+            return cls(tuple(shards), tuple(record["class_names"]), table)
         except UserError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -131,7 +139,7 @@ def build_index(
     Raises:
         UserError: the folder has no shards, or only bad ones.
     """
-    names = sorted(path.name for path in folder.glob("*.tar"))
+    names = sorted(path.name for path in folder.glob(f"*{SHARD_SUFFIX}"))
     if not names:
         packed = sorted(path.name for path in folder.glob("*.t*gz"))
         hint = f"Unpack {packed[0]} and the others with gunzip." if packed else "Write some: aigc data shard SRC DST"
@@ -142,9 +150,11 @@ def build_index(
     first = 0
     for name in watch(names):
         try:
-            rows = scan_shard(folder / name)
-        except CorruptShardError as error:
-            bad.append(error)
+            rows = scan_shard(found_inside(folder, file_name(name, folder)))
+        except UserError as error:
+            bad.append(
+                error if isinstance(error, CorruptShardError) else CorruptShardError(name, error.what.rstrip("."))
+            )
             continue
         word = re.match(r"[A-Za-z]*", name)
         part = part_of(word.group() if word else "") or "train"
@@ -168,8 +178,8 @@ def scan_shard(path: Path) -> Rows:
     rows: list[tuple[int, int, int]] = []
     key, image, label = "", None, -1
     try:
-        with tarfile.open(path, "r:") as tar:
-            end = path.stat().st_size
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            end = os.fstat(file.fileno()).st_size
             for member in tar:
                 if not member.isreg():
                     continue
@@ -184,7 +194,7 @@ def scan_shard(path: Path) -> Rows:
                     image = image or (member.offset_data, member.size)
                 elif suffix.lower() == "cls":
                     stored = tar.extractfile(member)
-                    label = int(stored.read()) if stored is not None else -1
+                    label = int(stored.read(_LABEL_BYTES)) if stored is not None else -1
             rows += [(*image, label)] if image else []
             # A file that was cut between two members looks whole to the module; a whole one ends in empty blocks.
             if tar.offset + 512 > end or not rows:
@@ -210,9 +220,9 @@ def read_table(path: Path, index: ShardIndex) -> Rows:
     """
     expected = sum(shard.count for shard in index.shards)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, _hash).hexdigest()
-        if digest != index.digest:
+        with open_regular(path) as file:
+            found = hashlib.file_digest(file, _hash).hexdigest()
+        if found != index.digest:
             raise DamagedFileError(path, f"it is not the table that {INDEX_FILE} was written for", _INDEX_AGAIN)
         table: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except UserError:
@@ -225,13 +235,13 @@ def read_table(path: Path, index: ShardIndex) -> Rows:
 
 
 def _digest(table: Rows) -> str:
-    digest = _hash()
-    digest.update(_table_bytes(table))
-    return digest.hexdigest()
+    found = _hash()
+    found.update(_table_bytes(table))
+    return found.hexdigest()
 
 
 def _hash() -> "hashlib.blake2b":
-    return hashlib.blake2b(digest_size=8)
+    return hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
 
 def _table_bytes(table: Rows) -> bytes:

@@ -102,9 +102,12 @@ class ShardSource:
             sample = self._stand_in(index)
             number = bisect_right(self._ends, sample)
             row = self._row(sample)
+            offset, size = int(row["offset"]), int(row["size"])
             try:
                 handle = self._descriptor(number)
-                return self._read(os.pread(handle, int(row["size"]), int(row["offset"])))
+                if not 0 <= offset < offset + size <= self._shards[number].size:
+                    raise CorruptImageError("", "by the index it lies outside of its shard")
+                return self._read(os.pread(handle, size, offset))
             except CorruptShardError as error:
                 self._bad_shards.add(number)
                 shard = self._shards[number]

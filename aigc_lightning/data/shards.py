@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.checksums import DamagedFileError
+from aigc_lightning.core.download import is_address
 from aigc_lightning.core.sampler import SampleKey, StreamSampler
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
@@ -32,7 +33,7 @@ from aigc_lightning.data.shard_index import (
     write_index,
 )
 from aigc_lightning.data.shard_source import ShardSource
-from aigc_lightning.data.shard_store import LocalStore, RemoteStore, default_cache
+from aigc_lightning.data.shard_store import LocalStore, RemoteStore
 from aigc_lightning.errors import UserError
 
 
@@ -163,6 +164,8 @@ class Shards(FolderData):
     """
 
     free_on_resume = ("num_workers", "root", "cache", "cache_gb")
+    said_by_user = ("cache",)
+    takes_addresses = True
 
     def __init__(
         self,
@@ -188,8 +191,8 @@ class Shards(FolderData):
             raise UserError(f"data.cache_gb is {cache_gb}.", "Give a positive number.")
         self.shuffle_buffer = shuffle_buffer
         self._store: LocalStore | RemoteStore = LocalStore(self.root)
-        if "://" in root:
-            folder = default_cache() if cache is None else Path(cache).expanduser()
+        if is_address(root):
+            folder = None if cache is None else Path(cache).expanduser()
             self._store = RemoteStore(root, folder, int(cache_gb * 1e9))
 
     @property

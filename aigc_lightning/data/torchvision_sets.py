@@ -5,14 +5,11 @@ Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009 (CIFAR-1
 Shapes: N images, C channels, H and W height and width in pixels.
 """
 
-import gzip
 import os
-import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from aigc_lightning.core.http import DownloadError
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule
+from aigc_lightning.data.published_file import PublishedFile, read_cifar_records, read_idx
 from aigc_lightning.errors import UserError
-
-_RECORD_SIZE = 1 + 3 * 32 * 32
 
 
 def data_folder() -> Path:
@@ -78,6 +75,7 @@ class PublishedSet(ImageDataModule):
         UserError: a size below 8; and when the data is first used: files missing, damaged or not to be downloaded.
     """
 
+    said_by_user = ("download",)
     published_name: str  # as torchvision spells it
     channels: int
     class_names: tuple[str, ...]
@@ -135,14 +133,18 @@ class PublishedSet(ImageDataModule):
         return SizedSource(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), self.size)
 
     def _fetch(self) -> None:
-        from torchvision import datasets  # takes a second: only a download should pay for it
-
+        """Copy the published files, by our own means: torchvision's know no limit of time or room."""
         try:
-            getattr(datasets, self.published_name)(str(self.root), download=True)
-        except (URLError, OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            for file in self._published():
+                file.fetch()
+        except DownloadError as error:
             hint = f"Check the network, or fetch the files elsewhere and put {self._wanted()} there."
-            raise UserError(f"{self.published_name} could not be downloaded to {self.root}: {reason}", hint) from error
+            what = f"{self.published_name} could not be downloaded to {self.root}: {error.reason}."
+            raise UserError(what, hint) from error
+
+    @abstractmethod
+    def _published(self) -> list[PublishedFile]:
+        """Return what is to be fetched."""
 
     @abstractmethod
     def _is_complete(self) -> bool:
@@ -178,6 +180,15 @@ class MNIST(PublishedSet):
         ]
         found = (folder / (stem + ending) for folder in folders for ending in ("", ".gz"))
         return next((path for path in found if path.is_file()), None)
+
+    def _published(self) -> list[PublishedFile]:
+        from torchvision import datasets  # takes a second: only a download should pay for it
+
+        published, folder = getattr(datasets, self.published_name), self.root / self.published_name / "raw"
+        return [
+            PublishedFile(folder / name, [f"{mirror}{name}" for mirror in published.mirrors], md5)
+            for name, md5 in published.resources
+        ]
 
     def _is_complete(self) -> bool:
         stems = (stem for part in ("train", "t10k") for stem in _idx_names(part))
@@ -233,6 +244,21 @@ class CIFAR10(PublishedSet):
         found = self.root if self.root.name == name else self.root / name
         return found if (found / file).is_file() else None
 
+    def _published(self) -> list[PublishedFile]:
+        from torchvision.datasets import CIFAR10 as PUBLISHED
+
+        return [PublishedFile(self.root / PUBLISHED.filename, [PUBLISHED.url], PUBLISHED.tgz_md5)]
+
+    def _fetch(self) -> None:
+        from torchvision.datasets import CIFAR10 as PUBLISHED
+
+        super()._fetch()
+        try:
+            PUBLISHED(str(self.root), download=True)  # which finds the file, and unpacks it
+        except (OSError, RuntimeError) as error:
+            what = f"{self.root / PUBLISHED.filename} cannot be unpacked: {str(error) or type(error).__name__}."
+            raise UserError(what, "Remove it, and fetch it anew.") from error
+
     def _is_complete(self) -> bool:
         return bool(self._binary_folder() or self._pickle_folder())
 
@@ -258,47 +284,6 @@ class CIFAR10(PublishedSet):
             what = f"A file in {folder} is missing, or its checksum is not the published one."
             raise UserError(what, "Remove the folder and unpack or fetch it anew.") from error
         return published.data.transpose(0, 3, 1, 2).copy(), np.array(published.targets, np.uint8)
-
-
-def read_idx(path: Path, num_dims: int) -> npt.NDArray[np.uint8]:
-    """Return the array of an idx file: 2 zero bytes, type 8 (uint8), number of axes, their big-endian sizes, the bytes.
-
-    Args:
-        path: the file, gzipped when it ends in .gz.
-        num_dims: number of axes that it should have.
-
-    Raises:
-        UserError: no idx file of bytes with so many axes, or cut short.
-    """
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}.", "Remove the file and fetch it anew.") from error
-    header_size = 4 + 4 * num_dims
-    if data[:4] != bytes([0, 0, 8, num_dims]) or len(data) < header_size:
-        raise UserError(f"{path} is no idx file of bytes with {num_dims} axes.", "Remove the file and fetch it anew.")
-    shape = np.frombuffer(data, ">u4", num_dims, offset=4).astype(np.int64)
-    expected = header_size + int(shape.prod())
-    if len(data) != expected:
-        what = f"{path} is damaged: it holds {len(data)} bytes, its header announces {expected}."
-        raise UserError(what, "Remove the file and fetch it anew.")
-    return np.frombuffer(data, np.uint8, offset=header_size).reshape(shape).copy()
-
-
-def read_cifar_records(path: Path) -> npt.NDArray[np.uint8]:
-    """Return the records of a binary CIFAR-10 file, uint8 (N, 3073): a label, then 3x32x32 pixels.
-
-    Raises:
-        UserError: the file is missing, empty or cut short.
-    """
-    hint = "Remove the folder and unpack or fetch it anew."
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.", hint) from error
-    if not data or len(data) % _RECORD_SIZE:
-        raise UserError(f"{path} is damaged: {len(data)} bytes are no multiple of {_RECORD_SIZE}.", hint)
-    return np.frombuffer(data, np.uint8).reshape(-1, _RECORD_SIZE).copy()
 
 
 def _idx_names(part: str) -> tuple[str, str]:

@@ -6,20 +6,18 @@ Standard library only: `aigc assets` answers without importing torch.
 import hashlib
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.download import fetch
+from aigc_lightning.core.files import open_regular, replacing
+from aigc_lightning.core.http import DownloadError
 from aigc_lightning.errors import UserError, did_you_mean
 
 #: Names a folder for weights and cached features; without it they go where the system keeps caches.
 FOLDER_VARIABLE = "AIGC_ASSETS"
-_CHUNK = 2**20
-_TIMEOUT = 30  # seconds without a byte
+_MARGIN = 1.1  # a file that exceeds the published size by more is another one
 
 
 @dataclass(frozen=True)
@@ -135,13 +133,17 @@ def find_asset(name: str, path: Path | None = None) -> Path:
     return found
 
 
-def fetch_asset(name: str, path: Path | None = None, progress: Callable[[int, int], None] | None = None) -> Path:
+def fetch_asset(
+    name: str,
+    path: Path | None = None,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> Path:
     """Put an asset's file into the cache, from its address or from a file, and return where it lies.
 
     Args:
         name: a key of `ASSETS`.
         path: a file to copy instead of downloading.
-        progress: called with the bytes so far and in all.
+        progress: called with the bytes so far and in all, the latter None if the server does not say.
 
     Raises:
         UserError: it cannot be downloaded or written, or it is not the published file.
@@ -151,7 +153,7 @@ def fetch_asset(name: str, path: Path | None = None, progress: Callable[[int, in
     try:
         with replacing(target) as temporary:
             if path is None:
-                _download(asset.address, temporary, progress)
+                _download(asset, temporary, progress)
             else:
                 shutil.copyfile(find_asset(name, path), temporary)
             find_asset(name, temporary)
@@ -162,22 +164,16 @@ def fetch_asset(name: str, path: Path | None = None, progress: Callable[[int, in
     return target
 
 
-def _download(address: str, path: Path, progress: Callable[[int, int], None] | None) -> None:
+def _download(asset: Asset, path: Path, progress: Callable[[int, int | None], None]) -> None:
     try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT) as response, path.open("wb") as file:
-            size, done = int(response.headers.get("Content-Length") or 0), 0
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                if progress is not None:
-                    progress(done, size)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
+        fetch(asset.address, path, most=int(_MARGIN * asset.megabytes * 1e6), advance=progress)
+    except DownloadError as error:
         raise UserError(
-            f"{address} cannot be downloaded: {getattr(error, 'reason', None) or error}.",
+            f"{asset.address} cannot be downloaded: {error.reason}.",
             "Download it on another machine and run `aigc assets fetch` with `--path FILE`.",
         ) from error
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

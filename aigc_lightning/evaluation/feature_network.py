@@ -4,7 +4,6 @@ Shapes: B batch, C channels, H and W height and width in pixels.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 import torch
@@ -52,7 +51,7 @@ class FeatureNetwork:
             self.network: nn.Module = _Vgg()
             self.layers, self.channels, self.size = self.network, 3, None
         else:
-            model: ImageModel = load_model(Path(name))
+            model: ImageModel = load_model(name)
             if not isinstance(model, FeatureMaps):
                 raise UserError(
                     f"The {type(model).__name__} in {name} does not show its layers.", "Give a run of cnn, or vgg16."

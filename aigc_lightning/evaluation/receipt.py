@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aigc_lightning.core.files import replacing
+from aigc_lightning.core.redaction import redacted
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
 
@@ -67,8 +68,8 @@ class Receipt:
         Raises:
             UserError: the file cannot be written.
         """
-        values = _without_nan({"protocol_version": PROTOCOL_VERSION, **asdict(self)})
-        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+        values = redacted({"protocol_version": PROTOCOL_VERSION, **asdict(self)})
+        text = json.dumps(_without_nan(values), indent=2, ensure_ascii=False, allow_nan=False)
         try:
             with replacing(path) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
@@ -113,7 +114,7 @@ def load_receipt(path: Path) -> Receipt:
         values = json.loads(file.read_text(encoding="utf-8"))
         made_by = values.pop("protocol_version")
         receipt = Receipt(**{**values, "sections": [Section(**section) for section in values["sections"]]})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{file} was not written by `aigc evaluate`.", "Give its --json file, or a run.") from error
     if made_by != PROTOCOL_VERSION:
         raise UserError(

@@ -4,7 +4,6 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from aigc_lightning.core.files import replacing
+from aigc_lightning.core.output import html
 from aigc_lightning.core.pictures import image_grid
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, Section
@@ -154,37 +154,37 @@ def _fitted(image: Tensor, height: int, width: int) -> Tensor:
 
 def _page(report: Report) -> str:
     receipt = report.receipt
-    parts = [f"<h1>{escape(receipt.name)}</h1>"]
+    parts = [f"<h1>{html(receipt.name)}</h1>"]
     for section in receipt.sections:
         parts.append(_section(section))
     for picture in report.pictures:
         parts.append(
-            f"<h2>{escape(picture.title)}</h2><figure><img alt='{escape(picture.title)}' src='{_embedded(picture)}'>"
-            f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+            f"<h2>{html(picture.title)}</h2><figure><img alt='{html(picture.title)}' src='{_embedded(picture)}'>"
+            f"<figcaption>{html(picture.caption)}</figcaption></figure>"
         )
     for section in receipt.sections:
         parts.append(_classes(section))
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>{escape(receipt.name)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}"
+        f"<title>{html(receipt.name)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}"
         f"{_receipt(receipt)}</body></html>\n"
     )
 
 
 def _section(section: Section) -> str:
     rows = "".join(
-        f"<tr><td>{escape(title)}</td><td><b>{escape(value)}</b></td><td>{escape(baseline)}</td></tr>"
+        f"<tr><td>{html(title)}</td><td><b>{html(value)}</b></td><td>{html(baseline)}</td></tr>"
         for title, value, baseline in score_rows(section)
     )
-    left_out = "".join(f"<p class='note'>{escape(line)}</p>" for line in left_out_lines(section))
+    left_out = "".join(f"<p class='note'>{html(line)}</p>" for line in left_out_lines(section))
     about = " &middot; ".join(
-        f"{escape(key.replace('_', ' '))}: {escape(str(value))}"
+        f"{html(key.replace('_', ' '))}: {html(str(value))}"
         for key, value in {**section.subject, **section.protocol}.items()
         if key not in ("settings", "is_standard_fid")
     )
     return (
-        f"<h2>{_KINDS[section.kind]}</h2><table><tr><th></th><th>score</th><th>{escape(section.baseline_name)}</th></tr>"
+        f"<h2>{_KINDS[section.kind]}</h2><table><tr><th></th><th>score</th><th>{html(section.baseline_name)}</th></tr>"
         f"{rows}</table>{left_out}<p class='note'>{about}</p>"
     )
 
@@ -193,18 +193,19 @@ def _classes(section: Section) -> str:
     if not section.classes:
         return ""
     keys = list(next(iter(section.classes.values())))
-    head = "".join(f"<th>{escape(title_of(key))}{arrow_of(key)}</th>" for key in keys)
+    head = "".join(f"<th>{html(title_of(key))}{arrow_of(key)}</th>" for key in keys)
     rows = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{formatted(key, row[key])}</td>' for key in keys)}</tr>"
+        f"<tr><td>{html(name)}</td>{''.join(f'<td>{formatted(key, row[key])}</td>' for key in keys)}</tr>"
         for name, row in section.classes.items()
     )
     return f"<h2>By class</h2><table><tr><th></th>{head}</tr>{rows}</table>"
 
 
 def _receipt(receipt: Receipt) -> str:
-    model = "\n".join(f"{key}: {value}" for key, value in receipt.model.items())
-    versions = "\n".join(f"{name} {version}" for name, version in receipt.versions.items())
-    return f"<h2>Receipt</h2><pre>{escape(model)}\n\n{escape(versions)}</pre>"
+    lines = [f"{key}: {value}" for key, value in receipt.model.items()]
+    lines += ["", *(f"{name} {version}" for name, version in receipt.versions.items())]
+    text = "\n".join(map(html, lines))
+    return f"<h2>Receipt</h2><pre>{text}</pre>"
 
 
 def _embedded(picture: Picture) -> str:

@@ -2,16 +2,14 @@
 
 import shutil
 import socket
-import threading
 import time
-from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import torch
 
-from aigc_lightning.core import download
+from aigc_lightning.core import download, http
 from aigc_lightning.core.download import downloaded
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.errors import UserError
@@ -26,27 +24,9 @@ class Payload:
         return open, ("marker", "w")
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     def log_message(self, *parts):
         pass
-
-
-@pytest.fixture
-def serve(monkeypatch):
-    """Start a server for a handler; return its address."""
-    monkeypatch.setenv("no_proxy", "*")
-    servers = []
-
-    def start(handler):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
@@ -54,7 +34,7 @@ def site(serve, folder):
     """Return the address of a folder that holds files, and the folder."""
     public = folder / "public"
     public.mkdir()
-    return serve(partial(Quiet, directory=str(public))), public
+    return serve(public), public
 
 
 def test_a_file_is_copied_with_its_name(site):
@@ -134,9 +114,9 @@ def test_secrets_of_an_address_are_not_shown(aigc, monkeypatch):
 
 
 def test_a_server_that_says_nothing_is_left(serve, monkeypatch):
-    monkeypatch.setattr(download, "_PATIENCE", 0.2)
+    monkeypatch.setattr(http, "_PATIENCE", 0.2)
 
-    class Silent(Quiet):
+    class Silent(Handler):
         def do_GET(self):
             time.sleep(1)
 
@@ -147,9 +127,7 @@ def test_a_server_that_says_nothing_is_left(serve, monkeypatch):
 
 
 def test_a_download_that_breaks_off_is_no_checkpoint(serve):
-    class Short(BaseHTTPRequestHandler):
-        log_message = Quiet.log_message
-
+    class Short(Handler):
         def do_GET(self):
             self.send_response(200)
             self.send_header("Content-Length", "1000")

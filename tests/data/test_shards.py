@@ -290,7 +290,7 @@ def cut(path, size=700):
 
 def test_a_cut_shard_is_named_and_passed_over_within_the_budget(copy, caplog):
     cut(copy / "train-000001.tar")
-    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, 0 may be .*\ntrain-000001\.tar"):
+    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, 0 may be .*[ \n]train-000001\.tar"):
         data(copy).train_source()
     with caplog.at_level(logging.WARNING):
         batches = epoch(copy, "train", max_bad=0.25)
@@ -321,7 +321,7 @@ def test_a_damaged_image_is_named_and_the_next_stands_in(copy, caplog):
     assert "train-000000.tar, image 2 cannot be read any more" in caplog.text
     assert source.labels([2]).tolist() == source.labels([3]).tolist()
     with pytest.raises(
-        UserError, match=r"1 of 23 images in .* cannot be read, 0 may be .*\n.*train-000000\.tar, image 2"
+        UserError, match=r"1 of 23 images in .* cannot be read, 0 may be .*[ \n].*train-000000\.tar, image 2"
     ):
         epoch(copy, "train", max_bad=0)
 
@@ -481,12 +481,10 @@ def test_a_shard_that_is_gone_is_named(server, copy, tmp_path, caplog, monkeypat
         batches = epoch(server.address, "train", cache=str(tmp_path), max_bad=0.25)
     assert f"{server.address}/train-000002.tar cannot be read any more" in caplog.text
     assert sum(len(batch["index"]) for batch in batches) == 23
-    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, 2 may be .*\ntrain-000002\.tar"):
+    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, 2 may be .*[ \n]train-000002\.tar"):
         epoch(server.address, "train", cache=str(tmp_path), max_bad=0.1)
 
 
 def test_an_address_that_does_not_answer_is_told(tmp_path):
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/shards\.json cannot be read"):
         data("http://127.0.0.1:9", cache=str(tmp_path)).train_source()
-    with pytest.raises(UserError, match="cannot be read"):
-        data("nosuch://host/folder", cache=str(tmp_path)).train_source()

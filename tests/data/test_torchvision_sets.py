@@ -2,7 +2,6 @@ import gzip
 import hashlib
 import pickle
 import struct
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -129,33 +128,46 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         MNIST(tmp_path).train_source()
 
 
-def offline(*arguments, **options):
-    raise URLError("Name or service not known")
-
-
 @pytest.mark.parametrize("cls", [MNIST, CIFAR10])
 def test_failed_download_names_the_next_step(tmp_path, monkeypatch, cls):
-    monkeypatch.setattr(torchvision.datasets, cls.__name__, offline)
-    with pytest.raises(UserError, match=r"could not be downloaded to .*Name or service") as caught:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"] * 2)
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://127.0.0.1:9/x")
+    with pytest.raises(UserError, match=r"could not be downloaded to .*Connection refused") as caught:
         cls(tmp_path, download=True).train_source()
     assert "network" in caught.value.hint
 
 
-def test_download_fetches_what_is_missing_and_only_that(tmp_path, monkeypatch):
-    calls = []
+@pytest.fixture
+def published(tmp_path, monkeypatch, serve):
+    """Publish small files; return the names of those that were asked for."""
+    folder = write_idx(tmp_path / "published")
+    files = sorted(folder.glob("*.gz"))
+    resources = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in files]
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/", f"{serve(folder)}/"])
+    return files
 
-    def fetch(root, download):
-        calls.append((root, download))
-        write_idx(tmp_path / "MNIST" / "raw")
 
-    monkeypatch.setattr(torchvision.datasets, "MNIST", fetch)
-    for _ in range(2):
-        data = MNIST(tmp_path, download=True)
-        data.prepare_data()
-        assert len(data.train_source()) == 12
-    assert calls == [(str(tmp_path), True)]
+def test_download_fetches_what_is_missing_and_only_that(tmp_path, published):
     MNIST(tmp_path).prepare_data()
-    assert len(calls) == 1
+    assert not (tmp_path / "MNIST").exists()
+    data = MNIST(tmp_path, download=True)
+    data.prepare_data()
+    assert len(data.train_source()) == 12
+    raw = tmp_path / "MNIST" / "raw"
+    assert sorted(path.name for path in raw.iterdir()) == [path.name for path in published]
+    for path in published[1:]:
+        path.unlink()
+    (raw / published[0].name).unlink()
+    assert len(MNIST(tmp_path, download=True).train_source()) == 12
+
+
+def test_a_download_that_is_another_file_is_refused(tmp_path, published):
+    published[0].write_bytes(b"other")
+    with pytest.raises(UserError, match="is not the published file"):
+        MNIST(tmp_path, download=True).train_source()
+    assert not list((tmp_path / "MNIST").rglob(f"*{published[0].name}*"))
 
 
 def photos(seed, count=4):

@@ -19,12 +19,13 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def publish(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], None]:
-    """Make a file the published one of an asset: its name, hash and address."""
+def publish(monkeypatch: pytest.MonkeyPatch, serve: Callable[[Path], str]) -> Callable[[str, Path], None]:
+    """Make a file the published one of an asset: its name, hash, size and address."""
 
     def make(name: str, path: Path) -> None:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        published = replace(ASSETS[name], file=path.name, sha256=digest, address=path.as_uri())
+        address, megabytes = f"{serve(path.parent)}/{path.name}", 1 + path.stat().st_size // 1_000_000
+        published = replace(ASSETS[name], file=path.name, sha256=digest, address=address, megabytes=megabytes)
         monkeypatch.setitem(ASSETS, name, published)
 
     return make

@@ -254,7 +254,7 @@ def test_an_edit_follows_directions(method: str, folder: Path, capsys: pytest.Ca
     )
     assert f"3 directions by {method}" in capsys.readouterr().out
     model = StyleModel("colour.safetensors", "cpu")
-    tensors, options = model.load(Path("d.safetensors"), directions.KIND)
+    tensors, options = model.load(Path("d.safetensors"), directions.KIND, ["directions"])
     assert tensors["directions"].shape == (3, 6) and options["levels"] == [1, 2, 3, 4]
     styles, means = model.sampled(2000)
     along = (styles - means) @ tensors["directions"].T

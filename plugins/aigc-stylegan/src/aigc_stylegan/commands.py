@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aigc_lightning.commands.parsing import parse, seed_list
+from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 
 _HELP = """Tools for a trained StyleGAN2.
@@ -24,7 +25,7 @@ _MOST_STEPS, _MOST_COLUMNS = 100_000, 100
 def stylegan(argv: list[str]) -> int:
     """Mix styles, project images, find and follow directions with a trained StyleGAN2."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(_HELP)
+        echo(*_HELP.split("\n"))
         return 0
     if argv[0] not in _ACTIONS:
         raise UserError(f"`aigc stylegan` has no {argv[0]!r}.", did_you_mean(argv[0], _ACTIONS))
@@ -47,7 +48,7 @@ def _mix(argv: list[str]) -> int:
 
     model = StyleModel(options.checkpoint, options.device, options.class_name)
     numbers = write_mix(model, rows, columns, options.levels, options.trunc, options.out)
-    print(f"{len(rows)} by {len(columns)} images, styles {_listed(numbers)} from the columns: {options.out}")
+    echo(f"{len(rows)} by {len(columns)} images, styles {_listed(numbers)} from the columns: {options.out}")
     return 0
 
 
@@ -113,8 +114,8 @@ def _directions(argv: list[str]) -> int:
     model = StyleModel(options.checkpoint, options.device, options.class_name)
     shares = find_directions(model, options.method, options.num, options.levels, options.out)
     listed = ", ".join(f"{share:.0%}" for share in shares[:10])
-    print(f"{len(shares)} directions by {options.method} in {options.out}")
-    print(f"Their shares of how much styles vary: {listed}")
+    echo(f"{len(shares)} directions by {options.method} in {options.out}")
+    echo(f"Their shares of how much styles vary: {listed}")
     return 0
 
 
@@ -151,7 +152,7 @@ def _edit(argv: list[str]) -> int:
     starts = latent_starts(model, options.latent) if options.latent else seed_starts(model, seeds, options.trunc)
     edit = Edit(options.directions, chosen, ends, options.columns, options.levels)
     numbers = write_edit(model, starts, edit, options.out)
-    print(f"{len(starts) * len(chosen)} rows, styles {_listed(numbers)} moved: {options.out}")
+    echo(f"{len(starts) * len(chosen)} rows, styles {_listed(numbers)} moved: {options.out}")
     return 0
 
 

@@ -70,7 +70,7 @@ def latent_starts(model: StyleModel, paths: Sequence[Path]) -> list[Start]:
     """
     starts = []
     for path in paths:
-        tensors, _ = model.load(path, LATENT_KIND)
+        tensors, _ = model.load(path, LATENT_KIND, ("styles", "noise"))
         styles = tensors["styles"].expand(model.num_styles, -1)
         starts.append(Start(styles, tensors["noise"], {path.name: file_hash(path)}))
     return starts
@@ -105,13 +105,14 @@ def write_edit(model: StyleModel, starts: Sequence[Start], edit: Edit, out: Path
     Raises:
         UserError: the directions are another model's, or there are not so many, or no such styles.
     """
-    tensors, found = model.load(edit.path, KIND)
+    tensors, found = model.load(edit.path, KIND, ("directions", "deviations"))
     directions = tensors["directions"] * tensors["deviations"][:, None]
     if max(edit.chosen) >= len(directions):
         raise UserError(
             f"{edit.path} has no direction {max(edit.chosen)}.", f"It has {len(directions)}, the first being 0."
         )
-    numbers = list(found["levels"]) if edit.levels is None else model.style_numbers(edit.levels)
+    levels = ",".join(map(str, found.get("levels", []))) if edit.levels is None else edit.levels
+    numbers = model.style_numbers(levels)
     strengths = torch.linspace(*edit.ends, edit.columns).to(directions)
     cells = []
     for start in starts:

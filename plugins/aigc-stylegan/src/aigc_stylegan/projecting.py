@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from aigc_lightning.core.checkpoint import file_hash
+from aigc_lightning.core.escape import shown
 from aigc_lightning.core.film import write_film
+from aigc_lightning.core.output import echo
 from aigc_lightning.core.pictures import film_frame, image_grid, save_png, to_uint8
 from aigc_lightning.core.run_folder import find_checkpoint
 from aigc_lightning.data.decode import decode
@@ -66,7 +68,7 @@ def write_projections(model: StyleModel, files: Sequence[Path], how: Search, out
     start = mean if how.space == "w" else mean[:, None].expand(-1, model.num_styles, -1)
     with _progress() as bar:
         for (path, target), stem in zip(zip(files, targets, strict=True), _stems(files), strict=True):
-            task = bar.add_task(path.name, total=how.steps, distance="")
+            task = bar.add_task(shown(path.name), total=how.steps, distance="")
             signed = target[None].float().div(127.5).sub(1).to(start)
             distance = distance_from(signed, features)
             steps = search(model.network.synthesis, distance, start, spread, steps=how.steps, seed=how.seed)
@@ -76,7 +78,7 @@ def write_projections(model: StyleModel, files: Sequence[Path], how: Search, out
             score = psnr(to_uint8(result.image).cpu() / 255, target[None] / 255).item()
             results = [f"{out / stem}.{suffix}" for suffix in ("safetensors", "png", film) if suffix]
             line = f"{path.name}: distance {result.distance:.4f}, PSNR {score:.1f} dB: {', '.join(results)}"
-            print(line)
+            echo(line)
 
 
 def _written(
@@ -142,7 +144,7 @@ def _stems(files: Sequence[Path]) -> list[str]:
 def _progress() -> Progress:
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("distance {task.fields[distance]}"),

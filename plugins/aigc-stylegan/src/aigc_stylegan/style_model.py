@@ -145,8 +145,13 @@ class StyleModel:
         record = {**json.loads(text["aigc"]), "kind": kind, "generator": self.fingerprint()}
         write_tensors(path, tensors, {RECORD_KEY: json.dumps(record)})
 
-    def load(self, path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def load(self, path: Path, kind: str, names: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors that `save` wrote, on the model's device, and how they were found.
+
+        Args:
+            path: the file.
+            kind: what it should hold.
+            names: of the tensors.
 
         Raises:
             UserError: the file is missing, holds something else, or belongs to another model.
@@ -161,7 +166,7 @@ class StyleModel:
             raise UserError(f"{path} cannot be read: {error}.", hint) from error
         record = record if isinstance(record, dict) else {}
         tensors = {name: tensor.to(self.model.device) for name, tensor in held.items()}
-        if record.get("kind") != kind:
+        if record.get("kind") != kind or not tensors.keys() >= set(names):
             found = record.get("kind", "something else")
             raise UserError(f"{path} holds {found}, not {kind}.", hint)
         if record.get("generator") != self.fingerprint():

@@ -1,0 +1,97 @@
+"""Files behind the address of a folder: http and https by our own means, storages of clouds through fsspec."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from aigc_lightning.core.http import SCHEMES, DownloadError, answered, joined
+from aigc_lightning.core.redaction import meet, redacted_address
+from aigc_lightning.errors import UserError
+
+#: Storages that hold files and do nothing else. Of what else fsspec knows, some read local files, start programs or
+#: fill in templates that a stranger has written.
+_STORAGES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oci", "oss")
+
+
+@dataclass
+class ShardAddress:
+    """The address of a folder.
+
+    Args:
+        address: such as https://host/folder or s3://bucket/folder; a query goes with each file's address.
+
+    Raises:
+        UserError: it is malformed, or of another kind.
+    """
+
+    address: str
+
+    def __post_init__(self) -> None:
+        scheme = self.address.partition("://")[0]
+        if scheme not in (*SCHEMES, *_STORAGES):
+            raise UserError(
+                f"{redacted_address(self.address)} is of a kind that shards are not read from.",
+                f"Use one of {', '.join((*SCHEMES, *_STORAGES))}, or a folder.",
+            )
+        self._is_web = scheme in SCHEMES
+        if self._is_web:
+            try:
+                joined(self.address, "")
+            except DownloadError as error:
+                raise UserError(
+                    f"{redacted_address(self.address)} cannot be read: {error.reason}.", "Check data.root."
+                ) from error
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[tuple[Callable[[int], bytes], int | None]]:
+        """Give a function that reads a file, and how many bytes it has, None where that is not known.
+
+        Args:
+            name: of the file.
+
+        Raises:
+            DownloadError: it cannot be had.
+        """
+        if self._is_web:
+            with answered(joined(self.address, name)) as answer:
+                yield answer
+            return
+        meet(self.address)
+        with closing(self._file(name)) as file:
+            yield lambda count: _read(file, count), getattr(file, "size", None)
+
+    def _file(self, name: str) -> Any:
+        try:
+            return self._storage.open(f"{self.address.rstrip('/')}/{name}", "rb")
+        except UserError:
+            raise
+        except Exception as error:  # each storage has errors of its own
+            raise _as_download_error(error) from error
+
+    @cached_property
+    def _storage(self) -> Any:
+        from fsspec.core import url_to_fs  # takes a moment
+
+        try:
+            return url_to_fs(self.address)[0]
+        except (ImportError, ValueError) as error:
+            raise UserError(
+                f"{redacted_address(self.address)} cannot be read: {_said(error)}.", "Install what fsspec asks for."
+            ) from error
+
+
+def _read(file: Any, count: int) -> bytes:
+    try:
+        return bytes(file.read(count))
+    except Exception as error:
+        raise _as_download_error(error) from error
+
+
+def _as_download_error(error: Exception) -> DownloadError:
+    return DownloadError(_said(error), final=isinstance(error, FileNotFoundError))
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
