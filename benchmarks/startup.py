@@ -1,10 +1,11 @@
 """How long people wait: `aigc --help`, and `aigc fit` from the enter key to the end of the first step.
 
-    python benchmarks/startup.py [--runs 5] [--config dcgan_digits] [--imports]
+    python benchmarks/startup.py [--runs 5] [--config dcgan_digits] [--files 200000] [--imports]
 
-Each is a process of its own, started several times after one that warms the disk's cache up; medians are shown. On a
-machine that has other work to do, the processor's time says more than the clock's. `--imports` lists the packages that
-take longest to import.
+With `--files`, runs on two folders of small PNGs in ten classes are started as well: one of so many files, and one of a
+hundredth of them. Each is a process of its own, started several times after one that warms the disk's cache up; medians
+are shown. On a machine that has other work to do, the processor's time says more than the clock's. `--imports` lists
+the packages that take longest to import.
 """
 
 import argparse
@@ -16,9 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
+from PIL import Image
 
 STARTED = "STARTUP_BEGAN"  # the variable in which a run is told when it was started
 
@@ -28,15 +32,42 @@ class FirstStep(pl.Callback):
 
     def on_train_batch_end(self, *_: object) -> None:
         """Print and end."""
-        print(f"\nFirst step after {time.time() - float(os.environ[STARTED]):.3f} s", flush=True)
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        print(f"\nFirst step after {time.time() - float(os.environ[STARTED]):.3f} s, {held:.0f} MiB", flush=True)
         os._exit(0)  # what follows, such as the saving of the run, is not the start
 
 
-def first_step(config: str, folder: Path) -> list[str]:
-    """Return the command of a run that ends after its first step."""
+def first_step(settings: list[str], folder: Path) -> list[str]:
+    """Return the command of a run with these options that ends after its first step."""
     callback = '[{"class_path": "startup.FirstStep"}]'
-    run = ["--config", config, "--trust-config", f"--trainer.callbacks={callback}", "--run", str(folder)]
-    return [*aigc(), "fit", *run]
+    run = ["--trust-config", f"--trainer.callbacks={callback}", "--run", str(folder)]
+    return [*aigc(), "fit", *settings, *run]
+
+
+def fill(root: Path, count: int) -> list[str]:
+    """Write so many PNGs of 32x32 pixels of noise; return the options of a run on them."""
+    random = np.random.default_rng(0)
+    contents = []
+    for _ in range(64):
+        buffer = BytesIO()
+        Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(buffer, "PNG")
+        contents.append(buffer.getvalue())
+    for number in range(10):
+        (root / f"class{number}").mkdir(parents=True)
+    for number in range(count):
+        (root / f"class{number % 10}" / f"{number:07d}.png").write_bytes(contents[number % len(contents)])
+    return [
+        "--model",
+        "dcgan",
+        "--model.width",
+        "8",
+        "--data",
+        "image_folder",
+        "--data.root",
+        str(root),
+        "--data.size",
+        "32",
+    ]
 
 
 def aigc() -> list[str]:
@@ -51,17 +82,17 @@ def environment_with(cache: Path) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, **own}
 
 
-def measured(command: list[str], cache: Path) -> tuple[float, float]:
-    """Return the seconds by the clock and those of the processor that a command takes."""
+def measured(command: list[str], cache: Path) -> tuple[float, float, float]:
+    """Return the seconds by the clock and of the processor that a command takes, and the MiB of a run (0 of others)."""
     environment = environment_with(cache)
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    said = re.search(r"First step after ([\d.]+) s", done.stdout)
+    said = re.search(r"First step after ([\d.]+) s, (\d+) MiB", done.stdout)
     worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return float(said[1]) if said else seconds, worked
+    return (float(said[1]), worked, float(said[2])) if said else (seconds, worked, 0)
 
 
 def imports(command: list[str], cache: Path, most: int = 25) -> list[tuple[str, float]]:
@@ -80,22 +111,27 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--config", default="dcgan_digits")
+    parser.add_argument("--files", type=int, default=0)
     parser.add_argument("--imports", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        rows: dict[str, list[tuple[float, float]]] = {"aigc --help": [], f"first step of {options.config}": []}
-        help_row, step_row = rows.values()
+        settings = {f"first step of {options.config}": ["--config", options.config]}
+        for count in (options.files // 100, options.files) if options.files else ():
+            settings[f"first step on {count:,} files"] = fill(Path(name) / f"{count}_files", count)
+        rows: dict[str, list[tuple[float, float, float]]] = {label: [] for label in ("aigc --help", *settings)}
         cache = Path(name) / "cache"
         for number in range(options.runs + 1):
-            help_row.append(measured([*aigc(), "--help"], cache))
-            step_row.append(measured(first_step(options.config, Path(name) / str(number)), cache))
-        print(f"{'':<32}{'clock':>10}{'processor':>12}")
+            rows["aigc --help"].append(measured([*aigc(), "--help"], cache))
+            for label, given in settings.items():
+                rows[label].append(measured(first_step(given, Path(name) / f"{number} {label}"), cache))
+        print(f"{'':<32}{'clock':>10}{'processor':>12}{'memory':>13}")
         for label, times in rows.items():
-            clock, worked = (statistics.median(column) for column in zip(*times[1:], strict=True))
-            print(f"{label:<32}{clock:>8.2f} s{worked:>10.2f} s")
+            clock, worked, held = (statistics.median(column) for column in zip(*times[1:], strict=True))
+            print(f"{label:<32}{clock:>8.2f} s{worked:>10.2f} s" + (f"{held:>9,.0f} MiB" if held else ""))
         if options.imports:
             print("\nimports of the run, seconds of their own")
-            for package, seconds in imports(first_step(options.config, Path(name) / "imports"), cache):
+            given = ["--config", options.config]
+            for package, seconds in imports(first_step(given, Path(name) / "imports"), cache):
                 print(f"{package:<32}{seconds:>8.2f} s")
 
 

@@ -14,6 +14,7 @@ from aigc_lightning.callbacks.loggers import log_image, warn_instead
 from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes
 from aigc_lightning.core.files import inside, replacing
 from aigc_lightning.core.pictures import image_grid, near_square, save_png, save_timelapse, to_uint8
+from aigc_lightning.data.lost import LOST_KEY
 from aigc_lightning.errors import UserError
 
 #: Names in the run's folder.
@@ -182,6 +183,7 @@ def _some_held_out(trainer: pl.Trainer, num: int) -> dict[str, Any]:
         order = list(loader.sampler)
         num = min(num, len(order))
         batch = loader.dataset.__getitems__([order[number * len(order) // num] for number in range(num)])
+        batch.pop(LOST_KEY, None)  # validation counts them
     else:
         batch = next(iter(loader))
     return {key: value[:num] if isinstance(value, Tensor | list) else value for key, value in batch.items()}

@@ -50,10 +50,11 @@ def check(data: "ImageDataModule", num: int) -> dict[str, Any]:
         num: images of a part to look at.
 
     Returns:
-        "images" by part, "sizes" and "modes" with their numbers, "bad" files with reasons, "equal" groups within a
-        part, "overlap" groups over parts, and pairs that look "alike", those over parts first. An image is "part/name".
+        "images" by part, "sizes" and "modes" with their numbers, "passed_over" files by ending, "bad" files or samples
+        with reasons, "odd" files with remarks, "equal" groups within a part, "overlap" groups over parts, and pairs
+        that look "alike", those over parts first. An image is "part/name".
     """
-    from aigc_lightning.data.inspection import PARTS, inspect
+    from aigc_lightning.data.inspection import PARTS, inspect, passed_over_by
     from aigc_lightning.data.similarity import equal_groups, look_alikes
 
     found, bad = inspect(data, num)
@@ -62,7 +63,9 @@ def check(data: "ImageDataModule", num: int) -> dict[str, Any]:
         "images": {part: count for part in PARTS if (count := sum(item.part == part for item in found))},
         "sizes": _counted(f"{item.size[0]}x{item.size[1]}" for item in found),
         "modes": _counted(item.mode for item in found),
+        "passed_over": passed_over_by(data),
         "bad": {error.path: error.reason for error in bad},
+        "odd": {_names([item])[0]: "; ".join(item.remarks) for item in found if item.remarks},
     }
     equal: list[list[Inspected]] = []
     alike: list[tuple[Inspected, Inspected]] = []
@@ -82,8 +85,11 @@ def check(data: "ImageDataModule", num: int) -> dict[str, Any]:
 
 def as_text(report: dict[str, Any]) -> str:
     """Return a report for people."""
+    from aigc_lightning.data.decoding.formats import passed_over
+
     parts = ", ".join(f"{count} {part}" for part, count in report["images"].items())
     bad = [shown(f"{path} ({reason})") for path, reason in report["bad"].items()]
+    odd = [shown(f"{name} ({remarks})") for name, remarks in report["odd"].items()]
     equal, overlap = ([shown(" = ".join(group)) for group in report[key]] for key in ("equal", "overlap"))
     alike = [shown(" ~ ".join(pair)) for pair in report["alike"]]
     over = report["alike_over_parts"]
@@ -92,7 +98,9 @@ def as_text(report: dict[str, Any]) -> str:
         f"images   {parts or 'none'}",
         f"sizes    {_most(report['sizes'])}",
         f"modes    {_most(report['modes'])}",
-        f"bad      {_some(bad, 'files cannot be read')}",
+        f"passed   {passed_over(report['passed_over']) or 'none'}",
+        f"bad      {_some(bad, 'cannot be read')}",
+        f"odd      {_some(odd, 'are read with a remark')}",
         f"equal    {_some(equal, 'groups of the same image within a part')}",
         f"overlap  {_some(overlap, 'groups of the same image in several parts')}",
         f"alike    {_some(alike, f'pairs look the same, {over} of them in several parts')}",

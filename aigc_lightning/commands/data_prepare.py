@@ -23,6 +23,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--size", type=int, nargs="+", required=True, help="of a side, or height and width, in pixels")
     parser.add_argument("--channels", type=int, default=3, help="1 (grey), 3 (RGB) or 4 (RGBA) (default: 3)")
     parser.add_argument("--resize", default="crop", help="crop, pad or stretch (default: crop)")
+    parser.add_argument("--profile", choices=("srgb", "keep"), default="srgb", help="what colours become (srgb)")
     parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
     options = parse(parser, argv)
     if len(options.size) > 2:
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
     from aigc_lightning.data.preparing import prepare
 
     shape = ImageSpec(options.channels, options.size[0], options.size[-1]).shape
-    protocol = Protocol(options.source.expanduser().resolve(), shape, options.resize)
+    protocol = Protocol(options.source.expanduser().resolve(), shape, options.resize, options.profile)
     target = options.target.expanduser()
     with _bar() as watch:
         done = prepare(protocol, target, options.workers or available_processors(), watch)
@@ -48,17 +49,18 @@ def main(argv: list[str]) -> int:
     if len(bad) > _SHOWN:
         echo(f"Left out {len(bad) - _SHOWN:,} more.")
     echo(f"{len(done.files) - len(bad):,} images as {protocol} in {target}; {done.made:,} files were read now.")
-    echo(f"Next: {_training(target, shape, options.resize)}")
+    echo(f"Next: {_training(target, shape, options.resize, options.profile)}")
     return 0
 
 
-def _training(target: Path, shape: tuple[int, int, int], resize: str) -> str:
+def _training(target: Path, shape: tuple[int, int, int], resize: str, profile: str) -> str:
     """Return a command that trains on a prepared folder; dcgan takes multiples of 4 alone."""
     channels, *sides = shape
     model = "dcgan" if all(side % 4 == 0 and side >= 8 for side in sides) else "autoencoder"
     size = str(sides[0]) if sides[0] == sides[1] else f"[{sides[0]},{sides[1]}]"
     others = [] if channels == 3 else ["--data.channels", channels]
     others += [] if resize == "crop" else ["--data.resize", resize]
+    others += [] if profile == "srgb" else ["--data.profile", profile]
     data = ("--data", "image_folder", "--data.root", target, "--data.size", size)
     return command("aigc", "fit", "--model", model, *data, *others)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.data import parse_data
+from aigc_lightning.core.escape import shown
 from aigc_lightning.core.output import echo
 from aigc_lightning.errors import UserError
 
@@ -37,12 +38,15 @@ def main(argv: list[str]) -> int:
     from aigc_lightning.commands.data_choice import chosen_data
     from aigc_lightning.commands.quiet import quiet_console
     from aigc_lightning.core.pictures import save_png
+    from aigc_lightning.data.lost import LOST_KEY, LostImage, named
 
     with quiet_console():
         data = chosen_data(data_options)
         data.batch_size = min(data.batch_size, options.num)
         samples: list[dict[str, Any]] = []
+        lost: list[LostImage] = []
         for batch in getattr(data, f"{options.part}_dataloader")():
+            lost += batch.pop(LOST_KEY, [])
             samples += _samples(batch)
             if len(samples) >= options.num:
                 break
@@ -50,6 +54,9 @@ def main(argv: list[str]) -> int:
     samples = samples[: options.num]
     name = f"{type(data).__name__}, {options.part}"
     save_png(draw(samples, spec, name, options.columns), options.out, {"data": f"{name}, {spec}"})
+    if lost:
+        errors = [item.error for item in lost]
+        echo(f"Another image takes the place of what cannot be read: {named(lost[0].budget.root, errors)}.", error=True)
     echo(f"{options.out}: {len(samples)} samples of {name}, {spec}, {spec.task}")
     return 0
 
@@ -114,7 +121,7 @@ def _side_by_side(images: list[Any], spec: "ImageSpec") -> "Image.Image":
 
 def _words(sample: dict[str, Any], spec: "ImageSpec") -> str:
     if "caption" in sample:
-        return str(sample["caption"])
+        return shown(sample["caption"])
     return spec.class_names[int(sample["label"])] if spec.class_names else ""
 
 

@@ -59,9 +59,10 @@ def _write(source: Path, target: Path, options: argparse.Namespace) -> int:
         echo(f"Left out {error.path}: {error.reason}.")
     if len(bad) > _SHOWN:
         echo(f"Left out {len(bad) - _SHOWN} more.")
-    index, table, unreadable = build_index(target, listing.class_names)
-    if unreadable:
-        raise unreadable[0]
+    built = build_index(target, listing.class_names)
+    if built.bad:
+        raise built.bad[0]
+    index, table = built.index, built.table
     write_index(target, index, table)
     size = sum(shard.size for shard in index.shards)
     counts = {part: sum(s.count for s in index.shards if s.part == part) for part in listing.parts}
@@ -82,13 +83,14 @@ def _write_parts(listing: "Listing", target: Path, samples: int, max_bad: float)
     from aigc_lightning.core import keyed
     from aigc_lightning.data.decode import CorruptImageError
 
-    total = sum(map(len, listing.parts.values()))
+    total = len(listing)
     bad: list[CorruptImageError] = []
     with _bar(total) as advance:
         for part, names in listing.parts.items():
             # Shards are read one after the other: each has to look like the whole.
-            mixed = [names[number] for number in keyed.permutation(len(names), 0).tolist()]
-            labels = listing.labels(mixed)
+            order = keyed.permutation(len(names), 0).tolist()
+            mixed = [names[number] for number in order]
+            labels = None if listing.labels is None else listing.labels[part][order]
             pattern = str(target / f"{part}-%06d.tar")
             with ShardWriter(pattern, maxcount=samples, maxsize=_MOST_BYTES, verbose=0, encoder=False, mtime=0) as out:
                 for number, found in enumerate(_read_ahead([listing.root / name for name in mixed])):
@@ -137,11 +139,9 @@ def _index(folder: Path) -> int:
 
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.", "Give the folder in which the shards lie.")
-    index, table, bad = build_index(folder, (), lambda names: track(names, "Reading headers", console=_console()))
-    write_index(folder, index, table)
-    for error in bad:
-        echo(f"Left out {error.name}: {error.reason}.")
-    echo(f"Indexed {len(index.shards)} shards of {len(table):,} images in {folder}.")
+    built = build_index(folder, (), lambda names: track(names, "Reading headers", console=_console()))
+    write_index(folder, built.index, built.table)
+    echo(*built.notes(), f"Indexed {len(built.index.shards)} shards of {len(built.table):,} images in {folder}.")
     return 0
 
 

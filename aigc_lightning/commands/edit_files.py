@@ -1,12 +1,13 @@
 """Which pictures `aigc edit` reads and where it writes; nothing is decoded here."""
 
 import os
-from collections.abc import Iterator
 from glob import glob, has_magic
 from itertools import takewhile
 from pathlib import Path, PurePath
 
+from aigc_lightning.core.escape import shown
 from aigc_lightning.data.decode import SUFFIXES
+from aigc_lightning.data.find_images import find_images, warn_of_others
 from aigc_lightning.data.picture_file import JPEG_SUFFIXES
 from aigc_lightning.errors import UserError
 
@@ -34,16 +35,17 @@ class Results:
             ) from error
         self.out = out
         self.paths = _result_paths(inputs, out)
-        read = {_identity(path): path for path, _ in inputs}
+        read = {identity: path for path, _ in inputs if (identity := _identity(path)) is not None}
         for path in (*self.paths.values(), out / SHEET, out / PAGE):
-            if path.exists() and _identity(path) in read:
-                raise UserError(f"The results would overwrite {read[_identity(path)]}.", "Choose another --out.")
+            if (overwritten := read.get(_identity(path) or (-1, -1))) is not None:
+                raise UserError(f"The results would overwrite {shown(overwritten)}.", "Choose another --out.")
 
 
 def input_files(arguments: list[str], out: Path) -> list[tuple[Path, PurePath]]:
     """Return the files that arguments name, in their order, each with its name below the folder of results.
 
-    A folder stands for all image files in it and below, in the order of their names; sub-folders stay sub-folders.
+    A folder stands for all image files in it and below, as for `image_folder`: in the order of their names, links
+    followed, litter left out. Its sub-folders stay sub-folders.
     Where `out` lies in a folder that is given, what it holds is left out, being results of an earlier call.
 
     Args:
@@ -63,32 +65,26 @@ def input_files(arguments: list[str], out: Path) -> list[tuple[Path, PurePath]]:
 def _named(argument: str, out: Path) -> list[tuple[Path, PurePath]]:
     path = Path(argument)
     if path.is_dir():
-        files = [(file, PurePath(file.relative_to(path))) for file in _walk(path) if not _is_result(file, path, out)]
+        found = find_images(path)
+        names = found.names
+        warn_of_others(path, found.others)
+        files = [(path / name, PurePath(name)) for name in names if not _is_result(path / name, path, out)]
         if not files:
             raise UserError(f"The folder {argument} holds no images.", f"Images end in {', '.join(SUFFIXES)}.")
         return files
-    if path.exists():
+    if os.path.lexists(path):  # a link to nothing is skipped with a word when it is read
         return [(path, PurePath(path.name))]
     if "://" in argument:
         raise UserError(f"{argument} is an address, and pictures are read from files.", "Download it first.")
     fixed = Path(*takewhile(lambda part: not has_magic(part), path.parts))
     matches = [Path(name) for name in sorted(glob(argument, recursive=True))]
     files = [
-        (match, PurePath(match.name)) for match in matches if match.is_file() and not _is_result(match, fixed, out)
+        (match, PurePath(match.name)) for match in matches if not match.is_dir() and not _is_result(match, fixed, out)
     ]
     if not files:
         kind = "No file matches" if has_magic(argument) else "There is no file or folder"
         raise UserError(f"{kind} {argument}.", "Check the path; it is relative to the working directory.")
     return files
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the image files of a folder and below that are not hidden."""
-    for path, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(path) / name
 
 
 def _result_paths(inputs: list[tuple[Path, PurePath]], out: Path) -> dict[Path, Path]:
@@ -111,6 +107,10 @@ def _is_result(path: Path, folder: Path, out: Path) -> bool:
     return out != folder and out.is_relative_to(folder) and path.resolve().is_relative_to(out)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from all others; None where there is none, or its name cannot be one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
     return status.st_dev, status.st_ino

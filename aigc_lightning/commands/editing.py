@@ -1,6 +1,7 @@
 """Changing pictures with a model and with plain operations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -136,7 +138,8 @@ def edit_files(
 ) -> int:
     """Edit files one by one and write the results, the sheet and the page; return the exit code.
 
-    A file that cannot be read, or is too small for an operation, is named and skipped; the exit code is then 1.
+    A file that cannot be read, is too small for an operation, or whose result cannot be written is named and skipped;
+    the exit code is then 1.
 
     Args:
         results: the files and where their results go.
@@ -150,38 +153,74 @@ def edit_files(
         UserError: the model cannot edit them.
     """
     overview = BeforeAfter()
-    skipped, done = 0, []
+    skipped: list[Path] = []
+    done: list[Path] = []
     with _progress() as bar:
         files = bar.add_task("pictures", total=len(results.paths))
         tiles = bar.add_task("tiles", visible=False)
 
         for path, result_path in results.paths.items():
-            bar.update(files, description=shown(path.name))
+            bar.update(files, description=escape(shown(path.name)))
             try:
-                source = read_picture(path)
+                source = read_picture(path, keep_colors=editor is None)
                 picture = apply_operations(on_white(source.picture) if opaque else source.picture, before)
                 if editor:
                     number = len(editor.tiling(*picture.size))
                     bar.reset(tiles, total=number, visible=number > 1)
                     picture = editor.edit(picture, lambda count: bar.advance(tiles, count))
                 picture = apply_operations(picture, after)
+                with _writing(result_path):
+                    write_picture(picture, inside(results.out, result_path.relative_to(results.out)), source, text)
             except UserError as error:
-                skipped += 1
+                skipped.append(path)
                 bar.console.print(shown(_skipped(path, error)), markup=False, highlight=False, soft_wrap=True)
             else:
-                write_picture(picture, inside(results.out, result_path.relative_to(results.out)), source, text)
-                overview.add(result_path.relative_to(results.out).as_posix(), source.picture, picture)
+                overview.add(shown(result_path.relative_to(results.out).as_posix()), source.picture, picture)
                 done.append(result_path)
             bar.advance(files)
+    if skipped:
+        echo(f"{_counted(len(skipped))} of {len(results.paths)} skipped.", error=True)
     if done:
-        overview.write_sheet(results.out / SHEET, text)
-        overview.write_page(results.out / PAGE, text["Description"])
         names = [path.relative_to(results.out).as_posix() for path in (done[0], done[-1])]
         echo(f"{_counted(len(done))} in {results.out}: {' to '.join(dict.fromkeys(names))}")
-        echo(f"Before and after: {results.out / SHEET}, {results.out / PAGE}")
-    if skipped:
-        echo(f"{_counted(skipped)} of {len(results.paths)} skipped.", error=True)
+        skipped += _write_overview(overview, results.out, text)
     return 1 if skipped else 0
+
+
+def _write_overview(overview: BeforeAfter, folder: Path, text: dict[str, str]) -> list[Path]:
+    """Write the sheet and the page; return what cannot be written."""
+    write: dict[Path, Callable[[Path], None]] = {
+        folder / SHEET: lambda path: overview.write_sheet(path, text),
+        folder / PAGE: lambda path: overview.write_page(path, text["Description"]),
+    }
+    written, failed = [], []
+    for path, function in write.items():
+        try:
+            with _writing(path):
+                function(path)
+        except UserError as error:
+            failed.append(path)
+            echo(_skipped(path, error), error=True)
+        else:
+            written.append(str(path))
+    if written:
+        echo(f"Before and after: {', '.join(written)}")
+    return failed
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say which file it was that could not be written.
+
+    Raises:
+        UserError: it could not: the disk is full, its name is too long or that of a folder, its picture too large for
+            its format.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"{shown(path)} cannot be written: {reason.lower().rstrip('.')}.") from error
 
 
 def _pixels(picture: Image.Image) -> Tensor:
@@ -197,7 +236,8 @@ def _progress() -> Progress:
 
 
 def _skipped(path: Path, error: UserError) -> str:
-    named = error.what if str(path) in error.what else f"{path}: {error.what}"
+    what = shown(error.what)
+    named = what if shown(path) in what else f"{shown(path)}: {what}"
     return f"Skipped: {named} {error.hint}".rstrip()
 
 

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -250,8 +251,10 @@ class _Model(_Evaluation):
 
 def _same_names(real: FolderImages, fake: FolderImages) -> tuple[FolderImages, FolderImages]:
     """Return the images of two folders whose names are in both, in one order."""
-    of_real = {path.stem: number for number, path in enumerate(real.files)}
-    of_fake = {path.stem: number for number, path in enumerate(fake.files)}
+    of_real, of_fake = (
+        {normalize("NFC", PurePosixPath(name).stem): number for number, name in enumerate(images.files)}
+        for images in (real, fake)
+    )
     names = sorted(of_real.keys() & of_fake.keys())
     if not names:
         raise UserError(

@@ -102,6 +102,11 @@ _NO_COMPILE = "Leave --compile out."
 def _known(stage: str, error: Exception) -> UserError | None:
     text = str(error)
     if isinstance(error, ArgumentError) or type(error).__name__ in ("ArgumentError", "ParserError"):
+        if "surrogates not allowed" in text:
+            return UserError(
+                "A value on the command line has bytes that are not UTF-8, and configs and records are UTF-8 text.",
+                "Rename that file or folder, or give a link to it; names below data.root may have any bytes.",
+            )
         return _option_error(stage, text)
     monitored = _MONITORED.search(text)
     if monitored:

@@ -18,10 +18,11 @@ from pathlib import Path
 from aigc_lightning.errors import UserError
 
 #: Names of files that are being written, with the process that writes them.
-_PIECE = re.compile(r"\..+\.(\d+)(\.[0-9a-f]{8})?\.tmp")
+_PIECE = re.compile(r"\..+\.(\d+)(\.[0-9a-f]{8})?\.tmp", re.DOTALL)
 #: What a system says when a file cannot grow: the disk is full, the user's share of it, or the largest size is reached.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NEARLY_NOTHING = 2**16  # bytes free below which an error of a library without a number means a full disk
+_NAME_BYTES = 200  # of a name that stay in the name of its piece
 
 
 @contextmanager
@@ -35,8 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the file cannot be written; it names `path`, also where the block's own error does not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    beginning = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])  # of names that are as long as they may be
     # Processes on two machines may have one number.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{beginning}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         _create(temporary)
         yield temporary

@@ -37,11 +37,11 @@ class _LogFile(logging.FileHandler):
 
     def __init__(self, path: Path) -> None:
         self._fails = False
-        super().__init__(path, encoding="utf-8")
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(message)s"))
 
     def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=no_follow)  # type: ignore[return-value]  # text
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=no_follow)  # type: ignore[return-value]  # text
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in logging)
         """Say once that lines are missing, as on a full disk, where the base class would print a traceback for each."""

@@ -144,13 +144,22 @@ class ImageSamples(Dataset[dict[str, Any]]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[int | SampleKey]) -> dict[str, Any]:
-        """Return the batch of these keys; a plain index means epoch 0."""
+        """Return the batch of these keys (a plain index means epoch 0), and under `LOST_KEY` what is bad in it."""
+        with collected() as lost:
+            batch = self.read(keys)
+        return {**batch, LOST_KEY: lost} if lost else batch
+
+    def read(self, keys: Sequence[int | SampleKey]) -> dict[str, Any]:
+        """Return the batch of these keys outside of a loader.
+
+        Raises:
+            UserError: more of the images that were read so far are bad than may be.
+        """
         pairs = [key if isinstance(key, tuple) else SampleKey(0, key) for key in keys]
         epochs, indices = np.array(pairs, np.int64).reshape(-1, 2).T
-        with collected() as lost:
-            fields = self.fields(Visits(self.seed, epochs, indices))
+        fields = self.fields(Visits(self.seed, epochs, indices))
         batch = {name: to_signed(field) if is_image(field) else field for name, field in fields.items()}
-        return {**batch, "index": torch.tensor(indices), **({LOST_KEY: lost} if lost else {})}
+        return {**batch, "index": torch.tensor(indices)}
 
     def fields(self, visits: Visits) -> dict[str, Any]:
         """Return the samples of these visits as a model sees them, images still as uint8 (B, C, H, W)."""
@@ -231,7 +240,9 @@ class ImageDataModule(pl.LightningDataModule):
         source = self.train_source()
         if not self.balanced:
             return StreamSampler(len(source), self.batch_size, run_seed(), **self._place())
-        labels = source.labels(range(len(source)))
+        # Not those of stand-ins for bad files: which are known depends on what was read before.
+        labels = getattr(source, "listed_labels", None)
+        labels = source.labels(range(len(source))) if labels is None else labels
         if labels is None:
             raise UserError(f"data.balanced is true and the images have no classes ({self.spec}).", "Leave it out.")
         return BalancedSampler(labels, self.batch_size, run_seed(), **self._place())

@@ -3,39 +3,29 @@
 Shapes: C channels, H and W height and width in pixels.
 """
 
+import logging
 from collections.abc import Callable
-from io import BytesIO
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from aigc_lightning.core.files import open_regular
+from aigc_lightning.core.escape import shown
+from aigc_lightning.data.decoding.formats import SUFFIXES as SUFFIXES
+from aigc_lightning.data.decoding.picture import PROFILES, How, Picture, header, load_picture
+from aigc_lightning.data.decoding.picture import Profile as Profile
 from aigc_lightning.errors import UserError, did_you_mean
 
-#: Endings of the files that are taken for images, in lower case.
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
-)
 #: Pixels (H * W) above which a file is refused before it is decoded.
 MAX_PIXELS = 64_000_000
 
-# Pillow would also try formats that start other programs (EPS) or stand for no single picture (PDF, ICO).
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_ORIENTATION = 0x0112  # EXIF tag; its values say how to turn the stored picture upright
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_REMARKS_SHOWN = 5  # files, in each process
+_log = logging.getLogger(__name__)
 
 
 class CorruptImageError(UserError):
@@ -61,18 +51,20 @@ def decode(
     *,
     size: tuple[int, int] | None = None,
     resize: str = "crop",
+    profile: Profile = "srgb",
     max_pixels: int = MAX_PIXELS,
 ) -> Tensor:
-    """Return the picture of a file.
+    """Return the picture of a file as a viewer shows it; docs/data_files.md says which files are read how.
 
-    EXIF rotation is applied, transparency is laid on white unless four channels are asked for, 16-bit grey is scaled to
-    8 bits, an animation gives its first picture. Colour profiles are not applied.
+    EXIF rotation is applied, colours are converted to sRGB, transparency is laid on white unless four channels are
+    asked for, more than 8 bits are scaled to 8, an animation gives its first picture.
 
     Args:
         source: a path, or the bytes of a file.
         channels: C, one of 1 (grey), 3 (RGB) or 4 (RGBA).
         size: (H, W) in pixels; the file's own when None.
         resize: how to reach `size`, see `resize_rule`.
+        profile: "srgb" converts from the file's ICC profile or gamma, "keep" leaves the numbers as they are.
         max_pixels: refuse files with more pixels, by their header and before they are decoded.
 
     Returns:
@@ -80,18 +72,79 @@ def decode(
 
     Raises:
         CorruptImageError: the file is missing, truncated, damaged, too large or no image.
-        UserError: another number of channels, or an unknown resize rule.
+        UserError: another number of channels, an unknown resize rule or treatment of profiles.
     """
-    if channels not in _MODES:
-        raise UserError(f"{channels} channels were asked for.", "Use 1 (grey), 3 (RGB) or 4 (RGBA).")
     rule = resize_rule(resize)
-    image = _opened(source, channels, max_pixels)
+    shrink = None if size is None or resize == "pad" else partial(_shrunk, size, rule)
+    picture = _loaded(source, How(max_pixels, known_profile(profile), shrink))
+    tell(source, picture.remarks)
+    image = in_mode(picture.image, channels)
     if size is not None and size != (image.height, image.width):
         image = rule(image, *size)
     return _pixels(image, channels)
 
 
-def decode_halves(path: str | Path, channels: int, size: tuple[int, int], resize: str) -> tuple[Tensor, Tensor]:
+def as_tensor(picture: Picture, channels: int = 3) -> Tensor:
+    """Return a picture that was loaded as `decode` does, uint8 (C, H, W)."""
+    return _pixels(in_mode(picture.image, channels), channels)
+
+
+def load(source: str | Path | bytes, *, profile: Profile = "srgb", max_pixels: int = MAX_PIXELS) -> Picture:
+    """Return the picture of a file with what the file says beside the pixels; `decode` describes the arguments.
+
+    Raises:
+        CorruptImageError: as for `decode`.
+        UserError: an unknown treatment of profiles.
+    """
+    return _loaded(source, How(max_pixels, known_profile(profile)))
+
+
+def _loaded(source: str | Path | bytes, how: How) -> Picture:
+    try:
+        return load_picture(source, how)
+    except (ValueError, OSError) as error:
+        raise _corrupt(source, error) from error
+
+
+def known_profile(profile: Profile) -> Profile:
+    """Return a treatment of colour profiles.
+
+    Raises:
+        UserError: there is no such one.
+    """
+    if profile not in PROFILES:
+        raise UserError(f'data.profile is "{profile}".', f"Give {' or '.join(PROFILES)}.")
+    return profile
+
+
+def _shrunk(
+    size: tuple[int, int], rule: Callable[[Image.Image, int, int], Image.Image], image: Image.Image
+) -> Image.Image:
+    """Return a picture at its final size if that is smaller; pictures are enlarged after all else."""
+    return rule(image, *size) if size[0] <= image.height and size[1] <= image.width else image
+
+
+def size_and_kind(path: Path) -> tuple[int, int, str]:
+    """Return height, width and kind of pixels of a file by its first bytes, such as (480, 640, "RGB").
+
+    Raises:
+        CorruptImageError: as for `decode`, as far as the first bytes tell.
+    """
+    try:
+        return header(path)
+    except (ValueError, OSError) as error:
+        raise _corrupt(path, error) from error
+
+
+def _corrupt(source: str | Path | bytes, error: ValueError | OSError) -> CorruptImageError:
+    reason = (error.strerror or "").lower() if isinstance(error, OSError) else ""
+    reason = reason or str(error).rstrip(".") or type(error).__name__
+    return CorruptImageError("<bytes>" if isinstance(source, bytes) else source, reason)
+
+
+def decode_halves(
+    path: str | Path, channels: int, size: tuple[int, int], resize: str, *, profile: Profile = "srgb"
+) -> tuple[Tensor, Tensor]:
     """Return the left and the right half of a file's picture as two images of the same size.
 
     Args:
@@ -99,6 +152,7 @@ def decode_halves(path: str | Path, channels: int, size: tuple[int, int], resize
         channels: C, one of 1 (grey), 3 (RGB) or 4 (RGBA).
         size: (H, W) of each half in pixels.
         resize: how to reach `size`, see `resize_rule`.
+        profile: as for `decode`.
 
     Returns:
         Two images, uint8 (C, H, W).
@@ -108,12 +162,33 @@ def decode_halves(path: str | Path, channels: int, size: tuple[int, int], resize
         UserError: an unknown resize rule.
     """
     rule = resize_rule(resize)
-    image = _opened(path, channels, MAX_PIXELS)
+    picture = load(path, profile=profile)
+    tell(path, picture.remarks)
+    image = in_mode(picture.image, channels)
     half = image.width // 2
     if not half:
         raise CorruptImageError(path, "it is one pixel wide and has no two halves")
     left, right = (image.crop((start, 0, start + half, image.height)) for start in (0, image.width - half))
     return _pixels(rule(left, *size), channels), _pixels(rule(right, *size), channels)
+
+
+_told: set[str] = set()
+_telling = Lock()
+
+
+def tell(source: str | Path | bytes, remarks: list[str]) -> None:
+    """Write what is odd about a file to the log: once for each file, and for the first files of a process alone."""
+    if not remarks or isinstance(source, bytes):
+        return
+    with _telling:
+        if str(source) in _told or len(_told) > _REMARKS_SHOWN:
+            return
+        _told.add(str(source))
+        last = len(_told) > _REMARKS_SHOWN
+    if last:
+        _log.warning("More files are read with such remarks; `aigc data check` names them.")
+    else:
+        _log.warning("%s: %s.", shown(str(source)), shown("; ".join(remarks)))
 
 
 def _pixels(image: Image.Image, channels: int) -> Tensor:
@@ -136,46 +211,12 @@ def resize_rule(name: str) -> Callable[[Image.Image, int, int], Image.Image]:
     return _RULES[name]
 
 
-def _opened(source: str | Path | bytes, channels: int, max_pixels: int) -> Image.Image:
-    """Return an upright image in the 8-bit mode that has this number of channels."""
-    try:
-        stream = BytesIO(source) if isinstance(source, bytes) else open_regular(source)
-        with stream, Image.open(stream, formats=_FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                size = f"{image.width}x{image.height} is {image.width * image.height / 1e6:.0f} megapixels"
-                raise ValueError(f"{size}, more than the {max_pixels / 1e6:.0f} allowed")
-            image.load()
-            # Formats that are upright already, such as TIFF, drop the tag in load.
-            turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-            upright = image if turn is None else image.transpose(turn)
-            return _in_mode(_eight_bit(upright), channels)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders of damaged files raise whatever they stumble over
-        raise CorruptImageError("<bytes>" if isinstance(source, bytes) else source, _reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is none of {', '.join(_FORMATS)}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error).rstrip(".") or type(error).__name__
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scale grey images of more than 8 bits, which Pillow would clip to white."""
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range")
-    if image.mode != "I" and not image.mode.startswith("I;16"):
-        return image
-    pixels = np.asarray(image).astype(np.int64)
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise ValueError("its pixels are 32-bit numbers of unknown range")
-    return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
-
-
-def _in_mode(image: Image.Image, channels: int) -> Image.Image:
+def in_mode(image: Image.Image, channels: int) -> Image.Image:
+    """Return a picture of a file with a number of channels, transparency on white unless there are four."""
+    if channels not in _MODES:
+        raise UserError(f"{channels} channels were asked for.", "Use 1 (grey), 3 (RGB) or 4 (RGBA).")
+    if image.mode == "La":  # from which Pillow has no way but to LA
+        image = image.convert("LA")
     if channels != 4 and image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

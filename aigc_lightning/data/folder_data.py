@@ -11,7 +11,7 @@ from aigc_lightning.core.redaction import redacted_address
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule
-from aigc_lightning.data.decode import decode, resize_rule
+from aigc_lightning.data.decode import CorruptImageError, Profile, decode, known_profile, resize_rule
 from aigc_lightning.data.files import FileSource, load_files
 from aigc_lightning.data.listing import Listing
 from aigc_lightning.errors import UserError
@@ -33,6 +33,7 @@ class FolderData(ImageDataModule):
         num_workers: loader processes.
         augmentation: what to vary while training.
         balanced: show all classes equally often while training.
+        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range.
@@ -53,6 +54,7 @@ class FolderData(ImageDataModule):
         num_workers: int,
         augmentation: Augment | None,
         balanced: bool = False,
+        profile: Profile = "srgb",
     ) -> None:
         super().__init__(batch_size, num_workers, augmentation, balanced)
         sides = (size, size) if isinstance(size, int) else tuple(size)
@@ -66,7 +68,7 @@ class FolderData(ImageDataModule):
         if is_address(root) and not self.takes_addresses:
             what = f"data.root is the address {redacted_address(str(root))}, and {type(self).__name__} reads folders."
             raise UserError(what, "Download it first, or pack it with `aigc data shard` and use --data shards.")
-        self.root, self.resize = Path(root).expanduser(), resize
+        self.root, self.resize, self.profile = Path(root).expanduser(), resize, known_profile(profile)
         self.val_share, self.max_bad = val_share, max_bad
         self.shape = ImageSpec(channels, *sides).shape
 
@@ -74,14 +76,18 @@ class FolderData(ImageDataModule):
         """Return the files that are used, one listing a kind of image; none where images are no files of their own."""
         return []
 
+    def left_out(self) -> list[CorruptImageError]:
+        """Return what is known to be wrong with images that no source has; none where `listings` has all files."""
+        return []
+
     def read(self, path: Path) -> Tensor:
         """Return the image of a file at the size asked for, uint8 (C, H, W)."""
         channels, height, width = self.shape
-        return decode(path, channels, size=(height, width), resize=self.resize)
+        return decode(path, channels, size=(height, width), resize=self.resize, profile=self.profile)
 
     def load(self, listing: Listing) -> dict[str, ArraySource | FileSource]:
         """Return a source of single images for each part of a listing."""
         channels, height, width = self.shape
         # Not a method: loader processes get it, and with a method they would get the trainer and its model too.
-        read = partial(decode, channels=channels, size=(height, width), resize=self.resize)
+        read = partial(decode, channels=channels, size=(height, width), resize=self.resize, profile=self.profile)
         return load_files(listing, read, self.shape, self.max_bad, self.num_workers)

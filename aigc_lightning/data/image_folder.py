@@ -7,7 +7,8 @@ from typing import Literal
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource
-from aigc_lightning.data.files import FileSource, without_bad
+from aigc_lightning.data.decode import CorruptImageError, Profile
+from aigc_lightning.data.files import FileSource
 from aigc_lightning.data.folder_data import FolderData, Resize
 from aigc_lightning.data.listing import Listing, list_images
 from aigc_lightning.data.prepared import PreparedFolder, PreparedSource
@@ -19,8 +20,9 @@ FolderSource = ArraySource | FileSource | PreparedSource
 class ImageFolder(FolderData):
     """The images of a folder and all its sub-folders.
 
-    Hidden files and files with other endings than `decode.SUFFIXES` are passed over. Transparency is laid on white,
-    EXIF rotation applied, 16-bit grey scaled: see `decode`.
+    Hidden files, litter of systems such as `@eaDir`, and files with other endings than `decode.SUFFIXES` are passed
+    over. Links to folders are followed. Transparency is laid on white, EXIF rotation applied, colours are converted to
+    sRGB, more than 8 bits are scaled: see `decode`.
 
     **Splits.** A root with a `train` folder and a `val` (or `valid`, `validation`) or `test` folder is split by them,
     and its other files are not used; with `test` alone it is also what is validated on. In any other root `val_share`
@@ -30,9 +32,11 @@ class ImageFolder(FolderData):
     classes, unless there are fewer than two or images lie beside them: then there are no labels. "folders" insists on
     classes, "none" on images without labels.
 
-    **Bad files.** All files are decoded before training starts. Bad ones are named and left out; when they are more
-    than `max_bad` of all, the run stops. Images that together take up to `MEMORY_LIMIT` at `size` stay in memory;
-    otherwise they are read again from their files. With `max_bad` 1 such large folders are not checked first.
+    **Bad files.** Up to 10,000 files that together have up to 256 MiB are decoded before training starts; bad ones are
+    named and left out. In a larger folder nothing is decoded in advance: a file that turns out to be bad is named when
+    it is met, and the next good one takes its place, the same in every process and after a resume. When more than
+    `max_bad` of all files are bad, the run stops. Images that together take up to `MEMORY_LIMIT` at `size` stay in
+    memory once they are decoded; otherwise they are read again from their files.
 
     **Prepared folders.** `aigc data prepare` decodes the images of a large folder once and for all; what it makes is a
     root, too, and gives the same images in the same order. It is refused when its source has changed.
@@ -49,6 +53,7 @@ class ImageFolder(FolderData):
         num_workers: loader processes; 0 is fastest for images that stay in memory.
         augmentation: what to vary while training.
         balanced: show all classes equally often while training, whatever their share of the images.
+        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range; and when the data is first used: no such folder, no images in it, no
@@ -68,9 +73,20 @@ class ImageFolder(FolderData):
         num_workers: int = 0,
         augmentation: Augment | None = None,
         balanced: bool = False,
+        profile: Profile = "srgb",
     ) -> None:
         super().__init__(
-            root, size, channels, resize, val_share, max_bad, batch_size, num_workers, augmentation, balanced
+            root,
+            size,
+            channels,
+            resize,
+            val_share,
+            max_bad,
+            batch_size,
+            num_workers,
+            augmentation,
+            balanced,
+            profile=profile,
         )
         if classes not in ("auto", "folders", "none"):
             raise UserError(f'data.classes is "{classes}".', 'Give "auto", "folders" or "none".')
@@ -97,9 +113,13 @@ class ImageFolder(FolderData):
         """Return the image files; none where they were prepared."""
         return [] if self._prepared else [self._listing]
 
+    def left_out(self) -> list[CorruptImageError]:
+        """Return what was wrong with files when they were prepared."""
+        return [*self._prepared.errors.values()] if self._prepared else []
+
     @cached_property
     def _prepared(self) -> PreparedFolder | None:
-        return PreparedFolder.found(self.root, self.shape, self.resize)
+        return PreparedFolder.found(self.root, self.shape, self.resize, self.profile)
 
     @cached_property
     def _listing(self) -> Listing:
@@ -111,5 +131,4 @@ class ImageFolder(FolderData):
     def _sources(self) -> dict[str, FolderSource]:
         if self._prepared is None:
             return {**self.load(self._listing)}
-        good = without_bad(self._listing, self._prepared.errors, self.max_bad)
-        return {part: self._prepared.source(names, labels) for part, (names, labels) in good.items()}
+        return {**self._prepared.sources(self._listing, self.max_bad)}

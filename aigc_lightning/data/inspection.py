@@ -1,5 +1,6 @@
 """What is in data: its files as they lie on the disk, and its samples as a model gets them."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -7,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from aigc_lightning.core.batch import IMAGE_KEYS
-from aigc_lightning.core.files import open_regular
 from aigc_lightning.core.spec import CHANNEL_NAMES
 from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSource, Visits, read_fields
-from aigc_lightning.data.decode import CorruptImageError, decode
+from aigc_lightning.data.console import watched
+from aigc_lightning.data.decode import CorruptImageError, as_tensor, load, size_and_kind
 from aigc_lightning.data.degraded_images import DegradedImages
-from aigc_lightning.data.files import in_threads, watched
+from aigc_lightning.data.files import in_threads
 from aigc_lightning.data.folder_data import FolderData
 from aigc_lightning.data.listing import Listing
+from aigc_lightning.data.lost import collected
 from aigc_lightning.data.similarity import Fingerprint, fingerprint
+from aigc_lightning.errors import UserError
 
 PARTS = ("train", "val", "test")
 _AT_ONCE = 64
@@ -32,10 +34,11 @@ class Inspected:
     Args:
         part: "train", "val" or "test".
         kind: only images of one kind are compared: a batch key, or the place of a listing of files.
-        name: of the file, relative to its folder, or the number of the sample.
+        name: of the file, relative to its folder, or what the source calls the sample, else its number.
         size: (H, W) in pixels.
         mode: of the file's pixels, such as "RGB" or "P" (a palette); without a file what the model gets.
         print: what it is compared by.
+        remarks: what is odd about the file.
     """
 
     part: str
@@ -44,6 +47,7 @@ class Inspected:
     size: tuple[int, int]
     mode: str
     print: Fingerprint
+    remarks: tuple[str, ...] = ()
 
 
 def clean(data: ImageDataModule) -> ImageDataModule:
@@ -76,13 +80,16 @@ def headers(data: ImageDataModule, num: int) -> list[tuple[int, int, str]]:
     for listing in data.listings() if isinstance(data, FolderData) else []:
         for files in listing.parts.values():
             for number in chosen(len(files), num):
-                with (
-                    suppress(OSError),
-                    open_regular(listing.root / files[number]) as stream,
-                    Image.open(stream) as file,
-                ):
-                    found.append((file.height, file.width, file.mode))
+                with suppress(CorruptImageError):
+                    found.append(size_and_kind(listing.root / files[number]))
     return found
+
+
+def passed_over_by(data: ImageDataModule) -> dict[str, int]:
+    """Return how many files data passes over by their endings, the most frequent first."""
+    data = clean(data)
+    listings = data.listings() if isinstance(data, FolderData) else []
+    return dict(sum((Counter(listing.others) for listing in listings), Counter[str]()).most_common())
 
 
 def inspect(data: ImageDataModule, num: int) -> tuple[list[Inspected], list[CorruptImageError]]:
@@ -99,8 +106,13 @@ def inspect(data: ImageDataModule, num: int) -> tuple[list[Inspected], list[Corr
         UserError: the data cannot be used.
     """
     data = clean(data)
-    listings = data.listings() if isinstance(data, FolderData) else []
-    return _inspect_files(listings, num) if listings else (_inspect_samples(data, num), [])
+    if not isinstance(data, FolderData):
+        return _inspect_samples(data, num)
+    if listings := data.listings():
+        return _inspect_files(listings, num)
+    data.max_bad = 1.0  # all of them are to be named
+    found, bad = _inspect_samples(data, num)
+    return found, [*bad, *data.left_out()]
 
 
 def _inspect_files(listings: Sequence[Listing], num: int) -> tuple[list[Inspected], list[CorruptImageError]]:
@@ -116,31 +128,51 @@ def _inspect_files(listings: Sequence[Listing], num: int) -> tuple[list[Inspecte
             except CorruptImageError as error:
                 return error
 
-        for result in watched(in_threads(look, len(names)), len(names)):
+        bad += [CorruptImageError(listing.root / name, reason) for name, reason in listing.passed_over]
+        for result in watched(in_threads(look, len(names)), "Checking images", len(names)):
             (bad if isinstance(result, CorruptImageError) else found).append(result)
     return found, bad
 
 
 def _inspect_file(part: str, kind: str, root: Path, name: str) -> Inspected:
-    image = decode(root / name)
-    with open_regular(root / name) as stream, Image.open(stream) as file:
-        mode = file.mode
-    return Inspected(part, kind, name, (image.shape[1], image.shape[2]), mode, fingerprint(image))
+    picture = load(root / name)
+    size = picture.image.height, picture.image.width
+    return Inspected(part, kind, name, size, picture.kind, fingerprint(as_tensor(picture)), tuple(picture.remarks))
 
 
-def _inspect_samples(data: ImageDataModule, num: int) -> list[Inspected]:
+def _inspect_samples(data: ImageDataModule, num: int) -> tuple[list[Inspected], list[CorruptImageError]]:
+    """Look at samples one by one: of some that are read together, one that is bad could not be told."""
     keys = [key for key in IMAGE_KEYS[data.spec.task] if key != "degraded"]
-    found = []
+    found: list[Inspected] = []
+    bad: list[CorruptImageError] = []
     for part, source in sources(data).items():
-        for numbers, fields in samples(source, chosen(len(source), num)):
-            found += [
-                _inspect_image(part, key, number, image)
-                for key in keys
-                for number, image in zip(numbers, fields[key], strict=True)
-            ]
-    return found
+        numbers = chosen(len(source), num)
+        for number in watched(numbers, f"Checking {part}", len(numbers)):
+            fields, errors = _sample(source, number, f"{part}/{number}")
+            bad += errors
+            if not errors:
+                name = source.name(number) if hasattr(source, "name") else str(number)
+                found += [_inspect_image(part, key, name, fields[key][0]) for key in keys]
+    return found, bad
 
 
-def _inspect_image(part: str, key: str, number: int, image: Tensor) -> Inspected:
+def _sample(
+    source: ImageSource | FieldSource, number: int, name: str
+) -> tuple[dict[str, Any], list[CorruptImageError]]:
+    """Return the fields of a sample, and what is wrong with it, where another image stands in for it as well."""
+    try:
+        with collected() as lost:
+            ((_, fields),) = samples(source, [number])
+    except CorruptImageError as error:
+        return {}, [error]
+    except UserError as error:
+        return {}, [CorruptImageError(name, error.what.rstrip(".:"))]
+    except Exception as error:  # data of a plugin raises whatever its readers stumble over
+        return {}, [CorruptImageError(name, f"{type(error).__name__}: {error}")]
+    problem = source.problem(number) if hasattr(source, "problem") else None
+    return fields, [problem] if problem else [item.error for item in lost]
+
+
+def _inspect_image(part: str, key: str, name: str, image: Tensor) -> Inspected:
     channels, height, width = image.shape
-    return Inspected(part, key, str(number), (height, width), CHANNEL_NAMES[channels], fingerprint(image))
+    return Inspected(part, key, name, (height, width), CHANNEL_NAMES[channels], fingerprint(image))

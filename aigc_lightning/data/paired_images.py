@@ -1,5 +1,6 @@
 """Aligned pairs of images for translation, from files."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -10,13 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aigc_lightning.core.escape import shown
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, Visits
-from aigc_lightning.data.decode import decode, decode_halves
+from aigc_lightning.data.console import warn
+from aigc_lightning.data.decode import Profile, decode, decode_halves
+from aigc_lightning.data.domains import list_domain
 from aigc_lightning.data.files import FileSource, load_files
 from aigc_lightning.data.folder_data import FolderData, Resize
-from aigc_lightning.data.listing import Listing, list_domain, list_images
+from aigc_lightning.data.listing import Listing, list_images
+from aigc_lightning.data.packed_strings import PackedStrings
 from aigc_lightning.errors import UserError
 
 Pairs = Literal["halves", "folders", "edges", "grey"]
@@ -79,6 +84,7 @@ class PairedImages(FolderData):
         batch_size: pairs per process in a step.
         num_workers: loader processes; 0 is fastest for images that stay in memory.
         augmentation: what to vary while training.
+        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range; and when the data is first used: no such folder, no images in it, files
@@ -100,8 +106,11 @@ class PairedImages(FolderData):
         batch_size: int = 64,
         num_workers: int = 0,
         augmentation: Augment | None = None,
+        profile: Profile = "srgb",
     ) -> None:
-        super().__init__(root, size, channels, resize, val_share, max_bad, batch_size, num_workers, augmentation)
+        super().__init__(
+            root, size, channels, resize, val_share, max_bad, batch_size, num_workers, augmentation, profile=profile
+        )
         if pairs not in PAIRS:
             raise UserError(f'data.pairs is "{pairs}".', f"Give one of {', '.join(PAIRS)}.")
         if direction not in ("AtoB", "BtoA"):
@@ -127,46 +136,49 @@ class PairedImages(FolderData):
 
     def listings(self) -> list[Listing]:
         """Return the image files; those of A and those of B where they lie in two folders."""
-        listing, partners = self._files
-        if not partners:
-            return [listing]
-        parts = {
-            part: [partners[self.root / name].relative_to(self.root).as_posix() for name in names]
-            for part, names in listing.parts.items()
-        }
-        return [listing, replace(listing, parts=parts)]
+        listing = replace(self._listing, partners=None)
+        partners = self._listing.partners
+        return [listing] if partners is None else [listing, replace(listing, parts=partners, passed_over=(), others={})]
 
     @cached_property
-    def _files(self) -> tuple[Listing, dict[Path, Path]]:
-        """The files of the pairs, and the other file of each where they lie in two folders."""
-        if self.pairs == "folders":
-            return self._partners()
-        return list_images(self.root, self.val_share, "none"), {}
+    def _listing(self) -> Listing:
+        """The files of the pairs, with their partners where they lie in two folders."""
+        return self._pairs() if self.pairs == "folders" else list_images(self.root, self.val_share, "none")
 
     @cached_property
     def _sources(self) -> dict[str, PairSource]:
-        listing, partners = self._files
-
         # Not a method: loader processes get it, and with a method they would get the trainer and its model too.
-        read = partial(_read_pair, pairs=self.pairs, partners=partners, shape=self.shape, resize=self.resize)
+        read = partial(_read_pair, pairs=self.pairs, shape=self.shape, resize=self.resize, profile=self.profile)
         channels, *sides = self.shape
-        joined = load_files(listing, read, (2 * channels, sides[0], sides[1]), self.max_bad, self.num_workers)
+        shape = (2 * channels, sides[0], sides[1])
+        joined = load_files(self._listing, read, shape, self.max_bad, self.num_workers)
         return {part: PairSource(source, self.direction) for part, source in joined.items()}
 
-    def _partners(self) -> tuple[Listing, dict[Path, Path]]:
-        """Return the files of A, and the file of B for each."""
+    def _pairs(self) -> Listing:
+        """Return the files of A with those of B as their partners."""
         first, second = (list_domain(self.root, name, self.val_share) for name in (self.folder_a, self.folder_b))
-        others = {(part, key): name for part, files in second.parts.items() for key, name in files}
-        if first.by_name:  # the split of A holds for B
-            others = {(part, key): name for (_, key), name in others.items() for part in first.parts}
-        found = {name: others.get((part, key), "") for part, files in first.parts.items() for key, name in files}
-        lonely = [name for name, other in found.items() if not other]
+        places = {  # of the files of B; where the split of A holds for B, whatever part they are in
+            key if first.listing.by_name else (part, key): (part, number)
+            for part in second.listing.parts
+            for number, key in enumerate(second.keys(part))
+        }
+        partners, lonely = {}, []
+        for part, names in first.listing.parts.items():
+            keys = (key if first.listing.by_name else (part, key) for key in first.keys(part))
+            found = [places.get(key) for key in keys]
+            lonely += [names[number] for number, place in enumerate(found) if place is None]
+            partners[part] = PackedStrings(second.listing.parts[place[0]][place[1]] for place in found if place)
         if lonely:
-            what = f"{len(lonely)} of {len(found)} images of {self.folder_a} have no partner in {self.folder_b}"
+            what = f"{len(lonely)} of {len(first.listing)} images of {self.folder_a} have no partner in {self.folder_b}"
             more = ", ..." if len(lonely) > 3 else ""
             hint = "Partners have the same name, whatever their endings. Remove what has none."
-            raise UserError(f"{what} in {self.root}: {', '.join(lonely[:3])}{more}.", hint)
-        return first.listing, {self.root / name: self.root / other for name, other in found.items()}
+            raise UserError(f"{what} in {shown(self.root)}: {', '.join(map(shown, lonely[:3]))}{more}.", hint)
+        if unused := len(second.listing) - len(first.listing):
+            folders = shown(self.folder_b), shown(self.folder_a)
+            warn("%d images of %s have no partner in %s and are not used.", unused, *folders)
+        passed_over = (*first.listing.passed_over, *second.listing.passed_over)
+        others = Counter(first.listing.others) + Counter(second.listing.others)
+        return replace(first.listing, partners=partners, passed_over=passed_over, others=others)
 
 
 def edges(image: Tensor) -> Tensor:
@@ -188,13 +200,15 @@ def grey(image: Tensor) -> Tensor:
     return torch.cat([luma.expand(len(color), -1, -1), image[3:]])
 
 
-def _read_pair(path: Path, pairs: str, partners: dict[Path, Path], shape: tuple[int, int, int], resize: str) -> Tensor:
-    """Return A and B of a file as the channels of one image, uint8 (2 C, H, W)."""
+def _read_pair(
+    path: Path, *partner: Path, pairs: str, shape: tuple[int, int, int], resize: str, profile: Profile
+) -> Tensor:
+    """Return A and B of a file, or of two files, as the channels of one image, uint8 (2 C, H, W)."""
     channels, height, width = shape
     if pairs == "halves":
-        return torch.cat(decode_halves(path, channels, (height, width), resize))
-    read = partial(decode, channels=channels, size=(height, width), resize=resize)
-    image = read(path)
-    if pairs == "folders":
-        return torch.cat([image, read(partners[path])])
-    return torch.cat([edges(image) if pairs == "edges" else grey(image), image])
+        return torch.cat(decode_halves(path, channels, (height, width), resize, profile=profile))
+    read = partial(decode, channels=channels, size=(height, width), resize=resize, profile=profile)
+    images = [read(file) for file in (path, *partner)]
+    if pairs != "folders":
+        images.insert(0, edges(images[0]) if pairs == "edges" else grey(images[0]))
+    return torch.cat(images)

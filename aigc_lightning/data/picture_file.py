@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from aigc_lightning.core.files import open_regular, replacing
+from aigc_lightning.core.files import replacing
 from aigc_lightning.core.output import plain_metadata
-from aigc_lightning.data.decode import decode
+from aigc_lightning.data.decode import in_mode, load, tell
+from aigc_lightning.data.decoding.profiles import from_srgb, is_for
 
 #: Endings of the files that are written as JPEG; all others become PNG.
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -39,40 +39,54 @@ class PictureFile:
     Args:
         picture: upright, in mode L, RGB or RGBA with 8 bits.
         exif: its EXIF tags, the orientation among them.
-        profile: its ICC colour profile, None without one.
+        profile: the ICC colour profile of its file, None without one.
+        is_srgb: whether its colours are those of sRGB, otherwise of the profile.
     """
 
     picture: Image.Image
     exif: Image.Exif
     profile: bytes | None
+    is_srgb: bool = True
 
 
-def read_picture(path: Path) -> PictureFile:
+def read_picture(path: Path, *, keep_colors: bool = False) -> PictureFile:
     """Return the picture of a file; transparency is kept.
+
+    Args:
+        path: the file.
+        keep_colors: leave the numbers of a file with a profile as they are, for changes after which it still holds:
+            sRGB does not have all colours of wider profiles. Profiles of inks are applied all the same.
 
     Raises:
         CorruptImageError: the file is missing, truncated, damaged, too large or no image.
     """
-    pixels = decode(path, 4).permute(1, 2, 0).numpy()
-    with open_regular(path) as file, Image.open(file) as image:
-        if image.format == "TIFF":
-            image.load()  # which turns it upright and takes the tag away
-        is_grey = image.mode in ("1", "L", "LA", "I") or image.mode.startswith("I;16")
-        exif, profile = _exif(image), image.info.get("icc_profile")
-    if (pixels[:, :, 3] < 255).any():
-        picture = Image.fromarray(pixels)
-    else:
-        picture = Image.fromarray(pixels[:, :, 0] if is_grey else np.ascontiguousarray(pixels[:, :, :3]))
-    return PictureFile(picture, exif, profile if isinstance(profile, bytes) else None)
+    found = load(path, profile="keep" if keep_colors else "srgb")
+    picture = _without_needless_channels(found.image)
+    keeps = keep_colors and found.profile is not None and is_for(found.profile, picture.mode)
+    if keep_colors and not keeps:
+        found = load(path)
+        picture = _without_needless_channels(found.image)
+    tell(path, found.remarks)
+    return PictureFile(picture, _kept(found.exif()), found.profile, not keeps)
+
+
+def _without_needless_channels(image: Image.Image) -> Image.Image:
+    """Return a picture in mode RGBA where some of it is transparent, otherwise in RGB, or L where it is grey."""
+    picture = in_mode(image, 4)
+    if picture.getchannel("A").getextrema() == (255, 255):
+        picture = in_mode(image, 1 if image.mode in ("1", "L", "LA", "La") else 3)
+    picture.info = {}  # of which a writer would take what it is not told: the old profile
+    return picture
 
 
 def write_picture(picture: Image.Image, path: Path, origin: PictureFile, text: dict[str, str]) -> None:
     """Write a picture as JPEG or PNG, by the ending of the path, with the EXIF tags and the profile of another one.
 
-    The pixels are turned so that with the old orientation tag the picture is shown upright.
+    The pixels are turned so that with the old orientation tag the picture is shown upright, and converted to the old
+    profile; where that is for other colours, such as CMYK, the file is in sRGB and has no profile.
 
     Args:
-        picture: upright, in mode L, RGB or RGBA; a JPEG lays it on white.
+        picture: upright, in mode L, RGB or RGBA, in the colours of `origin`; a JPEG lays it on white.
         path: the file; its folder is made where it does not exist.
         origin: what the picture was made from.
         text: what to write into a PNG's tEXt chunks by keyword, or into a JPEG's comment.
@@ -80,12 +94,17 @@ def write_picture(picture: Image.Image, path: Path, origin: PictureFile, text: d
     text = plain_metadata(text)
     turn = _TURNS_BACK.get(origin.exif.get(_ORIENTATION, 1))
     stored = picture if turn is None else picture.transpose(turn)
-    options: dict[str, Any] = {"exif": _tags(origin.exif, stored.size), "icc_profile": _fitting(origin.profile, stored)}
-    options = {name: value for name, value in options.items() if value}
     is_jpeg = path.suffix.lower() in JPEG_SUFFIXES
     if is_jpeg:
-        options |= {"quality": _JPEG_QUALITY, "subsampling": 0, "comment": "\n".join(text.values())}
         stored = on_white(stored)
+    options: dict[str, Any] = {"icc_profile": None}
+    if exif := _tags(origin.exif, stored.size):
+        options["exif"] = exif
+    converted = from_srgb(stored, origin.profile) if origin.profile and origin.is_srgb else stored
+    if origin.profile and converted is not None and is_for(origin.profile, converted.mode):
+        stored, options["icc_profile"] = converted, origin.profile
+    if is_jpeg:
+        options |= {"quality": _JPEG_QUALITY, "subsampling": 0, "comment": "\n".join(text.values())}
     else:
         chunks = PngInfo()
         for keyword, value in text.items():
@@ -102,10 +121,9 @@ def on_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
-def _exif(image: Image.Image) -> Image.Exif:
-    """Return an open image's EXIF tags without those about its file; a thumbnail of the old picture is left out too."""
+def _kept(found: Image.Exif) -> Image.Exif:
+    """Return EXIF tags without those about the file; a thumbnail of the old picture is left out too."""
     kept = Image.Exif()
-    found = image.getexif()
     try:
         kept.load(found.tobytes())
         for tag in _STORAGE & set(kept):
@@ -122,8 +140,3 @@ def _tags(exif: Image.Exif, size: tuple[int, int]) -> bytes:
         details = exif.get_ifd(_EXIF)
         details.update({tag: length for tag, length in zip((_WIDTH, _HEIGHT), size, strict=True) if tag in details})
     return exif.tobytes() if exif else b""
-
-
-def _fitting(profile: bytes | None, picture: Image.Image) -> bytes | None:
-    """Return a profile if it is one of the picture's kind of colours, by the ICC header's colour space."""
-    return profile if profile and profile[16:20] == (b"GRAY" if picture.mode == "L" else b"RGB ") else None

@@ -11,24 +11,30 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from aigc_lightning.core.checksums import DamagedFileError, sealed, unsealed
+from aigc_lightning.core.escape import shown
 from aigc_lightning.core.files import found_inside
 from aigc_lightning.core.output import echo
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.core.untrusted import relative_name
-from aigc_lightning.data.decode import CorruptImageError, resize_rule
-from aigc_lightning.data.listing import PREPARED_FILE, Listing, arrange, list_images
+from aigc_lightning.data.console import warn
+from aigc_lightning.data.decode import CorruptImageError, Profile, resize_rule
+from aigc_lightning.data.files import is_checked_first, without_bad
+from aigc_lightning.data.listing import PREPARED_FILE, Listing, Numbers, arrange, image_files
+from aigc_lightning.data.lost import Budget, named
+from aigc_lightning.data.packed_strings import PackedStrings
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
 
@@ -68,11 +74,13 @@ class Protocol:
         source: the folder that they come from.
         shape: (C, H, W).
         resize: the rule by which the size was reached, see `decode.resize_rule`.
+        profile: "srgb" where colours were converted, "keep" where they were not; see `decode`.
     """
 
     source: Path
     shape: tuple[int, int, int]
     resize: str
+    profile: Profile = "srgb"
 
     @property
     def bytes_per_image(self) -> int:
@@ -81,7 +89,7 @@ class Protocol:
 
     def __str__(self) -> str:
         """Say it as a person would: `64x64 RGB, crop`."""
-        return f"{ImageSpec(*self.shape)}, {self.resize}"
+        return f"{ImageSpec(*self.shape)}, {self.resize}" + (", profile keep" if self.profile == "keep" else "")
 
     def command(self, target: Path) -> str:
         """Return the command that makes or completes it in a folder."""
@@ -89,6 +97,7 @@ class Protocol:
         size = [height] if height == width else [height, width]
         rest = [] if channels == 3 else ["--channels", channels]
         rest += [] if self.resize == "crop" else ["--resize", self.resize]
+        rest += [] if self.profile == "srgb" else ["--profile", self.profile]
         return command("aigc", "data", "prepare", self.source, target, "--size", *size, *rest)
 
     def to_json(self, files_digest: str | None) -> str:
@@ -98,9 +107,8 @@ class Protocol:
             files_digest: of `files.jsonl`, see `digest_of`; None where the preparation is not complete.
         """
         record = {"format": _FORMAT, "source": str(self.source), "shape": list(self.shape), "resize": self.resize}
-        return (
-            json.dumps(sealed({**record, "complete": files_digest is not None, "files": files_digest}), indent=1) + "\n"
-        )
+        record |= {"profile": self.profile, "complete": files_digest is not None, "files": files_digest}
+        return json.dumps(sealed(record), indent=1) + "\n"
 
 
 class Stored(NamedTuple):
@@ -132,7 +140,7 @@ def read_protocol(folder: Path) -> Stored | None:
             raise ValueError(f"format {record['format']}, and this version reads up to {_FORMAT}")
         record = unsealed(record, path, again)
         channels, height, width = (int(number) for number in record["shape"])
-        protocol = Protocol(Path(record["source"]), (channels, height, width), str(record["resize"]))
+        protocol = Protocol(Path(record["source"]), (channels, height, width), str(record["resize"]), _profile(record))
         resize_rule(protocol.resize)
         return Stored(protocol, bool(record["complete"]), record.get("files"))
     except DamagedFileError:
@@ -140,6 +148,11 @@ def read_protocol(folder: Path) -> Stored | None:
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be used: {type(error).__name__} {reason}.", again) from error
+
+
+def _profile(record: Mapping[str, Any]) -> Profile:
+    """Return how colours were treated; earlier versions did not convert them, and did not say so."""
+    return "srgb" if record.get("profile") == "srgb" else "keep"
 
 
 def read_files(folder: Path) -> tuple[list[PreparedFile], str]:
@@ -194,8 +207,7 @@ def source_files(source: Path) -> Iterator[tuple[str, int, int]]:
     Raises:
         UserError: no such folder, or no images in it.
     """
-    parts = list_images(source, 0.1, "none").parts
-    for name in sorted(name for members in parts.values() for name in members):
+    for name in image_files(source).names:
         status = os.stat(source / name)
         yield name, status.st_size, status.st_mtime_ns
 
@@ -206,16 +218,29 @@ class PreparedSource:
     Args:
         path: of that file.
         shape: (C, H, W).
-        rows: int64 (N,) places of the images.
+        listing: the source files.
+        part: whose images they are.
+        rows: int64 (N,) places of the images of the part's files, below 0 for bad files; the next good one stands in
+            for each of these.
         checksums: int64 (N,) CRC-32 of each; -1 where it is not known.
-        labels: int64 (N,), or None.
+
+    Raises:
+        UserError: all are bad.
     """
 
     def __init__(
-        self, path: Path, shape: tuple[int, int, int], rows: Tensor, checksums: Tensor, labels: Tensor | None
+        self, path: Path, shape: tuple[int, int, int], listing: Listing, part: str, rows: Numbers, checksums: Numbers
     ) -> None:
-        self._path, self._shape, self._rows, self._labels = path, shape, rows, labels
-        self._checksums = checksums
+        self._path, self._shape, self._root, self._names = path, shape, listing.root, listing.parts[part]
+        good = np.flatnonzero(rows >= 0)
+        if not len(good):
+            where = f"for {part} in {shown(listing.root)}"
+            raise UserError(f"No image that can be read is left {where}.", "Mend or add files, and prepare them again.")
+        self._is_bad = torch.from_numpy(rows < 0)
+        stand_ins = torch.from_numpy(good[np.searchsorted(good, np.arange(len(rows))) % len(good)])
+        self._rows, self._checksums = torch.from_numpy(rows)[stand_ins], torch.from_numpy(checksums)[stand_ins]
+        self.listed_labels = None if listing.labels is None else torch.from_numpy(listing.labels[part])
+        self._labels = None if self.listed_labels is None else self.listed_labels[stand_ins]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open file to this process."""
@@ -250,6 +275,16 @@ class PreparedSource:
         """Return their labels, int64 (B,), or None."""
         return None if self._labels is None else self._labels[torch.as_tensor(indices)]
 
+    def problem(self, index: int) -> CorruptImageError | None:
+        """Return what is wrong with a file."""
+        if not self._is_bad[index]:
+            return None
+        return CorruptImageError(self._root / self._names[index], "it could not be read when it was prepared")
+
+    def name(self, index: int) -> str:
+        """Return the name of a source file."""
+        return self._names[index]
+
     @cached_property
     def _handle(self) -> int:
         return os.open(self._path, os.O_RDONLY)
@@ -280,8 +315,10 @@ class PreparedFolder:
             raise UserError(f"{path} is missing or too short.", _AGAIN)
 
     @classmethod
-    def found(cls, folder: Path, shape: tuple[int, int, int], resize: str) -> "PreparedFolder | None":
-        """Return the prepared folder that data of this shape and rule can read, or None where it is an ordinary one.
+    def found(
+        cls, folder: Path, shape: tuple[int, int, int], resize: str, profile: Profile = "srgb"
+    ) -> "PreparedFolder | None":
+        """Return the prepared folder that data of this protocol can read, or None where it is an ordinary one.
 
         Raises:
             UserError: it was prepared otherwise, is not complete, or its source has changed since.
@@ -290,11 +327,11 @@ class PreparedFolder:
         if stored is None:
             return None
         protocol = stored.protocol
-        if (protocol.shape, protocol.resize) != (shape, resize):
-            wanted = Protocol(protocol.source, shape, resize)
+        wanted = Protocol(protocol.source, shape, resize, profile)
+        if protocol != wanted:
             raise UserError(
                 f"{folder} was prepared as {protocol}, and the data is to be {wanted}.",
-                f"Say so by data.size, data.channels and data.resize, or: {wanted.command(Path('OTHER'))}",
+                f"Say so by data.size, channels, resize and profile, or: {wanted.command(Path('OTHER'))}",
             )
         again = protocol.command(folder)
         if not stored.complete:
@@ -318,7 +355,8 @@ class PreparedFolder:
     def listing(self, val_share: float, classes: str) -> Listing:
         """Return the files as `list_images` does for the source."""
         folders = {name.partition("/")[0] for name in self._files if "/" in name}
-        return arrange(self.protocol.source, sorted(self._files), folders, val_share, classes)
+        names = PackedStrings(sorted(self._files))
+        return arrange(self.protocol.source, names, folders, val_share, classes)
 
     @property
     def errors(self) -> dict[str, CorruptImageError]:
@@ -326,8 +364,25 @@ class PreparedFolder:
         bad = (file for file in self._files.values() if file.row < 0)
         return {file.name: CorruptImageError(self.protocol.source / file.name, file.reason) for file in bad}
 
-    def source(self, names: Sequence[str], labels: Tensor | None) -> PreparedSource:
-        """Return the images of these files."""
-        rows = torch.tensor([self._files[name].row for name in names])
-        checksums = torch.tensor([self._files[name].checksum for name in names])
-        return PreparedSource(self.folder / IMAGES_FILE, self.protocol.shape, rows, checksums, labels)
+    def sources(self, listing: Listing, max_bad: float) -> dict[str, PreparedSource]:
+        """Return the images of each part of a listing.
+
+        As where files are read: bad ones are left out, and in a large folder the next good one stands in for each, see
+        `files.py`.
+
+        Raises:
+            UserError: too many are bad, or all of a part.
+        """
+        bad = self.errors
+        if is_checked_first(len(listing), (file.size for file in self._files.values())):
+            listing = without_bad(listing, bad, max_bad)
+        elif bad:
+            Budget(listing.root, len(listing), max_bad).check([*bad.values()])
+            text = "%d of %d images cannot be read; the next one takes the place of each: %s."
+            warn(text, len(bad), len(listing), named(listing.root, [*bad.values()]))
+        return {part: self._source(listing, part) for part in listing.parts}
+
+    def _source(self, listing: Listing, part: str) -> PreparedSource:
+        files = [self._files[name] for name in listing.parts[part]]
+        rows, checksums = (np.array([getattr(file, key) for file in files], np.int64) for key in ("row", "checksum"))
+        return PreparedSource(self.folder / IMAGES_FILE, self.protocol.shape, listing, part, rows, checksums)

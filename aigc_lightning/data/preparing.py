@@ -176,11 +176,13 @@ def _made(
 def _make(protocol: Protocol, path: Path, files: Sequence[PreparedFile]) -> list[PreparedFile]:
     """Write the images of some files to their rows; return the files, bad ones without a row."""
     (channels, height, width), size = protocol.shape, protocol.bytes_per_image
+    sides = height, width
+    read = partial(decode, channels=channels, size=sides, resize=protocol.resize, profile=protocol.profile)
     made = []
     with open(path, "r+b", opener=no_follow) as images:
         for file in files:
             try:
-                image = decode(protocol.source / file.name, channels, size=(height, width), resize=protocol.resize)
+                image = read(protocol.source / file.name)
             except CorruptImageError as error:
                 made.append(file._replace(row=-1, reason=error.reason))
                 continue

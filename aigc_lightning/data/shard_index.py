@@ -7,9 +7,7 @@ tools use, and some of our own; `shards.npy` has a row for each sample, so that 
 
 import hashlib
 import json
-import os
 import re
-import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,42 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from aigc_lightning.core.checksums import DamagedFileError, sealed, unsealed
+from aigc_lightning.core.escape import shown
 from aigc_lightning.core.files import found_inside, open_regular, replacing
 from aigc_lightning.core.untrusted import digest, file_name
-from aigc_lightning.data.decode import SUFFIXES
-from aigc_lightning.data.listing import part_of
+from aigc_lightning.data.layouts import part_of
+from aigc_lightning.data.litter import is_litter
+from aigc_lightning.data.shard_scan import ROW, CorruptShardError, LeftOut, Rows, scan_shard
 from aigc_lightning.errors import UserError
 
 #: Names of the two files, and how the names of shards end.
 INDEX_FILE, TABLE_FILE = "shards.json", "shards.npy"
 SHARD_SUFFIX = ".tar"
-#: A row of the table: where the bytes of a sample's image are in its shard, and its label, -1 without one.
-ROW = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4")])
 _DIGEST_BYTES = 8
-_LABEL_BYTES = 32  # of the longest file with a label
-
-Rows = npt.NDArray[np.void]
 _INDEX_AGAIN = "Run: aigc data shard --index FOLDER"
-
-
-class CorruptShardError(UserError):
-    """A file is no shard that can be used.
-
-    Args:
-        name: of the shard.
-        reason: what is wrong with it, without a full stop.
-    """
-
-    def __init__(self, name: str, reason: str) -> None:
-        self.name, self.reason = name, reason
-        super().__init__(f"{name} cannot be read as a shard: {reason}.", "Write it again, or take it away.")
-
-    def __reduce__(self) -> tuple[type["CorruptShardError"], tuple[str, str]]:
-        """Pickle the arguments: an exception's own way would call the class with its message."""
-        return type(self), (self.name, self.reason)
 
 
 @dataclass(frozen=True)
@@ -123,9 +100,39 @@ class ShardIndex:
             raise UserError(what, hint) from error
 
 
+@dataclass(frozen=True)
+class BuiltIndex:
+    """What the headers of all shards of a folder say.
+
+    Args:
+        index: of the shards that can be used.
+        table: the rows of their samples.
+        bad: what is wrong with the others.
+        left_out: images in the shards that are not used, by the names of these.
+        unlabelled: number of samples without a class, where others have one; the images then have no labels.
+    """
+
+    index: ShardIndex
+    table: Rows
+    bad: list[CorruptShardError]
+    left_out: dict[str, list[LeftOut]]
+    unlabelled: int
+
+    def notes(self) -> list[str]:
+        """Return what a person should know about it, a sentence each."""
+        found = [f"Left out {shown(error.name)}: {error.reason}." for error in self.bad]
+        for name, items in self.left_out.items():
+            first = f"{shown(items[0].member)}: {items[0].reason}"
+            found.append(f"{shown(name)}: {len(items)} images are left out, such as {first}.")
+        if self.unlabelled:
+            count = f"{self.unlabelled:,} of {len(self.table):,} images"
+            found.append(f"{count} have no class, so the images have no labels.")
+        return found
+
+
 def build_index(
     folder: Path, class_names: Sequence[str] = (), watch: Callable[[Sequence[str]], Any] = iter
-) -> tuple[ShardIndex, Rows, list[CorruptShardError]]:
+) -> BuiltIndex:
     """Read the tar headers of all shards of a folder.
 
     Args:
@@ -133,24 +140,22 @@ def build_index(
         class_names: the name of each label in order; numbers where none are given and all samples have labels.
         watch: is given the names and returns them one by one, such as a progress bar.
 
-    Returns:
-        The index, its table, and what is wrong with the shards that were left out.
-
     Raises:
         UserError: the folder has no shards, or only bad ones.
     """
-    names = sorted(path.name for path in folder.glob(f"*{SHARD_SUFFIX}"))
+    names = shard_names(folder)
     if not names:
         packed = sorted(path.name for path in folder.glob("*.t*gz"))
         hint = f"Unpack {packed[0]} and the others with gunzip." if packed else "Write some: aigc data shard SRC DST"
-        raise UserError(f"{folder} has no file that ends in .tar.", hint)
+        raise UserError(f"{shown(folder)} has no file that ends in .tar.", hint)
     shards: list[Shard] = []
     tables: list[Rows] = []
     bad: list[CorruptShardError] = []
+    left_out: dict[str, list[LeftOut]] = {}
     first = 0
     for name in watch(names):
         try:
-            rows = scan_shard(found_inside(folder, file_name(name, folder)))
+            scanned = scan_shard(found_inside(folder, file_name(name, folder)))
         except UserError as error:
             bad.append(
                 error if isinstance(error, CorruptShardError) else CorruptShardError(name, error.what.rstrip("."))
@@ -158,50 +163,25 @@ def build_index(
             continue
         word = re.match(r"[A-Za-z]*", name)
         part = part_of(word.group() if word else "") or "train"
-        shards.append(Shard(name, part, first, len(rows), (folder / name).stat().st_size))
-        tables.append(rows)
-        first += len(rows)
+        shards.append(Shard(name, part, first, len(scanned.rows), (folder / name).stat().st_size))
+        tables.append(scanned.rows)
+        first += len(scanned.rows)
+        if scanned.left_out:
+            left_out[name] = scanned.left_out
     if not shards:
         raise bad[0]
     table = np.concatenate(tables)
-    if not class_names and (table["label"] >= 0).all():
+    unlabelled = int((table["label"] < 0).sum())
+    if not class_names and not unlabelled:
         class_names = [str(label) for label in range(int(table["label"].max()) + 1)]
-    return ShardIndex(tuple(shards), tuple(class_names), _digest(table)), table, bad
+    some = 0 if unlabelled == len(table) else unlabelled
+    return BuiltIndex(ShardIndex(tuple(shards), tuple(class_names), _digest(table)), table, bad, left_out, some)
 
 
-def scan_shard(path: Path) -> Rows:
-    """Return a row for each sample of a shard that has an image, from the headers of the tar file.
-
-    Raises:
-        CorruptShardError: the file is no tar file, ends too early, or has no images.
-    """
-    rows: list[tuple[int, int, int]] = []
-    key, image, label = "", None, -1
-    try:
-        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            end = os.fstat(file.fileno()).st_size
-            for member in tar:
-                if not member.isreg():
-                    continue
-                if member.offset_data + member.size > end:
-                    raise tarfile.ReadError("it ends too early")
-                folder, slash, name = member.name.rpartition("/")
-                stem, _, suffix = name.partition(".")
-                if folder + slash + stem != key:
-                    rows += [(*image, label)] if image else []
-                    key, image, label = folder + slash + stem, None, -1
-                if f".{suffix}".lower().endswith(SUFFIXES):
-                    image = image or (member.offset_data, member.size)
-                elif suffix.lower() == "cls":
-                    stored = tar.extractfile(member)
-                    label = int(stored.read(_LABEL_BYTES)) if stored is not None else -1
-            rows += [(*image, label)] if image else []
-            # A file that was cut between two members looks whole to the module; a whole one ends in empty blocks.
-            if tar.offset + 512 > end or not rows:
-                raise tarfile.ReadError("it ends too early" if rows else "it has no images")
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise CorruptShardError(str(path), _reason(error)) from error
-    return np.array(rows, ROW)
+def shard_names(folder: Path) -> list[str]:
+    """Return the names of the tar files in a folder, sorted."""
+    names = (path.name for path in folder.glob(f"*{SHARD_SUFFIX}"))
+    return sorted(name for name in names if not is_litter(name))
 
 
 def write_index(folder: Path, index: ShardIndex, table: Rows) -> None:
@@ -248,9 +228,3 @@ def _table_bytes(table: Rows) -> bytes:
     stream = BytesIO()
     np.save(stream, table, allow_pickle=False)
     return stream.getvalue()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error).rstrip(".") or type(error).__name__

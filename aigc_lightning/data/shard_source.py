@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from aigc_lightning.data.decode import CorruptImageError
-from aigc_lightning.data.lost import LostImage, report, too_many
-from aigc_lightning.data.shard_index import CorruptShardError, Rows, Shard
+from aigc_lightning.data.lost import Budget, LostImage, is_collected, report
+from aigc_lightning.data.shard_index import Shard
+from aigc_lightning.data.shard_scan import CorruptShardError, Rows, scan_shard
 from aigc_lightning.data.shard_store import LocalStore, RemoteStore
 
 _OPEN_SHARDS = 16  # files that a process keeps open
@@ -30,7 +31,7 @@ class ShardSource:
         store: where the shards are.
         shards: those of this source.
         table: gives the rows of all shards; called once in each process.
-        labelled: whether the images have labels.
+        num_classes: of the labels; 0 where the images have none.
         read: gives the uint8 (C, H, W) image of a file's bytes.
         max_bad: share of the samples that may turn out to be bad, over all processes.
     """
@@ -40,17 +41,19 @@ class ShardSource:
         store: LocalStore | RemoteStore,
         shards: Sequence[Shard],
         table: Callable[[], Rows],
-        labelled: bool,
+        num_classes: int,
         read: Callable[[bytes], Tensor],
         max_bad: float,
     ) -> None:
-        self._store, self._shards, self._table, self._labelled = store, shards, table, labelled
-        self._read, self._max_bad = read, max_bad
+        self._store, self._shards, self._table, self._num_classes = store, shards, table, num_classes
+        self._read = read
         self._ends = list(accumulate(shard.count for shard in shards))
+        self._budget = Budget(Path(store.where), len(self), max_bad)
         self._stand_ins: dict[int, int] = {}
-        self._bad_shards: set[int] = set()
+        self._bad: dict[int, CorruptImageError] = {}  # by sample
+        self._bad_shards: dict[int, CorruptImageError] = {}  # by number of the shard
         self._open: OrderedDict[int, int] = OrderedDict()
-        self._bad: list[CorruptImageError] = []
+        self._members: tuple[int, list[str]] = (-1, [])  # names of the images of the shard that was last asked for
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what belongs to this process: open files, and the table, of which only parts are in memory."""
@@ -78,59 +81,95 @@ class ShardSource:
         """
         problems = [(shard, self._store.problem(shard)) for shard in self._shards]
         bad = [(shard, CorruptImageError(self._path(shard), problem)) for shard, problem in problems if problem]
-        lost = sum(shard.count for shard, _ in bad)
-        if lost == len(self) or lost > self._max_bad * len(self):
-            raise too_many(self._root, [error for _, error in bad], len(self), self._max_bad, lost)
+        lost, errors = sum(shard.count for shard, _ in bad), [error for _, error in bad]
+        if lost == len(self):
+            raise self._budget.none_left(errors)
+        self._budget.check(errors, lost)
 
     def images(self, indices: Sequence[int]) -> Tensor:
         """Return these images, uint8 (B, C, H, W).
 
         Raises:
-            UserError: none can be read.
+            UserError: none can be read, or outside a loader more are bad than may be.
         """
+        for index in indices:
+            if self.problem(index):
+                self._report(index, again=True)
         return torch.stack([self._image(index) for index in indices])
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
         """Return the labels of the images that `images` gave for these indices, int64 (B,), or None."""
-        if not self._labelled:
+        if not self._num_classes:
             return None
         rows = [self._row(self._stand_in(index)) for index in indices]
         return torch.tensor([int(row["label"]) for row in rows])
+
+    def problem(self, index: int) -> CorruptImageError | None:
+        """Return what is wrong with a sample or its shard, as far as `images` was asked for it."""
+        return self._bad_shards.get(bisect_right(self._ends, index)) or self._bad.get(index)
+
+    def name(self, index: int) -> str:
+        """Return the shard of a sample and the name of its image in it, or its place where that cannot be read."""
+        number = bisect_right(self._ends, index)
+        shard = self._shards[number]
+        place = index - self._ends[number] + shard.count
+        if self._members[0] != number:
+            try:
+                self._members = number, scan_shard(self._store.path(shard)).members
+            except CorruptShardError:
+                self._members = number, []
+        members = self._members[1]
+        return f"{shard.name}, {members[place] if len(members) == shard.count else f'image {place}'}"
 
     def _image(self, index: int) -> Tensor:
         while True:
             sample = self._stand_in(index)
             number = bisect_right(self._ends, sample)
-            row = self._row(sample)
-            offset, size = int(row["offset"]), int(row["size"])
             try:
-                handle = self._descriptor(number)
-                if not 0 <= offset < offset + size <= self._shards[number].size:
-                    raise CorruptImageError("", "by the index it lies outside of its shard")
-                return self._read(os.pread(handle, size, offset))
+                return self._read_sample(sample, number)
             except CorruptShardError as error:
-                self._bad_shards.add(number)
-                shard = self._shards[number]
-                self._report(CorruptImageError(self._path(shard), error.reason), shard.count)
+                self._bad_shards[number] = CorruptImageError(self._path(self._shards[number]), error.reason)
             except CorruptImageError as error:
-                shard = self._shards[number]
-                place = sample - self._ends[number] + shard.count
+                self._bad[sample] = CorruptImageError(f"{self._folder}/{self.name(sample)}", error.reason)
                 self._stand_ins[sample] = (sample + 1) % len(self)
-                self._report(CorruptImageError(f"{self._path(shard)}, image {place}", error.reason), 1)
+            self._report(sample)
 
-    def _report(self, error: CorruptImageError, count: int) -> None:
-        self._bad.append(error)
-        lost = sum(self._shards[number].count for number in self._bad_shards) + len(self._stand_ins)
-        if lost >= len(self):  # there is nothing to stand in
-            raise too_many(self._root, self._bad, len(self), self._max_bad, len(self))
-        report(LostImage(error, self._root, len(self), self._max_bad, count))
+    def _read_sample(self, sample: int, number: int) -> Tensor:
+        row = self._row(sample)
+        if self._num_classes and not 0 <= row["label"] < self._num_classes:
+            reason = f"its class number {row['label']} is none of the {self._num_classes} classes"
+            raise CorruptImageError("", reason)
+        offset, size = int(row["offset"]), int(row["size"])
+        if not 0 <= offset < offset + size <= self._shards[number].size:
+            raise CorruptImageError("", "by the index it lies outside of its shard")
+        handle = self._descriptor(number)
+        try:
+            content = os.pread(handle, size, offset)
+        except (OSError, ValueError, OverflowError) as error:  # a damaged disk, or a damaged table
+            raise CorruptImageError("", getattr(error, "strerror", None) or str(error)) from error
+        return self._read(content)
+
+    def _report(self, sample: int, *, again: bool = False) -> None:
+        """Report a bad sample, or its bad shard."""
+        number = bisect_right(self._ends, sample)
+        in_shard = number in self._bad_shards
+        error = self._bad_shards[number] if in_shard else self._bad[sample]
+        report(LostImage(error, self._budget, self._shards[number].count if in_shard else 1), again=again)
+        if again:
+            return
+        bad = [*self._bad_shards.values(), *self._bad.values()]
+        lost = sum(self._shards[bad_shard].count for bad_shard in self._bad_shards) + len(self._bad)
+        if lost >= len(self):
+            raise self._budget.none_left(bad)
+        if not is_collected():
+            self._budget.check(bad, lost)
 
     def _path(self, shard: Shard) -> str:
-        return f"{self._store.where.rstrip('/')}/{shard.name}"
+        return f"{self._folder}/{shard.name}"
 
     @property
-    def _root(self) -> Path:
-        return Path(self._store.where)
+    def _folder(self) -> str:
+        return self._store.where.rstrip("/")
 
     def _stand_in(self, index: int) -> int:
         while True:

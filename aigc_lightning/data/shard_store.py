@@ -13,14 +13,8 @@ from aigc_lightning.core.files import found_inside, inside, open_regular, privat
 from aigc_lightning.core.http import DownloadError, receive
 from aigc_lightning.core.redaction import redacted_address
 from aigc_lightning.data.shard_address import ShardAddress
-from aigc_lightning.data.shard_index import (
-    INDEX_FILE,
-    SHARD_SUFFIX,
-    TABLE_FILE,
-    CorruptShardError,
-    Shard,
-    ShardIndex,
-)
+from aigc_lightning.data.shard_index import INDEX_FILE, SHARD_SUFFIX, TABLE_FILE, Shard, ShardIndex
+from aigc_lightning.data.shard_scan import CorruptShardError
 from aigc_lightning.errors import UserError
 
 _MOST_INDEX = 2**28  # bytes of a `shards.json`: three million shards
@@ -59,6 +53,10 @@ class LocalStore:
     def table(self, index: ShardIndex) -> Path:
         """Return the path of the table."""
         return found_inside(self.folder, TABLE_FILE)
+
+    def path(self, shard: Shard) -> Path:
+        """Return the path of a shard's file."""
+        return self.folder / shard.name
 
     def problem(self, shard: Shard) -> str:
         """Return what can be seen to be wrong with a shard without reading it, "" for nothing."""
@@ -149,6 +147,10 @@ class RemoteStore:
         except CorruptShardError as error:
             raise UserError(f"{error.name} cannot be read: {error.reason}.", "Check data.root.") from error
         return path
+
+    def path(self, shard: Shard) -> Path:
+        """Return the path that a copy of a shard has once it is opened."""
+        return self.folder / shard.name
 
     def problem(self, shard: Shard) -> str:
         """Return nothing: a shard is looked at when it is copied."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.checksums import DamagedFileError
@@ -21,17 +21,20 @@ from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ImageSource
-from aigc_lightning.data.decode import decode
+from aigc_lightning.data.console import warn
+from aigc_lightning.data.decode import CorruptImageError, Profile, decode
 from aigc_lightning.data.folder_data import FolderData, Resize
 from aigc_lightning.data.loader import StreamLoader
 from aigc_lightning.data.shard_index import (
-    Rows,
+    INDEX_FILE,
     Shard,
     ShardIndex,
     build_index,
     read_table,
+    shard_names,
     write_index,
 )
+from aigc_lightning.data.shard_scan import CorruptShardError, Rows, scan_shard
 from aigc_lightning.data.shard_source import ShardSource
 from aigc_lightning.data.shard_store import LocalStore, RemoteStore
 from aigc_lightning.errors import UserError
@@ -141,8 +144,9 @@ class Shards(FolderData):
     splits; without such a split the last shards are held out. Each process reads its own shards (see `ShardSampler`),
     and shards behind an address are copied to this machine first, each once.
 
-    Shards without `shards.json` beside them, which others have written, are indexed on first use. A shard that cannot
-    be read is named and passed over, until more than `max_bad` of all samples are lost.
+    Shards without `shards.json` beside them, which others have written, are indexed on first use; what the index leaves
+    out is said then (see `shard_scan.py` for which member is a sample's image). A shard or an image that cannot be read
+    is named and passed over, until more than `max_bad` of all samples are lost.
 
     Args:
         root: folder of the shards, or its address, such as https://host/folder.
@@ -157,6 +161,7 @@ class Shards(FolderData):
         batch_size: images per process in a step.
         num_workers: loader processes.
         augmentation: what to vary while training.
+        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range; and when the data is first used: no such folder or address, no shards in
@@ -181,9 +186,20 @@ class Shards(FolderData):
         batch_size: int = 64,
         num_workers: int = 0,
         augmentation: Augment | None = None,
+        profile: Profile = "srgb",
     ) -> None:
         super().__init__(
-            root, size, channels, resize, val_share, max_bad, batch_size, num_workers, augmentation, balanced=False
+            root,
+            size,
+            channels,
+            resize,
+            val_share,
+            max_bad,
+            batch_size,
+            num_workers,
+            augmentation,
+            balanced=False,
+            profile=profile,
         )
         if shuffle_buffer < 0:
             raise UserError(f"data.shuffle_buffer is {shuffle_buffer}.", "Give 0 or more.")
@@ -212,6 +228,13 @@ class Shards(FolderData):
         """Return the images of the test shards, without them the held-out images."""
         return self._sources.get("test", self._sources["val"])
 
+    def left_out(self) -> list[CorruptImageError]:
+        """Return what is wrong with the shards in the folder that the index does not name."""
+        if not isinstance(self._store, LocalStore):
+            return []
+        known = {shard.name for shard in self._index.shards}
+        return [_unknown(self.root / name) for name in shard_names(self.root) if name not in known]
+
     def train_sampler(self) -> StreamSampler:
         """Return the order of the training images for this process, starting where the trainer stands."""
         counts = self._sources["train"].counts
@@ -229,16 +252,16 @@ class Shards(FolderData):
         if index is not None:
             return index, partial(_table, self._store, index)
         rank_zero_info("Indexing the shards in %s once: their headers are read.", self.root)
-        index, table, bad = build_index(self.root)
-        if len(bad) > self.max_bad * (len(bad) + len(index.shards)):
-            raise bad[0]
-        for error in bad:
-            rank_zero_warn(f"Left out {error.name}: {error.reason}.")
+        built = build_index(self.root)
+        if len(built.bad) > self.max_bad * (len(built.bad) + len(built.index.shards)):
+            raise built.bad[0]
+        for note in built.notes():
+            warn("%s", note)
         try:
-            rank_zero_only(write_index)(self.root, index, table)
+            rank_zero_only(write_index)(self.root, built.index, built.table)
         except OSError as error:
             rank_zero_info("The index cannot be kept beside the shards (%s); each start reads them.", error.strerror)
-        return index, partial(_same, table)
+        return built.index, partial(_same, built.table)
 
     @property
     def _index(self) -> ShardIndex:
@@ -262,9 +285,9 @@ class Shards(FolderData):
                 "Write smaller shards, so that there are several, with --samples of `aigc data shard`.",
             )
         channels, height, width = self.shape
-        read = partial(decode, channels=channels, size=(height, width), resize=self.resize)
+        read = partial(decode, channels=channels, size=(height, width), resize=self.resize, profile=self.profile)
         sources = {
-            part: ShardSource(self._store, shards, table, bool(index.class_names), read, self.max_bad)
+            part: ShardSource(self._store, shards, table, len(index.class_names), read, self.max_bad)
             for part, shards in parts.items()
         }
         for source in sources.values():
@@ -285,3 +308,12 @@ def _table(store: LocalStore | RemoteStore, index: ShardIndex) -> Rows:
 
 def _same(table: Rows) -> Rows:
     return table
+
+
+def _unknown(path: Path) -> CorruptImageError:
+    """Return why a shard is not in the index of its folder."""
+    try:
+        scan_shard(path)
+    except CorruptShardError as error:
+        return CorruptImageError(path, error.reason)
+    return CorruptImageError(path, f"{INDEX_FILE} does not name it; run: aigc data shard --index FOLDER")

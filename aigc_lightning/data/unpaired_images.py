@@ -12,8 +12,10 @@ from aigc_lightning.core import keyed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ImageSource, Visits
+from aigc_lightning.data.decode import Profile
+from aigc_lightning.data.domains import list_domain
 from aigc_lightning.data.folder_data import FolderData, Resize
-from aigc_lightning.data.listing import Listing, list_domain
+from aigc_lightning.data.listing import Listing
 from aigc_lightning.errors import UserError
 
 
@@ -90,6 +92,7 @@ class UnpairedImages(FolderData):
         batch_size: images of each domain per process in a step.
         num_workers: loader processes; 0 is fastest for images that stay in memory.
         augmentation: what to vary while training.
+        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range, or twice the same domain; and when the data is first used: no such folder,
@@ -109,8 +112,11 @@ class UnpairedImages(FolderData):
         batch_size: int = 64,
         num_workers: int = 0,
         augmentation: Augment | None = None,
+        profile: Profile = "srgb",
     ) -> None:
-        super().__init__(root, size, channels, resize, val_share, max_bad, batch_size, num_workers, augmentation)
+        super().__init__(
+            root, size, channels, resize, val_share, max_bad, batch_size, num_workers, augmentation, profile=profile
+        )
         if folder_a == folder_b:
             raise UserError(f'data.folder_a and data.folder_b are both "{folder_a}".', "Give two different folders.")
         self.folder_a, self.folder_b = folder_a, folder_b

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.capabilities import Editor, Generator
+from aigc_lightning.core.escape import shown
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.pictures import to_uint8
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.data.decode import SUFFIXES, CorruptImageError, decode
+from aigc_lightning.data.find_images import find_images, warn_of_others
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.bank import Labelled
 
@@ -92,7 +94,7 @@ class DataImages(ImageSet):
 
     def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
         """Return a whole batch as a model gets it."""
-        return self._samples.__getitems__(list(numbers))
+        return self._samples.read(list(numbers))
 
     def subset(self, numbers: Sequence[int]) -> "DataImages":
         """Return some of the images."""
@@ -150,7 +152,7 @@ class Edits(ImageSet):
 
 
 class FolderImages(ImageSet):
-    """The image files of a folder and its sub-folders, of any size.
+    """The image files of a folder and its sub-folders, of any size, as `find_images` finds them.
 
     Args:
         root: the folder.
@@ -165,11 +167,13 @@ class FolderImages(ImageSet):
 
     def __init__(self, root: Path, channels: int = 3, numbers: Sequence[int] | None = None) -> None:
         if not root.is_dir():
-            raise UserError(f"There is no folder {root}.", "Give a folder of images.")
-        self.files = sorted(path for path in root.rglob("*") if path.name.lower().endswith(SUFFIXES))
+            raise UserError(f"There is no folder {shown(root)}.", "Give a folder of images.")
+        found = find_images(root)
+        self.files = found.names
+        warn_of_others(root, found.others)
         if not self.files:
-            raise UserError(f"{root} has no images.", f"Images end in {', '.join(SUFFIXES)}.")
-        super().__init__(f"folder {root.name}", range(len(self.files)) if numbers is None else numbers)
+            raise UserError(f"{shown(root)} has no images.", f"Images end in {', '.join(SUFFIXES)}.")
+        super().__init__(f"folder {shown(root.name)}", range(len(self.files)) if numbers is None else numbers)
         self.root, self.channels = root, channels
 
     def read(self, numbers: Sequence[int]) -> Labelled:
@@ -181,11 +185,11 @@ class FolderImages(ImageSet):
         return FolderImages(self.root, self.channels, numbers)
 
     def _decoded(self, number: int) -> Tensor:
-        path = self.files[number]
+        path = self.root / self.files[number]
         try:
             return decode(path, self.channels)
         except CorruptImageError as error:
-            what = f"{path} cannot be read: {error.reason}."
+            what = f"{shown(path)} cannot be read: {error.reason}."
             raise UserError(what, "Mend or remove it: a score is of known images.") from error
 
 

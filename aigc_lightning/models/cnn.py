@@ -64,7 +64,7 @@ class CNN(ImageModel):
         if not spec.class_names:
             raise UserError(
                 f"A classifier needs images with labels and the data has none ({spec}).",
-                "Choose data with classes; in a folder, each sub-folder is a class.",
+                "Choose data with classes; a folder of images has classes where they lie in two or more sub-folders.",
             )
         check_numbers(width=width, lr=lr, schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, weight_decay=weight_decay, warmup_steps=warmup_steps)

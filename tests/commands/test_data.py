@@ -1,13 +1,20 @@
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from aigc_lightning.cli import main
+from aigc_lightning.data import find_images
+from aigc_lightning.data.captioned_images import CaptionedImages
+from aigc_lightning.data.decoding import formats
+from aigc_lightning.data.image_folder import ImageFolder
 
+BROKEN_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x05\0"  # says that five entries follow
 SMALL = ["--data.size", "16", "--data.num_train", "40", "--data.num_val", "10"]
 
 
@@ -134,6 +141,112 @@ def test_check_says_it_in_words(tmp_path, capsys):
     assert "1 pairs look the same, 1 of them in several parts" in output
 
 
+def test_check_names_bad_samples_of_shards(tmp_path, capsys):
+    from aigc_lightning.data.shard_scan import scan_shard
+
+    root, shards = folder(tmp_path / "pictures"), tmp_path / "shards"
+    arguments = ["data", "shard", str(root), str(shards), "--samples", "5", "--max-bad", "0.1"]
+    assert main(arguments) == 0
+    path = shards / "train-000001.tar"
+    row, content = scan_shard(path).rows[2], bytearray(path.read_bytes())
+    content[row["offset"] : row["offset"] + 30] = bytes(30)
+    path.write_bytes(content)
+    (shards / "train-000002.tar").write_bytes(b"cut")
+    (shards / "train-000009.tar").write_bytes(b"new")
+    capsys.readouterr()
+    code, found = report(capsys, "check", "shards", "--data.root", str(shards), "--data.size", "16")
+    member = scan_shard(path).members[2]
+    assert code == 1 and found["images"] == {"train": 9, "val": 8}
+    names = [f"{path}, {member}", str(shards / "train-000002.tar"), str(shards / "train-000009.tar")]
+    assert sorted(found["bad"]) == sorted(names)
+    assert "none of" in found["bad"][names[0]] and "it has 3 bytes" in found["bad"][names[1]]
+    assert len(found["equal"]) == 1  # the one of the folder, and none of an image that stands in for another
+
+
+def test_check_names_bad_files_of_a_prepared_folder(tmp_path, capsys, monkeypatch):
+    from aigc_lightning.data import files
+
+    root, target = folder(tmp_path / "pictures"), tmp_path / "prepared"
+    assert main(["data", "prepare", str(root), str(target), "--size", "32", "--workers", "1"]) == 0
+    for limit in (10_000, 0):  # where bad ones are left out, and where others stand in for them
+        monkeypatch.setattr(files, "CHECKED_FILES", limit)
+        capsys.readouterr()
+        code, found = report(capsys, "check", "image_folder", "--data.root", str(target), "--data.size", "32")
+        assert code == 1 and found["images"] == {"train": 13, "val": 8}
+        assert {path: "none of" in reason for path, reason in found["bad"].items()} == {
+            str(root / "train/cat/bad.png"): True
+        }
+        assert found["equal"] == [["train/cat/4.png", "train/cat/again.png"]]
+
+
+def test_check_names_bad_samples_of_data_that_a_plugin_brings(tmp_path):
+    from aigc_lightning.commands.data_check import as_text, check
+    from aigc_lightning.core.spec import ImageSpec
+    from aigc_lightning.data.base import ArraySource, ImageDataModule
+    from aigc_lightning.data.decode import CorruptImageError
+
+    class Source(ArraySource):
+        def images(self, indices):
+            if 3 in indices:
+                raise CorruptImageError("archive.bin\x1b", "its block 3 is damaged")
+            if 5 in indices:
+                raise EOFError("nothing left")
+            return super().images(indices)
+
+    class Plugin(ImageDataModule):
+        spec = ImageSpec(3, 8, 8)
+
+        def train_source(self):
+            return Source(torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8) * 30)
+
+        def val_source(self):
+            return ArraySource(torch.full((2, 3, 8, 8), 255, dtype=torch.uint8))
+
+    found = check(Plugin(), 100)
+    assert found["images"] == {"train": 6, "val": 2}
+    assert found["bad"] == {"archive.bin\x1b": "its block 3 is damaged", "train/5": "EOFError: nothing left"}
+    assert r"archive.bin\x1b (its block 3 is damaged)" in as_text(found)
+
+
+def test_check_names_folders_that_cannot_be_used(tmp_path, capsys):
+    root = folder(tmp_path / "pictures")
+    (root / "train/cat/bad.png").unlink()
+    (root / "val/dog/leak.png").unlink()
+    (root / "train/loop").symlink_to("loop")
+    code, found = report(capsys, "check", "image_folder", "--data.root", str(root))
+    assert code == 1 and found["bad"] == {str(root / "train/loop"): "too many levels of symbolic links"}
+
+
+def test_names_of_any_bytes_are_shown_escaped(tmp_path, capsys):
+    root = tmp_path / "pictures"
+    for number, name in enumerate((b"caf\xe9", b"th\xe9\n", b"$x_{")):
+        for place in range(8):
+            write(tmp_path, f"pictures/{os.fsdecode(name)}/{place}.png", 8 * number + place)
+    (root / os.fsdecode(b"caf\xe9") / os.fsdecode(b"bad\xff.png")).write_bytes(b"")
+    for action in (
+        ["check"],
+        ["stats", "--out", str(tmp_path / "s.png")],
+        ["preview", "--out", str(tmp_path / "p.png")],
+    ):
+        given = ["--data.root", str(root), "--data.size", "8", "--data.max_bad", "0.1"]
+        assert main(["data", *action, "image_folder", *given]) == (action == ["check"])
+        output = capsys.readouterr().out
+        output.encode("utf-8")
+        if action[0] != "preview":
+            assert r"caf\xe9" in output and (action[0] == "stats" or r"caf\xe9/bad\xff.png (it is" in output)
+    assert (tmp_path / "s.png").exists() and (tmp_path / "p.png").exists()
+
+
+def test_preview_says_what_another_image_stands_in_for(tmp_path, capsys, monkeypatch):
+    from aigc_lightning.data import files
+
+    monkeypatch.setattr(files, "CHECKED_FILES", 0)
+    root = folder(tmp_path / "pictures")
+    given = ["--data.root", str(root), "--data.size", "8", "--data.max_bad", "0.1", "--out", str(tmp_path / "p.png")]
+    assert main(["data", "preview", "image_folder", *given]) == 0
+    assert "Another image takes the place of what cannot be read: train/cat/bad.png" in capsys.readouterr().err
+
+
 def test_check_of_good_data_ends_with_0(capsys):
     code, found = report(capsys, "check", "shapes", *SMALL)
     assert code == 0 and found["images"] == {"train": 40, "val": 10} and found["modes"] == {"RGB": 50}
@@ -183,3 +296,80 @@ def test_stats_count_captions_and_fields(capsys):
     _, found = report(capsys, "stats", "shapes", *SMALL, "--data.task", "unpaired")
     assert [*found["parts"]["val"]["images"]] == ["image_a", "image_b"]
     assert found["parts"]["val"]["images"]["image_a"]["mean"][0] > found["parts"]["val"]["images"]["image_b"]["mean"][0]
+
+
+def strange(root, monkeypatch):
+    """Write a folder of five pictures among files that cannot be read without a package, and odd ones."""
+    for number in range(5):
+        write(root, f"{number}.png", number)
+    for number in range(7):
+        (root / f"{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (root / "notes.txt").write_text("words")
+    Image.new("RGB", (60, 48), "red").save(root / "odd.jpg", exif=BROKEN_EXIF)
+    monkeypatch.setattr(find_images, "SUFFIXES", (".png", ".jpg"))
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    return root
+
+
+def test_check_counts_what_is_passed_over_and_names_what_is_odd(tmp_path, capsys, monkeypatch):
+    root = str(strange(tmp_path, monkeypatch))
+    code, found = report(capsys, "check", "image_folder", "--data.root", root)
+    assert code == 0 and found["passed_over"] == {".heic": 7, ".txt": 1} and not found["bad"]
+    ((name, remarks),) = found["odd"].items()
+    assert name.endswith("/odd.jpg") and remarks.startswith("Corrupt EXIF data")
+    main(["data", "check", "image_folder", "--data.root", root])
+    out, err = capsys.readouterr()
+    assert 'passed   7 .heic (pip install "aigc-lightning[formats]"), 1 .txt\n' in out
+    assert "odd      1 are read with a remark:\n" in out
+    assert "site-packages" not in out + err and "UserWarning" not in err
+
+
+def test_a_start_says_what_is_passed_over_in_one_line(tmp_path, caplog, monkeypatch):
+    root = str(strange(tmp_path, monkeypatch))
+    data = ImageFolder(root, size=16)
+    data.train_source()
+    lines = [record.getMessage() for record in caplog.records if "Passed over" in record.getMessage()]
+    assert lines == [f'Passed over 8 files in {root}: 7 .heic (pip install "aigc-lightning[formats]"), 1 .txt.']
+
+
+def test_a_folder_of_files_that_take_a_package_says_so(tmp_path, capsys, monkeypatch):
+    strange(tmp_path, monkeypatch)
+    for path in (*tmp_path.glob("*.png"), tmp_path / "odd.jpg"):
+        path.unlink()
+    assert main(["data", "check", "image_folder", "--data.root", str(tmp_path)]) == 2
+    assert '8 other files, such as 0.HEIC: 7 .heic (pip install "aigc-lightning[formats]")' in capsys.readouterr().err
+
+
+def test_text_files_that_are_captions_are_not_passed_over(tmp_path, caplog):
+    for number in range(4):
+        write(tmp_path, f"{number}.png", number)
+        (tmp_path / f"{number}.txt").write_text("words")
+    data = CaptionedImages(tmp_path, size=16)
+    data.train_source()
+    assert data.listings()[0].others == {} and "Passed over" not in caplog.text
+
+
+def test_a_training_process_names_odd_files_and_no_line_of_pillow(tmp_path):
+    """Also what C libraries write: the process's own stderr is looked at."""
+    strange_files = tmp_path / "files"
+    strange_files.mkdir()
+    for number in range(8):
+        write(strange_files, f"{number}.png", number)
+        Image.new("RGB", (60, 48), "red").save(strange_files / f"odd{number}.jpg", exif=BROKEN_EXIF)
+        Image.new("L", (64, 64), number).save(strange_files / f"{number}.tif", compression="tiff_lzw")
+    for number in range(3, 6):
+        content = bytearray((strange_files / f"{number}.tif").read_bytes())
+        content[8:20] = b"\xff\x92\x5a\xa5" * 3
+        (strange_files / f"{number}.tif").write_bytes(content)
+    command = ["data", "preview", "image_folder", "--data.root", str(strange_files), "--data.max_bad", "0.5"]
+    done = subprocess.run(
+        [sys.executable, "-m", "aigc_lightning", *command, "--out", str(tmp_path / "p.png"), "--data.size", "16"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Left out 3 of 24 images: " in done.stderr and "a broken TIFF: " in done.stderr
+    assert sum("Corrupt EXIF data" in line for line in done.stderr.splitlines()) == 5
+    assert "More files are read with such remarks" in done.stderr
+    for noise in ("UserWarning", "site-packages", "tempfile.tif", "Traceback"):
+        assert noise not in done.stderr

@@ -1,10 +1,16 @@
 """Pictures of any size and kind through a model and back, with what their files hold."""
 
 import json
+import os
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from image_files.icc_writer import DISPLAY_P3, cmyk_profile, rgb_profile
+from image_files.table import noise
+from image_files.tiff_writer import tiff
 from PIL import Image
 
 from aigc_lightning.commands.edit_files import input_files
@@ -171,13 +177,58 @@ def test_orientation_and_exif_are_kept(aigc, model, folder, suffix, orientation)
 
 
 def test_a_profile_is_kept_where_it_fits_the_colours(aigc, model, folder):
-    profile = b"\0" * 16 + b"RGB " + b"\0" * 108
-    picture().save("a.png", icc_profile=profile)
-    picture().save("a.jpg", icc_profile=profile)
+    """The model sees sRGB, and the result has the profile of the original, with its numbers."""
+    profile = rgb_profile(DISPLAY_P3, 2.2)
+    shades = (noise(8, 8, 3) // 4 + 96).astype(np.uint8)  # sRGB has all of these colours, too
+    muted = Image.fromarray(shades).resize((64, 64), Image.Resampling.NEAREST)
+    muted.save("a.png", icc_profile=profile)
+    muted.save("a.jpg", icc_profile=profile, quality=100, subsampling=0)
     for channels, kept in ((3, profile), (1, None)):
         assert aigc("edit", model("Same", channels), "a.png", "a.jpg", "--out", f"o{channels}").code == 0
         for name in ("a.png", "a.jpg"):
-            assert Image.open(f"o{channels}/{name}").info.get("icc_profile") == kept
+            with Image.open(f"o{channels}/{name}") as made:
+                assert made.info.get("icc_profile") == kept
+                if kept:
+                    assert np.abs(np.asarray(made, int) - np.asarray(Image.open(name), int)).max() <= 6
+    assert not np.array_equal(decode("a.png"), decode("a.png", profile="keep"))
+
+
+def test_operations_alone_leave_the_colours_of_a_profile(aigc, folder):
+    """Those that sRGB does not have as well."""
+    vivid = Image.fromarray(noise(16, 16, 3).astype(np.uint8))
+    vivid.save("a.png", icc_profile=rgb_profile(DISPLAY_P3, 2.2))
+    assert aigc("edit", "--ops", "flip=h", "a.png", "--out", "o").code == 0
+    with Image.open("o/a.png") as made:
+        assert np.array_equal(np.asarray(made), np.asarray(vivid)[:, ::-1])
+        assert made.info["icc_profile"] == rgb_profile(DISPLAY_P3, 2.2)
+
+
+def test_a_profile_of_inks_becomes_srgb(aigc, folder):
+    corners = np.linspace([100, 0, 0], [0, 0, 0], 16)
+    Image.new("CMYK", (16, 16), (255, 0, 0, 0)).save("a.tif", icc_profile=cmyk_profile(corners))
+    assert aigc("edit", "--ops", "flip=h", "a.tif", "--out", "o").code == 0
+    with Image.open("o/a.png") as made:
+        assert made.mode == "RGB" and "icc_profile" not in made.info
+        assert np.abs(np.asarray(made, int) - decode("a.tif").permute(1, 2, 0).numpy()).max() == 0
+
+
+def test_a_broken_profile_is_left_out_with_a_word(aigc, model, folder, caplog):
+    picture().save("a.png", icc_profile=b"\0" * 16 + b"RGB " + b"\0" * 108)
+    assert aigc("edit", model("Same"), "a.png", "--out", "o").code == 0
+    assert "a.png: its colour profile is broken" in caplog.text
+    assert "icc_profile" not in Image.open("o/a.png").info
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("big", [False, True])
+def test_deep_files_are_edited_with_their_tags(aigc, folder, bits, big):
+    samples = noise(16, 16, 3, 2**bits)
+    tags = {271: ("A", b"Maker\0"), 274: ("H", [6])}
+    Path("a.tif").write_bytes(tiff(samples, bits, photometric=2, tags=tags, big=big))
+    assert aigc("edit", "--ops", "brightness=1", "a.tif", "--out", "o").code == 0
+    with Image.open("o/a.png") as made:
+        assert made.getexif()[271] == "Maker" and not {274, 34665} & {*made.getexif()}
+        assert np.array_equal(np.asarray(made), decode("a.tif").permute(1, 2, 0))
 
 
 def test_a_result_says_that_it_was_edited_and_by_what(aigc, model, folder):
@@ -234,6 +285,65 @@ def test_damaged_files_are_named_and_skipped(aigc, model, folder):
     assert sorted(path.name for path in (folder / "o").iterdir()) == ["a.png", "before_after.png", "compare.html"]
     alone = aigc("edit", model("Same"), "c.jpg", "--out", "p")
     assert alone.code == 1 and alone.out == "" and not any((folder / "p").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_what_cannot_be_read_or_written_is_skipped_and_all_others_are_done(aigc, folder):
+    long = "x" * 251 + ".png"  # as long as a name may be
+    odd = os.fsdecode(b"caf\xe9.png")
+    for name in ("a.png", long, odd, "taken.png", "z.png"):
+        (folder / "in").mkdir(exist_ok=True)
+        picture().save(folder / "in" / name)
+    Image.new("L", (66_000, 1)).save(folder / "in" / "wide.png")
+    (folder / "in" / "wide.png").rename(folder / "in" / "wide.jpg")
+    for name, target in (("self.png", "self.png"), ("gone.png", "nowhere"), ("loop", "loop")):
+        (folder / "in" / name).symlink_to(target)
+    picture().save(folder / "nameless", "PNG")
+    (folder / "nameless").rename(folder / ("n" * 255))
+    (folder / "o" / "taken.png").mkdir(parents=True)
+    done = aigc("edit", "--ops", "flip=h", "in", "n" * 255, "in/gone.png", "--out", "o")
+    assert done.code == 1
+    skipped = {"gone.png": "no such file", "self.png": "too many levels", "taken.png": "is a directory"}
+    skipped |= {"wide.jpg": "wide.jpg cannot be written", "n" * 255: "file name too long"}
+    for name, reason in skipped.items():
+        assert re.search(rf"Skipped: (\w+/)?{name}.*{reason}", done.err), (name, done.err)
+    assert "5 pictures of 9 skipped" in done.err and r"4 pictures in o: a.png to z.png" in done.out
+    for name in ("a.png", long, odd, "z.png"):
+        assert (pixels(folder / "o" / name) == pixels(folder / "in" / name)[:, ::-1]).all()
+    assert r"<figcaption>caf\xe9.png" in (folder / "o/compare.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_is_walked_as_by_image_folder(aigc, folder):
+    for name in ("in/a.png", "in/._a.png", "in/@eaDir/t.png", "in/#recycle/t.png", "in/.hidden/t.png", "else/b.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture().save(folder / name)
+    (folder / "in/linked").symlink_to(folder / "else")
+    (folder / "in/linked/up").symlink_to(folder / "in")
+    assert [name.as_posix() for _, name in input_files(["in"], folder / "o")] == ["a.png", "linked/b.png"]
+
+
+def test_a_file_that_vanishes_is_skipped(aigc, folder, monkeypatch):
+    from aigc_lightning.commands import editing
+
+    for name in ("a.png", "b.png", "c.png"):
+        picture().save(name)
+    read = editing.read_picture
+
+    def vanishing(path, **options):
+        (folder / "b.png").unlink(missing_ok=True)
+        return read(path, **options)
+
+    monkeypatch.setattr(editing, "read_picture", vanishing)
+    done = aigc("edit", "--ops", "flip=h", "a.png", "b.png", "c.png", "--out", "o")
+    assert done.code == 1 and "Skipped: b.png" in done.err and "2 pictures in o: a.png to c.png" in done.out
+
+
+def test_a_sheet_that_cannot_be_written_is_named(aigc, folder):
+    picture().save("a.png")
+    (folder / "o/before_after.png").mkdir(parents=True)
+    done = aigc("edit", "--ops", "flip=h", "a.png", "--out", "o")
+    assert done.code == 1 and "before_after.png cannot be written: is a directory" in done.err
+    assert "Before and after: o/compare.html" in done.out and (folder / "o/a.png").is_file()
 
 
 def test_folders_and_patterns_keep_apart_what_has_one_name(aigc, model, folder):

@@ -1,4 +1,5 @@
 import json
+import pickle
 from itertools import chain
 
 import numpy as np
@@ -7,7 +8,7 @@ from PIL import Image
 
 from aigc_lightning.data import files
 from aigc_lightning.data.base import Visits
-from aigc_lightning.data.captioned_images import CaptionedImages
+from aigc_lightning.data.captioned_images import CaptionedImages, Captions
 from aigc_lightning.errors import UserError
 
 
@@ -92,13 +93,66 @@ def test_images_that_are_missing_are_left_out_with_a_warning(tmp_path, caplog):
     assert "names 3 images that are not there, such as 05.png" in caplog.text
 
 
+def test_entries_that_cannot_be_used_count_against_the_budget(tmp_path, caplog):
+    fill(tmp_path, 20)
+    rows = [f"{number:02d}.png\t{'' if number in (3, 7) else number}" for number in range(20)]
+    (tmp_path / "captions.tsv").write_text("\n".join(["file_name\tcaption", *rows]))
+    with pytest.raises(UserError, match=r"2 of 20 captions in .*captions.tsv cannot be used, 1 may be") as error:
+        CaptionedImages(tmp_path, "captions.tsv", size=8, max_bad=0.05).train_source()
+    assert "captions.tsv, line 5 (its caption is empty), captions.tsv, line 9" in error.value.what
+    train, val = everything(CaptionedImages(tmp_path, "captions.tsv", size=8, max_bad=0.1))
+    assert sorted(red for red, _ in train + val) == [number for number in range(20) if number not in (3, 7)]
+    assert "Left out 2 of 20 captions" in caplog.text and "2 of 20 images have no caption" in caplog.text
+
+
+def test_text_files_that_cannot_be_used_count_against_the_budget(tmp_path, caplog):
+    fill(tmp_path, 10)
+    for number in range(10):
+        (tmp_path / f"{number:02d}.txt").write_bytes(b"caf\xe9" if number == 4 else b"coffee")
+    with pytest.raises(UserError, match=r"1 of 10 captions in .*\n04.txt .it is not UTF-8"):
+        CaptionedImages(tmp_path, size=8).train_source()
+    train, val = everything(CaptionedImages(tmp_path, size=8, max_bad=0.1))
+    assert len(train + val) == 9
+
+
+def test_images_are_found_however_accents_are_spelt(tmp_path):
+    fill(tmp_path, 4)
+    for number, name in enumerate(("cafe\u0301", "nai\u0308ve", "u\u0308ber", "plain")):  # as macOS spells them
+        (tmp_path / f"{number:02d}.png").rename(tmp_path / f"{name}.png")
+    rows = [("caf\u00e9.png", "0"), ("na\u00efve", "1"), ("./u\u0308ber.png", "2"), ("plain", "3")]
+    (tmp_path / "t.tsv").write_text("\n".join(["file_name\tcaption", *map("\t".join, rows)]), encoding="utf-8")
+    train, val = everything(CaptionedImages(tmp_path, "t.tsv", size=8))
+    assert sorted(train + val) == [(number, str(number)) for number in range(4)]
+
+
+def test_a_name_without_ending_that_two_images_have_is_named(tmp_path):
+    fill(tmp_path, 4)
+    Image.new("RGB", (4, 4)).save(tmp_path / "00.jpg")
+    (tmp_path / "t.tsv").write_text("file_name\tcaption\n00\ta\n01\tb\n02\tc\n")
+    with pytest.raises(UserError, match=r"t.tsv, line 2 .it may mean 00.jpg or 00.png"):
+        CaptionedImages(tmp_path, "t.tsv").train_source()
+
+
+def test_a_column_of_splits_needs_no_folders_of_splits(tmp_path):
+    fill(tmp_path, 4, "train/{}.png")
+    rows = [f"train/{number:02d}\t{number}\t{'val' if number > 2 else 'train'}" for number in range(4)]
+    (tmp_path / "t.tsv").write_text("\n".join(["file_name\tcaption\tsplit", *rows]))
+    assert [len(part) for part in everything(CaptionedImages(tmp_path, "t.tsv", size=8))] == [3, 1]
+
+
+def test_many_captions_take_little_memory():
+    rows = [[f"{number} {word}" for word in ("one", "two")[: 1 + number % 2]] for number in range(1000)]
+    captions = Captions(rows)
+    assert [*captions] == rows and captions[-1] == rows[-1] and len(pickle.dumps(captions)) < 40 * len(captions)
+
+
 @pytest.mark.parametrize(
     ("table", "text", "message"),
     [
         ("a.tsv", "file\tcaption\n00.png\tx", "no column 'file_name'"),
         ("a.csv", "file_name,text\n00.png,x", "no column 'caption'"),
-        ("a.jsonl", "{'a'}", "line 1 is not JSON"),
-        ("a.jsonl", "[1]", "line 1 holds a list"),
+        ("a.jsonl", "{'a'}", "line 1 .it is not JSON"),
+        ("a.jsonl", "[1]", "line 1 .it holds a list"),
         ("a.tsv", "file_name\tcaption\nother.png\tx", "No image in .* has a caption in a.tsv"),
         ("a.tsv", "file_name\tcaption\tsplit\n00.png\tx\tdev", 'split of 00.png in .* is "dev"'),
         ("a.tsv", "file_name\tcaption\tsplit\n00.png\tx\ttrain", "is for val"),

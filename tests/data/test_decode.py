@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from aigc_lightning.data import decode as module
 from aigc_lightning.data.decode import CorruptImageError, decode, resize_rule
+from aigc_lightning.data.decoding import picture as picture_module
 from aigc_lightning.errors import UserError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -68,17 +68,11 @@ def test_exif_orientation_is_undone(orientation, file_format):
     assert difference.float().mean() < 6  # JPEG smears the edges
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "PPM", "JPEG2000"])
 def test_sixteen_bit_grey_is_scaled(file_format):
     levels = np.array([[0, 128, 129, 257 * 100, 65535]], np.uint16)
     image = decode(encoded(Image.fromarray(levels), file_format), 1)
     assert image[0, 0].tolist() == [0, 0, 1, 100, 255]
-
-
-def test_pixels_without_a_known_range_are_refused():
-    for values, kind in ((np.ones((2, 2), np.float32), "floating"), (np.full((2, 2), 70000, np.int32), "32-bit")):
-        with pytest.raises(CorruptImageError, match=kind):
-            decode(encoded(Image.fromarray(values), "TIFF"))
 
 
 def transparent_palette():
@@ -215,7 +209,7 @@ def test_the_error_survives_its_way_between_processes():
 
 
 def test_formats_that_run_programs_are_not_opened():
-    with pytest.raises(CorruptImageError, match="none of"):
+    with pytest.raises(CorruptImageError, match="it is a PostScript file"):
         decode(encoded(picture(), "EPS"))
 
 
@@ -223,9 +217,9 @@ def test_a_full_memory_is_not_blamed_on_the_file(monkeypatch):
     def full(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr(module.Image, "open", full)
+    monkeypatch.setattr(picture_module, "open_with_pillow", full)
     with pytest.raises(MemoryError):
-        decode(b"")
+        decode(encoded(picture()))
 
 
 def test_unknown_wishes_are_refused():

@@ -1,19 +1,22 @@
 """Images lost while a model trains: named once, counted the same in all processes, held to the budget."""
 
 import logging
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.data import files
+from aigc_lightning.data.decode import CorruptImageError
 from aigc_lightning.data.image_folder import ImageFolder
-from aigc_lightning.data.lost import LOST_KEY, LostImages
+from aigc_lightning.data.lost import LOST_KEY, Budget, LostImage, LostImages
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.dcgan import DCGAN
-from aigc_lightning.testing.exactness import train
+from aigc_lightning.testing.exactness import different_tensors, train
 
 
 @pytest.fixture
@@ -39,8 +42,15 @@ def build(tmp_path, monkeypatch):
     return make
 
 
+@pytest.fixture(params=[False, True], ids=["checked first", "not checked"])
+def unchecked(request, monkeypatch):
+    """Let the folder be a small one, whose files break after they have been checked, or a large one."""
+    if request.param:
+        monkeypatch.setattr(files, "CHECKED_FILES", 0)
+
+
 def broken(data, numbers):
-    """Break files after they have been checked."""
+    """Break files once the data has a source."""
     data.train_source()
     for number in numbers:
         (data.root / "train" / f"{number:03}.png").write_bytes(b"no image")
@@ -65,7 +75,7 @@ def notes(folder, processes):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_lost_images_within_the_budget_are_the_same_in_all_processes(processes, build, tmp_path, capfd):
+def test_lost_images_within_the_budget_are_the_same_in_all_processes(processes, build, unchecked, tmp_path, capfd):
     watch = Watch(tmp_path / "run")
     train(build(3, 17, 18), 10, 20, tmp_path / "run", processes=processes, callbacks=[watch])
     found = notes(tmp_path / "run", processes)
@@ -73,9 +83,9 @@ def test_lost_images_within_the_budget_are_the_same_in_all_processes(processes, 
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_more_than_the_budget_stop_all_processes_at_the_same_step(processes, build, tmp_path):
+def test_more_than_the_budget_stop_all_processes_at_the_same_step(processes, build, unchecked, tmp_path):
     watch = Watch(tmp_path / "run")
-    with pytest.raises(UserError, match=r"7 of 30 images in .* cannot be read, 6 may be") as error:
+    with pytest.raises(UserError, match=r"7 of 31 images in .* cannot be read, 6 may be") as error:
         train(build(*range(0, 14, 2)), 10, 40, tmp_path / "run", processes=processes, callbacks=[watch])
     assert "train/000.png" in str(error.value)
     steps = [int(note.partition(" ")[0]) for note in notes(tmp_path / "run", processes)]
@@ -104,7 +114,47 @@ def test_a_file_that_several_loaders_report_is_named_once(build, caplog):
     with caplog.at_level(logging.WARNING):
         for part in reports:
             lost.take({LOST_KEY: part, "image": torch.zeros(1)}, Trainer())
-    assert len(caplog.messages) == 1 and "003.png cannot be read any more (it is none of" in caplog.text
+    assert len(caplog.messages) == 1 and "003.png cannot be read (it is none of" in caplog.text
+
+
+def lost_images(count, budget):
+    return [LostImage(CorruptImageError(budget.root / f"{number}.png", "it is bad"), budget) for number in range(count)]
+
+
+def take(lost, images, **place):
+    trainer = SimpleNamespace(**{"world_size": 1, "training": True, "is_global_zero": True, **place})
+    lost.take({LOST_KEY: images}, trainer)
+
+
+def test_the_screen_names_the_first_ones_and_then_says_how_many_there_are(tmp_path, caplog):
+    images, lost = lost_images(45, Budget(tmp_path, 1000, 0.1)), LostImages()
+    with caplog.at_level(logging.INFO):
+        for image in images:
+            take(lost, [image])
+    named = [record for record in caplog.records if "takes its place" in record.getMessage()]
+    assert len(named) == 45 and [record.levelname for record in named] == ["WARNING"] * 10 + ["INFO"] * 35
+    counted = [record.getMessage() for record in caplog.records if record not in named]
+    assert counted == [f"{count} images cannot be read so far; the run's log names them all." for count in (20, 40)]
+
+
+def test_what_several_processes_lose_in_validation_waits_for_training(tmp_path, caplog):
+    budget = Budget(tmp_path, 100, 0.01)
+    fitting, validating = (SimpleNamespace(fn=fn) for fn in (TrainerFn.FITTING, TrainerFn.VALIDATING))
+    take(LostImages(), lost_images(3, budget), world_size=2, training=False, state=fitting)  # no other would stop
+    assert caplog.text.count("takes its place") == 3
+    for place in ({"world_size": 2, "training": False, "state": validating}, {"training": False, "state": fitting}):
+        with pytest.raises(UserError, match="3 of 100 images"):
+            take(LostImages(), lost_images(3, budget), **place)
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_that_is_resumed_meets_the_same_images(build, monkeypatch, tmp_path, num_workers):
+    monkeypatch.setattr(files, "CHECKED_FILES", 0)
+    make = build(3, 4, 17, num_workers=num_workers)
+    whole = train(make, 10, 8, tmp_path / "whole")
+    half = train(make, 10, 4, tmp_path / "half")
+    rest = train(make, 10, 8, tmp_path / "rest", resume=half.checkpoint)
+    assert different_tensors(whole.saved, rest.saved) == []
 
 
 def fresh(data):
@@ -120,5 +170,5 @@ def test_loader_processes_tell_the_training_process(build, tmp_path, caplog):
     watch = Watch(tmp_path / "run")
     with caplog.at_level(logging.WARNING):
         train(build(3, 17, num_workers=2), 10, 6, tmp_path / "run", callbacks=[watch])
-    assert sum("cannot be read any more" in message for message in caplog.messages) == 2
+    assert sum("cannot be read" in message for message in caplog.messages) == 2
     assert notes(tmp_path / "run", 1)[0].count(".png") == 2

@@ -229,7 +229,8 @@ def test_open_files_stay_in_their_process(root):
 
 def test_inspection_looks_at_the_prepared_images(root):
     found, bad = inspect(folder(made(root)), 100)
-    assert {item.size for item in found} == {(8, 8)} and len(found) == 20 and not bad
+    assert {item.size for item in found} == {(8, 8)} and len(found) == 20
+    assert [error.path for error in bad] == [str(root / "a/bad.png")] and found[0].name.endswith(".png")
 
 
 @pytest.mark.parametrize(

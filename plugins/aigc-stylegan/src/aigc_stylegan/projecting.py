@@ -116,7 +116,7 @@ def _written(
 
 def _record(model: StyleModel, path: Path, how: Search) -> dict[str, Any]:
     """Return what it takes to make a projection again."""
-    record: dict[str, Any] = {"command": "project", "image": path.name, "image_sha256": file_hash(path)}
+    record: dict[str, Any] = {"command": "project", "image": shown(path.name), "image_sha256": file_hash(path)}
     record |= {"space": how.space, "steps": how.steps, "seed": how.seed}
     if how.features is not None:
         is_file = how.features != "vgg16"

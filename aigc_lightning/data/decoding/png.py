@@ -1,0 +1,102 @@
+"""PNG files of which Pillow keeps 8 of 16 bits, or compares the transparent colour in another scale.
+
+Specification: PNG, third edition (W3C, 2025).
+Shapes: H and W height and width in pixels.
+"""
+
+import io
+import struct
+import zlib
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFile, PngImagePlugin
+
+from aigc_lightning.data.decoding.raster import Array, Raster
+
+_GREY, _RGB, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 4, 6
+_KINDS = {_GREY: "L", _RGB: "RGB", _GREY_ALPHA: "LA", _RGB_ALPHA: "RGBA"}
+
+
+class Header(NamedTuple):
+    """What the first chunk says.
+
+    Args:
+        depth: bits of a sample.
+        color_type: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
+    """
+
+    depth: int
+    color_type: int
+
+    @classmethod
+    def of(cls, head: bytes) -> "Header":
+        """Return the header of a file by its first bytes."""
+        return cls(*head[24:26])
+
+    @property
+    def kind(self) -> str:
+        """What is said about pixels of 16 bits."""
+        return f"{_KINDS[self.color_type]} 16-bit"
+
+
+def scale_key(image: Image.Image, header: Header) -> None:
+    """Scale the transparent grey of a file as Pillow scales its pixels, for 2 and 4 bits."""
+    key = image.info.get("transparency")
+    if header.color_type == _GREY and header.depth in (2, 4) and isinstance(key, int):
+        image.info["transparency"] = key * (255 // (2**header.depth - 1))
+
+
+def deep_raster(image: ImageFile.ImageFile, stream: BinaryIO, header: Header) -> Raster:
+    """Return the picture of a file with 16 bits a sample.
+
+    Args:
+        image: the file as Pillow opened it.
+        stream: the file.
+        header: of it.
+    """
+    mode = _KINDS[header.color_type]
+    if header.color_type == _GREY:
+        samples = np.asarray(image).astype(np.uint16)[:, :, None]
+    elif header.color_type == _GREY_ALPHA:
+        # As bytes, pixels of two samples are like those of RGBA with 8 bits: so Pillow gives all bits.
+        pixels = _decoded(_relabelled(stream, _RGB_ALPHA, 8), "RGBA")
+        samples = _joined(pixels.reshape(*pixels.shape[:2], 2, 2))
+    else:
+        # Pillow keeps one byte of two: the high one as "big-endian" numbers, the low one as "little-endian" ones.
+        _unpack_as(image, f"{mode};16B")
+        samples = _joined(np.stack([np.asarray(image), _decoded(stream, f"{mode};16L")], axis=-1))
+    if header.color_type in (_GREY_ALPHA, _RGB_ALPHA):
+        return Raster(samples[:, :, :-1], samples[:, :, -1], header.kind)
+    key = image.info.get("transparency")
+    if key is None:
+        return Raster(samples, None, header.kind)
+    hidden = (samples == np.array(key, np.uint16)).all(axis=2)
+    return Raster(samples, np.where(hidden, 0, 65535).astype(np.uint16), header.kind)
+
+
+def _decoded(stream: BinaryIO, raw_mode: str) -> Array:
+    """Return the pixels of a file, unpacked as Pillow does for this raw mode."""
+    stream.seek(0)
+    with PngImagePlugin.PngImageFile(stream) as image:
+        _unpack_as(image, raw_mode)
+        return np.asarray(image)
+
+
+def _unpack_as(image: ImageFile.ImageFile, raw_mode: str) -> None:
+    codec, box, offset, _ = image.tile[0]
+    image.tile = [(codec, box, offset, raw_mode)]  # type: ignore[list-item]  # versions differ in what a tile is
+
+
+def _joined(halves: Array) -> Array:
+    """Return pairs of bytes, the high one first, as one number each."""
+    return halves[..., 0].astype(np.uint16) << 8 | halves[..., 1]
+
+
+def _relabelled(stream: BinaryIO, color_type: int, depth: int) -> BinaryIO:
+    """Return a file with another header."""
+    stream.seek(0)
+    content = bytearray(stream.read())
+    content[24:26] = depth, color_type
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return io.BytesIO(content)
