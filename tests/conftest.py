@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from hypothesis import settings
 
 from aigc_lightning import plugins
@@ -168,45 +169,40 @@ def _flat(path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a finished run, long enough that samples differ; do not write into it."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    options = {
-        "--model": "dcgan",
-        "--model.latent_size": "4",
-        "--model.width": "8",
-        "--data": "digits",
-        "--data.size": "8",
-        "--data.batch_size": "300",
-        "--model.generator_lr": "0.01",
-        "--model.discriminator_lr": "0.01",
-        "--trainer.max_steps": "40",
-        "--trainer.accelerator": "cpu",
-        "--trainer.precision": "32-true",
-        "--grids.num": "4",
-        "--run": str(folder),
-    }
-    assert main(["fit", *(f"{name}={value}" for name, value in options.items())]) == 0
-    return folder
+def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Train once in a session, whichever of its processes and tests asks first; nobody may write into the folder."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each has a folder in that of all
+        root = root.parent
+
+    def train(name: str, **options: object) -> Path:
+        folder = root / "shared_runs" / name
+        folder.parent.mkdir(exist_ok=True)
+        done = folder.with_suffix(".done")
+        with FileLock(folder.with_suffix(".lock")):
+            if not done.exists():
+                fit = {**options, "trainer.accelerator": "cpu", "trainer.precision": "32-true", "run": folder}
+                assert main(["fit", *(f"--{key}={value}" for key, value in fit.items())]) == 0
+                done.touch()
+        return folder
+
+    return train
 
 
 @pytest.fixture(scope="session")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a classifier of 8x8 digits that knows about 95 % of them; do not write into it."""
-    folder = tmp_path_factory.mktemp("judge") / "run"
-    options = {
-        "--model": "cnn",
-        "--model.width": "8",
-        "--data": "digits",
-        "--data.size": "8",
-        "--trainer.max_steps": "150",
-        "--trainer.accelerator": "cpu",
-        "--trainer.precision": "32-true",
-        "--trainer.limit_val_batches": "0",
-        "--run": str(folder),
-    }
-    assert main(["fit", *(f"{name}={value}" for name, value in options.items())]) == 0
-    return folder
+def trained(shared_run: Callable[..., Path]) -> Path:
+    """Return the folder of a finished run, long enough that samples differ."""
+    model = {"model": "dcgan", "model.latent_size": 4, "model.width": 8}
+    rates = {"model.generator_lr": 0.01, "model.discriminator_lr": 0.01}
+    data = {"data": "digits", "data.size": 8, "data.batch_size": 300}
+    return shared_run("trained", **model, **data, **rates, **{"trainer.max_steps": 40, "grids.num": 4})
+
+
+@pytest.fixture(scope="session")
+def judge(shared_run: Callable[..., Path]) -> Path:
+    """Return the folder of a classifier of 8x8 digits that knows about 95 % of them."""
+    model = {"model": "cnn", "model.width": 8, "data": "digits", "data.size": 8}
+    return shared_run("judge", **model, **{"trainer.max_steps": 150, "trainer.limit_val_batches": 0})
 
 
 class QuietServer(SimpleHTTPRequestHandler):

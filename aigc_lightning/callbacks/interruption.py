@@ -14,8 +14,9 @@ import torch.distributed as dist
 from aigc_lightning.callbacks.checkpoints import Checkpoints
 from aigc_lightning.callbacks.ending import going_on, stopped
 from aigc_lightning.core.distributed import Poll
-from aigc_lightning.core.processes import stopping_signals
+from aigc_lightning.core.processes import end_silent_processes
 from aigc_lightning.core.run_log import say
+from aigc_lightning.core.signals import stopping_signals
 
 _ECHO = 0.3  # seconds in which a signal that comes again is the same one, by way of a launcher
 _ASK_EVERY = 10  # batches between two questions to the other processes whether one of them was signalled
@@ -83,6 +84,7 @@ class Interruption(pl.Callback):
             _leave_dead_terminal()
         if not self._received:
             self._received, self._received_at = number, now
+            end_silent_processes()  # else a loader process that hangs would keep this one from the end of the batch
         elif now - self._received_at > _ECHO:
             raise SystemExit(128 + number)
 

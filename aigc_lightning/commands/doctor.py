@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aigc_lightning.commands.doctor_nodes import nodes_report
+from aigc_lightning.commands.launching import ended_together
 from aigc_lightning.commands.parsing import parse
 from aigc_lightning.core.launch import launched
 from aigc_lightning.core.output import echo
@@ -91,10 +92,12 @@ def _fit(label: str, rest: list[str], max_steps: int, folder: Path, *more: str) 
     options = [*rest, "--trainer.max_steps", str(max_steps), "--run", str(folder), *more]
     environment = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
     command = [sys.executable, "-m", "aigc_lightning", "fit", *options]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if result.returncode:
-        lines = result.stderr.strip().splitlines()
-        cause = lines[0].removeprefix("Error: ") if lines else f"exit code {result.returncode}"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    with ended_together(process):
+        _, errors = process.communicate()
+    if process.returncode:
+        lines = errors.strip().splitlines()
+        cause = lines[0].removeprefix("Error: ") if lines else f"exit code {process.returncode}"
         raise UserError(f"`aigc fit` failed: {cause}", *lines[1:2])
 
 

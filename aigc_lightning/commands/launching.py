@@ -1,9 +1,17 @@
 """Runs that torchrun or Slurm has started: whether the numbers agree, and what Lightning has to be told."""
 
 import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from aigc_lightning.core.launch import Launch, SaidByFirstError, launched, meet_anew, unlaunched_tasks
+from aigc_lightning.core.signals import PATIENCE_S, stopping_signals
 from aigc_lightning.errors import UserError
 
 
@@ -46,6 +54,47 @@ def cluster_environment() -> list[Any]:
     if launch is None and unlaunched_tasks():
         return [LightningEnvironment()]
     return []
+
+
+@contextmanager
+def answering(strategy: Any) -> Iterator[None]:
+    """Let this process, and those that it starts as copies of itself, be ended when a signal reaches none of them."""
+    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+    from aigc_lightning.core.roll_call import answer_calls, called_by_this
+
+    launcher = strategy.launcher
+    if not isinstance(launcher, _SubprocessScriptLauncher):  # alone, or a launcher that sees to it
+        yield
+    elif launcher.cluster_environment.creates_processes_externally:  # this is such a copy, or has no copies
+        answer_calls()
+        yield
+    else:
+        with called_by_this(lambda: [process.pid for process in launcher.procs if process.poll() is None]):
+            yield
+
+
+@contextmanager
+def ended_together(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """End a program that this process waits for when a signal ends this process; kill it if it does not answer."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    former = {number: signal.signal(number, leave) for number in stopping_signals() if is_main}
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def num_devices(trainer: Any) -> int:

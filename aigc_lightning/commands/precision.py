@@ -114,8 +114,8 @@ def fast_products() -> Iterator[None]:
 
 
 def _for_gpus(trainer: Any) -> Choice:
-    if "fork" in str(trainer.strategy):
-        return Choice(FULL, "asking the GPU what it can do would keep forked processes from using it")
+    if "forkserver" in str(trainer.strategy):  # Lightning then refuses a process that has asked a GPU anything
+        return Choice(FULL, "the start method forkserver forbids to ask the GPU what it can do")
     weakest = min(range(torch.cuda.device_count()), key=torch.cuda.get_device_capability)
     major, minor = torch.cuda.get_device_capability(weakest)
     name = f"{torch.cuda.get_device_name(weakest)} (compute capability {major}.{minor})"

@@ -1,4 +1,4 @@
-"""Which strategy an adversarial model is trained with over several devices."""
+"""Which strategy a model is trained with over several devices."""
 
 from typing import Any
 
@@ -10,14 +10,54 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from aigc_lightning.core.distributed import PlayersStrategy
+from aigc_lightning.core.distributed import LaunchedDDPStrategy, PlayersStrategy
 from aigc_lightning.core.run_log import say
 from aigc_lightning.errors import UserError
 
 #: Callbacks that take steps, or change those of a single optimizer.
 _ONE_OPTIMIZER = (BatchSizeFinder, LearningRateFinder, GradientAccumulationScheduler, StochasticWeightAveraging)
 _SHARDED = ("fsdp", "deepspeed", "modelparallel")
+
+
+def started_safely(asked: Any, model: nn.Module) -> Any:
+    """Return a strategy whose processes start in a way that works: by name as was asked for, or what comes nearest.
+
+    Args:
+        asked: name or strategy.
+        model: that the processes get.
+    """
+    label = asked if isinstance(asked, str) else type(asked).__name__
+    method = _start_method(asked)
+    if method == "fork":
+        say(f"Strategy {label} becomes ddp: processes that are forked hang where other threads ran before.")
+    elif method == "spawn" and any(is_parametrized(module) for module in model.modules()):
+        say(f"Strategy {label} becomes ddp: torch cannot hand {type(model).__name__}'s layers on to other processes.")
+    elif method == "spawn" and isinstance(asked, str):
+        unused: Any = _unused_parameters(asked)
+        return LaunchedDDPStrategy(start_method="spawn", **unused)
+    else:
+        return asked
+    if isinstance(asked, DDPStrategy):
+        asked._start_method = "popen"
+        return asked
+    return "_".join(["ddp", *label.split("_")[2:]])
+
+
+def _start_method(asked: Any) -> str:
+    """Return the start method of a strategy; "" for what is no DDP."""
+    if isinstance(asked, DDPStrategy):
+        return asked._start_method
+    methods = {"ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork", "ddp_notebook": "fork"}
+    name = str(asked).partition("_find_unused_parameters_")[0]
+    return methods.get(name, "")
+
+
+def _unused_parameters(asked: str) -> dict[str, bool]:
+    _, found, value = asked.partition("_find_unused_parameters_")
+    return {"find_unused_parameters": value == "true"} if found else {}
 
 
 def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:

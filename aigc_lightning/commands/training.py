@@ -28,10 +28,10 @@ from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.callbacks.scores import SlicedWasserstein
 from aigc_lightning.commands import arguments, messages, next_step, precision, profiling, resuming, trainer_options
-from aigc_lightning.commands.launching import check_launch, cluster_environment
+from aigc_lightning.commands.launching import answering, check_launch, cluster_environment
 from aigc_lightning.commands.quiet import quiet_console
 from aigc_lightning.commands.recorded_options import settle, to_repeat
-from aigc_lightning.commands.strategies import adversarial_strategy
+from aigc_lightning.commands.strategies import adversarial_strategy, started_safely
 from aigc_lightning.core import config_names, config_places
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
@@ -63,7 +63,7 @@ def run(stage: arguments.Stage, request: arguments.Request) -> int:
         with quiet_console(), ExitStack() as resources:
             with messages.explained(stage):
                 cli = TrainingCLI(stage, request, resources)
-            with messages.explained(stage, running=True):
+            with messages.explained(stage, running=True), answering(cli.trainer.strategy):
                 cli.run()
     finally:
         if not started_by_another:
@@ -199,6 +199,7 @@ class TrainingCLI(LightningCLI):
         given = trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]
         own = make_loggers(wanted, self.folder) if self.stage == "fit" else []
         trainer["logger"] = [*own, *(logger for logger in given if isinstance(logger, Logger))] or False
+        trainer["strategy"] = started_safely(trainer["strategy"], self.model)
         if isinstance(self.model, AdversarialModel) and self.stage == "fit":
             trainer["strategy"] = adversarial_strategy(trainer, type(self.model).__name__)
         trainer["default_root_dir"] = str(self.folder)

@@ -3,9 +3,13 @@
 Images are float tensors (B, C, H, W) in [-1, 1]; labels and indices are int64 tensors (B,).
 """
 
-from typing import NotRequired, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 from torch import Tensor
+
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
 
 #: The image keys of a batch, by task.
 IMAGE_KEYS: dict[str, tuple[str, ...]] = {
@@ -48,3 +52,28 @@ class RestorationBatch(TypedDict):
     degraded: Tensor  # (B, C, h, w) in [-1, 1]
     index: Tensor
     mask: NotRequired[Tensor]  # (B, 1, H, W) 1 where pixels are missing
+
+
+def check_batch(batch: Any, spec: ImageSpec) -> None:
+    """Check that a loader, which may be anybody's, gives images by their names.
+
+    Raises:
+        UserError: it does not; says what a batch is.
+    """
+    wanted = IMAGE_KEYS[spec.task]
+    if isinstance(batch, Mapping) and all(key in batch for key in wanted):
+        return
+    entries = [f'"{key}": (B, {", ".join(map(str, spec.shape))}) in [-1, 1]' for key in wanted]
+    entries += ['"label": int64 (B,)'] if spec.class_names else []
+    raise UserError(
+        f"A batch of the data is {_described(batch)}, and the model takes a dict with {' and '.join(wanted)}.",
+        f'Give {{{", ".join(entries)}, "index": int64 (B,)}}, by collate_fn; docs/data.md, "Data of your own".',
+    )
+
+
+def _described(batch: Any) -> str:
+    if isinstance(batch, Mapping):
+        return f"a dict with {', '.join(map(str, batch)) or 'nothing in it'}"
+    if isinstance(batch, Sequence) and not isinstance(batch, str):
+        return f"a {type(batch).__name__} of {', '.join(type(part).__name__ for part in batch[:4]) or 'nothing'}"
+    return f"a {type(batch).__name__}"

@@ -15,23 +15,35 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from aigc_lightning.core.late import Late, waits
-from aigc_lightning.core.processes import Processes
+from aigc_lightning.core.spawn_launcher import SpawnLauncher
+from aigc_lightning.errors import UserError
 
 Value = TypeVar("Value")
 #: Gradients are sent in pieces of about this size: large enough to use the link, small enough to need little memory.
 _BUCKET_BYTES = 32 * 2**20
 
 
-class PlayersStrategy(DDPStrategy):
-    """Distributed training in which the engine of an `AdversarialModel` averages the gradients.
+class LaunchedDDPStrategy(DDPStrategy):
+    """Lightning's DDP; the processes that it starts hear signals, and end, as those of any launcher.
 
-    Takes the arguments of Lightning's `DDPStrategy`; `start_method` is "popen", "spawn", "fork" or "forkserver".
+    Takes the arguments of Lightning's `DDPStrategy`; `start_method` is "popen", "spawn" or "forkserver".
+
+    Raises:
+        UserError: the start method is "fork".
     """
 
     def _configure_launcher(self) -> None:
+        if self._start_method == "fork":
+            raise UserError(
+                "Forked processes hang where other threads ran before.", 'Use start_method "popen" or "spawn".'
+            )
         super()._configure_launcher()
         if self._start_method != "popen":
-            self._launcher = Processes(self, start_method=self._start_method)
+            self._launcher = SpawnLauncher(self, start_method=self._start_method)
+
+
+class PlayersStrategy(LaunchedDDPStrategy):
+    """Distributed training in which the engine of an `AdversarialModel` averages the gradients."""
 
     def configure_ddp(self) -> None:
         """Wrap nothing; make all processes start from the first one's weights."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aigc_lightning.core import keyed
+from aigc_lightning.core.batch import check_batch
 from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.checkpointed import CheckpointedModule
 from aigc_lightning.core.distributed import joint_means
@@ -151,12 +152,29 @@ class ImageModel(CheckpointedModule):
             lay_out_state(optimizer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Key whatever is random in the step, such as dropout: a resumed run needs no state of any generator."""
+        """Key whatever is random in the step, such as dropout: a resumed run needs no state of any generator.
+
+        Raises:
+            UserError: a loader gives something else than images by their names.
+        """
+        check_batch(batch, self.spec)
         if self.automatic_optimization:  # else the engine does it for each micro-batch
             seed_everywhere(run_seed(), self.step, self.global_rank)
             layout = self._layout(batch)
             weight = layout.count * self.trainer.world_size / layout.total
             self._window = Window(weight=weight, start=layout.start, total=layout.total)
+
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Refuse what is no batch, as in training."""
+        check_batch(batch, self.spec)
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Refuse what is no batch, as in training."""
+        check_batch(batch, self.spec)
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Refuse what is no batch, as in training."""
+        check_batch(batch, self.spec)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Do nothing: callbacks look at the held-out images. Models with a held-out loss override this."""

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from aigc_lightning.core.pictures import to_uint8 as to_uint8
 from aigc_lightning.core.position import check_stream, checked_stream, place_in_stream, stream_state
+from aigc_lightning.core.processes import clean_context, obey_parent_alone
 from aigc_lightning.core.sampler import BalancedSampler, SampleKey, StreamSampler
 from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
@@ -257,6 +258,8 @@ class ImageDataModule(pl.LightningDataModule):
             "original_world_size": self._saved.get("world_size"),
         }
 
+    # A trainer asks for these in inference mode, and what sources keep in memory must serve training as well.
+    @torch.inference_mode(False)
     def train_dataloader(self) -> StreamLoader:
         """Return shuffled, augmented batches.
 
@@ -277,10 +280,12 @@ class ImageDataModule(pl.LightningDataModule):
         """Take over what `state_dict` gave; it is compared with this run's data when training begins."""
         self._saved = checked_stream(state_dict)
 
+    @torch.inference_mode(False)
     def val_dataloader(self) -> StreamLoader:
         """Return the held-out images in order, shared out between the processes."""
         return self._in_order(self.val_source())
 
+    @torch.inference_mode(False)
     def test_dataloader(self) -> StreamLoader:
         """Return the test images in order, shared out between the processes."""
         return self._in_order(self.test_source())
@@ -311,7 +316,7 @@ class ImageDataModule(pl.LightningDataModule):
             collate_fn=as_fetched,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            # Fork after the parent has used its thread pool can hang a worker; a server process has no such history.
-            multiprocessing_context="forkserver" if self.num_workers > 0 else None,
+            multiprocessing_context=clean_context() if self.num_workers > 0 else None,
+            worker_init_fn=obey_parent_alone,
             **order,
         )

@@ -3,12 +3,16 @@
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
+from aigc_lightning.core.processes import awaiting
+from aigc_lightning.core.signals import PATIENCE_S
 from aigc_lightning.errors import UserError
 
 _END = 1.0  # seconds
@@ -22,20 +26,42 @@ def as_fetched(batch: Any) -> Any:
 
 
 def _watched(iterator: Any) -> Iterator[Any]:
-    try:
-        yield from iterator
-    except Exception as error:  # what is met first: a closed pipe, a missing answer, a signal
-        _explain_shortage(error)
-        wait([worker.sentinel for worker in iterator._workers], _END)  # its pipe may close before a process ends
-        dead = [worker for worker in iterator._workers if worker.exitcode not in (None, 0)]
-        if not dead:
-            raise
-        small = _shared_memory()
-        cause = f"{_SHARED_MEMORY} of {small} MB" if small is not None else "machine's memory"
-        raise UserError(
-            f"A process that loads the data has died (exit code {dead[0].exitcode}).",
-            f"The {cause} may be full: try fewer --data.num_workers. Go on from the last checkpoint with --resume.",
-        ) from error
+    """Yield the batches that loader processes make.
+
+    Raises:
+        UserError: a process has died, there is no room for what it hands over, or none answers when this one was asked
+            to end.
+    """
+    while True:
+        with awaiting(iterator._workers) as awaited:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except Exception as error:  # what is met first: a closed pipe, a missing answer, a signal
+                _explain_shortage(error)
+                if plain := _said_plainly(iterator._workers, in_vain=awaited.ended):
+                    raise plain from error
+                raise
+        yield batch
+
+
+def _said_plainly(workers: Sequence[BaseProcess], *, in_vain: bool) -> UserError | None:
+    if in_vain:
+        return UserError(
+            f"The processes that load the data have given nothing for {PATIENCE_S:.0f} s, and were ended.",
+            "Does the disk answer? Go on from the last checkpoint with --resume.",
+        )
+    wait([worker.sentinel for worker in workers], _END)  # its pipe may close before a process ends
+    dead = [worker for worker in workers if worker.exitcode not in (None, 0)]
+    if not dead:
+        return None
+    small = _shared_memory()
+    cause = f"{_SHARED_MEMORY} of {small} MB" if small is not None else "machine's memory"
+    return UserError(
+        f"A process that loads the data has died (exit code {dead[0].exitcode}).",
+        f"The {cause} may be full: try fewer --data.num_workers. Go on from the last checkpoint with --resume.",
+    )
 
 
 def _explain_shortage(error: Exception) -> None:
@@ -90,7 +116,8 @@ class StreamLoader(DataLoader[Any]):
     def _timed(self, iterator: Iterator[Any]) -> Iterator[Any]:
         while True:
             begin = time.perf_counter()
-            batch = next(iterator, None)
+            with torch.inference_mode(False):  # a source may keep what it makes here, for steps that train
+                batch = next(iterator, None)
             self.seconds_waited += time.perf_counter() - begin
             if batch is None:
                 return

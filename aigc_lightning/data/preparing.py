@@ -3,8 +3,6 @@
 import errno
 import os
 import shutil
-import signal
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +11,14 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from io import BytesIO
 from itertools import count, islice
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait as wait_for
+from multiprocessing import active_children
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from filelock import FileLock, Timeout
 
 from aigc_lightning.core.files import no_follow, replacing
+from aigc_lightning.core.processes import clean_context, end, obey_parent_alone
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.listing import PREPARED_FILE
 from aigc_lightning.data.prepared import (
@@ -156,10 +154,10 @@ def _made(
     if num_processes == 1:
         yield from map(make, parts)
         return
-    # As for loaders: a fork of a process that has used its thread pool can hang.
-    pool = ProcessPoolExecutor(num_processes, get_context("forkserver"), initializer=_follow_first)
+    others = set(active_children())
+    pool = ProcessPoolExecutor(num_processes, clean_context(), initializer=obey_parent_alone)
+    waiting: set[Future[list[PreparedFile]]] = set()
     try:
-        waiting: set[Future[list[PreparedFile]]] = set()
         waiting |= {pool.submit(make, part) for part in islice(parts, _WAITING * num_processes)}
         while waiting:
             ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -170,7 +168,8 @@ def _made(
         hint = "The machine's memory may be full: give fewer --workers. The same command goes on."
         raise UserError("A process that reads images has died.", hint) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=not waiting, cancel_futures=True)
+        end(set(active_children()) - others)  # at work still, where this was interrupted
 
 
 def _make(protocol: Protocol, path: Path, files: Sequence[PreparedFile]) -> list[PreparedFile]:
@@ -191,15 +190,6 @@ def _make(protocol: Protocol, path: Path, files: Sequence[PreparedFile]) -> list
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             made.append(file._replace(checksum=zlib.crc32(pixels)))
     return made
-
-
-def _follow_first() -> None:
-    """Let the first process alone answer Ctrl-C, and end when it is gone, however that came."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    first = parent_process()
-    assert first is not None
-    sentinel = first.sentinel
-    threading.Thread(target=lambda: wait_for([sentinel]) and os._exit(1), daemon=True).start()
 
 
 def _note(images: int, log: TextIO, files: Sequence[PreparedFile]) -> None:

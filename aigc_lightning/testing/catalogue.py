@@ -35,5 +35,7 @@ DATA_CHECKS = (
     Check("goes_on_after_a_resume", data_checks.goes_on_after_a_resume),
     Check("can_be_pickled", data_checks.data_can_be_pickled),
     Check("trains_a_model", data_checks.trains_a_model),
+    Check("is_scored_in_every_stage", data_checks.is_scored_in_every_stage),
     Check("gives_the_same_with_workers", data_checks.gives_the_same_with_workers, slow=True),
+    Check("is_scored_with_workers", data_checks.is_scored_with_workers, slow=True),
 )

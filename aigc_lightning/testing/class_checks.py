@@ -7,8 +7,9 @@ import typing
 from typing import Any
 
 from aigc_lightning.testing.cases import Case
-from aigc_lightning.testing.checks import require
+from aigc_lightning.testing.checks import CheckFailedError, require
 
+_LIMIT_S = 60
 _RESOLVE = """
 import sys
 from aigc_lightning import plugins
@@ -22,7 +23,12 @@ print(' '.join(sorted(name for name in ('torch', package) if name in sys.modules
 def resolves_without_torch(case: Case) -> None:
     """Its name is found and described without importing torch or the plugin."""
     code = _RESOLVE.format(kind=case.kind, name=case.name)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=_LIMIT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CheckFailedError(f"Looking the name up was not done after {_LIMIT_S} s.") from error
     require(done.returncode == 0, done.stderr.strip().rpartition("\n")[2])
     require(not done.stdout.strip(), f"Looking the name up imports {done.stdout.strip()}.")
     require(bool(case.plugin.summary()), "Listings find no summary: the class needs a docstring.")
@@ -54,6 +60,8 @@ def has_docstrings(case: Case) -> None:
     require(bool((module.__doc__ or "").strip()), f"The module {module.__name__} has no docstring.")
     text = inspect.cleandoc(vars(case.target).get("__doc__") or "")
     require(bool(text), f"{case.target.__name__} has no docstring.")
+    base = next(base for base in case.target.__mro__ if "__init__" in vars(base))  # may be where the arguments are from
+    text += f"\n{inspect.cleandoc(vars(base).get('__doc__') or '')}"
     given_by_data = {"spec"} if case.kind == "model" else set()
     missing = [name for name in _arguments(case.target) if name not in given_by_data and f"\n    {name}" not in text]
     require(not missing, f"The docstring's Args: section does not describe {', '.join(missing)}.")

@@ -104,6 +104,31 @@ def trains_a_model(case: DataCase) -> None:
     case.run("fit", [*(f"--{name}={value}" for name, value in options.items()), *given])
 
 
+def is_scored_in_every_stage(case: DataCase) -> None:
+    """`aigc fit`, `validate`, `test` and `predict` use it to the end, each in a run of its own."""
+    _run_every_stage(case, num_workers=0)
+
+
+def is_scored_with_workers(case: DataCase) -> None:
+    """`aigc fit`, `validate`, `test` and `predict` use it to the end when two processes load it."""
+    _run_every_stage(case, num_workers=2)
+
+
+def _run_every_stage(case: DataCase, num_workers: int) -> None:
+    options = {f"trainer.limit_{stage}_batches": "2" for stage in ("val", "test", "predict")}
+    options |= {"trainer.accelerator": "cpu", "trainer.max_steps": "2"}
+    options |= {"data.batch_size": "4", "data.num_workers": str(num_workers)}
+    options |= dict(cast(tuple[str, str], text.split("=", 1)) for text in case.settings)
+    given = [f"--{name}={value}" for name, value in options.items()]
+    run = case.folder / f"{num_workers}_workers"
+    case.run("fit", ["--model=aigc_lightning.testing.probe.Probe", f"--data={case.name}", *given, f"--run={run}"])
+    for stage, score in {"validate": "val/error", "test": "test/error"}.items():
+        output = case.run(stage, [f"--checkpoint={run}", *given])
+        require(f"{score}: " in output, f"`aigc {stage}` gives no score:\n{output}")
+    case.run("predict", [f"--checkpoint={run}", *given])
+    require(any((run / "predictions").glob("*.png")), "`aigc predict` writes no picture.")
+
+
 def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
     require(isinstance(batch, dict), f"{stage} batches are {type(batch).__name__}, not mappings.")
     for key in (*IMAGE_KEYS[spec.task], "index"):

@@ -1,13 +1,16 @@
 """Training in one or several processes, with every gradient kept: what the promises of exactness are tested with."""
 
-import sys
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -16,10 +19,13 @@ from torch.optim import Optimizer
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.distributed import PlayersStrategy
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.processes import run_together
 from aigc_lightning.data.base import ImageDataModule
 
 #: Makes a fresh model and its data; the data's batch size is the one of each process.
 Build = Callable[[int], tuple[ImageModel, ImageDataModule]]
+#: Seconds that several processes may take together.
+LIMIT_S = 240.0
 _TRACE, _CHECKPOINT = "trace.pt", "end.ckpt"
 
 
@@ -51,30 +57,73 @@ def train(
     folder: Path,
     *,
     processes: int = 1,
-    resume: Path | None = None,
-    strategy: DDPStrategy | None = None,
     **options: Any,
 ) -> Trace:
     """Train on the CPU and return what happened.
 
     Args:
-        build: makes model and data for a batch size.
+        build: makes model and data for a batch size; for several processes a function of a module, or a `partial` of
+            one, as each of them calls it for itself.
         batch_size: of all processes together.
         max_steps: batches.
         folder: an empty or new folder for the results.
         processes: number of them.
-        resume: a checkpoint to go on from.
-        strategy: instead of the usual one over several processes.
-        **options: of the trainer.
+        **options: of `_fit` and of the trainer.
+
+    Raises:
+        OverdueError: several processes were not done after `LIMIT_S`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pl.seed_everything(options.pop("seed", 0), verbose=False)
-    model, data = build(batch_size // processes)
-    callbacks = options.pop("callbacks", [])
+    fit = partial(_fit, build, batch_size // processes, max_steps, folder, **options)
+    if processes == 1:
+        fit()
+    else:
+        meeting = folder.resolve() / "meeting"
+        meeting.unlink(missing_ok=True)
+        run_together(_fit_one, fit, processes, meeting, count=processes, limit_s=LIMIT_S)
+    trace = Trace(checkpoint=folder / _CHECKPOINT)
+    parts = [torch.load(folder / f"{rank}_{_TRACE}", weights_only=True) for rank in range(processes)]
+    trace.gradients = [(number, gradients) for number, gradients in parts[0]["gradients"]]
+    trace.indices = [part["indices"] for part in parts]
+    return trace
+
+
+def _fit(
+    build: Build,
+    batch_size: int,
+    max_steps: int,
+    folder: Path,
+    *,
+    processes: int = 1,
+    seed: int = 0,
+    resume: Path | None = None,
+    strategy: DDPStrategy | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    limit_val_batches: int = 0,
+    **options: Any,
+) -> None:
+    """Train in this process, alone or as one of several.
+
+    Args:
+        build: makes model and data.
+        batch_size: of this process.
+        max_steps: batches.
+        folder: for the results.
+        processes: number of them.
+        seed: of the run.
+        resume: a checkpoint to go on from.
+        strategy: instead of the usual one over several processes.
+        callbacks: besides the one that keeps the results.
+        limit_val_batches: batches of each validation.
+        **options: of the trainer.
+    """
+    pl.seed_everything(seed, verbose=False)
+    model, data = build(batch_size)
+    several = PlayersStrategy if isinstance(model, AdversarialModel) else DDPStrategy
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=processes,
-        strategy=(strategy or _strategy(model)) if processes > 1 else "auto",
+        strategy=(strategy or several()) if processes > 1 else "auto",
         max_steps=max_steps,
         callbacks=[_Keep(folder), *callbacks],
         logger=False,
@@ -82,17 +131,21 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        limit_val_batches=options.pop("limit_val_batches", 0),
+        limit_val_batches=limit_val_batches,
         use_distributed_sampler=False,
         default_root_dir=folder,
         **options,
     )
     trainer.fit(model, data, ckpt_path=resume, weights_only=True)
-    trace = Trace(checkpoint=folder / _CHECKPOINT)
-    parts = [torch.load(folder / f"{rank}_{_TRACE}", weights_only=True) for rank in range(processes)]
-    trace.gradients = [(number, gradients) for number, gradients in parts[0]["gradients"]]
-    trace.indices = [part["indices"] for part in parts]
-    return trace
+
+
+def _fit_one(rank: int, fit: Callable[..., None], processes: int, meeting: Path) -> None:
+    """Train as one of several processes; they meet at a file, since a port could be taken by somebody else."""
+    os.environ["LOCAL_RANK"] = str(rank)  # Lightning takes it for a launcher's
+    dist.init_process_group(
+        "gloo", init_method=meeting.as_uri(), rank=rank, world_size=processes, timeout=timedelta(seconds=LIMIT_S)
+    )
+    fit(processes=processes)
 
 
 def largest_difference(first: list[Tensor], second: list[Tensor]) -> float:
@@ -119,13 +172,6 @@ def _differences(a: Any, b: Any, place: str) -> list[str]:
         return [found for i, (x, y) in enumerate(pairs) for found in _differences(x, y, f"{place}.{i}")]
     same = torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b
     return [] if same else [place]
-
-
-def _strategy(model: ImageModel) -> DDPStrategy:
-    # Forked processes start in a moment; where the platform cannot fork, they import everything again.
-    start_method: Any = "fork" if sys.platform == "linux" and not torch.cuda.is_available() else "spawn"
-    kind = PlayersStrategy if isinstance(model, AdversarialModel) else DDPStrategy
-    return kind(start_method=start_method, process_group_backend="gloo")
 
 
 class _Keep(pl.Callback):

@@ -1,5 +1,7 @@
 """What a model must do while it is trained, through `aigc fit` and the model's preset."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -9,13 +11,14 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.processes import OverdueError
 from aigc_lightning.core.run_folder import find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing import exactness
 from aigc_lightning.testing.cases import ModelCase, isolated
-from aigc_lightning.testing.checks import NotApplicableError, require
+from aigc_lightning.testing.checks import CheckFailedError, NotApplicableError, require
 from aigc_lightning.testing.model_checks import output_is_an_image
 
 #: Players may be updated only at every so-manieth batch; by then each must have moved.
@@ -99,15 +102,19 @@ def gives_the_same_in_micro_batches(case: ModelCase) -> None:
 
 def _trace(case: ModelCase, name: str, engine: Engine | None = None, processes: int = 1) -> exactness.Trace:
     """Train for two batches of eight in 64 bits."""
+    build = partial(_stateless_build, case, engine)
+    try:
+        return exactness.train(build, 8, 2, case.folder / name, processes=processes, precision="64-true")
+    except OverdueError as error:
+        raise CheckFailedError(f"{error} Does one of them wait for an exchange that the others leave out?") from error
 
-    def build(batch_size: int) -> tuple[ImageModel, ImageDataModule]:
-        model, data = _stateless(case.build(case.spec)), case.data()
-        data.batch_size = batch_size
-        if isinstance(model, AdversarialModel) and engine is not None:
-            model.engine = engine
-        return model, data
 
-    return exactness.train(build, 8, 2, case.folder / name, processes=processes, precision="64-true")
+def _stateless_build(case: ModelCase, engine: Engine | None, batch_size: int) -> tuple[ImageModel, ImageDataModule]:
+    model, data = _stateless(case.build(case.spec)), case.data()
+    data.batch_size = batch_size
+    if isinstance(model, AdversarialModel) and engine is not None:
+        model.engine = engine
+    return model, data
 
 
 def _compare(first: exactness.Trace, second: exactness.Trace) -> None:

@@ -1,5 +1,9 @@
 """`aigc doctor`: the report, and the check of resuming, which must also find what it looks for."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,3 +44,17 @@ def test_state_that_no_checkpoint_holds_is_found(aigc, monkeypatch):
     outcome = aigc("doctor", "resume", *FIT, "--trust-config", "--trainer.callbacks+=trouble.Drift")
     assert outcome.code == 2
     assert "averages.generator" in outcome.err
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_run_that_is_checked(folder):
+    command = [sys.executable, "-m", "aigc_lightning", "doctor", "resume", *FIT, "--steps=1000000"]
+    doctor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert "1/3" in doctor.stdout.readline()
+    time.sleep(3)
+    doctor.terminate()
+    assert doctor.wait(60) == 143
+    with pytest.raises(ProcessLookupError):  # of its group nothing is left
+        for _ in range(100):
+            os.killpg(doctor.pid, 0)
+            time.sleep(0.1)

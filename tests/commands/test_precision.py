@@ -77,7 +77,7 @@ def test_a_run_on_the_processor_asks_no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
     assert precision.choose(trainer(accelerator="cpu")).precision == "32-true"
     monkeypatch.setattr(torch.cuda, "get_device_capability", None)  # a call would fail
-    assert precision.choose(trainer(strategy="ddp_fork")).precision == "32-true"
+    assert precision.choose(trainer(strategy="DDPStrategy(start_method='forkserver')")).precision == "32-true"
 
 
 def test_other_accelerators_keep_single_precision(monkeypatch):

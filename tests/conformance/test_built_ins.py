@@ -1,11 +1,17 @@
 """Every registered built-in model and dataset passes the conformance kit, as plugins must."""
 
+import struct
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import pytest
 from PIL import Image
 
 from aigc_lightning import plugins
+from aigc_lightning.commands.data_prepare import main as prepare
 from aigc_lightning.commands.data_shard import main as shard
+from aigc_lightning.data import files
 from aigc_lightning.testing import DataConformance, ModelConformance
 from aigc_lightning.testing.cases import DataCase
 from aigc_lightning.testing.checks import Check
@@ -80,16 +86,39 @@ class TestImageFolder(_FromFiles):
     settings = ("data.size=16",)
 
 
-class TestShards(DataConformance):
-    data = "shards"
+class TestImagesThatStayInTheirFiles(TestImageFolder):
+    @pytest.fixture(autouse=True)
+    def no_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files, "MEMORY_LIMIT", 0)
+
+
+class _Made(DataConformance):
+    """Data that a command makes from pictures."""
+
     settings = ("data.size=16",)
 
+    def make(self, pictures: str, folder: str) -> int:
+        raise NotImplementedError
+
     def _run(self, check: Check, case: DataCase) -> None:
-        folder = case.folder / "shards"
-        if not folder.exists():
-            assert shard([str(_pictures(case.folder / "pictures")), str(folder), "--samples", "9"]) == 0
+        folder = case.folder / "made"
+        assert self.make(str(_pictures(case.folder / "pictures")), str(folder)) == 0
         case.settings = (*case.settings, f"data.root={folder}")
         super()._run(check, case)
+
+
+class TestShards(_Made):
+    data = "shards"
+
+    def make(self, pictures: str, folder: str) -> int:
+        return shard([pictures, folder, "--samples", "9"])
+
+
+class TestPreparedFolder(_Made):
+    data = "image_folder"
+
+    def make(self, pictures: str, folder: str) -> int:
+        return prepare([pictures, folder, "--size", "16"])
 
 
 class TestPairedImages(_FromFiles):
@@ -107,6 +136,41 @@ class TestCaptionedImages(_FromFiles):
     settings = ("data.size=16",)
 
 
+class _Published(DataConformance):
+    """Published sets, in files of their form with noise for pictures."""
+
+    def write(self, folder: Path) -> None:
+        generator = np.random.default_rng(0)
+        for part, count in (("train", 40), ("t10k", 10)):
+            for stem, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+                head = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
+                values = generator.integers(10, size=shape, dtype=np.uint8)
+                (folder / f"{part}-{stem}-ubyte").write_bytes(head + values.tobytes())
+
+    def _run(self, check: Check, case: DataCase) -> None:
+        self.write(case.folder)
+        case.settings = (*case.settings, f"data.root={case.folder}")
+        super()._run(check, case)
+
+
+class TestMNIST(_Published):
+    data = "mnist"
+
+
+class TestFashionMNIST(_Published):
+    data = "fashion_mnist"
+
+
+class TestCIFAR10(_Published):
+    data = "cifar10"
+
+    def write(self, folder: Path) -> None:
+        (folder / "cifar-10-batches-bin").mkdir()
+        for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+            records = np.random.default_rng(0).integers(10, size=(8, 3073), dtype=np.uint8)
+            (folder / "cifar-10-batches-bin" / f"{name}.bin").write_bytes(records.tobytes())
+
+
 def _pictures(root: Path) -> Path:
     for folder in ("A", "B"):
         (root / folder).mkdir(parents=True)
@@ -116,6 +180,8 @@ def _pictures(root: Path) -> Path:
     return root
 
 
-def test_every_built_in_model_has_a_suite_here() -> None:
-    suites = {suite.model for suite in ModelConformance.__subclasses__() if suite.__module__ == __name__}
-    assert {plugin.name for plugin in plugins.plugins("model") if plugin.is_builtin} == suites
+@pytest.mark.parametrize("kind", ["model", "data"])
+def test_everything_built_in_has_a_suite_here(kind: Literal["model", "data"]) -> None:
+    suites = [suite for suite in globals().values() if isinstance(suite, type) and suite.__name__.startswith("Test")]
+    tried = {getattr(suite, kind, None) for suite in suites}
+    assert {plugin.name for plugin in plugins.plugins(kind) if plugin.is_builtin} == tried - {None}

@@ -3,14 +3,18 @@ import json
 import pickle
 from dataclasses import dataclass
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from aigc_lightning.core.batch import check_batch
 from aigc_lightning.core.checkpointed import plain
 from aigc_lightning.core.image_model import ImageModel, initialize_normal, seeded_normal
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.testing.probe import Probe
 
 SPEC = ImageSpec(3, 8, 12, ("a", "b"))
 
@@ -84,6 +88,33 @@ def test_inference_puts_every_mode_back():
         raise KeyError
     assert model.training and model.layers[1].training and not model.layers[2].training
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        ([torch.zeros(2, 1, 8, 8), torch.zeros(2)], "a list of Tensor, Tensor"),
+        (torch.zeros(2, 1, 8, 8), "a Tensor"),
+        ({"pixels": torch.zeros(2, 1, 8, 8)}, "a dict with pixels"),
+        ([], "a list of nothing"),
+    ],
+    ids=["pair", "tensor", "other names", "empty"],
+)
+def test_what_is_no_batch_is_refused_with_what_is_one(batch, said):
+    with pytest.raises(UserError, match=f"is {said}, and the model takes a dict with image") as error:
+        check_batch(batch, SPEC)
+    assert '"image": (B, 3, 8, 12) in [-1, 1], "label": int64 (B,), "index"' in error.value.hint
+
+
+def test_a_loader_of_ones_own_gives_batches_by_name_or_is_refused(tmp_path):
+    pairs = TensorDataset(torch.rand(8, 1, 4, 4) * 2 - 1, torch.zeros(8, dtype=torch.int64))
+    options = {"accelerator": "cpu", "max_steps": 2, "default_root_dir": tmp_path, "barebones": True}
+    for stage in ("fit", "validate", "test", "predict"):
+        with pytest.raises(UserError, match="a list of Tensor, Tensor"):
+            getattr(pl.Trainer(**options), stage)(Probe(ImageSpec(1, 4, 4)), DataLoader(pairs, batch_size=4))
+    trainer = pl.Trainer(**options)
+    trainer.fit(Probe(ImageSpec(1, 4, 4)), DataLoader([{"image": image} for image, _ in pairs], batch_size=4))
+    assert trainer.global_step == 2
 
 
 def test_prediction_makes_a_picture_a_sample_where_it_can():

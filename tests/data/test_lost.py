@@ -1,11 +1,13 @@
 """Images lost while a model trains: named once, counted the same in all processes, held to the budget."""
 
 import logging
+from functools import partial
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
@@ -28,18 +30,16 @@ def build(tmp_path, monkeypatch):
         for number in range(count):
             Image.new("L", (8, 8), number * 8).save(tmp_path / part / f"{number:03}.png")
 
-    def make(*numbers, num_workers=0):
-        def build(batch_size):
-            options = {"batch_size": batch_size, "num_workers": num_workers}
-            data = ImageFolder(tmp_path, size=8, channels=1, max_bad=0.2, **options)
-            broken(data, numbers)
-            model = DCGAN(data.spec, 4, 8, generator_norm="group", discriminator_norm="group")
-            model.engine = Engine(ema_decay=0.0)
-            return model, data
+    return lambda *numbers, num_workers=0: partial(make, tmp_path, numbers, num_workers, files.CHECKED_FILES)
 
-        return build
 
-    return make
+def make(folder, numbers, num_workers, checked_files, batch_size):
+    files.MEMORY_LIMIT, files.CHECKED_FILES = 0, checked_files  # also in a process that a test starts
+    data = ImageFolder(folder, size=8, channels=1, max_bad=0.2, batch_size=batch_size, num_workers=num_workers)
+    broken(data, numbers)
+    model = DCGAN(data.spec, 4, 8, generator_norm="group", discriminator_norm="group")
+    model.engine = Engine(ema_decay=0.0)
+    return model, data
 
 
 @pytest.fixture(params=[False, True], ids=["checked first", "not checked"])
@@ -50,8 +50,10 @@ def unchecked(request, monkeypatch):
 
 
 def broken(data, numbers):
-    """Break files once the data has a source."""
+    """Break files once the data has a source, in all processes."""
     data.train_source()
+    if dist.is_initialized():
+        dist.barrier()
     for number in numbers:
         (data.root / "train" / f"{number:03}.png").write_bytes(b"no image")
     return data

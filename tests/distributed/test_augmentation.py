@@ -1,5 +1,7 @@
 """Augmented runs are as exact as any other: micro-batches, processes and interruptions change nothing."""
 
+from functools import partial
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -33,15 +35,16 @@ class Noise(ImageDataModule):
 
 
 def build(engine, model_class=DCGAN, **options):
-    def make(batch_size):
-        data = Noise(batch_size)
-        values = {"latent_size": 4, "width": 8, "generator_norm": "group", "discriminator_norm": "group"}
-        torch.manual_seed(0)
-        model = model_class(data.spec, **{**values, **options})
-        model.engine = engine
-        return model, data
+    return partial(make, engine, model_class, options)
 
-    return make
+
+def make(engine, model_class, options, batch_size):
+    data = Noise(batch_size)
+    values = {"latent_size": 4, "width": 8, "generator_norm": "group", "discriminator_norm": "group"}
+    torch.manual_seed(0)
+    model = model_class(data.spec, **{**values, **options})
+    model.engine = engine
+    return model, data
 
 
 def largest(first, second):

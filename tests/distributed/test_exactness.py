@@ -1,13 +1,16 @@
 """Several processes, micro-batches and interruptions change nothing: gradients and weights say so."""
 
 import json
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 
+from aigc_lightning.core import engine as engine_module
 from aigc_lightning.core.engine import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
@@ -37,14 +40,15 @@ class Noise(ImageDataModule):
 
 
 def build(engine=Engine(), augmentation=None, num_workers=0, **options):  # noqa: B008 (frozen)
-    def make(batch_size):
-        data = Noise(batch_size, num_workers, augmentation)
-        values = {"latent_size": 4, "width": 8, "generator_norm": "group", "discriminator_norm": "group"}
-        model = DCGAN(data.spec, **{**values, **options})
-        model.engine = engine
-        return model, data
+    return partial(make, engine, augmentation, num_workers, options)
 
-    return make
+
+def make(engine, augmentation, num_workers, options, batch_size):
+    data = Noise(batch_size, num_workers, augmentation)
+    values = {"latent_size": 4, "width": 8, "generator_norm": "group", "discriminator_norm": "group"}
+    model = DCGAN(data.spec, **{**values, **options})
+    model.engine = engine
+    return model, data
 
 
 CASES = {
@@ -84,22 +88,27 @@ def test_processes_share_an_epoch_exactly_once(tmp_path):
     assert seen == list(range(SAMPLES))
 
 
-def test_without_averaging_the_gradients_differ(tmp_path, monkeypatch):
+def without_averaging(build, batch_size):
+    """Switch our averaging off; for processes that tests start."""
+    engine_module.average_gradients = lambda parameters: None
+    return build(batch_size)
+
+
+def test_without_averaging_the_gradients_differ(tmp_path):
     """The negative control of the tests above."""
-    monkeypatch.setattr("aigc_lightning.core.engine.average_gradients", lambda parameters: None)
     one = train(build(), 12, 2, tmp_path / "one", precision="64-true")
-    two = train(build(), 12, 2, tmp_path / "two", processes=2, precision="64-true")
+    make = partial(without_averaging, build())
+    two = train(make, 12, 2, tmp_path / "two", processes=2, precision="64-true")
     assert largest(two, one) > 1e-3
 
 
-def test_lightnings_find_unused_strategy_agrees(tmp_path, monkeypatch):
+def test_lightnings_find_unused_strategy_agrees(tmp_path):
     """The oracle: Lightning's own reducer, with ours switched off (equal shares, since it knows no others)."""
-    from lightning.pytorch.strategies import DDPStrategy
-
-    ours = train(build(r1_weight=1.0), 12, 2, tmp_path / "ours", processes=2, precision="64-true")
-    monkeypatch.setattr("aigc_lightning.core.engine.average_gradients", lambda parameters: None)
-    oracle = DDPStrategy(start_method="fork", process_group_backend="gloo", find_unused_parameters=True)
-    theirs = train(build(r1_weight=1.0), 12, 2, tmp_path / "theirs", processes=2, strategy=oracle, precision="64-true")
+    make = build(r1_weight=1.0)
+    ours = train(make, 12, 2, tmp_path / "ours", processes=2, precision="64-true")
+    oracle = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
+    make = partial(without_averaging, make)
+    theirs = train(make, 12, 2, tmp_path / "theirs", processes=2, strategy=oracle, precision="64-true")
     assert largest(ours, theirs) < 1e-12
 
 
@@ -112,9 +121,10 @@ def test_micro_batches_equal_one_batch(case, parts, tmp_path):
     assert largest(split, whole) < 1e-12
 
 
-# Forked processes may not start loader workers; two processes with workers are tested through the command line.
 @pytest.mark.parametrize(
-    ("processes", "num_workers"), [(1, 0), (2, 0), pytest.param(1, 2, marks=pytest.mark.slow)], ids=str
+    ("processes", "num_workers"),
+    [(1, 0), (2, 0), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(2, 1, marks=pytest.mark.slow)],
+    ids=str,
 )
 @pytest.mark.parametrize("stop", [1, 3, 4], ids=["mid-epoch", "end of epoch", "between discriminator steps"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(stop, num_workers, processes, tmp_path):
@@ -225,21 +235,18 @@ class Broken(DCGAN):
         return super().generator_loss(fake, labels) * (float("nan") if bad else 1.0)
 
 
-def build_broken(engine):
-    def make(batch_size):
-        data = Noise(batch_size)
-        model = Broken(data.spec, 4, 8, generator_norm="group", discriminator_norm="group")
-        model.engine = engine
-        return model, data
-
-    return make
+def build_broken(engine, batch_size):
+    data = Noise(batch_size)
+    model = Broken(data.spec, 4, 8, generator_norm="group", discriminator_norm="group")
+    model.engine = engine
+    return model, data
 
 
 def test_a_loss_that_is_not_finite_in_one_process_stops_all_before_the_step(tmp_path):
     with pytest.raises(Exception, match="gradient of the generator is not finite at step 2"):
-        train(build_broken(Engine()), 12, 5, tmp_path, processes=2)
+        train(partial(build_broken, Engine()), 12, 5, tmp_path, processes=2)
 
 
 def test_all_processes_skip_the_same_updates(tmp_path):
-    trace = train(build_broken(Engine(max_skipped=9)), 12, 5, tmp_path, processes=2)
+    trace = train(partial(build_broken, Engine(max_skipped=9)), 12, 5, tmp_path, processes=2)
     assert [number for number, _ in trace.gradients] == [0, 1, 0, 1, 0, 0, 0]  # the generator is player 1

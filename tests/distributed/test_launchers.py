@@ -22,6 +22,7 @@ FIT = [
 AIGC = [sys.executable, "-m", "aigc_lightning", "fit"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
 TORCHRUN += ["aigc_lightning", "fit"]
+DDP = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 SPAWN = ["--trainer.devices=2", "--trainer.strategy=ddp_spawn"]
 RUN = Path("runs") / "dcgan_digits" / "1"
 
@@ -67,7 +68,7 @@ def one(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("command", "options"),
-    [(AIGC, SPAWN), (AIGC, ["--trainer.devices=2", "--trainer.strategy=ddp"]), (TORCHRUN, ["--trainer.devices=2"])],
+    [(AIGC, SPAWN), (AIGC, DDP), (TORCHRUN, ["--trainer.devices=2"])],
     ids=["spawn", "ddp", "torchrun"],
 )
 def test_two_processes_of_any_launcher_equal_one(command, options, one, tmp_path):
@@ -115,3 +116,47 @@ def test_a_mistake_of_the_user_in_one_process_under_spawn(tmp_path):
     code, output = ended(process, tmp_path, 60)
     assert code == 2 and "Error: a mistake on the second process" in output, output
     assert "Traceback" not in output
+
+
+def until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("options", [SPAWN, DDP], ids=["spawn", "ddp"])
+def test_processes_that_no_signal_reaches_are_ended(options, tmp_path):
+    process = start(tmp_path, *options, "--checkpoints.every_n_steps=29", "--data.batch_size=16", *trouble("HangOne"))
+    until((tmp_path / RUN / "checkpoints" / "last.ckpt").exists)
+    time.sleep(3)
+    begin = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    code, output = ended(process, tmp_path, 60)
+    assert code == 143 and "answered SIGTERM for 10 s" in output and "--resume" in output, output
+    assert "Traceback" not in output and time.monotonic() - begin < 40
+    with pytest.raises(ProcessLookupError):  # none of the group is left
+        until(lambda: os.killpg(process.pid, 0), 10)
+
+
+@pytest.mark.parametrize("asked", ["ddp_fork", "ddp_notebook", "ddp_fork_find_unused_parameters_true"])
+def test_what_would_fork_becomes_what_works(asked, tmp_path, monkeypatch):
+    """With several threads a process, at which a forked process would hang in its first large product."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    process = start(tmp_path, "--trainer.devices=2", f"--trainer.strategy={asked}", "--trainer.max_steps=3")
+    code, output = ended(process, tmp_path)
+    assert code == 0 and f"Strategy {asked} becomes ddp" in output, output
+    assert read_checkpoint(tmp_path / RUN / "checkpoints" / "last.ckpt")["global_step"] == 3
+
+
+def test_layers_that_cannot_be_spawned_are_started_otherwise(tmp_path):
+    process = start(tmp_path, *SPAWN, "--model.discriminator_norm=spectral", "--trainer.max_steps=3")
+    code, output = ended(process, tmp_path)
+    assert code == 0 and "Strategy ddp_spawn becomes ddp" in output, output
+
+
+def test_a_loader_that_does_not_answer_is_ended_after_a_signal(tmp_path):
+    process = start(tmp_path, "--data.num_workers=1", "--data.batch_size=16", *trouble("HangLoader"))
+    until(lambda: "stopped a loader" in (tmp_path / "output.txt").read_text())
+    os.kill(process.pid, signal.SIGTERM)
+    code, output = ended(process, tmp_path, 90)
+    assert code == 2 and "have given nothing for 10 s" in output and "Traceback" not in output, output

@@ -4,6 +4,8 @@ import os
 import signal
 
 import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
 
 from aigc_lightning.errors import UserError
 
@@ -25,6 +27,23 @@ class KillOne(pl.Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_rank == self.rank and trainer.global_step == 30:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class HangOne(pl.Callback):
+    """Lets the second process wait, out of reach of signals, for what never comes, from the thirtieth batch on."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.global_step == 30:
+            dist.recv(torch.zeros(1), src=0)
+
+
+class HangLoader(pl.Callback):
+    """Stops a loader process at the fifth batch, as a disk does that no longer answers."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == 5:
+            os.kill(trainer.train_dataloader._iterator._workers[0].pid, signal.SIGSTOP)
+            print("stopped a loader", flush=True)
 
 
 class SignalOne(pl.Callback):

@@ -107,10 +107,11 @@ GATHER = """
 import sys
 import torch
 import torch.distributed as dist
+from aigc_lightning.core.processes import run_together
 from aigc_lightning.evaluation.bank import FeatureBank, collect
 from aigc_lightning.evaluation.extractors import find_extractor
 
-def work(rank, world_size, folder):
+def work(rank, folder, world_size=3):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size)
     images = torch.load(f"{folder}/images.pt")
@@ -123,8 +124,7 @@ def work(rank, world_size, folder):
         torch.save(bank.to_tensors(), f"{folder}/bank{keep}{rank}.pt")
 
 if __name__ == "__main__":
-    # Nothing was computed yet, so forking is safe, and modules are imported once.
-    torch.multiprocessing.start_processes(work, (3, sys.argv[1]), nprocs=3, start_method="fork")
+    run_together(work, sys.argv[1], count=3, limit_s=120)
 """
 
 

@@ -96,12 +96,16 @@ class Scores(pl.Callback):
             torch.save(scores, self.path)
 
 
+def build_for_scores(batch_size):
+    return made(Digits(8).spec, lr=0.01), Digits(8, batch_size)
+
+
 def test_scores_are_those_of_all_held_out_images_on_one_and_two_processes(tmp_path):
     """360 images of ten classes: batches of 64 and 32 do not divide them."""
     for processes in (1, 2):
         path = tmp_path / f"{processes}.pt"
         trace = train(
-            lambda batch_size: (made(Digits(8).spec, lr=0.01), Digits(8, batch_size)),
+            build_for_scores,
             64,
             12,
             tmp_path / str(processes),

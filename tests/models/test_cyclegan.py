@@ -1,5 +1,7 @@
 """Losses, pools and directions of CycleGAN; the loop is tested with the engine."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -143,14 +145,15 @@ def test_what_is_refused(options, named):
 
 
 def build(engine=Engine(), **options):  # noqa: B008 (frozen)
-    def make(batch_size):
-        data = NoiseImages(1, 12, 8, task="unpaired", num_images=15, batch_size=batch_size)
-        values = {"width": 4, "num_blocks": 1, "discriminator_width": 4, "discriminator_layers": 1, "pool_size": 6}
-        model = CycleGAN(data.spec, **{**values, "schedule_steps": 8, **options})
-        model.engine = engine
-        return model, data
+    return partial(make, engine, options)
 
-    return make
+
+def make(engine, options, batch_size):
+    data = NoiseImages(1, 12, 8, task="unpaired", num_images=15, batch_size=batch_size)
+    values = {"width": 4, "num_blocks": 1, "discriminator_width": 4, "discriminator_layers": 1, "pool_size": 6}
+    model = CycleGAN(data.spec, **{**values, "schedule_steps": 8, **options})
+    model.engine = engine
+    return model, data
 
 
 def largest(first, second):

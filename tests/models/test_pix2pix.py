@@ -1,5 +1,7 @@
 """Losses, noise and sizes of pix2pix; the loop is tested with the engine."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn.functional import softplus
@@ -132,14 +134,15 @@ def test_what_is_refused(options, named):
 
 
 def build(engine=Engine(), **options):  # noqa: B008 (frozen)
-    def make(batch_size):
-        data = NoiseImages(1, 12, 16, task="paired", num_images=15, batch_size=batch_size)
-        values = {"width": 4, "discriminator_width": 4, "discriminator_layers": 1, "schedule_steps": 6}
-        model = Pix2Pix(data.spec, **{**values, **options})
-        model.engine = engine
-        return model, data
+    return partial(make, engine, options)
 
-    return make
+
+def make(engine, options, batch_size):
+    data = NoiseImages(1, 12, 16, task="paired", num_images=15, batch_size=batch_size)
+    values = {"width": 4, "discriminator_width": 4, "discriminator_layers": 1, "schedule_steps": 6}
+    model = Pix2Pix(data.spec, **{**values, **options})
+    model.engine = engine
+    return model, data
 
 
 def largest(first, second):
