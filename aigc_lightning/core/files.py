@@ -66,13 +66,7 @@ def open_regular(path: str | Path) -> BufferedReader:
     Raises:
         OSError: it is missing, or no regular file: a FIFO or a device could keep a reader waiting for ever.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        _check_regular(os.fstat(handle), path)
-        return os.fdopen(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
+    return open(path, "rb", opener=_regular)
 
 
 def check_regular(path: str | Path) -> None:
@@ -92,13 +86,7 @@ def no_follow(path: str, flags: int) -> int:
     """
     if os.path.islink(path):  # systems without O_NOFOLLOW, and a better message
         raise OSError(errno.ELOOP, "it is a link, and nothing is written through links", path)
-    handle = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
-    try:
-        _check_regular(os.fstat(handle), path)
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
+    return _regular(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def inside(folder: Path, *parts: str | Path) -> Path:
@@ -146,6 +134,16 @@ def _check_inside(path: Path, folder: Path, done: str) -> None:
     if not real.is_relative_to(folder.resolve()):
         what = f"{path} leads to {real} by a link, out of {folder}: nothing is {done} there."
         raise UserError(what, "Put the folder or file itself in the place of the link.")
+
+
+def _regular(path: str, flags: int) -> int:
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    try:
+        _check_regular(os.fstat(handle), path)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 def _check_regular(status: os.stat_result, path: str | Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.core.redaction import ADDRESSES_VARIABLE
 
 

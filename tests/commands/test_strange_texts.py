@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aigc_lightning.core.image_model import RECORD_KEY
+from aigc_lightning.core.records import RECORD_KEY
 
 EVIL = "a\x1b[2J\x1b]0;t\x07\nError: forged\r\x9b31m\u202ex"
 TEXTS = (".txt", ".csv", ".html", ".json", ".jsonl", ".yaml", ".sh")

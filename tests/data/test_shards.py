@@ -59,7 +59,7 @@ def at(module, rank=0, world_size=1, batches=0):
     progress = SimpleNamespace(total=SimpleNamespace(processed=batches))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
     place = {"global_rank": rank, "world_size": world_size, "is_global_zero": rank == 0}
-    module.trainer = SimpleNamespace(**place, fit_loop=loop, training=False)
+    module.trainer = SimpleNamespace(**place, fit_loop=loop, training=False, overfit_batches=0)
     return module
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from aigc_lightning.commands.data_prepare import main as prepare
 from aigc_lightning.commands.data_shard import main as shard
+from aigc_lightning.core.checksums import DIGEST, sealed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.image_folder import ImageFolder
@@ -54,13 +56,14 @@ def prepared(images, tmp_path):
 
 
 def change(folder, **changes):
-    """Change the first entry of `shards.json`, or the whole of it."""
+    """Change the first entry of `shards.json`, or the whole of it, as somebody would who knows of the checksum."""
     path = folder / "shards.json"
     record = json.loads(path.read_text())
+    del record[DIGEST]
     for key, value in changes.items():
         holder = record["shardlist"][0] if key in record["shardlist"][0] else record
         holder[key] = value
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(sealed(record)))
 
 
 def files_below(folder):
@@ -102,6 +105,7 @@ def test_rows_that_point_out_of_their_shard_are_bad_images(shards):
     for row, (offset, size) in enumerate([(-5, 10), (0, 2**62), (2**62, 10), (0, 0)]):
         table[row]["offset"], table[row]["size"] = offset, size
     np.save(shards / "shards.npy", table)
+    change(shards, table=blake2b((shards / "shards.npy").read_bytes(), digest_size=8).hexdigest())
     source = data(shards, max_bad=0.9).train_source()
     assert source.images(range(len(source))).shape[0] == len(source)
 
@@ -194,8 +198,7 @@ def test_what_is_no_file_is_not_waited_for(kind, images, shards, tmp_path):
     put(shards / "val-000000.tar")
     put(shards / "x.tar")
     (shards / "shards.json").unlink()
-    _, _, bad = build_index(shards)
-    assert [Path(error.name).name for error in bad] == ["val-000000.tar", "x.tar"]
+    assert [Path(error.name).name for error in build_index(shards).bad] == ["val-000000.tar", "x.tar"]
     put(shards / "shards.npy")
     with pytest.raises(UserError):
         data(shards).train_source().images([0])
@@ -208,7 +211,7 @@ def use(folder):
     return ImageFolder(folder, size=8, channels=1).train_source()
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../x.png", "a/../../x.png", "", 3, None], ids=repr)
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x.png", "a/../../x.png", ""], ids=repr)
 def test_names_in_a_prepared_folder_stay_in_its_source(name, prepared, images):
     path = prepared / "files.jsonl"
     path.write_text(json.dumps([name, 1, 1, 0]) + "\n" + path.read_text())
@@ -216,7 +219,7 @@ def test_names_in_a_prepared_folder_stay_in_its_source(name, prepared, images):
         use(prepared)
 
 
-@pytest.mark.parametrize("line", ["[]", "{}", '["a", "b", 1, 1]', '["a.png", [], 1, 1]', "nothing", '"a"', "[" * 5000])
+@pytest.mark.parametrize("line", ["[]", "{}", "[3, 1, 1, 0]", "[null, 1, 1, 0]", '["a", "b", 1, 1]', '["a.png", [], 1, 1]', "nothing", '"a"', "[" * 5000])
 def test_a_damaged_list_is_told(line, prepared):
     path = prepared / "files.jsonl"
     path.write_text(line + "\n" + path.read_text())
