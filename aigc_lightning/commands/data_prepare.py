@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 
     from aigc_lightning.core.spec import ImageSpec
     from aigc_lightning.data.files import available_processors
-    from aigc_lightning.data.prepared import Protocol
+    from aigc_lightning.data.prepared_format import Protocol
     from aigc_lightning.data.preparing import prepare
 
     shape = ImageSpec(options.channels, options.size[0], options.size[-1]).shape

@@ -89,11 +89,20 @@ def _unportable(name: str) -> str:
         return "it is the name of a device on Windows"
     if name.endswith((".", " ")):
         return "it ends in a character that Windows drops"
+    if not _is_unicode(name):
+        return "it is not UTF-8"
     if shown(name) != name:
         return "it has a control character"
     if found := re.search('[\\\\<>:"|?*]', name):
         return f"it has the character {found[0]}"
     return "it is too long" if len(name.encode()) > _LONGEST else ""
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:  # bytes that Python keeps as surrogates
+        return False
 
 
 def _quoted(name: object) -> str:

@@ -21,7 +21,7 @@ from aigc_lightning.core.files import no_follow, replacing
 from aigc_lightning.core.processes import clean_context, end, obey_parent_alone
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.listing import PREPARED_FILE
-from aigc_lightning.data.prepared import (
+from aigc_lightning.data.prepared_format import (
     FILES_FILE,
     IMAGES_FILE,
     PreparedFile,

@@ -119,7 +119,7 @@ def _run_every_stage(case: DataCase, num_workers: int) -> None:
     options |= {"trainer.accelerator": "cpu", "trainer.max_steps": "2"}
     options |= {"data.batch_size": "4", "data.num_workers": str(num_workers)}
     options |= dict(cast(tuple[str, str], text.split("=", 1)) for text in case.settings)
-    given = [f"--{name}={value}" for name, value in options.items()]
+    given = ["--trust-config", *(f"--{name}={value}" for name, value in options.items())]  # for the probe
     run = case.folder / f"{num_workers}_workers"
     case.run("fit", ["--model=aigc_lightning.testing.probe.Probe", f"--data={case.name}", *given, f"--run={run}"])
     for stage, score in {"validate": "val/error", "test": "test/error"}.items():
@@ -169,7 +169,7 @@ def _at(case: DataCase, position: int, rank: int = 0, world_size: int = 1, *, ba
     data = case.build(batch_size=batch_size)
     progress = SimpleNamespace(total=SimpleNamespace(processed=position))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    data.trainer = cast(Any, SimpleNamespace(global_rank=rank, world_size=world_size, fit_loop=loop))
+    data.trainer = cast(Any, SimpleNamespace(global_rank=rank, world_size=world_size, fit_loop=loop, overfit_batches=0))
     return data
 
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from aigc_lightning.core.run_lock import LOCK_FILE
+
 
 @contextmanager
 def small_files(size):
@@ -19,7 +21,8 @@ def small_files(size):
 
 
 def hidden(folder):
-    return [path.name for path in folder.rglob("*") if path.name.startswith(".")]
+    """Return what interrupted writing left behind; the file that a run is locked by stays."""
+    return [path.name for path in folder.rglob(".*") if path.name != LOCK_FILE]
 
 
 def test_a_run_that_cannot_save(tiny, aigc, folder, differing):

@@ -51,7 +51,7 @@ class Duel(AdversarialModel):
 
 def fit(model: AdversarialModel, steps: int, *callbacks: pl.Callback, **engine: Any) -> pl.Trainer:
     model.engine = Engine(**engine)
-    batches = torch.utils.data.DataLoader(torch.zeros(steps, 1), batch_size=1)
+    batches = torch.utils.data.DataLoader([{"image": torch.zeros(1, 8, 8)}] * steps, batch_size=1)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=steps,

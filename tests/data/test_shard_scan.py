@@ -150,9 +150,12 @@ def test_a_shard_whose_images_are_all_left_out_says_why(tmp_path):
 
 def test_names_of_any_bytes_are_shown_escaped(tmp_path, capsys):
     name = os.fsdecode(b"caf\xe9")
-    write(tmp_path / f"{name}.tar", (f"{name}.png", b"a"), (f"{name}.x.png", b"b"))
+    for shard_name in (name, "a"):
+        write(tmp_path / f"{shard_name}.tar", (f"{name}.png", b"a"), (f"{name}.x.png", b"b"))
     assert shard(["--index", str(tmp_path)]) == 0
-    assert r"caf\xe9.tar: 1 images are left out, such as caf\xe9.x.png" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert r"a.tar: 1 images are left out, such as caf\xe9.x.png" in output
+    assert r'names the file "caf\xe9.tar": it is not UTF-8' in output
 
 
 def test_two_fields_of_one_name_are_named(tmp_path):

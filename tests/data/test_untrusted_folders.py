@@ -15,7 +15,7 @@ from aigc_lightning.core.checksums import DIGEST, sealed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.image_folder import ImageFolder
-from aigc_lightning.data.prepared import Protocol
+from aigc_lightning.data.prepared_format import Protocol
 from aigc_lightning.data.shard_index import build_index
 from aigc_lightning.data.shards import Shards
 from aigc_lightning.errors import UserError
@@ -219,7 +219,20 @@ def test_names_in_a_prepared_folder_stay_in_its_source(name, prepared, images):
         use(prepared)
 
 
-@pytest.mark.parametrize("line", ["[]", "{}", "[3, 1, 1, 0]", "[null, 1, 1, 0]", '["a", "b", 1, 1]', '["a.png", [], 1, 1]', "nothing", '"a"', "[" * 5000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "{}",
+        "[3, 1, 1, 0]",
+        "[null, 1, 1, 0]",
+        '["a", "b", 1, 1]',
+        '["a.png", [], 1, 1]',
+        "nothing",
+        '"a"',
+        "[" * 5000,
+    ],
+)
 def test_a_damaged_list_is_told(line, prepared):
     path = prepared / "files.jsonl"
     path.write_text(line + "\n" + path.read_text())

@@ -45,7 +45,9 @@ def fit(model, steps, engine=PLAIN, scale=None, precision="32-true", resume=None
     if scale is not None:
         scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10_000)
         plugins, precision = [MixedPrecision("16-mixed", "cpu", scaler)], None
-    batches = torch.utils.data.DataLoader(torch.zeros(steps * batch_size, 1), batch_size=batch_size)
+    batches = torch.utils.data.DataLoader(
+        [{"image": torch.zeros(1, 8, 8)}] * (steps * batch_size), batch_size=batch_size
+    )
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=steps,
