@@ -1,0 +1,76 @@
+"""Pictures from models of pixels, drawn pixel by pixel with noise keyed by seed and place."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from aigc_autoregressive.noise import uniform
+
+
+class PixelModel(Protocol):
+    """What `PixelCNN` and `PixelRNN` have in common."""
+
+    channels: int
+
+    @property
+    def num_draws(self) -> int:
+        """Random numbers with which a pixel is drawn."""
+
+    def draw(
+        self, images: Tensor, row: int, column: int, uniform: Tensor, labels: Tensor | None, temperature: float
+    ) -> Tensor:
+        """Return a pixel of each image, (B, C) in [-1, 1].
+
+        Args:
+            images: (B, C, H, W), drawn up to this pixel.
+            row: of the pixel.
+            column: of the pixel.
+            uniform: numbers in [0, 1), float64 (B, `num_draws`).
+            labels: int64 (B,), for a model with classes.
+            temperature: 1 draws from the model's distribution, less draws likelier pixels, 0 the likeliest.
+        """
+
+
+@torch.no_grad()
+def sample_pixels(
+    model: PixelModel,
+    seeds: Sequence[int],
+    size: tuple[int, int],
+    *,
+    labels: Tensor | None = None,
+    temperature: float = 1.0,
+    known: tuple[Tensor, Tensor] | None = None,
+    device: torch.device | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Return an image for each seed, (B, C, H, W) in [-1, 1].
+
+    Pixels that are given and lie after a pixel do not influence it: a model of pixels knows what came before alone.
+
+    Args:
+        model: in evaluation mode.
+        seeds: B numbers.
+        size: height and width.
+        labels: int64 (B,), for a model with classes.
+        temperature: below 1 draws likelier pixels.
+        known: images (B, C, H, W) and a bool mask (B, H, W) of those of their pixels that are kept.
+        device: of the model.
+        progress: called with the numbers of finished pixels and of all pixels.
+    """
+    height, width = size
+    images = torch.zeros(len(seeds), model.channels, height, width, device=device)
+    kept = torch.zeros(len(seeds), height, width, dtype=torch.bool, device=device)
+    if known is not None:
+        images, kept = torch.where(known[1].unsqueeze(1), known[0], images), known[1]
+    drawn = ~kept.all(0).cpu()  # pixels that some picture lacks
+    for place in range(height * width):
+        row, column = divmod(place, width)
+        if drawn[row, column]:
+            numbers = uniform(seeds, [place], model.num_draws, device)[:, 0]
+            pixel = model.draw(images, row, column, numbers, labels, temperature)
+            pixel = torch.where(kept[:, row, column, None], images[:, :, row, column], pixel.to(images))
+            images[:, :, row, column] = pixel
+        progress(place + 1, height * width)
+    return images
