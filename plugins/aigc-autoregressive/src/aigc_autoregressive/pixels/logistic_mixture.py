@@ -82,7 +82,7 @@ class LogisticMixture:
             temperature: multiplies the scales and divides the logits; below 1 draws likelier pixels.
         """
         parts = self._components(output)
-        choice, place = uniform.split([self.num_components, self.channels], dim=-1)
+        choice, place = torch.split(uniform, [self.num_components, self.channels], dim=-1)
         chosen = (parts.logits + temperature * to_gumbel(choice).to(parts.logits)).argmax(-1)
         rows = torch.arange(len(output), device=output.device)
         means, log_scales, coefficients = (part[rows, chosen] for part in parts[1:])
@@ -99,7 +99,7 @@ class LogisticMixture:
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         count, channels = self.num_components, self.channels
         sizes = [count, count * channels, count * channels, count * math.comb(channels, 2)]
-        logits, means, log_scales, below = output.split(sizes, dim=-1)
+        logits, means, log_scales, below = torch.split(output, sizes, dim=-1)
         shape = (*output.shape[:-1], count, channels)
         coefficients = output.new_zeros(*shape, channels)
         rows, columns = torch.tril_indices(channels, channels, -1, device=output.device)

@@ -1,5 +1,7 @@
 """PixelCNN++: convolutions that see the pixels above and to the left, and a logistic mixture for each pixel.
 
+`incremental.py` computes the same, pixel by pixel.
+
 Paper: Salimans et al., ICLR 2017, https://arxiv.org/abs/1701.05517
 Departs from the paper: in nothing; sizes need not be multiples of 4, and need not be square.
 Shapes: B batch, C image channels, H and W height and width in pixels, F features, D outputs for a pixel. Images lie in
@@ -42,7 +44,7 @@ class PixelCNN(nn.Module):
         num_sizes: of the features, each half of the one before.
         num_components: of the mixtures.
         dropout: probability inside the blocks.
-        num_classes: labels that `log_prob` and `draw` take; 0 without classes.
+        num_classes: labels that it takes; 0 without classes.
     """
 
     def __init__(
@@ -81,13 +83,13 @@ class PixelCNN(nn.Module):
         for level, blocks in enumerate(self.down):
             if level > 0:
                 streams.append(self.shrink[level - 1](streams[-1]))
-            for block in blocks:
+            for block in blocks.children():
                 streams.append(block(streams[-1], None, labels))
         result = streams.pop()
         for level, blocks in enumerate(self.up):
             if level > 0:
                 result = cropped(self.grow[level - 1](result), streams[-1])
-            for block in blocks:
+            for block in blocks.children():
                 result = block(result, streams.pop(), labels)
         output: Tensor = self.output(functional.elu(result.left))
         return output
@@ -95,18 +97,6 @@ class PixelCNN(nn.Module):
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the log-probability of each pixel given those before it, in nats, (B, H, W)."""
         return self.mixture.log_prob(images, self(images, labels))
-
-    @property
-    def num_draws(self) -> int:
-        """Random numbers with which a pixel is drawn."""
-        return self.mixture.num_draws
-
-    def draw(
-        self, images: Tensor, row: int, column: int, uniform: Tensor, labels: Tensor | None, temperature: float
-    ) -> Tensor:
-        """Draw one pixel given those before it; see `sample_pixels`."""
-        output = self(images[:, :, : row + 1], labels)
-        return self.mixture.draw(output[:, :, row, column], uniform, temperature)
 
 
 class Start(nn.Module):
@@ -162,7 +152,7 @@ class GatedBlock(nn.Module):
     def forward(self, features: Tensor, extra: Tensor | None, labels: Tensor | None) -> Tensor:
         """Return features plus what the block adds, (B, F, H, W)."""
         hidden = self.first(concat_elu(features))
-        if self.extra is not None:
+        if self.extra is not None and extra is not None:
             hidden = hidden + self.extra(concat_elu(extra))
         hidden = self.second(self.dropout(concat_elu(hidden)))
         if self.classes is not None:

@@ -27,7 +27,7 @@ class PixelRNN(nn.Module):
         width: F, at least C; other layers have twice as many features.
         num_layers: recurrent layers.
         head_width: features of the two layers before the probabilities.
-        num_classes: labels that `log_prob` and `draw` take; 0 without classes.
+        num_classes: labels that it takes; 0 without classes.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PixelRNN(nn.Module):
         for layer in self.layers:
             features = layer(features)
         logits: Tensor = self.head(features)
-        return logits.unflatten(1, (self.channels, self.num_levels))
+        return logits.reshape(len(images), self.channels, self.num_levels, *images.shape[-2:])
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the log-probability of each pixel given those before it, in nats, (B, H, W)."""
@@ -74,23 +74,6 @@ class PixelRNN(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         levels = to_levels(images, self.num_levels).unsqueeze(2)
         return functional.log_softmax(logits, dim=2).gather(2, levels).squeeze(2).sum(1)
-
-    @property
-    def num_draws(self) -> int:
-        """Random numbers with which a pixel is drawn."""
-        return self.channels * self.num_levels
-
-    def draw(
-        self, images: Tensor, row: int, column: int, uniform: Tensor, labels: Tensor | None, temperature: float
-    ) -> Tensor:
-        """Draw one pixel given those before it; see `sample_pixels`."""
-        images = images[:, :, : row + 1].clone()
-        gumbel = to_gumbel(uniform).to(images).unflatten(1, (self.channels, self.num_levels))
-        for channel in range(self.channels):
-            logits = self(images, labels)[:, channel, :, row, column]
-            chosen = (logits + temperature * gumbel[:, channel]).argmax(-1)
-            images[:, channel, row, column] = to_images(chosen, self.num_levels).to(images)
-        return images[:, :, row, column]
 
 
 class DiagonalBiLSTM(nn.Module):
@@ -127,7 +110,7 @@ class DiagonalBiLSTM(nn.Module):
         states = []
         for column in inputs.unbind(-1):
             above = functional.pad(hidden.flatten(1, 2), (1, 0))
-            column = column + self.recurrence(above).unflatten(1, (2, gates))
+            column = column + self.recurrence(above).view(column.shape)
             output, forget, enter, content = column.chunk(4, dim=2)
             cell = forget.sigmoid() * cell + enter.sigmoid() * content.tanh()
             hidden = output.sigmoid() * cell.tanh()
@@ -135,15 +118,42 @@ class DiagonalBiLSTM(nn.Module):
         return torch.stack(states, dim=-1)
 
 
+class PixelByPixel:
+    """Draws the pixels of a batch in their order, each channel by the probabilities that the whole model gives.
+
+    Args:
+        model: in evaluation mode.
+        labels: int64 (B,), for a model with classes.
+    """
+
+    def __init__(self, model: PixelRNN, labels: Tensor | None) -> None:
+        self.model, self.labels = model, labels
+
+    @property
+    def num_draws(self) -> int:
+        """Random numbers with which a pixel is drawn."""
+        return self.model.channels * self.model.num_levels
+
+    def draw(self, images: Tensor, row: int, column: int, uniform: Tensor, temperature: float) -> Tensor:
+        """Draw the pixel at a place; see `sampling.Drawer`."""
+        images = images[:, :, : row + 1].clone()  # no pixel sees those below
+        gumbel = to_gumbel(uniform).to(images).view(-1, self.model.channels, self.model.num_levels)
+        for channel in range(self.model.channels):
+            logits = self.model(images, self.labels)[:, channel, :, row, column]
+            level = (logits + temperature * gumbel[:, channel]).argmax(-1)
+            images[:, channel, row, column] = to_images(level, self.model.num_levels).to(images)
+        return images[:, :, row, column]
+
+
 def skewed(features: Tensor) -> Tensor:
     """Move row i to the right by i, (..., H, W) to (..., H, H + W - 1), so that diagonals become columns."""
     height, width = features.shape[-2:]
     flat = functional.pad(features, (0, height)).flatten(-2)[..., :-height]
-    return flat.unflatten(-1, (height, height + width - 1))
+    return flat.reshape(*features.shape[:-1], height + width - 1)
 
 
 def unskewed(features: Tensor, width: int) -> Tensor:
     """Undo `skewed`, to (..., H, `width`)."""
     height = features.shape[-2]
     flat = functional.pad(features.flatten(-2), (0, height))
-    return flat.unflatten(-1, (height, height + width))[..., :width]
+    return flat.reshape(*features.shape[:-1], height + width)[..., :width]

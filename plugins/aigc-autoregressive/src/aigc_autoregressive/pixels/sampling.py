@@ -7,35 +7,33 @@ import torch
 from torch import Tensor
 
 from aigc_autoregressive.noise import uniform
+from aigc_autoregressive.pixels.incremental import IncrementalPixelCNN
+from aigc_autoregressive.pixels.pixelcnn import PixelCNN
+from aigc_autoregressive.pixels.pixelrnn import PixelByPixel, PixelRNN
 
 
-class PixelModel(Protocol):
-    """What `PixelCNN` and `PixelRNN` have in common."""
-
-    channels: int
+class Drawer(Protocol):
+    """What draws the pixels of a batch, one place after the other."""
 
     @property
     def num_draws(self) -> int:
         """Random numbers with which a pixel is drawn."""
 
-    def draw(
-        self, images: Tensor, row: int, column: int, uniform: Tensor, labels: Tensor | None, temperature: float
-    ) -> Tensor:
+    def draw(self, images: Tensor, row: int, column: int, uniform: Tensor, temperature: float) -> Tensor:
         """Return a pixel of each image, (B, C) in [-1, 1].
 
         Args:
             images: (B, C, H, W), drawn up to this pixel.
             row: of the pixel.
-            column: of the pixel.
+            column: of the pixel; all those before have been drawn.
             uniform: numbers in [0, 1), float64 (B, `num_draws`).
-            labels: int64 (B,), for a model with classes.
             temperature: 1 draws from the model's distribution, less draws likelier pixels, 0 the likeliest.
         """
 
 
 @torch.no_grad()
 def sample_pixels(
-    model: PixelModel,
+    model: PixelCNN | PixelRNN,
     seeds: Sequence[int],
     size: tuple[int, int],
     *,
@@ -47,7 +45,7 @@ def sample_pixels(
 ) -> Tensor:
     """Return an image for each seed, (B, C, H, W) in [-1, 1].
 
-    Pixels that are given and lie after a pixel do not influence it: a model of pixels knows what came before alone.
+    Pixels that are given influence those after them alone, as these models know what came before and nothing else.
 
     Args:
         model: in evaluation mode.
@@ -64,13 +62,15 @@ def sample_pixels(
     kept = torch.zeros(len(seeds), height, width, dtype=torch.bool, device=device)
     if known is not None:
         images, kept = torch.where(known[1].unsqueeze(1), known[0], images), known[1]
-    drawn = ~kept.all(0).cpu()  # pixels that some picture lacks
+    drawer: Drawer = (
+        IncrementalPixelCNN(model, len(seeds), size, labels)
+        if isinstance(model, PixelCNN)
+        else PixelByPixel(model, labels)
+    )
     for place in range(height * width):
         row, column = divmod(place, width)
-        if drawn[row, column]:
-            numbers = uniform(seeds, [place], model.num_draws, device)[:, 0]
-            pixel = model.draw(images, row, column, numbers, labels, temperature)
-            pixel = torch.where(kept[:, row, column, None], images[:, :, row, column], pixel.to(images))
-            images[:, :, row, column] = pixel
+        numbers = uniform(seeds, [place], drawer.num_draws, device)[:, 0]
+        pixel = drawer.draw(images, row, column, numbers, temperature).to(images)
+        images[:, :, row, column] = torch.where(kept[:, row, column, None], images[:, :, row, column], pixel)
         progress(place + 1, height * width)
     return images

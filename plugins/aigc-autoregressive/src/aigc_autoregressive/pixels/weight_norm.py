@@ -30,6 +30,10 @@ class Window(NamedTuple):
         return self.rows, self.left + 1 + self.right
 
 
+#: The pixel alone.
+PIXEL = Window()
+
+
 class WeightNormConv2d(nn.Module):
     """Convolution over a window, with weights gain * direction / |direction| for each output channel.
 
@@ -44,7 +48,7 @@ class WeightNormConv2d(nn.Module):
     _out_axis = 0
 
     def __init__(
-        self, in_channels: int, out_channels: int, window: Window = Window(), stride: int = 1, start_scale: float = 1.0
+        self, in_channels: int, out_channels: int, window: Window = PIXEL, stride: int = 1, start_scale: float = 1.0
     ) -> None:
         super().__init__()
         self.window, self.stride, self.start_scale = window, stride, start_scale
@@ -57,24 +61,29 @@ class WeightNormConv2d(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, `out_channels`, H / stride, W / stride), sizes rounded up."""
-        return self._convolve(features, self._weight(self.gain), self.bias)
+        return self.convolve(features, self.weight(), self.bias)
+
+    def weight(self) -> Tensor:
+        """Return the kernel, normalised and multiplied by the gains."""
+        return self._normalised(self.gain)
 
     @torch.no_grad()
     def start_from(self, features: Tensor) -> None:
         """Choose gain and bias so that each channel of the result has mean 0 and deviation `start_scale`."""
-        result = self._convolve(features, self._weight(torch.ones_like(self.gain)), None)
+        result = self.convolve(features, self._normalised(torch.ones_like(self.gain)), None)
         deviation, mean = torch.std_mean(result, dim=(0, 2, 3))
         self.gain.copy_(self.start_scale / (deviation + 1e-5))
         self.bias.copy_(-mean * self.gain)
 
-    def _weight(self, gain: Tensor) -> Tensor:
+    def _normalised(self, gain: Tensor) -> Tensor:
         axes = [axis for axis in range(4) if axis != self._out_axis]
         shape = [1, 1, 1, 1]
         shape[self._out_axis] = -1
-        norms = torch.linalg.vector_norm(self.direction, dim=axes)
+        norms: Tensor = torch.linalg.vector_norm(self.direction, dim=axes)
         return self.direction * (gain / norms).view(shape)
 
-    def _convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return what `forward` does, for a kernel that is at hand."""
         window = self.window
         if window.size != (1, 1):
             features = functional.pad(features, (window.left, window.right, window.rows - 1, 0))
@@ -86,7 +95,8 @@ class WeightNormConvTranspose2d(WeightNormConv2d):
 
     _out_axis = 1
 
-    def _convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def convolve(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return what `forward` does, for a kernel that is at hand."""
         columns = self.window.size[1]
         if columns > 2:  # spread to the left as far as to the right
             return functional.conv_transpose2d(
