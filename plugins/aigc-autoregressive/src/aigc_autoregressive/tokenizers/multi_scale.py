@@ -102,6 +102,17 @@ class MultiScaleQuantizer(Quantizer):
             sums.append(sums[-1] + added if sums else added)
         return sums
 
+    def next_inputs(self, indices: Tensor) -> Tensor:
+        """Return what a next-scale model sees when it predicts each scale but the first, (B, N - n, Z).
+
+        That is the sum of the scales before, at the size of the scale; n is the number of tokens of the first one.
+
+        Args:
+            indices: tokens of all scales, (B, N).
+        """
+        sums = self.partial_sums(indices)[:-1]
+        return torch.cat([to_vectors(self.shrunk(total, scale)) for scale, total in enumerate(sums, 1)], dim=1)
+
     def grown(self, tokens: Tensor, scale: int) -> Tensor:
         """Return what the tokens (B, n) of a scale add to the latents, (B, Z, h, w)."""
         codes = to_latents(self.codebook.lookup(tokens), self.scales[scale])

@@ -7,7 +7,6 @@ of a code.
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -79,10 +78,12 @@ def pass_gradient(vectors: Tensor, codes: Tensor, gradient: Gradient) -> Tensor:
 
 def _rotated(vectors: Tensor, codes: Tensor) -> Tensor:
     """Return the codes as a linear function of the vectors: a rotation times a scale, both without gradients."""
-    start = functional.normalize(vectors.detach(), dim=-1)
-    end = functional.normalize(codes, dim=-1)
+    start, end = functional.normalize(vectors.detach(), dim=-1), functional.normalize(codes, dim=-1)
     middle = functional.normalize(start + end, dim=-1)
-    length, new_length = (torch.linalg.vector_norm(part, dim=-1, keepdim=True) for part in (vectors.detach(), codes))
-    reflected = vectors - 2 * middle * (middle * vectors).sum(-1, keepdim=True)
-    rotated: Tensor = reflected + 2 * end * (start * vectors).sum(-1, keepdim=True)
-    return new_length / length.clamp_min(1e-6) * rotated
+    rotated = vectors - 2 * middle * _dot(middle, vectors) + 2 * end * _dot(start, vectors)
+    return rotated * _dot(end, codes) / _dot(start, vectors.detach()).clamp_min(1e-6)
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    """Return the products of vectors (..., Z), (..., 1)."""
+    return (first * second).sum(-1, keepdim=True)
