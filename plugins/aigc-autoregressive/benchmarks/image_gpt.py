@@ -4,9 +4,10 @@
         [--rounds 9] [--threads 1]
 
 The plain GPT has learned positions, layer norms and MLPs with GELU, and one matrix for embeddings and logits.
-`ImageGPT` has two and no biases; its MLPs are as wide as makes the numbers of weights equal, to the next 32. The plain GPT's sampling keeps keys and values in the simplest way, by joining them, and draws with
-`torch.multinomial`. All models take turns, step by step. Time is processor time of the whole process; the ratios are
-medians over the rounds.
+`ImageGPT` has two and no biases; its MLPs are as wide as makes the numbers of weights equal, to the next 32. The plain
+GPT's sampling keeps keys and values in the simplest way, by joining them, and draws with `torch.multinomial`.
+
+All models take turns, step by step. Time is processor time of the whole process; ratios are medians over the rounds.
 """
 
 import argparse

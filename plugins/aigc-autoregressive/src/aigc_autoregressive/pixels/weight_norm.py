@@ -55,7 +55,7 @@ class WeightNormConv2d(nn.Module):
         shape = [out_channels, in_channels, *window.size]
         if self._out_axis == 1:
             shape[:2] = in_channels, out_channels
-        self.direction = nn.Parameter(0.05 * torch.randn(shape))
+        self.direction = nn.Parameter(torch.empty(shape).normal_(std=0.05))
         self.gain = nn.Parameter(torch.full((out_channels,), start_scale))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 

@@ -62,6 +62,7 @@ class Prefix(nn.Module):
 
     def forward(self, condition: Condition, batch: int) -> Tensor:
         """Return the tokens, (B, 1 + T, W)."""
+        check_parts(condition, classes=self.classes.num_classes > 0, context=self.context is not None)
         first = self.classes(condition, batch).unsqueeze(1)
         return first if self.context is None else torch.cat([first, self.context(condition, batch)], dim=1)
 
@@ -107,6 +108,18 @@ class ContextTokens(nn.Module):
             present = present & ~condition.dropped[:, None]
         given = torch.where(present.unsqueeze(-1), self.projection(condition.context), absent[:, :length])
         return torch.cat([given, absent[:, length:]], dim=1)
+
+
+def check_parts(condition: Condition, *, classes: bool, context: bool) -> None:
+    """Refuse what a model would have to pass over in silence.
+
+    Raises:
+        UserError: labels for a model without classes, or a context for a model that takes none.
+    """
+    if condition.labels is not None and not classes:
+        raise UserError("The model was made without classes and cannot draw one.", "Leave the class out.")
+    if condition.context is not None and not context:
+        raise UserError("The model was made without context and cannot follow a prompt.", "Leave the prompt out.")
 
 
 def labels_or_open(condition: Condition, batch: int, open_label: int, device: torch.device) -> Tensor:

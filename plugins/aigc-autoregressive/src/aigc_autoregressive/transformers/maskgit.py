@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aigc_autoregressive.transformers.attention import Attention
-from aigc_autoregressive.transformers.conditioning import OPEN, Condition, ContextTokens, labels_or_open
+from aigc_autoregressive.transformers.conditioning import OPEN, Condition, ContextTokens, check_parts, labels_or_open
 
 
 class MaskGIT(nn.Module):
@@ -76,6 +76,7 @@ class MaskGIT(nn.Module):
 
     def features(self, tokens: Tensor, condition: Condition = OPEN) -> Tensor:
         """Return the last features of each place, (B, N, W)."""
+        check_parts(condition, classes=len(self.table.weight) > self.num_codes + 1, context=self.context is not None)
         batch = len(tokens)
         classes = self.num_codes + 1 + labels_or_open(condition, batch, -1, tokens.device)  # open: the mask token
         embedded = self.table(torch.cat([classes.unsqueeze(1), tokens], dim=1)) + self.positions.weight

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aigc_autoregressive.transformers.attention import Attention, KeyValueCache
-from aigc_autoregressive.transformers.conditioning import OPEN, ClassToken, Condition, ContextTokens
+from aigc_autoregressive.transformers.conditioning import OPEN, ClassToken, Condition, ContextTokens, check_parts
 from aigc_autoregressive.transformers.likelihood import token_log_prob
 
 
@@ -116,6 +116,7 @@ class VAR(nn.Module):
 
     def _shown(self, condition: Condition, batch: int) -> tuple[Tensor, Tensor]:
         """Return what is to be shown, as a vector (B, W) and as context tokens (B, T, W)."""
+        check_parts(condition, classes=self.classes.num_classes > 0, context=self.context is not None)
         shown: Tensor = self.classes(condition, batch)
         if self.context is None:
             return shown, shown.new_empty(batch, 0, shown.shape[1])
