@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from aigc_lightning.errors import UserError
 from torch import Tensor
 
 from aigc_autoregressive.levels import to_images, to_levels
@@ -42,7 +43,9 @@ def test_pixel_by_pixel_equals_the_whole_network(shape):
                 drawn[:, :, row, column] = images[:, :, row, column]
 
 
-@pytest.mark.parametrize(("kind", "channels", "size"), [("pixelcnn", 3, (1, 1)), ("pixelcnn", 1, (2, 2)), ("pixelrnn", 2, (1, 2))])
+@pytest.mark.parametrize(
+    ("kind", "channels", "size"), [("pixelcnn", 3, (1, 1)), ("pixelcnn", 1, (2, 2)), ("pixelrnn", 2, (1, 2))]
+)
 def test_pictures_are_drawn_with_their_probabilities(kind, channels, size):
     model, num_levels = pixel_model(kind, channels), 4
     combinations = torch.tensor(list(itertools.product(range(num_levels), repeat=channels * size[0] * size[1])))
@@ -92,6 +95,19 @@ def test_progress_tells_of_each_pixel_and_temperature_0_needs_no_seed(kind):
     images = sample_pixels(model, [1, 2], (2, 3), temperature=0.0, progress=lambda *numbers: seen.append(numbers))
     assert torch.equal(images[0], images[1])
     assert seen == [(done, 6) for done in range(1, 7)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_classes_must_be_given_where_there_are_classes_and_only_there(kind):
+    images = torch.zeros(1, 1, 2, 2)
+    for model, labels, message in [
+        (pixel_model(kind, 1, num_classes=3), None, "one of 3 classes"),
+        (pixel_model(kind, 1), torch.tensor([1]), "without classes"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            model.log_prob(images, labels)
+        with pytest.raises(UserError, match=message):
+            sample_pixels(model, [1], (2, 2), labels=labels)
 
 
 def test_a_pixel_is_drawn_within_a_level_of_its_logistic():

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aigc_autoregressive.pixels.classes import check_labels
 from aigc_autoregressive.pixels.pixelcnn import GatedBlock, PixelCNN, concat_elu
 from aigc_autoregressive.pixels.weight_norm import WeightNormConv2d
 
@@ -32,6 +33,7 @@ class IncrementalPixelCNN:
     """
 
     def __init__(self, model: PixelCNN, batch: int, size: Size, labels: Tensor | None) -> None:
+        check_labels(labels, model.num_classes)
         self.model = model
         sizes = [size]
         for _ in model.shrink:

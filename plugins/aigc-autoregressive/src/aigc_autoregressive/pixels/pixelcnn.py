@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aigc_autoregressive.pixels.classes import check_labels
 from aigc_autoregressive.pixels.logistic_mixture import LogisticMixture
 from aigc_autoregressive.pixels.weight_norm import WeightNormConv2d, WeightNormConvTranspose2d, Window
 
@@ -59,7 +60,7 @@ class PixelCNN(nn.Module):
         num_classes: int = 0,
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.num_classes = channels, num_classes
         self.mixture = LogisticMixture(channels, num_components, num_levels)
         self.start = Start(channels, width)
         self.shrink = nn.ModuleList(Resize(width, WeightNormConv2d) for _ in range(num_sizes - 1))
@@ -79,6 +80,7 @@ class PixelCNN(nn.Module):
             images: (B, C, H, W).
             labels: int64 (B,), for a model with classes.
         """
+        check_labels(labels, self.num_classes)
         streams = [self.start(images)]
         for level, blocks in enumerate(self.down):
             if level > 0:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from aigc_autoregressive.levels import to_images, to_levels
 from aigc_autoregressive.noise import to_gumbel
+from aigc_autoregressive.pixels.classes import check_labels
 from aigc_autoregressive.pixels.masked_convolution import MaskedConv2d
 
 
@@ -40,7 +41,7 @@ class PixelRNN(nn.Module):
         num_classes: int = 0,
     ) -> None:
         super().__init__()
-        self.channels, self.num_levels = channels, num_levels
+        self.channels, self.num_levels, self.num_classes = channels, num_levels, num_classes
         self.start = MaskedConv2d(channels, 2 * width, 7, channels, sees_own=False)
         self.classes = nn.Embedding(num_classes, 2 * width) if num_classes else None
         self.layers = nn.ModuleList(DiagonalBiLSTM(width, channels) for _ in range(num_layers))
@@ -60,6 +61,7 @@ class PixelRNN(nn.Module):
             images: (B, C, H, W).
             labels: int64 (B,), for a model with classes.
         """
+        check_labels(labels, self.num_classes)
         features = self.start(images)
         if self.classes is not None:
             features = features + self.classes(labels)[:, :, None, None]
