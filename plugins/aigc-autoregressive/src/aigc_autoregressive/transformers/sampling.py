@@ -179,7 +179,7 @@ class Rows:
 
     def repeated(self, values: Tensor) -> Tensor:
         """Return values (B, ...) for each row."""
-        return values.repeat(self.copies, *(1 for _ in values.shape[1:]))
+        return values if self.copies == 1 else torch.cat([values, values])
 
     def guided(self, logits: Tensor, share: float = 1.0) -> Tensor:
         """Return logits (B, ...) of those of each row.
