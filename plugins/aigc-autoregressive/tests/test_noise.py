@@ -5,7 +5,7 @@ import pytest
 import torch
 from aigc_lightning.core import keyed
 
-from aigc_autoregressive.levels import to_images, to_levels
+from aigc_autoregressive.levels import from_tokens, to_images, to_levels, to_tokens
 from aigc_autoregressive.likelihood import BITS_OF_UNIT, bits_per_dim, bits_per_dim_of_density
 from aigc_autoregressive.noise import gumbel, to_gumbel, to_logistic, uniform
 
@@ -43,6 +43,14 @@ def test_levels_and_images_are_each_other_s_inverse(num_levels):
     assert images[0] == -1 and images[-1] == 1
     assert torch.equal(to_levels(images, num_levels), levels)
     assert torch.equal(to_levels(torch.tensor([-2.0, 2.0]), num_levels), torch.tensor([0, num_levels - 1]))
+
+
+def test_tokens_go_row_by_row_with_a_pixel_s_channels_together():
+    levels = torch.arange(12).view(1, 2, 3, 2)  # two channels of three rows and two columns
+    images = to_images(levels, 12)
+    tokens = to_tokens(images, 12)
+    assert tokens.tolist() == [[0, 6, 1, 7, 2, 8, 3, 9, 4, 10, 5, 11]]
+    assert torch.equal(from_tokens(tokens, (2, 3, 2), 12), images)
 
 
 def test_bits_per_dim_of_uniform_pixels_is_8():

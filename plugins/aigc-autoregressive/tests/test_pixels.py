@@ -25,7 +25,6 @@ KINDS = ["pixelcnn", "pixelrnn"]
 
 def pixel_model(kind: str, channels: int, num_levels: int = 4, num_classes: int = 0) -> PixelCNN | PixelRNN:
     """Return a small model in float64 whose weights are far from their start."""
-    torch.manual_seed(0)
     model: PixelCNN | PixelRNN
     if kind == "pixelcnn":
         model = PixelCNN(channels, num_levels, width=6, num_blocks=2, num_components=3, num_classes=num_classes)
@@ -149,7 +148,6 @@ def test_classes_change_the_probabilities(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_first_loss_is_about_that_of_uniform_pixels(kind):
-    torch.manual_seed(0)
     images = noise(8, 1, 8, 8).float()
     model = PixelCNN(1, width=16, num_blocks=1) if kind == "pixelcnn" else PixelRNN(1, width=16, num_layers=2)
     if kind == "pixelcnn":
@@ -172,7 +170,6 @@ def test_weight_norm_is_its_definition():
 
 
 def test_layers_start_from_the_statistics_of_data():
-    torch.manual_seed(0)
     model = PixelCNN(1, width=8, num_blocks=1, dropout=0.0)
     images = noise(16, 1, 8, 8).float()
     start_from_data(model, images, None)
@@ -205,7 +202,6 @@ def test_skewing_makes_columns_of_diagonals():
 
 
 def test_the_diagonal_lstm_is_its_recursion():
-    torch.manual_seed(0)
     width, height, columns = 2, 3, 4
     layer = DiagonalBiLSTM(width, channels=1).double()
     features = noise(1, 2 * width, height, columns)

@@ -227,7 +227,6 @@ class Meeting:
 
 @pytest.mark.parametrize("learnt_by", ["ema", "loss"])
 def test_two_processes_end_with_the_codebook_of_one(learnt_by):
-    torch.manual_seed(0)
     start = Codebook(6, 3, learnt_by)
     start.frequencies[4] = 0
     vectors = noise(5, 4, 3)

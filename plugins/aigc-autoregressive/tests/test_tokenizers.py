@@ -21,7 +21,6 @@ def test_parameters_of_the_papers_tokenizers(num_codes, expected):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("quantizer", ["vq", "fsq", "multi_scale"])
 def test_images_of_any_kind_become_tokens_and_images_again(channels, quantizer):
-    torch.manual_seed(0)
     made = {
         "vq": lambda: VectorQuantizer(32, 8),
         "fsq": lambda: FiniteScalarQuantizer([4, 4]),

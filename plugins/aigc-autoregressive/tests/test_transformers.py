@@ -8,6 +8,8 @@ import torch
 from aigc_lightning.errors import UserError
 from torch import Tensor, nn
 
+from aigc_autoregressive.levels import to_images, to_tokens
+from aigc_autoregressive.likelihood import bits_per_dim
 from aigc_autoregressive.tokenizers import MultiScaleQuantizer
 from aigc_autoregressive.tokenizers.multi_scale import SCALES
 from aigc_autoregressive.transformers import VAR, Condition, ImageGPT, MaskGIT
@@ -31,7 +33,6 @@ GPTS = {
 
 def shaken(model: nn.Module, amount: float = 0.3) -> nn.Module:
     """Return the model in float64 with weights far from their start."""
-    torch.manual_seed(0)
     for parameter in model.parameters():
         parameter.data += amount * torch.randn_like(parameter)
     return model.double().eval()
@@ -189,11 +190,16 @@ def test_image_gpt_gives_all_images_of_4_tokens_probability_1(kind):
     torch.testing.assert_close(log_prob[:, 3].exp().view(64, 4), joint / joint.sum(1, keepdim=True))
 
 
-def test_image_gpt_over_pixels_of_several_channels_is_a_distribution():
+def test_bits_per_dim_of_image_gpt_over_pixels_agree_with_enumeration():
+    """Of images of 1x2 pixels, three channels and 3 levels; the mean of the bits is the entropy of the table."""
     model = image_gpt("channels", grid=(1, 2), num_codes=3)
-    tokens = torch.tensor(list(itertools.product(range(3), repeat=6)))
+    levels = torch.tensor(list(itertools.product(range(3), repeat=6))).view(-1, 3, 1, 2)
     with torch.no_grad():
-        assert model.log_prob(tokens).sum(1).exp().sum().item() == pytest.approx(1, abs=1e-12)
+        log_prob = model.log_prob(to_tokens(to_images(levels, 3), num_levels=3)).sum(1)
+    assert log_prob.exp().sum().item() == pytest.approx(1, abs=1e-12)
+    entropy = torch.distributions.Categorical(probs=log_prob.exp()).entropy() / math.log(2)
+    bits = (log_prob.exp() * bits_per_dim(log_prob, num_dims=6)).sum()
+    assert bits.item() == pytest.approx(entropy.item() / 6, rel=1e-10)
 
 
 def test_var_gives_all_token_maps_probability_1():

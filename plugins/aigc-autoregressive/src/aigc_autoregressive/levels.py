@@ -16,3 +16,14 @@ def to_levels(images: Tensor, num_levels: int = 256) -> Tensor:
 def to_images(levels: Tensor, num_levels: int = 256) -> Tensor:
     """Return the values in [-1, 1] of levels, float32; the inverse of `to_levels`."""
     return levels.float() * (2 / (num_levels - 1)) - 1
+
+
+def to_tokens(images: Tensor, num_levels: int = 256) -> Tensor:
+    """Return images (B, C, H, W) as sequences of levels, int64 (B, H W C): row by row, a pixel's channels together."""
+    return to_levels(images, num_levels).movedim(1, -1).flatten(1)
+
+
+def from_tokens(tokens: Tensor, shape: tuple[int, int, int], num_levels: int = 256) -> Tensor:
+    """Undo `to_tokens`, given C, H and W; float32."""
+    channels, height, width = shape
+    return to_images(tokens.view(len(tokens), height, width, channels).movedim(-1, 1), num_levels)

@@ -1,6 +1,6 @@
 """PixelCNN++: convolutions that see the pixels above and to the left, and a logistic mixture for each pixel.
 
-`incremental.py` computes the same, pixel by pixel.
+`incremental_pixelcnn.py` computes the same, pixel by pixel.
 
 Paper: Salimans et al., ICLR 2017, https://arxiv.org/abs/1701.05517
 Departs from the paper: in nothing; sizes need not be multiples of 4, and need not be square.

@@ -1,5 +1,7 @@
 """PixelRNN with diagonal bidirectional LSTMs, and a probability for each level of a pixel.
 
+`incremental_pixelrnn.py` computes the same, pixel by pixel.
+
 Of the paper's two recurrent layers this is the one that sees all pixels before a pixel; the Row LSTM sees a triangle of
 them, and the paper's likelihoods with it are worse.
 
@@ -13,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aigc_autoregressive.levels import to_images, to_levels
-from aigc_autoregressive.noise import to_gumbel
+from aigc_autoregressive.levels import to_levels
 from aigc_autoregressive.pixels.classes import check_labels
 from aigc_autoregressive.pixels.masked_convolution import MaskedConv2d
 
@@ -98,53 +99,31 @@ class DiagonalBiLSTM(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return features plus what the LSTMs add, (B, 2F, H, W)."""
         rightwards, leftwards = (layer(features) for layer in self.inputs)
-        states = self._scan(skewed(torch.stack([rightwards, leftwards.flip(-1)], dim=1)))
-        from_left, from_right = unskewed(states, features.shape[-1]).unbind(1)
+        states = self._scan(skewed(torch.stack([rightwards, leftwards.flip(-1)], dim=2)))
+        from_left, from_right = unskewed(states, features.shape[-1]).unbind(2)
         # From the right a state has seen the pixel itself and those after it; its row above has seen none of them.
         from_above = functional.pad(from_right.flip(-1), (0, 0, 1, 0))[:, :, :-1]
         added: Tensor = self.output(from_left + from_above)
         return features + added
 
     def _scan(self, inputs: Tensor) -> Tensor:
-        """Run over the columns of skewed inputs (B, 2, 4F, H, N); return the states (B, 2, F, H, N)."""
-        batch, _, gates, height, _ = inputs.shape
-        hidden = cell = inputs.new_zeros(batch, 2, gates // 4, height)
+        """Run over the columns of skewed inputs (B, 4F, 2, H, N); return the states (B, F, 2, H, N)."""
+        batch, gates, _, height, _ = inputs.shape
+        hidden = cell = inputs.new_zeros(batch, gates // 4, 2, height)
         states = []
         for column in inputs.unbind(-1):
-            above = functional.pad(hidden.flatten(1, 2), (1, 0))
-            column = column + self.recurrence(above).view(column.shape)
-            output, forget, enter, content = column.chunk(4, dim=2)
-            cell = forget.sigmoid() * cell + enter.sigmoid() * content.tanh()
-            hidden = output.sigmoid() * cell.tanh()
+            above = functional.pad(hidden.transpose(1, 2).flatten(1, 2), (1, 0))
+            recurrent = self.recurrence(above).view(batch, 2, gates, height).transpose(1, 2)
+            hidden, cell = lstm(column + recurrent, cell)
             states.append(hidden)
         return torch.stack(states, dim=-1)
 
 
-class PixelByPixel:
-    """Draws the pixels of a batch in their order, each channel by the probabilities that the whole model gives.
-
-    Args:
-        model: in evaluation mode.
-        labels: int64 (B,), for a model with classes.
-    """
-
-    def __init__(self, model: PixelRNN, labels: Tensor | None) -> None:
-        self.model, self.labels = model, labels
-
-    @property
-    def num_draws(self) -> int:
-        """Random numbers with which a pixel is drawn."""
-        return self.model.channels * self.model.num_levels
-
-    def draw(self, images: Tensor, row: int, column: int, uniform: Tensor, temperature: float) -> Tensor:
-        """Draw the pixel at a place; see `sampling.Drawer`."""
-        images = images[:, :, : row + 1].clone()  # no pixel sees those below
-        gumbel = to_gumbel(uniform).to(images).view(-1, self.model.channels, self.model.num_levels)
-        for channel in range(self.model.channels):
-            logits = self.model(images, self.labels)[:, channel, :, row, column]
-            level = (logits + temperature * gumbel[:, channel]).argmax(-1)
-            images[:, channel, row, column] = to_images(level, self.model.num_levels).to(images)
-        return images[:, :, row, column]
+def lstm(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the hidden and the cell state, (B, F, ...), of the four gates, (B, 4F, ...), and of the cell before."""
+    output, forget, enter, content = gates.chunk(4, dim=1)
+    cell = forget.sigmoid() * cell + enter.sigmoid() * content.tanh()
+    return output.sigmoid() * cell.tanh(), cell
 
 
 def skewed(features: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from aigc_autoregressive.noise import uniform
-from aigc_autoregressive.pixels.incremental import IncrementalPixelCNN
+from aigc_autoregressive.pixels.incremental_pixelcnn import IncrementalPixelCNN
+from aigc_autoregressive.pixels.incremental_pixelrnn import IncrementalPixelRNN
 from aigc_autoregressive.pixels.pixelcnn import PixelCNN
-from aigc_autoregressive.pixels.pixelrnn import PixelByPixel, PixelRNN
+from aigc_autoregressive.pixels.pixelrnn import PixelRNN
 
 
 class Drawer(Protocol):
@@ -40,7 +41,6 @@ def sample_pixels(
     labels: Tensor | None = None,
     temperature: float = 1.0,
     known: tuple[Tensor, Tensor] | None = None,
-    device: torch.device | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """Return an image for each seed, (B, C, H, W) in [-1, 1].
@@ -54,18 +54,19 @@ def sample_pixels(
         labels: int64 (B,), for a model with classes.
         temperature: below 1 draws likelier pixels.
         known: images (B, C, H, W) and a bool mask (B, H, W) of those of their pixels that are kept.
-        device: of the model.
         progress: called with the numbers of finished pixels and of all pixels.
     """
     height, width = size
-    images = torch.zeros(len(seeds), model.channels, height, width, device=device)
+    weights = next(model.parameters())
+    device, exact = weights.device, torch.promote_types(weights.dtype, torch.float32)  # 16 bits cannot tell 256 levels
+    images = torch.zeros(len(seeds), model.channels, height, width, dtype=exact, device=device)
     kept = torch.zeros(len(seeds), height, width, dtype=torch.bool, device=device)
     if known is not None:
-        images, kept = torch.where(known[1].unsqueeze(1), known[0], images), known[1]
+        images, kept = torch.where(known[1].unsqueeze(1), known[0].to(images), images), known[1]
     drawer: Drawer = (
         IncrementalPixelCNN(model, len(seeds), size, labels)
         if isinstance(model, PixelCNN)
-        else PixelByPixel(model, labels)
+        else IncrementalPixelRNN(model, len(seeds), width, labels)
     )
     for place in range(height * width):
         row, column = divmod(place, width)

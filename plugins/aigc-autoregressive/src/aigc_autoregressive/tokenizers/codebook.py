@@ -41,6 +41,10 @@ class BatchShare:
     sum_over_processes: Callable[[Tensor], Tensor] = alone
 
 
+#: The share of the only process.
+WHOLE = BatchShare()
+
+
 class Codebook(nn.Module):
     """K vectors, learnt by moving averages or by a loss.
 
@@ -91,7 +95,7 @@ class Codebook(nn.Module):
         return nn.functional.embedding(indices, self.codes)
 
     @torch.no_grad()
-    def update(self, vectors: Tensor, indices: Tensor, share: BatchShare = BatchShare()) -> None:  # noqa: B008 (frozen)
+    def update(self, vectors: Tensor, indices: Tensor, share: BatchShare = WHOLE) -> None:
         """Count who chose which code in a training step; codes that are learnt by averages move.
 
         In evaluation mode nothing changes.
@@ -116,7 +120,7 @@ class Codebook(nn.Module):
             self.codes.copy_(torch.where(safe[:, None], means, self.codes))
 
     @torch.no_grad()
-    def revive(self, vectors: Tensor, share: BatchShare = BatchShare()) -> Tensor:  # noqa: B008 (frozen)
+    def revive(self, vectors: Tensor, share: BatchShare = WHOLE) -> Tensor:
         """Put dead codes on vectors of the batch, and forget who chose them before.
 
         In evaluation mode nothing changes. Each vector revives one code at most.

@@ -65,6 +65,10 @@ class Choice:
         return logits
 
 
+#: By the model's probabilities.
+PLAIN = Choice()
+
+
 def guide(logits: Tensor, guidance: float) -> Tensor:
     """Return guided logits (B, ...) of those with condition and, in a second half, those without, (2B, ...).
 

@@ -1,5 +1,7 @@
-"""Tokens from transformers, drawn with Gumbel noise keyed by seed and place: a seed is one picture in any batch.
+"""Tokens from transformers, drawn with Gumbel noise keyed by seed and place.
 
+So a seed is one picture in any batch, as far as the logits are equal: batches of different sizes round differently, and
+a draw between two tokens that are as good as equal may then turn out otherwise. Batches of a fixed size settle that.
 All loops run under `torch.no_grad` and expect a model in evaluation mode.
 Shapes: B batch, N tokens of an image.
 """
@@ -12,7 +14,7 @@ from torch import Tensor
 from aigc_autoregressive.noise import gumbel
 from aigc_autoregressive.tokenizers.multi_scale import MultiScaleQuantizer
 from aigc_autoregressive.tokenizers.quantizer import to_vectors
-from aigc_autoregressive.transformers.choice import Choice, guide
+from aigc_autoregressive.transformers.choice import PLAIN, Choice, guide
 from aigc_autoregressive.transformers.conditioning import OPEN, Condition
 from aigc_autoregressive.transformers.image_gpt import ImageGPT
 from aigc_autoregressive.transformers.maskgit import MaskGIT, masked_share
@@ -36,7 +38,7 @@ def sample_image_gpt(
     condition: Condition = OPEN,
     *,
     guidance: float = 1.0,
-    choice: Choice = Choice(),  # noqa: B008 (frozen)
+    choice: Choice = PLAIN,
     known: Known | None = None,
     progress: Progress = _silent,
 ) -> Tensor:
@@ -76,7 +78,7 @@ def sample_maskgit(
     steps: int = 8,
     choice_temperature: float = 4.5,
     guidance: float = 1.0,
-    choice: Choice = Choice(),  # noqa: B008 (frozen)
+    choice: Choice = PLAIN,
     known: Known | None = None,
     progress: Progress = _silent,
 ) -> Tensor:
@@ -125,7 +127,7 @@ def sample_var(
     condition: Condition = OPEN,
     *,
     guidance: float = 1.0,
-    choice: Choice = Choice(),  # noqa: B008 (frozen)
+    choice: Choice = PLAIN,
     known: Known | None = None,
     progress: Progress = _silent,
 ) -> Tensor:
