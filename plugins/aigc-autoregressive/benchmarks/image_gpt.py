@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from aigc_lightning.core.memory import keep_memory
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_memory()  # as `aigc fit` does
     torch.manual_seed(0)
     length, size = options.side**2, (options.side, options.side)
     shape = {"width": options.width, "depth": options.depth, "num_heads": options.heads}
