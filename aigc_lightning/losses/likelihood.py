@@ -18,7 +18,6 @@ from torch.nn import functional
 
 #: Components of a logistic mixture.
 NUM_COMPONENTS = 5
-_HALF_LEVEL = 1 / 255  # half of the distance between two of the 256 grey levels in [-1, 1]
 _SMALLEST_LOG_SCALE = -7.0  # a quarter of a grey level: narrower, and the slopes become too steep to learn
 
 
@@ -74,19 +73,33 @@ def logistic_mixture(images: Tensor, output: Tensor) -> Tensor:
         output: (B, K + 2KC, H, W): logits of the components, then means and log scales of each one's channels.
     """
     logits, means, log_scales = _components(output, images.shape[1])
-    pixels = images.unsqueeze(1)  # (B, 1, C, H, W)
-    precisions = torch.exp(-log_scales)
-    upper = (pixels + _HALF_LEVEL - means) * precisions
-    lower = (pixels - _HALF_LEVEL - means) * precisions
-    # log(sigmoid(upper) - sigmoid(lower)) without a difference of nearly equal numbers; black reaches down and white
-    # reaches up without end.
-    below = functional.logsigmoid(upper)
-    above = functional.logsigmoid(-lower)
-    width = torch.log(-torch.expm1(-2 * _HALF_LEVEL * precisions))
-    inside = below + above + width
-    levels = torch.where(pixels < _HALF_LEVEL - 1, below, torch.where(pixels > 1 - _HALF_LEVEL, above, inside))
+    levels = discretised_logistic(images.unsqueeze(1), means, log_scales)  # (B, K, C, H, W)
     mixed = torch.logsumexp(functional.log_softmax(logits, dim=1) + levels.sum(2), dim=1)
     return mixed.flatten(1).sum(1)
+
+
+def discretised_logistic(values: Tensor, means: Tensor, log_scales: Tensor, num_levels: int = 256) -> Tensor:
+    """Return the log-probability of each value: a logistic distribution's mass in the level around it.
+
+    The lowest level reaches down and the highest up without end, so the probabilities of all levels sum to 1.
+    Source: Salimans et al., ICLR 2017, equation 2, https://arxiv.org/abs/1701.05517
+
+    Args:
+        values: in [-1, 1], where the levels lie at equal distances.
+        means: of the logistic distributions, broadcast against the values.
+        log_scales: the logarithms of their scales, broadcast likewise; -7 and above are safe in float32.
+        num_levels: at least 2.
+    """
+    half = 1 / (num_levels - 1)  # of the distance between two levels
+    precisions = torch.exp(-log_scales)
+    upper = (values + half - means) * precisions
+    lower = (values - half - means) * precisions
+    # log(sigmoid(upper) - sigmoid(lower)) without a difference of nearly equal numbers.
+    below = functional.logsigmoid(upper)
+    above = functional.logsigmoid(-lower)
+    width = torch.log(-torch.expm1(-2 * half * precisions))
+    inside = below + above + width
+    return torch.where(values < half - 1, below, torch.where(values > 1 - half, above, inside))
 
 
 def gaussian_mean(output: Tensor) -> Tensor:

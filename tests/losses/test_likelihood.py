@@ -8,6 +8,7 @@ from aigc_lightning.losses.likelihood import (
     LIKELIHOODS,
     NUM_COMPONENTS,
     bernoulli,
+    discretised_logistic,
     gaussian,
     logistic_mixture,
 )
@@ -41,6 +42,16 @@ def test_the_256_levels_of_a_pixel_have_probabilities_that_sum_to_one(log_scale)
     output = torch.cat([noise(NUM_COMPONENTS), noise(NUM_COMPONENTS, seed=1), torch.full((NUM_COMPONENTS,), log_scale)])
     found = logistic_mixture(levels(), output.view(1, -1, 1, 1).expand(256, -1, 1, 1))
     assert found.exp().sum().item() == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("num_levels", [2, 4, 256])
+@pytest.mark.parametrize("log_scale", [-7.0, -3.0, 0.0, 4.0])
+@pytest.mark.parametrize("mean", [-1.5, -0.2, 0.99])
+def test_discretised_logistic_sums_to_one_over_any_number_of_levels(num_levels, log_scale, mean):
+    values = torch.linspace(-1, 1, num_levels, dtype=torch.float64)
+    parameters = torch.tensor([mean, log_scale], dtype=torch.float64)
+    found = discretised_logistic(values, *parameters, num_levels=num_levels)
+    assert abs(found.exp().sum().item() - 1) < 1e-12
 
 
 def test_a_logistic_level_is_the_mass_of_its_interval():

@@ -1,0 +1,1 @@
+"""Pixel models, image tokenizers and transformers over tokens for aigc-lightning."""

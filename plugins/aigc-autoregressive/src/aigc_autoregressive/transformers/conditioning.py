@@ -1,0 +1,131 @@
+"""What a picture is to show, as tokens that stand before those of the picture.
+
+Guidance needs the same model with and without condition: what is absent is replaced by learnt tokens, in training for a
+share of the samples (Ho and Salimans, Classifier-Free Diffusion Guidance, 2022, https://arxiv.org/abs/2207.12598).
+Shapes: B batch, T context tokens, W width of the transformer.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from aigc_lightning.errors import UserError
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the pictures of a batch are to show. Absent parts leave it open.
+
+    Args:
+        labels: classes, int64 (B,).
+        context: tokens of a text encoder or the like, (B, T, features), T at most what the model was made for.
+        present: which of the context's tokens there are, bool (B, T); None for all.
+        dropped: samples that are without condition all the same, bool (B,).
+    """
+
+    labels: Tensor | None = None
+    context: Tensor | None = None
+    present: Tensor | None = None
+    dropped: Tensor | None = None
+
+    def guided(self, batch: int, device: torch.device) -> "Condition":
+        """Return a condition of twice the batch, the second half being without condition."""
+
+        def twice(part: Tensor | None) -> Tensor | None:
+            return None if part is None else torch.cat([part, part])
+
+        dropped = torch.zeros(batch, dtype=torch.bool, device=device) if self.dropped is None else self.dropped
+        dropped = torch.cat([dropped, torch.ones_like(dropped)])
+        return Condition(twice(self.labels), twice(self.context), twice(self.present), dropped)
+
+
+#: Nothing in particular.
+OPEN = Condition()
+
+
+class Prefix(nn.Module):
+    """A token for the class, then the context's tokens. Without classes the first token says where pictures begin.
+
+    Args:
+        width: W.
+        num_classes: 0 without classes.
+        context_width: features of context tokens.
+        context_length: T, 0 without context; shorter contexts are filled up, so that a picture does not depend on the
+            other prompts of its batch.
+    """
+
+    def __init__(self, width: int, num_classes: int = 0, context_width: int = 0, context_length: int = 0) -> None:
+        super().__init__()
+        self.classes = ClassToken(width, num_classes)
+        self.context = ContextTokens(width, context_width, context_length) if context_length else None
+        self.length = 1 + context_length
+
+    def forward(self, condition: Condition, batch: int) -> Tensor:
+        """Return the tokens, (B, 1 + T, W)."""
+        check_parts(condition, classes=self.classes.num_classes > 0, context=self.context is not None)
+        first = self.classes(condition, batch).unsqueeze(1)
+        return first if self.context is None else torch.cat([first, self.context(condition, batch)], dim=1)
+
+
+class ClassToken(nn.Module):
+    """An embedding for each class, and one more where the class is open."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.table = nn.Embedding(num_classes + 1, width)
+
+    def forward(self, condition: Condition, batch: int) -> Tensor:
+        """Return (B, W)."""
+        embedded: Tensor = self.table(labels_or_open(condition, batch, self.num_classes, self.table.weight.device))
+        return embedded
+
+
+class ContextTokens(nn.Module):
+    """A linear map of context tokens, and learnt tokens for those that are absent."""
+
+    def __init__(self, width: int, context_width: int, context_length: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(context_width, width)
+        self.absent = nn.Parameter(0.02 * torch.randn(context_length, width))
+
+    def forward(self, condition: Condition, batch: int) -> Tensor:
+        """Return (B, T, W).
+
+        Raises:
+            UserError: the context is longer than T.
+        """
+        absent = self.absent.expand(batch, -1, -1)
+        if condition.context is None:
+            return absent
+        length, longest = condition.context.shape[1], len(self.absent)
+        if length > longest:
+            raise UserError(f"The context has {length} tokens and the model takes {longest}.", "Shorten the prompt.")
+        present = condition.context.new_ones(batch, length, dtype=torch.bool)
+        if condition.present is not None:
+            present = condition.present
+        if condition.dropped is not None:
+            present = present & ~condition.dropped[:, None]
+        given = torch.where(present.unsqueeze(-1), self.projection(condition.context), absent[:, :length])
+        return torch.cat([given, absent[:, length:]], dim=1)
+
+
+def check_parts(condition: Condition, *, classes: bool, context: bool) -> None:
+    """Refuse what a model would have to pass over in silence.
+
+    Raises:
+        UserError: labels for a model without classes, or a context for a model that takes none.
+    """
+    if condition.labels is not None and not classes:
+        raise UserError("The model was made without classes and cannot draw one.", "Leave the class out.")
+    if condition.context is not None and not context:
+        raise UserError("The model was made without context and cannot follow a prompt.", "Leave the prompt out.")
+
+
+def labels_or_open(condition: Condition, batch: int, open_label: int, device: torch.device) -> Tensor:
+    """Return the labels, int64 (B,), with `open_label` for samples without condition."""
+    if condition.labels is None:
+        return torch.full((batch,), open_label, device=device)
+    if condition.dropped is None:
+        return condition.labels
+    return condition.labels.masked_fill(condition.dropped, open_label)
