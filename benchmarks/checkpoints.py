@@ -17,7 +17,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from safetensors.torch import load_file, save_file
 
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO
-from aigc_lightning.core.checksums import check_archive, read_tensors, write_tensors
+from aigc_lightning.core.io.checksums import check_archive, read_tensors, write_tensors
 
 LAYERS = 50
 

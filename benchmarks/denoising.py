@@ -26,7 +26,7 @@ from torch import Tensor
 
 from aigc_lightning.core.capabilities import Editor
 from aigc_lightning.core.checkpoint import load_model
-from aigc_lightning.core.pictures import image_grid, save_png, to_uint8
+from aigc_lightning.core.io.pictures import image_grid, save_png, to_uint8
 from aigc_lightning.data.base import to_signed
 from aigc_lightning.data.corruptions import GaussianNoise, corrupt
 from aigc_lightning.data.photos import VAL_PHOTOS, load_photo, tiles

@@ -23,7 +23,7 @@ from torch.nn.functional import softplus
 from torch.optim import Adam
 
 from aigc_lightning.commands.quiet import quiet_console
-from aigc_lightning.core.distributed import PlayersStrategy
+from aigc_lightning.core.engine.distributed import PlayersStrategy
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.models.dcgan import DCGAN

@@ -19,7 +19,7 @@ from interleaved import fit
 from aigc_lightning import plugins
 from aigc_lightning.core import config_names
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.player import Engine
 from aigc_lightning.data.building import build_data
 
 PRESETS = ("dcgan_digits", "vae_digits", "cnn_digits", "autoencoder_photos", "pix2pix_shapes", "cyclegan_shapes")

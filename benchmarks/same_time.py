@@ -21,7 +21,7 @@ from cases import batches_of
 from plain_loops import PlainDCGAN
 from torchvision.io import write_png
 
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data.torchvision_sets import FashionMNIST
 
 NUM = 10_000

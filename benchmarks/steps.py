@@ -30,7 +30,7 @@ from plain_loops import same_networks
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from aigc_lightning.core.memory import keep_memory
+from aigc_lightning.core.run.memory import keep_memory
 
 
 class Counter(pl.Callback):

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from aigc_lightning.core.schedules import warm_cosine
+from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.torchvision_sets import FashionMNIST
 from aigc_lightning.losses.kullback_leibler import from_standard_normal

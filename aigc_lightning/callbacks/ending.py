@@ -10,10 +10,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from aigc_lightning.core.checkpoint import step_of
-from aigc_lightning.core.position import steps_asked
-from aigc_lightning.core.redaction import ADDRESSES_VARIABLE, HIDDEN
-from aigc_lightning.core.run_folder import CHECKPOINTS, LAST
-from aigc_lightning.core.run_log import say
+from aigc_lightning.core.io.redaction import ADDRESSES_VARIABLE, HIDDEN
+from aigc_lightning.core.run.folder import CHECKPOINTS, LAST
+from aigc_lightning.core.run.log import say
+from aigc_lightning.core.run.loop_state import steps_asked
 from aigc_lightning.shell import command
 
 

@@ -13,10 +13,10 @@ import torch.distributed as dist
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
 from aigc_lightning.callbacks.ending import going_on, stopped
-from aigc_lightning.core.distributed import Poll
-from aigc_lightning.core.processes import end_silent_processes
-from aigc_lightning.core.run_log import say
-from aigc_lightning.core.signals import stopping_signals
+from aigc_lightning.core.engine.distributed import Poll
+from aigc_lightning.core.run.log import say
+from aigc_lightning.core.run.processes import end_silent_processes
+from aigc_lightning.core.run.signals import stopping_signals
 
 _ECHO = 0.3  # seconds in which a signal that comes again is the same one, by way of a launcher
 _ASK_EVERY = 10  # batches between two questions to the other processes whether one of them was signalled

@@ -26,10 +26,10 @@ from PIL import Image
 from torch import nn
 
 from aigc_lightning.callbacks.metrics_file import MetricsFile
-from aigc_lightning.core.files import found_inside, inside, open_regular, replacing
-from aigc_lightning.core.output import echo
-from aigc_lightning.core.patience import within
-from aigc_lightning.core.redaction import redacted, redacted_text
+from aigc_lightning.core.io.atomic import found_inside, inside, open_regular, replacing
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.patience import within
+from aigc_lightning.core.io.redaction import redacted, redacted_text
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 

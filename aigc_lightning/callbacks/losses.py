@@ -7,8 +7,8 @@ import lightning.pytorch as pl
 
 from aigc_lightning.callbacks.loggers import SafeLogger, log_metrics, warn_instead
 from aigc_lightning.callbacks.metrics_file import METRICS_FILE, read_metrics
-from aigc_lightning.core.files import replacing
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.atomic import replacing
 
 #: Name of the plot in the run's folder.
 LOSSES_FILE = "losses.png"

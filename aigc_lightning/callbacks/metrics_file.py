@@ -10,8 +10,8 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
-from aigc_lightning.core.files import found_inside, no_follow, replacing
-from aigc_lightning.core.output import csv_cell
+from aigc_lightning.core.io.atomic import found_inside, no_follow, replacing
+from aigc_lightning.core.io.output import csv_cell
 
 #: Its name in the run's folder.
 METRICS_FILE = "metrics.csv"

@@ -6,8 +6,8 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from aigc_lightning.core.files import inside
-from aigc_lightning.core.pictures import save_png, to_picture, to_uint8
+from aigc_lightning.core.io.atomic import inside
+from aigc_lightning.core.io.pictures import save_png, to_picture, to_uint8
 
 
 class Predictions(pl.Callback):

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.losses import LossLog
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.micro_batches import batch_size
-from aigc_lightning.core.output import echo
-from aigc_lightning.core.position import steps_asked
+from aigc_lightning.core.engine.micro_batches import batch_size
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.records import checked_state
+from aigc_lightning.core.run.loop_state import steps_asked
 from aigc_lightning.errors import UserError
 
 _REFRESH = 0.2  # seconds between two looks of the live lines

@@ -10,9 +10,9 @@ from typing import Any
 import lightning.pytorch as pl
 import yaml
 
-from aigc_lightning.core.files import replacing
+from aigc_lightning.core.io.atomic import replacing
+from aigc_lightning.core.io.redaction import redacted
 from aigc_lightning.core.records import RECORD_KEY
-from aigc_lightning.core.redaction import redacted
 from aigc_lightning.yaml_file import parse_yaml
 
 _PACKAGES = ("aigc-lightning", "torch", "lightning", "torchvision", "torchmetrics", "jsonargparse", "numpy")

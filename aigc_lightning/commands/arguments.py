@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from aigc_lightning import plugins
 from aigc_lightning.commands.parsing import refuse_special_files
-from aigc_lightning.core.download import is_address
-from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.core.io.download import is_address
+from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.yaml_file import read_yaml
 

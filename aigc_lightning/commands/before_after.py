@@ -8,9 +8,9 @@ from string import Template
 
 from PIL import Image, ImageDraw, ImageFont
 
-from aigc_lightning.core.files import replacing
-from aigc_lightning.core.output import html
-from aigc_lightning.core.pictures import save_png
+from aigc_lightning.core.io.atomic import replacing
+from aigc_lightning.core.io.output import html
+from aigc_lightning.core.io.pictures import save_png
 from aigc_lightning.data.picture_file import on_white
 
 _MOST_ROWS = 6  # of the sheet

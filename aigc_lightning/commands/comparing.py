@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aigc_lightning.commands.listings import print_rows
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, check_comparable, load_receipt
 from aigc_lightning.evaluation.report import arrow_of, formatted, title_of

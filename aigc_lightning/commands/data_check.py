@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.data import parse_data
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:

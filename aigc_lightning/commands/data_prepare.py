@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aigc_lightning.commands.parsing import parse
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.data import parse_data
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
 
     from aigc_lightning.commands.data_choice import chosen_data
     from aigc_lightning.commands.quiet import quiet_console
-    from aigc_lightning.core.pictures import save_png
+    from aigc_lightning.core.io.pictures import save_png
     from aigc_lightning.data.lost import LOST_KEY, LostImage, named
 
     with quiet_console():
@@ -77,7 +77,7 @@ def draw(samples: list[dict[str, Any]], spec: "ImageSpec", name: str, columns: i
     from PIL import Image, ImageDraw, ImageFont
 
     from aigc_lightning.core.batch import IMAGE_KEYS
-    from aigc_lightning.core.pictures import near_square
+    from aigc_lightning.core.io.pictures import near_square
 
     keys = IMAGE_KEYS[spec.task]
     tiles = [_side_by_side([sample[key] for key in keys], spec) for sample in samples]
@@ -108,7 +108,7 @@ def _side_by_side(images: list[Any], spec: "ImageSpec") -> "Image.Image":
     """Return images (C, h, w) in a row, all as large as the spec says, small ones enlarged by a whole factor."""
     from PIL import Image
 
-    from aigc_lightning.core.pictures import to_picture, to_uint8
+    from aigc_lightning.core.io.pictures import to_picture, to_uint8
 
     factor = max(1, -(-_CELL // max(spec.height, spec.width)))
     width, height = spec.width * factor, spec.height * factor

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.parsing import parse
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
 
@@ -113,7 +113,7 @@ def _write_parts(listing: "Listing", target: Path, samples: int, max_bad: float)
 
 def _read_ahead(paths: Sequence[Path]) -> "Iterator[bytes | CorruptImageError]":
     """Yield the bytes of image files in order, or what is wrong with them; threads read and decode ahead."""
-    from aigc_lightning.core.files import open_regular
+    from aigc_lightning.core.io.atomic import open_regular
     from aigc_lightning.data.decode import CorruptImageError, decode
 
     def read(path: Path) -> "bytes | CorruptImageError":

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.commands.data import parse_data
 from aigc_lightning.commands.listings import print_rows
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from aigc_lightning.core.files import replacing
+    from aigc_lightning.core.io.atomic import replacing
 
     drawn = [(part, key, image) for part, found in report["parts"].items() for key, image in found["images"].items()]
     labelled = {part: found["labels"] for part, found in report["parts"].items() if found["labels"]}

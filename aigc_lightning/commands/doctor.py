@@ -12,9 +12,9 @@ from pathlib import Path
 from aigc_lightning.commands.doctor_nodes import nodes_report
 from aigc_lightning.commands.launching import ended_together
 from aigc_lightning.commands.parsing import parse
-from aigc_lightning.core.launch import launched
-from aigc_lightning.core.output import echo
-from aigc_lightning.core.run_folder import CHECKPOINTS, LAST, RUN_VARIABLE
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE
+from aigc_lightning.core.run.launch import launched
 from aigc_lightning.errors import UserError
 
 _PACKAGES = ("aigc-lightning", "torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "wandb")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from aigc_lightning.core.launch import Launch
+from aigc_lightning.core.run.launch import Launch
 from aigc_lightning.errors import UserError
 
 _WAIT = timedelta(seconds=60)

@@ -5,7 +5,7 @@ from glob import glob, has_magic
 from itertools import takewhile
 from pathlib import Path, PurePath
 
-from aigc_lightning.core.escape import shown
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.data.decode import SUFFIXES
 from aigc_lightning.data.find_images import find_images, warn_of_others
 from aigc_lightning.data.picture_file import JPEG_SUFFIXES

@@ -19,12 +19,12 @@ from aigc_lightning.commands.edit_files import PAGE, SHEET, Results
 from aigc_lightning.commands.generating import chosen_device
 from aigc_lightning.core.capabilities import Editor, size_multiple
 from aigc_lightning.core.checkpoint import file_hash, load_model
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.files import inside
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.output import echo
-from aigc_lightning.core.pictures import to_picture, to_uint8
-from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.core.io.atomic import inside
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.pictures import to_picture, to_uint8
+from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.core.tiles import ChangedShapeError, Tiling, apply_in_tiles, fixed_tiling, free_tiling
 from aigc_lightning.data.operations import Operation, apply_operations
 from aigc_lightning.data.picture_file import on_white, read_picture, write_picture

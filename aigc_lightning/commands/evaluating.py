@@ -21,12 +21,12 @@ from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.capabilities import Classifier, Editor, Generator
 from aigc_lightning.core.checkpoint import file_hash, load_model, read_checkpoint
-from aigc_lightning.core.escape import shown
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.output import echo
-from aigc_lightning.core.pictures import image_grid, near_square
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.pictures import image_grid, near_square
 from aigc_lightning.core.records import RECORD_KEY
-from aigc_lightning.core.run_folder import CHECKPOINTS, find_checkpoint
+from aigc_lightning.core.run.folder import CHECKPOINTS, find_checkpoint
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.classification import score_classifier

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from aigc_lightning.commands.parsing import parse
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
 
 
 def export(argv: list[str]) -> int:
@@ -16,7 +16,7 @@ def export(argv: list[str]) -> int:
 
     from aigc_lightning.commands.next_step import sampling
     from aigc_lightning.core.checkpoint import file_hash, load_model, save_weights
-    from aigc_lightning.core.run_folder import find_checkpoint
+    from aigc_lightning.core.run.folder import find_checkpoint
 
     path = find_checkpoint(options.checkpoint)
     out = (

@@ -11,8 +11,8 @@ from aigc_lightning.commands.sample import picture_text
 from aigc_lightning.core.capabilities import Generator, num_sampled_classes
 from aigc_lightning.core.checkpoint import file_hash, load_model
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.pictures import image_grid, near_square, save_png, to_picture, to_uint8
-from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.core.io.pictures import image_grid, near_square, save_png, to_picture, to_uint8
+from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.errors import UserError, did_you_mean
 
 _MOST_IN_GRID = 1024

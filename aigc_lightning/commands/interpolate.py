@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from aigc_lightning.commands.parsing import MODEL_OPTIONS, parse, seed_list, split_model_options
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
 _MOST_FRAMES = 10_000
@@ -49,7 +49,7 @@ def interpolate(argv: list[str]) -> int:
         )
     out = options.out or Path("walk.gif")
 
-    from aigc_lightning.core.film import check_film
+    from aigc_lightning.core.io.film import check_film
 
     check_film(out)
 

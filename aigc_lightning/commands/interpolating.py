@@ -11,9 +11,9 @@ from torch import Tensor
 from aigc_lightning.commands.generating import UsedModel, class_number
 from aigc_lightning.commands.model_options import model_options
 from aigc_lightning.core.capabilities import LatentGenerator, latent_spaces
-from aigc_lightning.core.film import write_film
 from aigc_lightning.core.interpolation import closed_walk, slerp, traversal
-from aigc_lightning.core.pictures import film_frame, image_grid, save_png, to_uint8
+from aigc_lightning.core.io.film import write_film
+from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
 from aigc_lightning.errors import UserError, did_you_mean
 
 _MOST_COLUMNS = 16  # of the strip

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from aigc_lightning.commands import arguments
 from aigc_lightning.commands.job_scripts import Job, slurm_script, torchrun_script
-from aigc_lightning.core.files import no_follow
-from aigc_lightning.core.output import echo
-from aigc_lightning.core.redaction import ADDRESSES_VARIABLE, HIDDEN, is_secret_name, redacted
+from aigc_lightning.core.io.atomic import no_follow
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.redaction import ADDRESSES_VARIABLE, HIDDEN, is_secret_name, redacted
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
-from aigc_lightning.core.redaction import ADDRESSES_VARIABLE, HIDDEN
+from aigc_lightning.core.io.redaction import ADDRESSES_VARIABLE, HIDDEN
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from aigc_lightning.core.launch import Launch, SaidByFirstError, launched, meet_anew, unlaunched_tasks
-from aigc_lightning.core.signals import PATIENCE_S, stopping_signals
+from aigc_lightning.core.run.launch import Launch, SaidByFirstError, launched, meet_anew, unlaunched_tasks
+from aigc_lightning.core.run.signals import PATIENCE_S, stopping_signals
 from aigc_lightning.errors import UserError
 
 
@@ -61,7 +61,7 @@ def answering(strategy: Any) -> Iterator[None]:
     """Let this process, and those that it starts as copies of itself, be ended when a signal reaches none of them."""
     from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-    from aigc_lightning.core.roll_call import answer_calls, called_by_this
+    from aigc_lightning.core.run.roll_call import answer_calls, called_by_this
 
     launcher = strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):  # alone, or a launcher that sees to it

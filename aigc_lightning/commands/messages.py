@@ -12,7 +12,7 @@ from torch import OutOfMemoryError
 
 from aigc_lightning.callbacks.checkpoints import unknown_score
 from aigc_lightning.commands import trainer_options
-from aigc_lightning.core.launch import SaidByFirstError
+from aigc_lightning.core.run.launch import SaidByFirstError
 from aigc_lightning.errors import UserError, did_you_mean
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from aigc_lightning import plugins
 from aigc_lightning.commands import arguments
 from aigc_lightning.commands.quiet import quiet_console
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import Case, DataCase, ModelCase
 from aigc_lightning.testing.catalogue import DATA_CHECKS, MODEL_CHECKS

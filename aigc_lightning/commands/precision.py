@@ -12,8 +12,8 @@ from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Trainer
 
 from aigc_lightning.callbacks.ending import asking_to_stop
-from aigc_lightning.core.launch import agreed
 from aigc_lightning.core.records import RECORD_KEY
+from aigc_lightning.core.run.launch import agreed
 
 AUTO = "auto"
 FULL, HALF = "32-true", "bf16-mixed"

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aigc_lightning.core.output import SafeFormatter
+from aigc_lightning.core.io.output import SafeFormatter
 
 _NOISE = (
     ".*does not have many workers.*",

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from lightning.pytorch.utilities import rank_zero_only
 
 from aigc_lightning import plugins
-from aigc_lightning.core.download import is_address
-from aigc_lightning.core.output import echo
-from aigc_lightning.core.redaction import (
+from aigc_lightning.core.io.download import is_address
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.redaction import (
     ADDRESSES_VARIABLE,
     HIDDEN,
     known_addresses,

@@ -16,15 +16,15 @@ from aigc_lightning.callbacks.provenance import precision_name
 from aigc_lightning.commands.arguments import Request, value_of
 from aigc_lightning.commands.launching import num_devices
 from aigc_lightning.core.checkpoint import read_checkpoint, step_of
-from aigc_lightning.core.download import is_address
-from aigc_lightning.core.files import remove_pieces
-from aigc_lightning.core.launch import agreed
-from aigc_lightning.core.position import check_global_batch, checked_stream
+from aigc_lightning.core.io.atomic import remove_pieces
+from aigc_lightning.core.io.download import is_address
+from aigc_lightning.core.io.redaction import redacted
 from aigc_lightning.core.records import RECORD_KEY, check_resumable
-from aigc_lightning.core.redaction import redacted
-from aigc_lightning.core.run_folder import CHECKPOINTS, LAST, RUN_VARIABLE, find_checkpoint, run_numbers
-from aigc_lightning.core.run_lock import RunLock, claim, claim_chosen, claim_new
-from aigc_lightning.core.run_log import say
+from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE, find_checkpoint, run_numbers
+from aigc_lightning.core.run.launch import agreed
+from aigc_lightning.core.run.lock import RunLock, claim, claim_chosen, claim_new
+from aigc_lightning.core.run.log import say
+from aigc_lightning.core.run.loop_state import check_global_batch, checked_stream
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aigc_lightning import __version__
 from aigc_lightning.commands.parsing import MODEL_OPTIONS, parse, seed_list, split_model_options
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
 
 
 def sample(argv: list[str]) -> int:

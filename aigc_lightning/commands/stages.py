@@ -4,8 +4,8 @@ import os
 import sys
 
 from aigc_lightning.commands import arguments
-from aigc_lightning.core.launch import launched
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.run.launch import launched
 
 
 def fit(argv: list[str]) -> int:

@@ -13,8 +13,8 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from aigc_lightning.core.distributed import LaunchedDDPStrategy, PlayersStrategy
-from aigc_lightning.core.run_log import say
+from aigc_lightning.core.engine.distributed import LaunchedDDPStrategy, PlayersStrategy
+from aigc_lightning.core.run.log import say
 from aigc_lightning.errors import UserError
 
 #: Callbacks that take steps, or change those of a single optimizer.

@@ -35,14 +35,14 @@ from aigc_lightning.commands.strategies import adversarial_strategy, started_saf
 from aigc_lightning.core import config_names, config_places
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.player import Engine
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.memory import keep_memory
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.redaction import redacted_text
 from aigc_lightning.core.records import check_finite
-from aigc_lightning.core.redaction import redacted_text
-from aigc_lightning.core.run_folder import CHECKPOINTS, LAST, RUN_VARIABLE
-from aigc_lightning.core.run_log import run_log, say
+from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE
+from aigc_lightning.core.run.log import run_log, say
+from aigc_lightning.core.run.memory import keep_memory
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.hooks import RemovableHandle
 
-from aigc_lightning.core.augmentation import Augmentation, augmenting_hook
-from aigc_lightning.core.averaging import MovingAverage, averaged_copy
 from aigc_lightning.core.checkpointed import plain
-from aigc_lightning.core.engine import Engine, Player, Scaler, Window, only
-from aigc_lightning.core.finite import LateGuard, use_fused
-from aigc_lightning.core.hooks import backward_is_plain
+from aigc_lightning.core.engine.async_read import waits
+from aigc_lightning.core.engine.augmentation import Augmentation, augmenting_hook
+from aigc_lightning.core.engine.autocast import without_autocast
+from aigc_lightning.core.engine.averaging import MovingAverage, averaged_copy
+from aigc_lightning.core.engine.hooks import backward_is_plain
+from aigc_lightning.core.engine.micro_batches import batch_size, split
+from aigc_lightning.core.engine.nonfinite import LateGuard, use_fused
+from aigc_lightning.core.engine.player import Engine, Player, Scaler, Window, only
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.late import waits
-from aigc_lightning.core.micro_batches import batch_size, split
-from aigc_lightning.core.precision import without_autocast
+from aigc_lightning.core.run.seed import run_seed, seed_everywhere
 from aigc_lightning.core.sampler import BatchLayout
-from aigc_lightning.core.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from aigc_lightning import plugin_source, plugins
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpointed import CheckpointedModule
-from aigc_lightning.core.checksums import check_archive, read_tensors, write_tensors
-from aigc_lightning.core.engine import Engine
-from aigc_lightning.core.files import open_regular
+from aigc_lightning.core.engine.player import Engine
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.atomic import open_regular
+from aigc_lightning.core.io.checksums import check_archive, read_tensors, write_tensors
 from aigc_lightning.core.records import RECORD_KEY, check_finite, check_record, check_size, check_weights
-from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 

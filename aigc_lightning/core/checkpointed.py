@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.plugins.precision import DoublePrecision
 
 from aigc_lightning import __version__, plugins
-from aigc_lightning.core.position import as_interrupted
-from aigc_lightning.core.recorded import Recorded
+from aigc_lightning.core.engine.step_means import Recorded
+from aigc_lightning.core.io.redaction import redacted
 from aigc_lightning.core.records import (
     FORMAT,
     OPTIMIZER_SIZES,
@@ -24,7 +24,7 @@ from aigc_lightning.core.records import (
     kind_of,
     optimizer_sizes,
 )
-from aigc_lightning.core.redaction import redacted
+from aigc_lightning.core.run.loop_state import as_interrupted
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 

@@ -22,7 +22,7 @@ LISTED = (
     "lightning.pytorch.profilers.PyTorchProfiler",
     "lightning.pytorch.profilers.SimpleProfiler",
     "lightning.pytorch.strategies.DDPStrategy",
-    "aigc_lightning.core.distributed.PlayersStrategy",
+    "aigc_lightning.core.engine.distributed.PlayersStrategy",
     "aigc_lightning.testing.noise.NoiseImages",
 )
 #: Kinds of plugins that are classes.

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aigc_lightning.core.pictures import to_uint8 as to_uint8
-from aigc_lightning.core.position import check_stream, checked_stream, place_in_stream, stream_state
-from aigc_lightning.core.processes import clean_context, obey_parent_alone
+from aigc_lightning.core.io.pictures import to_uint8 as to_uint8
+from aigc_lightning.core.run.loop_state import check_stream, checked_stream, place_in_stream, stream_state
+from aigc_lightning.core.run.processes import clean_context, obey_parent_alone
+from aigc_lightning.core.run.seed import run_seed
 from aigc_lightning.core.sampler import BalancedSampler, SampleKey, StreamSampler
-from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment, augment
 from aigc_lightning.data.loader import StreamLoader, as_fetched

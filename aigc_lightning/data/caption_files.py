@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aigc_lightning.core.escape import shown
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.errors import UserError, did_you_mean
 
 _KINDS = {type(None): "null", list: "a list", dict: "an object", bool: "true or false"}

@@ -10,7 +10,7 @@ from unicodedata import normalize
 import numpy as np
 
 from aigc_lightning.core import keyed
-from aigc_lightning.core.escape import shown
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, Visits

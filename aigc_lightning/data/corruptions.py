@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aigc_lightning.core import keyed
-from aigc_lightning.core.pictures import to_picture
+from aigc_lightning.core.io.pictures import to_picture
 from aigc_lightning.errors import UserError
 
 #: A strength: a number, or the range (low, high) from which each sample draws its own.

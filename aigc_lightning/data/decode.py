@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aigc_lightning.core.escape import shown
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.data.decoding.formats import SUFFIXES as SUFFIXES
 from aigc_lightning.data.decoding.picture import PROFILES, How, Picture, header, load_picture
 from aigc_lightning.data.decoding.picture import Profile as Profile

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from aigc_lightning.core.escape import shown
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.data.console import warn, watched
 from aigc_lightning.data.decoding.formats import SUFFIXES, passed_over
 from aigc_lightning.data.litter import is_litter

@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from aigc_lightning.core.download import is_address
-from aigc_lightning.core.redaction import redacted_address
+from aigc_lightning.core.io.download import is_address
+from aigc_lightning.core.io.redaction import redacted_address
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule

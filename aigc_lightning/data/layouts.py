@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from aigc_lightning.core.escape import shown
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.data.litter import is_litter
 from aigc_lightning.errors import UserError, did_you_mean
 

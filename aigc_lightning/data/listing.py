@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aigc_lightning.core.escape import shown
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.data.console import warn
 from aigc_lightning.data.decoding.formats import SUFFIXES, passed_over
 from aigc_lightning.data.find_images import FoundImages, PassedOver, find_images, warn_of_others

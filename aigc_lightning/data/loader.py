@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from aigc_lightning.core.processes import awaiting
-from aigc_lightning.core.signals import PATIENCE_S
+from aigc_lightning.core.run.processes import awaiting
+from aigc_lightning.core.run.signals import PATIENCE_S
 from aigc_lightning.errors import UserError
 
 _END = 1.0  # seconds

@@ -7,8 +7,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from aigc_lightning.core.files import replacing
-from aigc_lightning.core.output import plain_metadata
+from aigc_lightning.core.io.atomic import replacing
+from aigc_lightning.core.io.output import plain_metadata
 from aigc_lightning.data.decode import in_mode, load, tell
 from aigc_lightning.data.decoding.profiles import from_srgb, is_for
 

@@ -19,10 +19,10 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from aigc_lightning.core.checksums import DamagedFileError
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.files import found_inside
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.atomic import found_inside
+from aigc_lightning.core.io.checksums import DamagedFileError
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.data.console import warn
 from aigc_lightning.data.decode import CorruptImageError, Profile
 from aigc_lightning.data.files import is_checked_first, without_bad

@@ -10,10 +10,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aigc_lightning.core.checksums import DamagedFileError, sealed, unsealed
-from aigc_lightning.core.files import found_inside
+from aigc_lightning.core.io.atomic import found_inside
+from aigc_lightning.core.io.checksums import DamagedFileError, sealed, unsealed
+from aigc_lightning.core.io.untrusted import relative_name
 from aigc_lightning.core.spec import ImageSpec
-from aigc_lightning.core.untrusted import relative_name
 from aigc_lightning.data.decode import Profile, resize_rule
 from aigc_lightning.data.listing import PREPARED_FILE, image_files
 from aigc_lightning.errors import UserError

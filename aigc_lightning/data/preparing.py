@@ -17,8 +17,8 @@ from typing import NamedTuple, TextIO
 
 from filelock import FileLock, Timeout
 
-from aigc_lightning.core.files import no_follow, replacing
-from aigc_lightning.core.processes import clean_context, end, obey_parent_alone
+from aigc_lightning.core.io.atomic import no_follow, replacing
+from aigc_lightning.core.run.processes import clean_context, end, obey_parent_alone
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.listing import PREPARED_FILE
 from aigc_lightning.data.prepared_format import (

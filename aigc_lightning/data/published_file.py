@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aigc_lightning.core.download import fetch, progress
-from aigc_lightning.core.files import replacing
-from aigc_lightning.core.http import DownloadError
+from aigc_lightning.core.io.atomic import replacing
+from aigc_lightning.core.io.download import fetch, progress
+from aigc_lightning.core.io.http import DownloadError
 from aigc_lightning.errors import UserError
 
 _RECORD_SIZE = 1 + 3 * 32 * 32

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from aigc_lightning.core.http import SCHEMES, DownloadError, answered, joined
-from aigc_lightning.core.redaction import meet, redacted_address
+from aigc_lightning.core.io.http import SCHEMES, DownloadError, answered, joined
+from aigc_lightning.core.io.redaction import meet, redacted_address
 from aigc_lightning.errors import UserError
 
 #: Storages that hold files and do nothing else. Of what else fsspec knows, some read local files, start programs or

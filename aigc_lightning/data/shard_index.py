@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from aigc_lightning.core.checksums import DamagedFileError, sealed, unsealed
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.files import found_inside, open_regular, replacing
-from aigc_lightning.core.untrusted import digest, file_name
+from aigc_lightning.core.io.atomic import found_inside, open_regular, replacing
+from aigc_lightning.core.io.checksums import DamagedFileError, sealed, unsealed
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.untrusted import digest, file_name
 from aigc_lightning.data.layouts import part_of
 from aigc_lightning.data.litter import is_litter
 from aigc_lightning.data.shard_scan import ROW, CorruptShardError, LeftOut, Rows, scan_shard

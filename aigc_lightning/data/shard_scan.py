@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.files import open_regular
+from aigc_lightning.core.io.atomic import open_regular
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.data.decode import SUFFIXES
 from aigc_lightning.data.litter import is_litter_path
 from aigc_lightning.errors import UserError

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from aigc_lightning.core.files import found_inside, inside, open_regular, private_folder, replacing
-from aigc_lightning.core.http import DownloadError, receive
-from aigc_lightning.core.redaction import redacted_address
+from aigc_lightning.core.io.atomic import found_inside, inside, open_regular, private_folder, replacing
+from aigc_lightning.core.io.http import DownloadError, receive
+from aigc_lightning.core.io.redaction import redacted_address
 from aigc_lightning.data.shard_address import ShardAddress
 from aigc_lightning.data.shard_index import INDEX_FILE, SHARD_SUFFIX, TABLE_FILE, Shard, ShardIndex
 from aigc_lightning.data.shard_scan import CorruptShardError

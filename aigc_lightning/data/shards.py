@@ -14,10 +14,10 @@ import numpy.typing as npt
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from aigc_lightning.core import keyed
-from aigc_lightning.core.checksums import DamagedFileError
-from aigc_lightning.core.download import is_address
+from aigc_lightning.core.io.checksums import DamagedFileError
+from aigc_lightning.core.io.download import is_address
+from aigc_lightning.core.run.seed import run_seed
 from aigc_lightning.core.sampler import SampleKey, StreamSampler
-from aigc_lightning.core.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ImageSource

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aigc_lightning.core.http import DownloadError
+from aigc_lightning.core.io.http import DownloadError
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule

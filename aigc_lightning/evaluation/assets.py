@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aigc_lightning.core.download import fetch
-from aigc_lightning.core.files import open_regular, replacing
-from aigc_lightning.core.http import DownloadError
+from aigc_lightning.core.io.atomic import open_regular, replacing
+from aigc_lightning.core.io.download import fetch
+from aigc_lightning.core.io.http import DownloadError
 from aigc_lightning.errors import UserError, did_you_mean
 
 #: Names a folder for weights and cached features; without it they go where the system keeps caches.

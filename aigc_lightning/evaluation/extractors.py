@@ -12,8 +12,8 @@ from torch import Tensor
 from aigc_lightning import plugins
 from aigc_lightning.core.capabilities import Classifier, Embedder
 from aigc_lightning.core.checkpoint import load_model
-from aigc_lightning.core.checksums import tensors_digest
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.checksums import tensors_digest
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.evaluation.extractor import Extractor as Extractor
 from aigc_lightning.evaluation.extractor import Features as Features

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.capabilities import Editor, Generator
-from aigc_lightning.core.escape import shown
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.data.decode import SUFFIXES, CorruptImageError, decode
 from aigc_lightning.data.find_images import find_images, warn_of_others

@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from aigc_lightning.core.files import replacing
-from aigc_lightning.core.redaction import redacted
+from aigc_lightning.core.io.atomic import replacing
+from aigc_lightning.core.io.redaction import redacted
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
 

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from aigc_lightning.core.files import replacing
-from aigc_lightning.core.output import html
-from aigc_lightning.core.pictures import image_grid
+from aigc_lightning.core.io.atomic import replacing
+from aigc_lightning.core.io.output import html
+from aigc_lightning.core.io.pictures import image_grid
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, Section
 from aigc_lightning.evaluation.scores import is_better

@@ -16,9 +16,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam
 
+from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
-from aigc_lightning.core.schedules import warm_cosine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.losses import reconstruction

@@ -16,9 +16,9 @@ from torch.nn.functional import cross_entropy
 from torch.optim import AdamW
 
 from aigc_lightning.core.batch import ImageBatch
+from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import check_numbers
-from aigc_lightning.core.schedules import warm_cosine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.metrics.confusion import class_scores, confusion_counts

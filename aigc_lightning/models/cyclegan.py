@@ -19,12 +19,12 @@ from torch.optim import Adam
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import UnpairedBatch
+from aigc_lightning.core.engine.image_pool import ImagePool, joined
+from aigc_lightning.core.engine.schedules import constant_linear
 from aigc_lightning.core.image_model import initialize_normal
-from aigc_lightning.core.image_pool import ImagePool, joined
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.records import checked_state
-from aigc_lightning.core.schedules import constant_linear
-from aigc_lightning.core.seed import run_seed
+from aigc_lightning.core.run.seed import run_seed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.losses import least_squares

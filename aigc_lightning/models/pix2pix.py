@@ -20,9 +20,9 @@ from torch.optim import Adam
 from aigc_lightning.core import keyed
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import PairedBatch
+from aigc_lightning.core.engine.schedules import constant_linear
 from aigc_lightning.core.image_model import initialize_normal
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
-from aigc_lightning.core.schedules import constant_linear
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.feature_network import FeatureNetwork

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from aigc_lightning.core.batch import ImageBatch
+from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.image_model import ImageModel, seeded_normal
 from aigc_lightning.core.numbers import check_numbers
-from aigc_lightning.core.schedules import warm_cosine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.losses import kullback_leibler

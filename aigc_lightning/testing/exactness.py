@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.distributed import PlayersStrategy
+from aigc_lightning.core.engine.distributed import PlayersStrategy
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.processes import run_together
+from aigc_lightning.core.run.processes import run_together
 from aigc_lightning.data.base import ImageDataModule
 
 #: Makes a fresh model and its data; the data's batch size is the one of each process.

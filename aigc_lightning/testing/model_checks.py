@@ -23,7 +23,7 @@ from aigc_lightning.core.capabilities import (
 )
 from aigc_lightning.core.checkpoint import load_model, save_weights
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.core.spec import CHANNEL_NAMES, ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import ModelCase, isolated

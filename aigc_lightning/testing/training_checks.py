@@ -9,10 +9,10 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.player import Engine
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.processes import OverdueError
-from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.core.run.folder import find_checkpoint
+from aigc_lightning.core.run.processes import OverdueError
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError

@@ -7,7 +7,7 @@ from PIL import Image
 
 from aigc_lightning.callbacks.grids import Grids, comparison, side_by_side
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.testing.noise import NoiseImages
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import yaml
 
+from aigc_lightning.core.io.redaction import HIDDEN
 from aigc_lightning.core.records import RECORD_KEY
-from aigc_lightning.core.redaction import HIDDEN
 
 PLUGIN = """
 from aigc_lightning.models.dcgan import DCGAN

@@ -97,7 +97,7 @@ def test_preview_draws_what_a_model_sees(task, tmp_path, capsys):
 
 
 def test_preview_shows_the_images_of_the_loader(tmp_path):
-    from aigc_lightning.core.pictures import to_uint8
+    from aigc_lightning.core.io.pictures import to_uint8
     from aigc_lightning.data.shapes import Shapes
 
     out = tmp_path / "grid.png"

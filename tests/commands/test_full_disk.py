@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from aigc_lightning.core.run_lock import LOCK_FILE
+from aigc_lightning.core.run.lock import LOCK_FILE
 
 
 @contextmanager

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from aigc_lightning.commands.launching import check_launch, cluster_environment
-from aigc_lightning.core.launch import SaidByFirstError
+from aigc_lightning.core.run.launch import SaidByFirstError
 from aigc_lightning.errors import UserError
 
 

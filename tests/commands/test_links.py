@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from aigc_lightning.core.files import found_inside, inside, no_follow, open_regular, private_folder, replacing
+from aigc_lightning.core.io.atomic import found_inside, inside, no_follow, open_regular, private_folder, replacing
 from aigc_lightning.errors import UserError
 
 

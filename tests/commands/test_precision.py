@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from aigc_lightning.commands import precision
-from aigc_lightning.core.launch import SaidByFirstError
 from aigc_lightning.core.records import RECORD_KEY
+from aigc_lightning.core.run.launch import SaidByFirstError
 
 
 def trainer(**given):

@@ -6,8 +6,8 @@ import pytest
 import torch
 import yaml
 
+from aigc_lightning.core.io.redaction import ADDRESSES_VARIABLE
 from aigc_lightning.core.records import RECORD_KEY
-from aigc_lightning.core.redaction import ADDRESSES_VARIABLE
 
 
 @pytest.fixture

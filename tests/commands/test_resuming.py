@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from aigc_lightning.commands.resuming import _differences, newest_loadable
 from aigc_lightning.core.records import RECORD_KEY
-from aigc_lightning.core.run_lock import claim
+from aigc_lightning.core.run.lock import claim
 
 #: Nets and data with state in every corner: batch norm, spectral norm, augmentation, two validations.
 CHANGES = {

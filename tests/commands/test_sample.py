@@ -11,7 +11,7 @@ from PIL import Image
 from aigc_lightning.commands import generating
 from aigc_lightning.core.checkpoint import file_hash, load_model
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.spec import ImageSpec
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from aigc_lightning.commands.trainer_options import OPTIONS
 from aigc_lightning.core.config_classes import LISTED
-from aigc_lightning.core.distributed import PlayersStrategy
+from aigc_lightning.core.engine.distributed import PlayersStrategy
 from aigc_lightning.models.vae import VAE
 
 VAE_CONFIG = {"model": {"class_path": "vae", "init_args": {"width": 8, "latent_size": 4}}}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import build_model, file_hash, load_model, read_checkpoint, save_weights, step_of
-from aigc_lightning.core.checksums import write_tensors
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.checksums import write_tensors
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.dcgan import DCGAN
@@ -355,7 +355,7 @@ def test_an_export_replaces_the_old_file_or_leaves_it(trained, tmp_path, monkeyp
     path = tmp_path / "a.safetensors"
     save_weights(model, path, {"note": "é"})
     old = path.read_bytes()
-    monkeypatch.setattr("aigc_lightning.core.checksums.save_file", lambda *args, **more: 1 / 0)
+    monkeypatch.setattr("aigc_lightning.core.io.checksums.save_file", lambda *args, **more: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_weights(model, path, {})
     assert path.read_bytes() == old and [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]

@@ -25,7 +25,7 @@ from aigc_lightning.commands import arguments
 from aigc_lightning.commands.training import TrainingCLI
 from aigc_lightning.core import config_names, config_places
 from aigc_lightning.core.config_classes import LISTED, Allowed
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.player import Engine
 from aigc_lightning.data.digits import Digits
 
 PARTS = """

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.sampler import SampleKey
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment

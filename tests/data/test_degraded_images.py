@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.sampler import SampleKey
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.building import build_data

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from aigc_lightning.commands.data_prepare import main as prepare
-from aigc_lightning.core.seed import run_seed
+from aigc_lightning.core.run.seed import run_seed
 from aigc_lightning.data import files, folder_data
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, Visits

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data import files
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import Visits

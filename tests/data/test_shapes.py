@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data import shapes
 from aigc_lightning.data.base import Visits
 from aigc_lightning.data.scenes import COLORS, GROUNDS, KINDS, Scene, Shape, chalk, line_drawing, paper, random_scene

@@ -13,7 +13,7 @@ import webdataset
 from PIL import Image
 
 from aigc_lightning.commands.data_shard import main as shard
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data.inspection import inspect
 from aigc_lightning.data.shard_index import read_table
 from aigc_lightning.data.shard_scan import CorruptShardError, scan_shard

@@ -11,7 +11,7 @@ from PIL import Image
 
 from aigc_lightning.commands.data_prepare import main as prepare
 from aigc_lightning.commands.data_shard import main as shard
-from aigc_lightning.core.checksums import DIGEST, sealed
+from aigc_lightning.core.io.checksums import DIGEST, sealed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.image_folder import ImageFolder

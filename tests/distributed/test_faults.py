@@ -11,7 +11,7 @@ import torch
 
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from aigc_lightning.core.checkpoint import read_checkpoint
-from aigc_lightning.core.files import remove_pieces
+from aigc_lightning.core.io.atomic import remove_pieces
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent

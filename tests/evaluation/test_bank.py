@@ -107,7 +107,7 @@ GATHER = """
 import sys
 import torch
 import torch.distributed as dist
-from aigc_lightning.core.processes import run_together
+from aigc_lightning.core.run.processes import run_together
 from aigc_lightning.evaluation.bank import FeatureBank, collect
 from aigc_lightning.evaluation.extractors import find_extractor
 

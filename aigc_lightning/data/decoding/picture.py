@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageFile
 
-from aigc_lightning.core.files import open_regular
+from aigc_lightning.core.io.atomic import open_regular
 from aigc_lightning.data.decoding import jpeg_xl, png, tiff, tiff_colors
 from aigc_lightning.data.decoding.formats import HEAD, Format, RefusedError, check_pixels, identify, open_with_pillow
 from aigc_lightning.data.decoding.profiles import Shrink, gamma_table, to_srgb

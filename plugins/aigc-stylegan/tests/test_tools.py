@@ -11,7 +11,7 @@ import torch
 from aigc_lightning import ImageSpec, UserError
 from aigc_lightning.cli import main
 from aigc_lightning.core.checkpoint import load_model, save_weights
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from PIL import Image
 from torch import Tensor
 

@@ -27,7 +27,7 @@ P3 = rgb_profile(DISPLAY_P3, 2.2)
 # Files that read pictures which the package itself has just made.
 _OWN = {
     "aigc_lightning/callbacks/loggers.py": "a grid of the run, for TensorBoard",
-    "aigc_lightning/core/pictures.py": "grids of the run, for a timelapse",
+    "aigc_lightning/core/io/pictures.py": "grids of the run, for a timelapse",
     "aigc_lightning/data/corruptions.py": "a JPEG in memory, to spoil a picture",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aigc_lightning.commands.parsing import parse, seed_list
-from aigc_lightning.core.output import echo
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 
 _HELP = """Tools for a trained StyleGAN2.
@@ -72,7 +72,7 @@ def _project(argv: list[str]) -> int:
         raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")
 
     from aigc_lightning.commands.edit_files import input_files
-    from aigc_lightning.core.film import check_film
+    from aigc_lightning.core.io.film import check_film
 
     if options.film != "none":
         check_film(Path(f"film.{options.film}"))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 from aigc_lightning.core import keyed
-from aigc_lightning.core.precision import without_autocast
+from aigc_lightning.core.engine.autocast import without_autocast
 from torch import Tensor, nn
 
 from aigc_stylegan.convolution import convolve, convolve_between

@@ -1,0 +1,165 @@
+"""Updates whose gradient is not finite: left out, counted, and in the end an error.
+
+Where reading from the device is free, an update is decided on the spot. On a GPU the host would have to wait for it, so
+there the optimizer's own kernel leaves the update out, and the host reads one step later what happened.
+"""
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from aigc_lightning.core.engine.async_read import Late
+from aigc_lightning.errors import UserError
+
+_log = logging.getLogger(__name__)
+_ones: dict[torch.device, Tensor] = {}
+
+
+def overflow(gradients: list[Tensor]) -> Tensor:
+    """Return 1 where a number among the gradients is not finite and 0 where all are, on their device."""
+    first = gradients[0]
+    checked = first.device.type in ("cpu", "cuda") and first.is_floating_point()
+    if not checked or any(gradient.dtype != first.dtype for gradient in gradients):
+        return torch.isfinite(get_total_norm(gradients)).logical_not().float()
+    found = torch.zeros((), dtype=torch.float32, device=first.device)
+    one = _ones.get(first.device)
+    if one is None:
+        one = _ones[first.device] = torch.ones_like(found)
+    # One pass for all of them, which multiplies by 1; what GradScaler calls.
+    torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, one)
+    return found
+
+
+def left_out(player: str, number: int, loss: float, *, stops: bool) -> None:
+    """Say that an update was left out, or end the run.
+
+    Raises:
+        UserError: the run stops.
+    """
+    what = f"The gradient of the {player} is not finite at step {number} (its loss is {loss:.4g})"
+    if stops:
+        raise UserError(
+            f"{what}.",
+            "Its weights are untouched. Start a new run with a smaller learning rate or --engine.clip_norm, "
+            "or one that may leave some updates out, with --engine.max_skipped.",
+        )
+    _log.warning("%s; this update is left out.", what)
+
+
+def use_fused(optimizer: Optimizer) -> None:
+    """Let the fused kernels of Adam do its steps, where the model's author did not choose: these can leave one out.
+
+    Args:
+        optimizer: its parameters are on a GPU; its state may have been loaded already.
+    """
+    if type(optimizer) not in (Adam, AdamW):
+        return
+    for group in optimizer.param_groups:
+        chosen = group["foreach"] is not None or group["capturable"] or group["differentiable"]
+        if group["fused"] is None and not chosen:
+            group["fused"] = True
+    if all(group["fused"] for group in optimizer.param_groups):
+        optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]  # what `Adam(fused=True)` sets
+        for parameter, state in optimizer.state.items():
+            state["step"] = state["step"].to(parameter.device, torch.float32)
+
+
+def lay_out_state(optimizer: Optimizer) -> None:
+    """Give what an optimizer keeps of each parameter the memory layout of the parameter.
+
+    Fused kernels take it for granted, and mix up numbers where it is another one, as in a checkpoint that was written
+    when the network had another memory format.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def can_leave_out(optimizer: Optimizer) -> bool:
+    """Whether an optimizer's kernels leave a step out, as those do that GradScaler relies on."""
+    # Fused SGD takes the momentum of a first step that it left out for computed.
+    momentum = isinstance(optimizer, SGD) and any(group["momentum"] for group in optimizer.param_groups)
+    return getattr(optimizer, "_step_supports_amp_scaling", False) and not momentum
+
+
+@dataclass
+class _Update:
+    player: str
+    step: int
+    warns: bool
+
+
+class LateGuard:
+    """Leaves out updates on the device and reads one step later which.
+
+    Once an update stops the run, no later one changes any weight, though the host knows nothing of it yet.
+    """
+
+    def __init__(self) -> None:
+        self._skipped: dict[str, Tensor] = {}  # updates in a row, by player
+        self._halted: Tensor | None = None  # 1 once the run is to stop
+        self._updates: list[_Update] = []  # of the present step
+        self._numbers: list[Tensor] = []  # for each of them, whether it was left out, whether the run stops, the loss
+        self._sent: deque[tuple[list[_Update], Late]] = deque()
+
+    def judge(self, player: str, step: int, loss: Tensor, bad: Tensor, allowed: int, *, warns: bool) -> Tensor:
+        """Return 1 where the update has to be left out and 0 where not, on the device.
+
+        Args:
+            player: its name.
+            step: number of the step.
+            loss: for the message.
+            bad: 1 where its gradient is not finite, else 0.
+            allowed: updates in a row that may be left out.
+            warns: whether each of them is worth a line.
+        """
+        skipped = bad if player not in self._skipped else (self._skipped[player] + 1) * bad
+        stops = (skipped > allowed).float()
+        self._halted = stops if self._halted is None else torch.maximum(self._halted, stops)
+        self._skipped[player] = skipped
+        self._updates.append(_Update(player, step, warns))
+        self._numbers += [bad, self._halted, loss.detach().float()]
+        return torch.maximum(bad, self._halted)
+
+    def end_step(self) -> None:
+        """Send this step's flags to the host, and read those of the step before.
+
+        Raises:
+            UserError: an update of the step before stops the run.
+        """
+        if self._updates:
+            self._sent.append((self._updates, Late(torch.stack(self._numbers))))
+            self._updates, self._numbers = [], []
+        while len(self._sent) > 1:
+            self._read()
+
+    def settle(self) -> None:
+        """Read everything, such as before a checkpoint is written.
+
+        Raises:
+            UserError: an update stops the run.
+        """
+        while self._sent:
+            self._read()
+
+    def _read(self) -> None:
+        updates, late = self._sent.popleft()
+        numbers = late.read()
+        for update, bad, halted, loss in zip(updates, numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+            if halted or (bad and update.warns):
+                left_out(update.player, update.step, loss, stops=bool(halted))
+
+
+def step_unless(optimizer: Optimizer, unless: Tensor) -> None:
+    """Step, or change nothing where the tensor is 1."""
+    optimizer.grad_scale, optimizer.found_inf = None, unless  # type: ignore[attr-defined]  # the way of GradScaler
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]

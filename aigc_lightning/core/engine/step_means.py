@@ -1,0 +1,70 @@
+"""Scalars of steps, such as losses, kept on their device until somebody looks at their means."""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aigc_lightning.core.engine.distributed import everyones, joint_means
+from aigc_lightning.core.records import checked_state
+
+#: Values of one name that are kept apart, between two looks.
+_MOST_KEPT = 1000
+_KIND = [{str: {"values": Tensor, "weights": [(int, float)]}}]
+
+
+class Recorded:
+    """Scalars by name, each with the weight that it has in the mean over all processes."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[str, list[tuple[Tensor, float]]] = defaultdict(list)
+
+    def add(self, name: str, value: Tensor, weight: float) -> None:
+        """Keep a scalar; nothing is copied from its device."""
+        pairs = self.pairs[name]
+        pairs.append((value.detach(), weight))
+        if len(pairs) == _MOST_KEPT:
+            values, weights = zip(*pairs, strict=True)
+            total = sum(weights)
+            shares = torch.tensor([weight / total for weight in weights])
+            pairs[:] = [(torch.stack(values).float() @ shares.to(values[0].device), total)]
+
+    def means(self) -> dict[str, float]:
+        """Return the weighted mean of each name over all processes, called by all of them together."""
+        sums = {}
+        for name, pairs in self.pairs.items():
+            values = torch.stack([value for value, _ in pairs]).tolist()
+            weights = [weight for _, weight in pairs]
+            weighted = sum(weight * value for weight, value in zip(weights, values, strict=True))
+            sums[name] = (weighted, float(sum(weights)))
+        return joint_means(sums)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.pairs = defaultdict(list)
+
+    def to_state(self) -> list[dict[str, Any]]:
+        """Return what each process has kept, for a checkpoint, called by all processes together."""
+        own = {
+            name: {"values": torch.stack([value for value, _ in pairs]).cpu(), "weights": [w for _, w in pairs]}
+            for name, pairs in self.pairs.items()
+        }
+        return everyones(own)
+
+    def load_state(self, parts: Any, rank: int, world_size: int, device: torch.device) -> None:
+        """Take over this process's part of what `to_state` gave; on another number of processes the first takes all.
+
+        Raises:
+            UserError: it is something else.
+        """
+        parts = checked_state({"parts": parts}, {"parts": _KIND}, "unlogged losses")["parts"]
+        if not parts:
+            return
+        same = len(parts) == world_size
+        share = 1.0 if same else world_size / len(parts)  # weights are relative to a process's share of a batch
+        for part in parts[rank : rank + 1] if same else parts if rank == 0 else []:
+            for name, held in part.items():
+                values = held["values"].to(device).flatten().unbind()
+                pairs = zip(values, held["weights"], strict=False)
+                self.pairs[name] += [(value, weight if same else weight * share) for value, weight in pairs]

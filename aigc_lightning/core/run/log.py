@@ -1,0 +1,118 @@
+"""The log file of a run: what was said, warned and raised, with the time."""
+
+import logging
+import socket
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from aigc_lightning import __version__, shell
+from aigc_lightning.core.io.atomic import no_follow
+from aigc_lightning.core.io.output import SafeFormatter, echo
+from aigc_lightning.core.io.redaction import redacted_text
+from aigc_lightning.core.run.folder import check_writable
+
+#: Its name in the run's folder; the other processes of a run write `log_rank1.txt` and so on.
+LOG_FILE = "log.txt"
+#: Whose lines are written.
+_LOGGERS = ("aigc_lightning", "lightning.pytorch", "lightning.fabric")
+_log = logging.getLogger(__name__)
+
+
+def say(line: str) -> None:
+    """Print a line in the first process, and write it to the run's log."""
+    rank_zero_info(line)  # for the log; the console is quiet
+    rank_zero_only(echo)(line, flush=True)
+
+
+class _LogFile(logging.FileHandler):
+    """The file of a log: never written through a link, and no reason to end a run."""
+
+    def __init__(self, path: Path) -> None:
+        self._fails = False
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=no_follow)  # type: ignore[return-value]  # text
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in logging)
+        """Say once that lines are missing, as on a full disk, where the base class would print a traceback for each."""
+        if not self._fails:
+            self._fails = True
+            echo(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}. The run goes on.", error=True)
+
+
+@contextmanager
+def run_log(folder: Path, command: Sequence[str]) -> Iterator[None]:
+    """Write the start, log lines, warnings, and the end or the error of the block to the run's `log.txt`.
+
+    The file of a resumed run is continued. Secrets are hidden.
+
+    Args:
+        folder: the folder of the run, which exists.
+        command: the command and its options, for the first line.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    check_writable(folder)
+    rank = getattr(rank_zero_only, "rank", 0)
+    handler = _LogFile(folder / (f"log_rank{rank}.txt" if rank else LOG_FILE))
+    with ExitStack() as undo:
+        undo.callback(_close, handler)
+        for name in _LOGGERS:
+            _attach(logging.getLogger(name), handler, undo)
+        _follow_warnings(handler, undo)
+        where = f"process {rank} on {socket.gethostname()}"
+        line = redacted_text(shell.command(*command))
+        _log.info("Start: %s (aigc_lightning %s, %s)", line, __version__, where)
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, Exception):
+                text = "".join(traceback.format_exception(error)).rstrip()
+                _write(handler, logging.ERROR, f"End: {type(error).__name__}\n{text}")
+            else:
+                _log.info("End: %s", f"{type(error).__name__} {error}".rstrip())
+            raise
+        _log.info("End: finished")
+
+
+def _attach(logger: logging.Logger, handler: logging.Handler, undo: ExitStack) -> None:
+    if not logger.hasHandlers() and logging.lastResort:
+        # Python prints warnings of loggers without a handler; ours must not take that away.
+        logger.addHandler(logging.lastResort)
+        undo.callback(logger.removeHandler, logging.lastResort)
+    logger.addHandler(handler)
+    undo.callback(logger.removeHandler, handler)
+    undo.callback(logger.setLevel, logger.level)
+    logger.setLevel(logging.INFO)
+
+
+def _follow_warnings(handler: logging.Handler, undo: ExitStack) -> None:
+    shown = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        _write(handler, logging.WARNING, f"{category.__name__}: {message}")
+        shown(message, category, *place, **more)
+
+    warnings.showwarning = show
+    undo.callback(setattr, warnings, "showwarning", shown)
+
+
+def _close(handler: logging.Handler) -> None:
+    with suppress(OSError):  # what was left in the buffer has no room
+        handler.close()
+
+
+def _write(handler: logging.Handler, level: int, text: str) -> None:
+    """Write to the file alone: the screen has it already."""
+    handler.handle(logging.LogRecord(__name__, level, __file__, 0, text, None, None))

@@ -1,0 +1,107 @@
+"""Lightning's launcher of spawned processes, made to hear signals and to end as its processes do."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
+from types import FrameType
+from typing import Any
+
+import torch.multiprocessing as mp
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+from aigc_lightning.core.run.processes import end_with_parent
+from aigc_lightning.core.run.roll_call import RollCall, answer_calls
+from aigc_lightning.core.run.signals import SIGNALS, stopping_signals
+from aigc_lightning.errors import UserError
+
+
+class SpawnLauncher(_MultiProcessingLauncher):
+    """Starts the processes of a run by the methods "spawn" or "forkserver".
+
+    Signals are handed on to them, so that they stop as under the other launchers; where none of them answers, all are
+    killed. A `UserError` of theirs is raised here, and the exit code of the first that ends otherwise than well is this
+    process's own.
+    """
+
+    _mistakes: Any = None  # of the processes: what and hint
+    _environment: dict[str, str]  # a server that starts processes has the one of its own start
+    _roll_call: RollCall | None = None
+    _killed_after = 0  # signal that no process answered
+
+    def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        """Run the function in each process and wait for the end of all.
+
+        Raises:
+            UserError: one of them raised it, or was killed.
+            SystemExit: one of them ended with this exit code, or none of them answered a signal.
+        """
+        self._mistakes = mp.get_context(self._start_method).SimpleQueue()
+        assert self._strategy.cluster_environment is not None
+        os.environ["MASTER_PORT"] = str(self._strategy.cluster_environment.main_port)
+        try:
+            with self._handing_on():
+                self._environment = dict(os.environ)
+                return super().launch(function, *args, trainer=trainer, **kwargs)
+        except ProcessRaisedException:
+            if self._mistakes.empty():
+                raise
+            raise UserError(*self._mistakes.get()) from None
+        except ProcessExitedException as error:
+            if self._killed_after:
+                raise SystemExit(128 + self._killed_after) from None
+            if error.exit_code > 0:
+                raise SystemExit(error.exit_code) from None
+            raise UserError(
+                f"Process {error.error_index} of the run was killed ({error.signal_name}).",
+                "The machine's memory may be full. Go on from the last checkpoint with --resume.",
+            ) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the roll call to this process."""
+        return {**super().__getstate__(), "_roll_call": None}
+
+    def _wrapping_function(self, process_idx: int, *args: Any, **kwargs: Any) -> None:
+        os.environ.update(self._environment)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a server of processes blocks them
+        end_with_parent()
+        answer_calls()
+        try:
+            super()._wrapping_function(process_idx, *args, **kwargs)
+        except UserError as error:
+            self._mistakes.put((error.what, error.hint))
+            raise
+
+    @contextmanager
+    def _handing_on(self) -> Iterator[None]:
+        """Hand signals on to the processes; only a main thread gets any."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._roll_call = RollCall(self._running, self._note_kill)
+        former = {number: signal.signal(number, self._hand_on) for number in stopping_signals()}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+            self._roll_call.close()
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        if not self.procs:  # they are being started
+            raise SystemExit(128 + number)
+        for process in self._running():
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+        assert self._roll_call is not None
+        self._roll_call.begin(number)
+
+    def _running(self) -> list[int]:
+        # Not by `is_alive`, which would take the exit code from the thread that waits for it.
+        return [process.pid for process in self.procs if process.pid is not None and not wait([process.sentinel], 0)]
+
+    def _note_kill(self, number: int) -> None:
+        self._killed_after = number
