@@ -30,7 +30,7 @@ from aigc_lightning.core.engine.player import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule, Visits
-from aigc_lightning.data.torchvision_sets import FashionMNIST
+from aigc_lightning.data.sets.torchvision_sets import FashionMNIST
 from aigc_lightning.models.autoencoder import Autoencoder
 from aigc_lightning.models.cnn import CNN
 from aigc_lightning.models.cyclegan import CycleGAN

@@ -29,7 +29,7 @@ from aigc_lightning.core.checkpoint import load_model
 from aigc_lightning.core.io.pictures import image_grid, save_png, to_uint8
 from aigc_lightning.data.base import to_signed
 from aigc_lightning.data.corruptions import GaussianNoise, corrupt
-from aigc_lightning.data.photos import VAL_PHOTOS, load_photo, tiles
+from aigc_lightning.data.sets.photos import VAL_PHOTOS, load_photo, tiles
 from aigc_lightning.metrics.pairs import psnr, ssim
 
 SIZE = 100

@@ -27,7 +27,7 @@ from steps import Counter
 from torch import nn
 
 from aigc_lightning.callbacks.compiled import Compiled
-from aigc_lightning.commands.precision import fast_products
+from aigc_lightning.training.precision import fast_products
 
 SECONDS_OF_A_BLOCK = 0.5
 

@@ -77,7 +77,7 @@ class Steps(pl.Callback):
 
 def train(size: int, batch: int, folder: str | None = None) -> tuple[float, float]:
     """Return time and peak memory of a step of DCGAN, with all that `fit` does around it."""
-    from aigc_lightning.data.photos import Photos
+    from aigc_lightning.data.sets.photos import Photos
     from aigc_lightning.models.dcgan import DCGAN
 
     data, steps = Photos(size, num_train=4 * batch, batch_size=batch), Steps()
@@ -119,7 +119,7 @@ def pixels() -> Measured:
 
 def scenes() -> Measured:
     """First 16 batches of `shapes` by images in the dataset, the order of an epoch included."""
-    from aigc_lightning.data.shapes import Shapes
+    from aigc_lightning.data.sets.shapes import Shapes
 
     def look(num: int) -> None:
         for _ in islice(Shapes(size=32, num_train=num, batch_size=16).train_dataloader(), 16):
@@ -133,7 +133,7 @@ def scenes() -> Measured:
 
 def workers() -> Measured:
     """What a loader process holds, by images in the dataset."""
-    from aigc_lightning.data.shapes import Shapes
+    from aigc_lightning.data.sets.shapes import Shapes
 
     for num in (1000, 1_000_000):
         data = Shapes(size=32, num_train=num, batch_size=16, num_workers=1)
@@ -151,7 +151,7 @@ def workers() -> Measured:
 
 def pictures() -> Measured:
     """`aigc sample` by pictures."""
-    from aigc_lightning.commands.generating import write_samples
+    from aigc_lightning.inference.sample import write_samples
 
     with tempfile.TemporaryDirectory() as folder:
         train(32, 4, folder)
@@ -257,7 +257,7 @@ def plot(found: dict[str, list[Point]], path: Path) -> None:
 
 def measure(name: str) -> None:
     torch.set_num_threads(1)
-    from aigc_lightning.commands.quiet import quiet_console
+    from aigc_lightning.training.quiet import quiet_console
 
     with quiet_console(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         points = list(SERIES[name][0]())

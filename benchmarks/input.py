@@ -31,20 +31,20 @@ from torchvision.io import decode_image
 
 from aigc_lightning.commands.data_prepare import main as prepare
 from aigc_lightning.commands.data_shard import main as shard
-from aigc_lightning.commands.quiet import quiet_console
-from aigc_lightning.data import files
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule
-from aigc_lightning.data.captioned_images import CaptionedImages
 from aigc_lightning.data.degraded_images import DegradedImages
-from aigc_lightning.data.digits import Digits
-from aigc_lightning.data.image_folder import ImageFolder
-from aigc_lightning.data.paired_images import PairedImages
-from aigc_lightning.data.photos import Photos
-from aigc_lightning.data.shapes import Shapes
-from aigc_lightning.data.shards import Shards
-from aigc_lightning.data.torchvision_sets import SizedSource
-from aigc_lightning.data.unpaired_images import UnpairedImages
+from aigc_lightning.data.folders import files
+from aigc_lightning.data.folders.captioned_images import CaptionedImages
+from aigc_lightning.data.folders.image_folder import ImageFolder
+from aigc_lightning.data.folders.paired_images import PairedImages
+from aigc_lightning.data.folders.unpaired_images import UnpairedImages
+from aigc_lightning.data.sets.digits import Digits
+from aigc_lightning.data.sets.photos import Photos
+from aigc_lightning.data.sets.shapes import Shapes
+from aigc_lightning.data.sets.torchvision_sets import SizedSource
+from aigc_lightning.data.shards.shards import Shards
+from aigc_lightning.training.quiet import quiet_console
 
 SIZE, BATCH = 64, 16
 SCALE = [transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]

@@ -17,10 +17,10 @@ import yaml
 from interleaved import fit
 
 from aigc_lightning import plugins
-from aigc_lightning.core import config_names
+from aigc_lightning.config import short_names
+from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.engine.player import Engine
-from aigc_lightning.data.building import build_data
 
 PRESETS = ("dcgan_digits", "vae_digits", "cnn_digits", "autoencoder_photos", "pix2pix_shapes", "cyclegan_shapes")
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder that has FashionMNIST")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    config_names.limit()
+    short_names.limit()
     table = ["| preset | 32-true | bf16-mixed | times as fast |", "|---|---|---|---|"]
     for argument in options.presets:
         preset, _, steps = argument.partition("=")

@@ -22,7 +22,7 @@ from plain_loops import PlainDCGAN
 from torchvision.io import write_png
 
 from aigc_lightning.core.io.pictures import to_uint8
-from aigc_lightning.data.torchvision_sets import FashionMNIST
+from aigc_lightning.data.sets.torchvision_sets import FashionMNIST
 
 NUM = 10_000
 

@@ -27,7 +27,7 @@ from torch.optim import Adam
 
 from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.spec import ImageSpec
-from aigc_lightning.data.torchvision_sets import FashionMNIST
+from aigc_lightning.data.sets.torchvision_sets import FashionMNIST
 from aigc_lightning.losses.kullback_leibler import from_standard_normal
 from aigc_lightning.metrics.pairs import psnr
 from aigc_lightning.models.vae import VAE

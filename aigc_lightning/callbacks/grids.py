@@ -14,7 +14,7 @@ from aigc_lightning.callbacks.loggers import log_image, warn_instead
 from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes
 from aigc_lightning.core.io.atomic import inside, replacing
 from aigc_lightning.core.io.pictures import image_grid, near_square, save_png, save_timelapse, to_uint8
-from aigc_lightning.data.lost import LOST_KEY
+from aigc_lightning.data.unreadable import LOST_KEY
 from aigc_lightning.errors import UserError
 
 #: Names in the run's folder.

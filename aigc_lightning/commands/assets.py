@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aigc_lightning.commands.listings import print_rows
-from aigc_lightning.commands.parsing import parse
+from aigc_lightning.config.command_line import parse
 from aigc_lightning.core.io.download import progress
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean

@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 
 from aigc_lightning.commands import listings
-from aigc_lightning.commands.parsing import parse, split_data_options
+from aigc_lightning.config.command_line import parse, split_data_options
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 

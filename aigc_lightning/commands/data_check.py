@@ -14,7 +14,7 @@ from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from aigc_lightning.data.base import ImageDataModule
-    from aigc_lightning.data.inspection import Inspected
+    from aigc_lightning.data.inspection.inspect import Inspected
 
 _SHOWN = 5
 
@@ -33,8 +33,8 @@ def main(argv: list[str]) -> int:
     if options.num < 1:
         raise UserError(f"--num is {options.num}.", "Give at least 1.")
 
-    from aigc_lightning.commands.data_choice import chosen_data
-    from aigc_lightning.commands.quiet import quiet_console
+    from aigc_lightning.config.data import chosen_data
+    from aigc_lightning.training.quiet import quiet_console
 
     with quiet_console():
         report = check(chosen_data(data_options), options.num)
@@ -54,8 +54,8 @@ def check(data: "ImageDataModule", num: int) -> dict[str, Any]:
         with reasons, "odd" files with remarks, "equal" groups within a part, "overlap" groups over parts, and pairs
         that look "alike", those over parts first. An image is "part/name".
     """
-    from aigc_lightning.data.inspection import PARTS, inspect, passed_over_by
-    from aigc_lightning.data.similarity import equal_groups, look_alikes
+    from aigc_lightning.data.inspection.inspect import PARTS, inspect, passed_over_by
+    from aigc_lightning.data.inspection.similarity import equal_groups, look_alikes
 
     found, bad = inspect(data, num)
     report: dict[str, Any] = {

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aigc_lightning.commands.parsing import parse
+from aigc_lightning.config.command_line import parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
@@ -34,9 +34,9 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--workers is {options.workers}.", "Give at least 1.")
 
     from aigc_lightning.core.spec import ImageSpec
-    from aigc_lightning.data.files import available_processors
-    from aigc_lightning.data.prepared_format import Protocol
-    from aigc_lightning.data.preparing import prepare
+    from aigc_lightning.data.folders.files import available_processors
+    from aigc_lightning.data.folders.prepared_format import Protocol
+    from aigc_lightning.data.folders.preparing import prepare
 
     shape = ImageSpec(options.channels, options.size[0], options.size[-1]).shape
     protocol = Protocol(options.source.expanduser().resolve(), shape, options.resize, options.profile)

@@ -35,10 +35,10 @@ def main(argv: list[str]) -> int:
     if options.columns is not None and options.columns < 1:
         raise UserError(f"--columns is {options.columns}.", "Give at least 1.")
 
-    from aigc_lightning.commands.data_choice import chosen_data
-    from aigc_lightning.commands.quiet import quiet_console
+    from aigc_lightning.config.data import chosen_data
     from aigc_lightning.core.io.pictures import save_png
-    from aigc_lightning.data.lost import LOST_KEY, LostImage, named
+    from aigc_lightning.data.unreadable import LOST_KEY, LostImage, named
+    from aigc_lightning.training.quiet import quiet_console
 
     with quiet_console():
         data = chosen_data(data_options)

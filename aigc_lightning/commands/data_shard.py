@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.commands.parsing import parse
+from aigc_lightning.config.command_line import parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
 
 if TYPE_CHECKING:
     from aigc_lightning.data.decode import CorruptImageError
-    from aigc_lightning.data.listing import Listing
+    from aigc_lightning.data.folders.listing import Listing
 
 _MOST_BYTES = 1e9  # of a shard, whatever the number of its samples
 _AT_ONCE = 64  # files read ahead
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
 
 
 def _write(source: Path, target: Path, options: argparse.Namespace) -> int:
-    from aigc_lightning.data.listing import list_images  # imports torch: only after the options made sense
-    from aigc_lightning.data.shard_index import INDEX_FILE, build_index, write_index
+    from aigc_lightning.data.folders.listing import list_images  # imports torch: only after the options made sense
+    from aigc_lightning.data.shards.index import INDEX_FILE, build_index, write_index
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is not empty.", "Give a new folder.")
@@ -135,7 +135,7 @@ def _read_ahead(paths: Sequence[Path]) -> "Iterator[bytes | CorruptImageError]":
 def _index(folder: Path) -> int:
     from rich.progress import track
 
-    from aigc_lightning.data.shard_index import build_index, write_index
+    from aigc_lightning.data.shards.index import build_index, write_index
 
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.", "Give the folder in which the shards lie.")

@@ -33,8 +33,8 @@ def main(argv: list[str]) -> int:
     if options.num < 1:
         raise UserError(f"--num is {options.num}.", "Give at least 1.")
 
-    from aigc_lightning.commands.data_choice import chosen_data
-    from aigc_lightning.commands.quiet import quiet_console
+    from aigc_lightning.config.data import chosen_data
+    from aigc_lightning.training.quiet import quiet_console
 
     with quiet_console():
         report = statistics(chosen_data(data_options), options.num)
@@ -62,7 +62,7 @@ def statistics(data: "ImageDataModule", num: int) -> dict[str, Any]:
         words) and "images": by batch key "mean" and "std" of each channel and "histogram" (32 bins), all of pixels from
         0 to 1.
     """
-    from aigc_lightning.data.inspection import clean, headers, sources
+    from aigc_lightning.data.inspection.inspect import clean, headers, sources
 
     data = clean(data)
     parts = {part: _of_part(source, num) for part, source in sources(data).items()}
@@ -90,7 +90,7 @@ def _of_part(source: "ImageSource | FieldSource", num: int) -> dict[str, Any]:
     import torch
 
     from aigc_lightning.data.base import is_image
-    from aigc_lightning.data.inspection import chosen, samples
+    from aigc_lightning.data.inspection.inspect import chosen, samples
 
     counts: dict[str, torch.Tensor] = {}  # of each grey level, by batch key: int64 (C, 256)
     captions: list[str] = []

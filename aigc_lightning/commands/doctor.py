@@ -10,12 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aigc_lightning.commands.doctor_nodes import nodes_report
-from aigc_lightning.commands.launching import ended_together
-from aigc_lightning.commands.parsing import parse
+from aigc_lightning.config.command_line import parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE
 from aigc_lightning.core.run.launch import launched
 from aigc_lightning.errors import UserError
+from aigc_lightning.training.launch_check import ended_together
 
 _PACKAGES = ("aigc-lightning", "torch", "torchvision", "lightning", "torchmetrics", "jsonargparse", "wandb")
 _SHOWN = 10

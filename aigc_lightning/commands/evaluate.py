@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from aigc_lightning.commands.parsing import parse, split_data_options
+from aigc_lightning.config.command_line import parse, split_data_options
 from aigc_lightning.errors import UserError
 
 _PARTS = ("train", "val", "test")

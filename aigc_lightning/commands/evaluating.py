@@ -15,9 +15,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from aigc_lightning.commands.data_choice import chosen_data
-from aigc_lightning.commands.generating import chosen_device
 from aigc_lightning.commands.listings import print_rows
+from aigc_lightning.config.data import chosen_data
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.capabilities import Classifier, Editor, Generator
 from aigc_lightning.core.checkpoint import file_hash, load_model, read_checkpoint
@@ -47,6 +46,7 @@ from aigc_lightning.evaluation.report import (
     score_rows,
 )
 from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS, check_names
+from aigc_lightning.inference.sample import chosen_device
 from aigc_lightning.metrics.neighbours import nearest
 
 _SHOWN = 64

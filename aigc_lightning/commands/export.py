@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from aigc_lightning.commands.parsing import parse
+from aigc_lightning.config.command_line import parse
 from aigc_lightning.core.io.output import echo
 
 
@@ -14,9 +14,9 @@ def export(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("model.safetensors"), help="(default: model.safetensors)")
     options = parse(parser, argv)
 
-    from aigc_lightning.commands.next_step import sampling
     from aigc_lightning.core.checkpoint import file_hash, load_model, save_weights
     from aigc_lightning.core.run.folder import find_checkpoint
+    from aigc_lightning.training.next_step import sampling
 
     path = find_checkpoint(options.checkpoint)
     out = (

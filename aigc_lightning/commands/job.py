@@ -10,8 +10,8 @@ from datetime import datetime
 from io import StringIO
 from pathlib import Path
 
-from aigc_lightning.commands import arguments
 from aigc_lightning.commands.job_scripts import Job, slurm_script, torchrun_script
+from aigc_lightning.config.request import Request, read_request, value_of
 from aigc_lightning.core.io.atomic import no_follow
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.redaction import ADDRESSES_VARIABLE, HIDDEN, is_secret_name, redacted
@@ -107,15 +107,15 @@ def _job(options: argparse.Namespace, rest: list[str]) -> Job:
     settled = {"trainer.num_nodes": str(options.nodes), "trainer.devices": str(processes)}
     settled["trainer.accelerator"] = "gpu" if options.gpus else "cpu"
     for name, value in settled.items():
-        given = arguments.value_of(rest, f"--{name}")
+        given = value_of(rest, f"--{name}")
         if given not in (None, value):
             raise UserError(f"--{name} {given} disagrees with the job, which sets {value}.", f"Leave --{name} out.")
-    if (resumed := arguments.value_of(rest, "--resume")) is not None or "--resume" in rest:
+    if (resumed := value_of(rest, "--resume")) is not None or "--resume" in rest:
         target = resumed if resumed and not resumed.startswith("-") else "RUN_FOLDER"
         raise UserError(
             "The job resumes by itself.", f"Leave --resume out. To go on with a run, write {command('--run', target)}."
         )
-    run = arguments.value_of(rest, "--run")
+    run = value_of(rest, "--run")
     name = re.sub(r"[^\w.-]", "_", _check_options(rest).name)
     options_of_fit = _without_secrets(_without(rest, "--run"))
     return Job(name, options_of_fit, sys.executable, options.nodes, processes, options.gpus, options.cpus, run)
@@ -145,17 +145,17 @@ def _without(given: list[str], option: str) -> list[str]:
     return kept
 
 
-def _check_options(rest: list[str]) -> arguments.Request:
+def _check_options(rest: list[str]) -> Request:
     """Read the options as `aigc fit` would: a job may wait for hours before it could say what is wrong with them."""
-    request = arguments.read("fit", rest)
+    request = read_request("fit", rest)
     if request.help or request.prints_only:
         raise UserError("The options of `aigc fit` ask for a text.", "Leave out --help and --print_config.")
 
-    from aigc_lightning.commands.training import run  # takes seconds: only after the command line made sense
+    from aigc_lightning.training.cli import run  # takes seconds: only after the command line made sense
 
     try:
         with redirect_stdout(StringIO()):
-            run("fit", replace(arguments.read("fit", rest), parse_only=True))
+            run("fit", replace(read_request("fit", rest), parse_only=True))
     except SystemExit as exit_:
         if exit_.code not in (0, None):
             raise

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aigc_lightning import plugins
-from aigc_lightning.commands.parsing import parse
+from aigc_lightning.config.command_line import parse
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 

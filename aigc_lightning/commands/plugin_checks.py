@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from aigc_lightning import plugins
-from aigc_lightning.commands import arguments
-from aigc_lightning.commands.quiet import quiet_console
+from aigc_lightning.config.request import check_config
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import Case, DataCase, ModelCase
 from aigc_lightning.testing.catalogue import DATA_CHECKS, MODEL_CHECKS
 from aigc_lightning.testing.checks import Check, CheckFailedError, NotApplicableError, require
+from aigc_lightning.training.quiet import quiet_console
 from aigc_lightning.yaml_file import read_yaml
 
 _FAILED = 1
@@ -107,7 +107,7 @@ def _line(check: Check, case: object) -> bool:
 def _preset_is_usable(path: Path, case: object) -> None:
     """A preset has the right sections, and names models and data that are there."""
     try:
-        arguments.check_config("fit", path)
+        check_config("fit", path)
         config = read_yaml(path)
         kinds: tuple[plugins.Kind, ...] = ("model", "data")
         for kind in kinds:

@@ -7,7 +7,7 @@ from typing import get_args
 
 from aigc_lightning import plugins as registry
 from aigc_lightning.commands.listings import plugin_row, print_rows
-from aigc_lightning.commands.parsing import parse
+from aigc_lightning.config.command_line import parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command

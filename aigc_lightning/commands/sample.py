@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_lightning import __version__
-from aigc_lightning.commands.parsing import MODEL_OPTIONS, parse, seed_list, split_model_options
+from aigc_lightning.config.command_line import MODEL_OPTIONS, parse, seed_list, split_model_options
 from aigc_lightning.core.io.output import echo
 
 
@@ -26,7 +26,7 @@ def sample(argv: list[str]) -> int:
     options = parse(parser, own)
     seeds = seed_list(options.seeds)
 
-    from aigc_lightning.commands.generating import write_samples  # imports torch, which a mistake need not wait for
+    from aigc_lightning.inference.sample import write_samples  # imports torch, which a mistake need not wait for
 
     paths = write_samples(
         options.checkpoint,

@@ -20,7 +20,7 @@ from aigc_lightning.core.sampler import BalancedSampler, SampleKey, StreamSample
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment, augment
 from aigc_lightning.data.loader import StreamLoader, as_fetched
-from aigc_lightning.data.lost import LOST_KEY, LostImages, collected
+from aigc_lightning.data.unreadable import LOST_KEY, LostImages, collected
 from aigc_lightning.errors import UserError
 
 _LARGEST_BATCH = 2**31

@@ -8,7 +8,7 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSamples, ImageSource, Visits
 from aigc_lightning.data.corruptions import Corruption, GaussianNoise, corrupt
-from aigc_lightning.data.photos import Photos
+from aigc_lightning.data.sets.photos import Photos
 from aigc_lightning.errors import UserError
 
 

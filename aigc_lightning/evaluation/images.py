@@ -20,7 +20,7 @@ from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.data.decode import SUFFIXES, CorruptImageError, decode
-from aigc_lightning.data.find_images import find_images, warn_of_others
+from aigc_lightning.data.folders.find_images import find_images, warn_of_others
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.bank import Labelled
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from aigc_lightning import plugins
+from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.checkpoint import build_model, load_model, read_checkpoint
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.core.run.folder import CHECKPOINTS, find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
-from aigc_lightning.data.building import build_data
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.checks import CheckFailedError
 from aigc_lightning.yaml_file import parse_yaml

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
 from aigc_lightning.callbacks.ending import Ending, _as_option
-from aigc_lightning.commands.precision import RunTrainer
+from aigc_lightning.training.precision import RunTrainer
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from aigc_lightning.core.records import RECORD_KEY
 
 PLUGIN = """
 from aigc_lightning.models.dcgan import DCGAN
-from aigc_lightning.data.digits import Digits
+from aigc_lightning.data.sets.digits import Digits
 
 class Model(DCGAN):
     def __init__(self, spec, latent_size: int = 4, hub_token: str = "", tokenizer: str = "gpt2"):

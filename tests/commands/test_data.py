@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from aigc_lightning.cli import main
-from aigc_lightning.data import find_images
-from aigc_lightning.data.captioned_images import CaptionedImages
 from aigc_lightning.data.decoding import formats
-from aigc_lightning.data.image_folder import ImageFolder
+from aigc_lightning.data.folders import find_images
+from aigc_lightning.data.folders.captioned_images import CaptionedImages
+from aigc_lightning.data.folders.image_folder import ImageFolder
 
 BROKEN_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x05\0"  # says that five entries follow
 SMALL = ["--data.size", "16", "--data.num_train", "40", "--data.num_val", "10"]
@@ -98,7 +98,7 @@ def test_preview_draws_what_a_model_sees(task, tmp_path, capsys):
 
 def test_preview_shows_the_images_of_the_loader(tmp_path):
     from aigc_lightning.core.io.pictures import to_uint8
-    from aigc_lightning.data.shapes import Shapes
+    from aigc_lightning.data.sets.shapes import Shapes
 
     out = tmp_path / "grid.png"
     assert main(["data", "preview", "shapes", *SMALL, "--part", "val", "--num", "1", "--out", str(out)]) == 0
@@ -142,7 +142,7 @@ def test_check_says_it_in_words(tmp_path, capsys):
 
 
 def test_check_names_bad_samples_of_shards(tmp_path, capsys):
-    from aigc_lightning.data.shard_scan import scan_shard
+    from aigc_lightning.data.shards.scan import scan_shard
 
     root, shards = folder(tmp_path / "pictures"), tmp_path / "shards"
     arguments = ["data", "shard", str(root), str(shards), "--samples", "5", "--max-bad", "0.1"]
@@ -164,7 +164,7 @@ def test_check_names_bad_samples_of_shards(tmp_path, capsys):
 
 
 def test_check_names_bad_files_of_a_prepared_folder(tmp_path, capsys, monkeypatch):
-    from aigc_lightning.data import files
+    from aigc_lightning.data.folders import files
 
     root, target = folder(tmp_path / "pictures"), tmp_path / "prepared"
     assert main(["data", "prepare", str(root), str(target), "--size", "32", "--workers", "1"]) == 0
@@ -238,7 +238,7 @@ def test_names_of_any_bytes_are_shown_escaped(tmp_path, capsys):
 
 
 def test_preview_says_what_another_image_stands_in_for(tmp_path, capsys, monkeypatch):
-    from aigc_lightning.data import files
+    from aigc_lightning.data.folders import files
 
     monkeypatch.setattr(files, "CHECKED_FILES", 0)
     root = folder(tmp_path / "pictures")
@@ -262,7 +262,7 @@ def test_check_compares_the_files_of_two_domains_with_their_own_kind(tmp_path, c
 
 
 def test_stats_count_classes_and_average_pixels(tmp_path, capsys):
-    from aigc_lightning.data.digits import Digits
+    from aigc_lightning.data.sets.digits import Digits
 
     out = tmp_path / "stats.png"
     code, found = report(capsys, "stats", "digits", "--data.size", "8", "--out", str(out))

@@ -13,10 +13,10 @@ from image_files.table import noise
 from image_files.tiff_writer import tiff
 from PIL import Image
 
-from aigc_lightning.commands.edit_files import input_files
 from aigc_lightning.core.checkpoint import file_hash, save_weights
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import decode
+from aigc_lightning.inference.edit_paths import input_files
 
 MODELS = """
 import torch
@@ -323,17 +323,17 @@ def test_a_folder_is_walked_as_by_image_folder(aigc, folder):
 
 
 def test_a_file_that_vanishes_is_skipped(aigc, folder, monkeypatch):
-    from aigc_lightning.commands import editing
+    from aigc_lightning.inference import edit
 
     for name in ("a.png", "b.png", "c.png"):
         picture().save(name)
-    read = editing.read_picture
+    read = edit.read_picture
 
     def vanishing(path, **options):
         (folder / "b.png").unlink(missing_ok=True)
         return read(path, **options)
 
-    monkeypatch.setattr(editing, "read_picture", vanishing)
+    monkeypatch.setattr(edit, "read_picture", vanishing)
     done = aigc("edit", "--ops", "flip=h", "a.png", "b.png", "c.png", "--out", "o")
     assert done.code == 1 and "Skipped: b.png" in done.err and "2 pictures in o: a.png to c.png" in done.out
 

@@ -17,7 +17,7 @@ class Spark(DCGAN):
     """Sparks of light."""
 '''
 DOTS = '''
-from aigc_lightning.data.digits import Digits
+from aigc_lightning.data.sets.digits import Digits
 class Dots(Digits):
     """Dots on paper."""
 '''

@@ -143,7 +143,7 @@ def test_a_checkpoint_says_what_made_it(checkpoint):
     assert (
         record["spec"]["channels"] == 1 and record["spec"]["height"] == 8 and len(record["spec"]["class_names"]) == 10
     )
-    assert record["data"]["class_path"] == "aigc_lightning.data.digits.Digits"
+    assert record["data"]["class_path"] == "aigc_lightning.data.sets.digits.Digits"
     assert record["data"]["config"]["batch_size"] == 300
     assert record["seed"] == 0 and record["engine"]["ema_decay"] == 0.999
     assert {"aigc_lightning", "torch"} <= record["versions"].keys()

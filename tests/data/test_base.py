@@ -196,7 +196,7 @@ def test_the_seed_of_the_run_decides_the_order(monkeypatch):
 
 @pytest.mark.slow
 def test_loader_processes_give_the_same_batches_as_none():
-    from aigc_lightning.data.digits import Digits  # a class of a module that loader processes can import
+    from aigc_lightning.data.sets.digits import Digits  # a class of a module that loader processes can import
 
     loaded = []
     for num_workers in (0, 2):

@@ -14,10 +14,10 @@ from aigc_lightning.commands.data_shard import main as shard
 from aigc_lightning.core.io.checksums import DIGEST, sealed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import CorruptImageError, decode
-from aigc_lightning.data.image_folder import ImageFolder
-from aigc_lightning.data.prepared_format import Protocol
-from aigc_lightning.data.shard_index import build_index
-from aigc_lightning.data.shards import Shards
+from aigc_lightning.data.folders.image_folder import ImageFolder
+from aigc_lightning.data.folders.prepared_format import Protocol
+from aigc_lightning.data.shards.index import build_index
+from aigc_lightning.data.shards.shards import Shards
 from aigc_lightning.errors import UserError
 
 NAMES = [
@@ -136,7 +136,7 @@ def test_a_copy_that_is_a_link_is_not_written_through(shards, serve, tmp_path):
 def test_the_cache_of_somebody_else_is_not_used(shards, serve, tmp_path, monkeypatch):
     folder = tmp_path / "temporary" / "aigc-shards"
     folder.mkdir(parents=True)
-    monkeypatch.setattr("aigc_lightning.data.shard_store.default_cache", lambda: folder)
+    monkeypatch.setattr("aigc_lightning.data.shards.store.default_cache", lambda: folder)
     folder.chmod(0o777)
     with pytest.raises(UserError, match="not a folder of yours alone"):
         data(serve(shards)).train_source().images([0])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from aigc_lightning.core.checkpoint import load_model
-from aigc_lightning.data.digits import Digits
+from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.bank_cache import BankCache
 from aigc_lightning.evaluation.extractors import ModelExtractor, find_extractor

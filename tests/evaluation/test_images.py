@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from aigc_lightning.core.spec import ImageSpec
-from aigc_lightning.data.digits import Digits
+from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.images import BLOCK, DataImages, FolderImages, Samples, chosen
 from aigc_lightning.evaluation.references import reference_of, samples_like

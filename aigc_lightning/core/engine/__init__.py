@@ -1,1 +1,1 @@
-"""What adversarial training is made of: a player's update, averages, several processes, gradients that are not finite."""
+"""Parts of adversarial training: a player's update, averages, several processes, gradients that are not finite."""

@@ -13,12 +13,12 @@ from image_files.tiff_writer import tiff
 from PIL import Image
 
 from aigc_lightning.cli import main
-from aigc_lightning.data.captioned_images import CaptionedImages
 from aigc_lightning.data.decode import decode
-from aigc_lightning.data.image_folder import ImageFolder
-from aigc_lightning.data.paired_images import PairedImages
-from aigc_lightning.data.shards import Shards
-from aigc_lightning.data.unpaired_images import UnpairedImages
+from aigc_lightning.data.folders.captioned_images import CaptionedImages
+from aigc_lightning.data.folders.image_folder import ImageFolder
+from aigc_lightning.data.folders.paired_images import PairedImages
+from aigc_lightning.data.folders.unpaired_images import UnpairedImages
+from aigc_lightning.data.shards.shards import Shards
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.images import FolderImages
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from aigc_lightning.commands.parsing import parse, seed_list
+from aigc_lightning.config.command_line import parse, seed_list
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 
@@ -71,8 +71,8 @@ def _project(argv: list[str]) -> int:
     if options.seed < 0:
         raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")
 
-    from aigc_lightning.commands.edit_files import input_files
     from aigc_lightning.core.io.film import check_film
+    from aigc_lightning.inference.edit_paths import input_files
 
     if options.film != "none":
         check_film(Path(f"film.{options.film}"))

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from aigc_lightning.commands.generating import UsedModel, class_number
 from aigc_lightning.core import keyed
 from aigc_lightning.core.io.checksums import read_tensors, write_tensors
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.errors import UserError
+from aigc_lightning.inference.sample import UsedModel, class_number
 from torch import Tensor
 
 from aigc_stylegan.generator import Generator

@@ -1,0 +1,134 @@
+"""Images in a folder, of any tree, format, mode and size."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.augment import Augment
+from aigc_lightning.data.base import ArraySource
+from aigc_lightning.data.decode import CorruptImageError, Profile
+from aigc_lightning.data.folders.base import FolderData, Resize
+from aigc_lightning.data.folders.files import FileSource
+from aigc_lightning.data.folders.listing import Listing, list_images
+from aigc_lightning.data.folders.prepared import PreparedFolder, PreparedSource
+from aigc_lightning.errors import UserError
+
+FolderSource = ArraySource | FileSource | PreparedSource
+
+
+class ImageFolder(FolderData):
+    """The images of a folder and all its sub-folders.
+
+    Hidden files, litter of systems such as `@eaDir`, and files with other endings than `decode.SUFFIXES` are passed
+    over. Links to folders are followed. Transparency is laid on white, EXIF rotation applied, colours are converted to
+    sRGB, more than 8 bits are scaled: see `decode`.
+
+    **Splits.** A root with a `train` folder and a `val` (or `valid`, `validation`) or `test` folder is split by them,
+    and its other files are not used; with `test` alone it is also what is validated on. In any other root `val_share`
+    of the images is held out by a hash of their names, so that adding files moves none from one side to the other.
+
+    **Classes.** With `classes` "auto" the folders that lie directly in the root, or in its `train` folder, are the
+    classes, unless there are fewer than two or images lie beside them: then there are no labels. "folders" insists on
+    classes, "none" on images without labels.
+
+    **Bad files.** Up to 10,000 files that together have up to 256 MiB are decoded before training starts; bad ones are
+    named and left out. In a larger folder nothing is decoded in advance: a file that turns out to be bad is named when
+    it is met, and the next good one takes its place, the same in every process and after a resume. When more than
+    `max_bad` of all files are bad, the run stops. Images that together take up to `MEMORY_LIMIT` at `size` stay in
+    memory once they are decoded; otherwise they are read again from their files.
+
+    **Prepared folders.** `aigc data prepare` decodes the images of a large folder once and for all; what it makes is a
+    root, too, and gives the same images in the same order. It is refused when its source has changed.
+
+    Args:
+        root: the folder, or one that `aigc data prepare` has made of it.
+        size: of the images given to the model: one number of pixels for squares, or (height, width).
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
+        classes: whether folders are classes: "auto", "folders" or "none".
+        val_share: share of the images to hold out, between 0 and 1; of two or more images at least one.
+        max_bad: share of the files that may be bad, from 0 to 1.
+        batch_size: images per process in a step.
+        num_workers: loader processes; 0 is fastest for images that stay in memory.
+        augmentation: what to vary while training.
+        balanced: show all classes equally often while training, whatever their share of the images.
+        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
+
+    Raises:
+        UserError: an argument out of range; and when the data is first used: no such folder, no images in it, no
+            classes where "folders" asks for them, too many bad files.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        size: int | tuple[int, int] = 64,
+        channels: int = 3,
+        resize: Resize = "crop",
+        classes: Literal["auto", "folders", "none"] = "auto",
+        val_share: float = 0.1,
+        max_bad: float = 0.01,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augmentation: Augment | None = None,
+        balanced: bool = False,
+        profile: Profile = "srgb",
+    ) -> None:
+        super().__init__(
+            root,
+            size,
+            channels,
+            resize,
+            val_share,
+            max_bad,
+            batch_size,
+            num_workers,
+            augmentation,
+            balanced,
+            profile=profile,
+        )
+        if classes not in ("auto", "folders", "none"):
+            raise UserError(f'data.classes is "{classes}".', 'Give "auto", "folders" or "none".')
+        self.classes = classes
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Channels and size as asked for, the classes by the folders; lists the files, decodes none."""
+        return ImageSpec(*self.shape, class_names=self._listing.class_names)
+
+    def train_source(self) -> FolderSource:
+        """Return the images to train on."""
+        return self._sources["train"]
+
+    def val_source(self) -> FolderSource:
+        """Return the images that are held out."""
+        return self._sources["val"]
+
+    def test_source(self) -> FolderSource:
+        """Return the images of a `test` folder, without one the held-out images."""
+        return self._sources.get("test", self._sources["val"])
+
+    def listings(self) -> list[Listing]:
+        """Return the image files; none where they were prepared."""
+        return [] if self._prepared else [self._listing]
+
+    def left_out(self) -> list[CorruptImageError]:
+        """Return what was wrong with files when they were prepared."""
+        return [*self._prepared.errors.values()] if self._prepared else []
+
+    @cached_property
+    def _prepared(self) -> PreparedFolder | None:
+        return PreparedFolder.found(self.root, self.shape, self.resize, self.profile)
+
+    @cached_property
+    def _listing(self) -> Listing:
+        if self._prepared:
+            return self._prepared.listing(self.val_share, self.classes)
+        return list_images(self.root, self.val_share, self.classes)
+
+    @cached_property
+    def _sources(self) -> dict[str, FolderSource]:
+        if self._prepared is None:
+            return {**self.load(self._listing)}
+        return {**self._prepared.sources(self._listing, self.max_bad)}

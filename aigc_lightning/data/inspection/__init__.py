@@ -1,0 +1,1 @@
+"""What is in data: bad files, duplicates, and the balance of classes."""

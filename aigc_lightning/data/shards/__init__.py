@@ -1,0 +1,1 @@
+"""Data from tar shards, as WebDataset has them."""

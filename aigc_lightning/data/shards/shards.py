@@ -1,0 +1,319 @@
+"""Images in tar shards, as WebDataset has them, for datasets too large for a folder of files.
+
+WebDataset's own pipeline reads streams, and where a stream stands cannot be said by a number. Here an index says where
+every sample is, so the place of a run in its data is the number of batches that it has done, as with all other data.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from aigc_lightning.core import keyed
+from aigc_lightning.core.io.checksums import DamagedFileError
+from aigc_lightning.core.io.download import is_address
+from aigc_lightning.core.run.seed import run_seed
+from aigc_lightning.core.sampler import SampleKey, StreamSampler
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.augment import Augment
+from aigc_lightning.data.base import ImageSource
+from aigc_lightning.data.console import warn
+from aigc_lightning.data.decode import CorruptImageError, Profile, decode
+from aigc_lightning.data.folders.base import FolderData, Resize
+from aigc_lightning.data.loader import StreamLoader
+from aigc_lightning.data.shards.index import (
+    INDEX_FILE,
+    Shard,
+    ShardIndex,
+    build_index,
+    read_table,
+    shard_names,
+    write_index,
+)
+from aigc_lightning.data.shards.scan import CorruptShardError, Rows, scan_shard
+from aigc_lightning.data.shards.source import ShardSource
+from aigc_lightning.data.shards.store import LocalStore, RemoteStore
+from aigc_lightning.errors import UserError
+
+
+class ShardSampler(StreamSampler):
+    """A stream that reads shards one after the other, each process its own ones.
+
+    In each epoch the shards are put in a random order and their samples, laid end to end, are cut into one piece for
+    each process. So a shard is read by one process, or by two where a cut goes through it. Within a piece samples are
+    mixed: each moves by at most `buffer` places, as in a shuffle buffer of that size, and by how much is a function of
+    (seed, epoch, place). Every sample is visited once an epoch.
+
+    The order depends on the number of processes with which the run began. Where it goes on with others, these take
+    their parts of the same batches, and read shards that they would not have to read in a run of their own.
+
+    Args:
+        counts: number of samples of each shard.
+        buffer: places by which a sample may move; 0 keeps the order of the shards' samples.
+        batch_size: samples per process in a batch.
+        seed: of the run.
+        rank: number of this process.
+        world_size: number of processes.
+        position: returns the number of batches already done.
+        original_world_size: see `StreamSampler`.
+
+    Raises:
+        UserError: see `StreamSampler`.
+    """
+
+    def __init__(
+        self,
+        counts: Sequence[int],
+        buffer: int,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Callable[[], int] = lambda: 0,
+        original_world_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            sum(counts),
+            batch_size,
+            seed,
+            rank=rank,
+            world_size=world_size,
+            position=position,
+            original_world_size=original_world_size,
+        )
+        self.counts, self.buffer = np.asarray(counts), buffer
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        """Yield an epoch's number of batches, from the present position on and across an epoch's end."""
+        position = self.position()
+        pieces: dict[int, npt.NDArray[np.int64]] = {}
+        pieces_epoch = -1
+        for step in range(position, position + len(self)):
+            epoch, number = divmod(step, len(self))
+            if epoch != pieces_epoch:
+                pieces, pieces_epoch = {}, epoch
+            yield [SampleKey(epoch, index) for index in self._batch(epoch, number, pieces)]
+
+    def _batch(self, epoch: int, number: int, pieces: dict[int, npt.NDArray[np.int64]]) -> Iterator[int]:
+        """Yield this process's samples of a global batch, which is made of a part of each piece, in order.
+
+        Args:
+            epoch: of the batch.
+            number: of the batch in the epoch.
+            pieces: those of the epoch that are known; others are added.
+        """
+        own = self.layout(number)
+        for part in range(self.original_world_size):
+            share = self._share(number, part, self.original_world_size)
+            first, last = (min(max(end - share.start, 0), share.count) for end in (own.start, own.start + own.count))
+            if first < last:
+                if part not in pieces:
+                    pieces[part] = self._piece(epoch, part)
+                begin = number * self._piece_batch
+                yield from pieces[part][begin + first : begin + last].tolist()
+
+    @property
+    def _piece_batch(self) -> int:
+        """Samples of each piece in a full batch."""
+        return self.global_batch_size // self.original_world_size
+
+    def _piece(self, epoch: int, part: int) -> npt.NDArray[np.int64]:
+        """Return the samples of a piece of an epoch, in order."""
+        last = self._share(len(self) - 1, part, self.original_world_size)
+        full = (len(self) - 1) * self._piece_batch
+        first = full * part + last.start
+        order = keyed.permutation(len(self.counts), self.seed, epoch).numpy()
+        ends = np.cumsum(self.counts[order])
+        starts_in_set = (np.cumsum(self.counts) - self.counts)[order]
+        places = np.arange(first, first + full + last.count)
+        shard = np.searchsorted(ends, places, side="right")
+        samples = starts_in_set[shard] + places - (ends - self.counts[order])[shard]
+        moved = places + self.buffer * keyed.uniform(self.seed, epoch, places)
+        return np.asarray(samples[np.argsort(moved, kind="stable")])
+
+
+class Shards(FolderData):
+    """The images of tar shards in a folder or behind an address, as `aigc data shard` and WebDataset write them.
+
+    A sample is an image file and, with classes, a number in a file `.cls`. Names such as `val-000000.tar` tell the
+    splits; without such a split the last shards are held out. Each process reads its own shards (see `ShardSampler`),
+    and shards behind an address are copied to this machine first, each once.
+
+    Shards without `shards.json` beside them, which others have written, are indexed on first use; what the index leaves
+    out is said then (see `shard_scan.py` for which member is a sample's image). A shard or an image that cannot be read
+    is named and passed over, until more than `max_bad` of all samples are lost.
+
+    Args:
+        root: folder of the shards, or its address, such as https://host/folder.
+        size: of the images given to the model: one number of pixels for squares, or (height, width).
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
+        val_share: share of the shards to hold out where their names tell no splits, between 0 and 1.
+        shuffle_buffer: places by which a sample may move in the order of the shards; 0 keeps it.
+        max_bad: share of the samples that may be bad, from 0 to 1.
+        cache: folder for the copies of shards behind an address; without one, in the temporary folder.
+        cache_gb: room for the copies in gigabytes.
+        batch_size: images per process in a step.
+        num_workers: loader processes.
+        augmentation: what to vary while training.
+        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
+
+    Raises:
+        UserError: an argument out of range; and when the data is first used: no such folder or address, no shards in
+            it, nothing to hold out, too many bad shards.
+    """
+
+    free_on_resume = ("num_workers", "root", "cache", "cache_gb")
+    said_by_user = ("cache",)
+    takes_addresses = True
+
+    def __init__(
+        self,
+        root: str,
+        size: int | tuple[int, int] = 64,
+        channels: int = 3,
+        resize: Resize = "crop",
+        val_share: float = 0.1,
+        shuffle_buffer: int = 10_000,
+        max_bad: float = 0.01,
+        cache: str | None = None,
+        cache_gb: float = 100.0,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augmentation: Augment | None = None,
+        profile: Profile = "srgb",
+    ) -> None:
+        super().__init__(
+            root,
+            size,
+            channels,
+            resize,
+            val_share,
+            max_bad,
+            batch_size,
+            num_workers,
+            augmentation,
+            balanced=False,
+            profile=profile,
+        )
+        if shuffle_buffer < 0:
+            raise UserError(f"data.shuffle_buffer is {shuffle_buffer}.", "Give 0 or more.")
+        if cache_gb <= 0:
+            raise UserError(f"data.cache_gb is {cache_gb}.", "Give a positive number.")
+        self.shuffle_buffer = shuffle_buffer
+        self._store: LocalStore | RemoteStore = LocalStore(self.root)
+        if is_address(root):
+            folder = None if cache is None else Path(cache).expanduser()
+            self._store = RemoteStore(root, folder, int(cache_gb * 1e9))
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Channels and size as asked for, the classes as the index names them."""
+        return ImageSpec(*self.shape, class_names=self._index.class_names)
+
+    def train_source(self) -> ImageSource:
+        """Return the images to train on."""
+        return self._sources["train"]
+
+    def val_source(self) -> ImageSource:
+        """Return the images that are held out."""
+        return self._sources["val"]
+
+    def test_source(self) -> ImageSource:
+        """Return the images of the test shards, without them the held-out images."""
+        return self._sources.get("test", self._sources["val"])
+
+    def left_out(self) -> list[CorruptImageError]:
+        """Return what is wrong with the shards in the folder that the index does not name."""
+        if not isinstance(self._store, LocalStore):
+            return []
+        known = {shard.name for shard in self._index.shards}
+        return [_unknown(self.root / name) for name in shard_names(self.root) if name not in known]
+
+    def train_sampler(self) -> StreamSampler:
+        """Return the order of the training images for this process, starting where the trainer stands."""
+        counts = self._sources["train"].counts
+        return ShardSampler(counts, self.shuffle_buffer, self.batch_size, run_seed(), **self._place())
+
+    def _in_order(self, source: Any) -> StreamLoader:
+        """Return images in order, each process a piece of its own: so it opens no more shards than it has to."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        first, last = (len(source) * number // world_size for number in (rank, rank + 1))
+        return self._loader(self.samples(source), batch_size=self.batch_size, sampler=range(first, last))
+
+    @cached_property
+    def _indexed(self) -> tuple[ShardIndex, Callable[[], Rows]]:
+        index = self._store.index()
+        if index is not None:
+            return index, partial(_table, self._store, index)
+        rank_zero_info("Indexing the shards in %s once: their headers are read.", self.root)
+        built = build_index(self.root)
+        if len(built.bad) > self.max_bad * (len(built.bad) + len(built.index.shards)):
+            raise built.bad[0]
+        for note in built.notes():
+            warn("%s", note)
+        try:
+            rank_zero_only(write_index)(self.root, built.index, built.table)
+        except OSError as error:
+            rank_zero_info("The index cannot be kept beside the shards (%s); each start reads them.", error.strerror)
+        return built.index, partial(_same, built.table)
+
+    @property
+    def _index(self) -> ShardIndex:
+        return self._indexed[0]
+
+    @cached_property
+    def _sources(self) -> dict[str, ShardSource]:
+        index, table = self._indexed
+        parts: dict[str, list[Shard]] = {}
+        for shard in index.shards:
+            parts.setdefault(shard.part, []).append(shard)
+        if "val" not in parts and "test" in parts:
+            parts["val"] = parts.pop("test")
+        if "val" not in parts:
+            held_out = max(1, round(self.val_share * len(parts.get("train", []))))
+            parts["val"] = parts.get("train", [])[-held_out:]
+            parts["train"] = parts.get("train", [])[:-held_out]
+        if not parts.get("train"):
+            raise UserError(
+                f"{self._store.where} has {len(index.shards)} shard(s), which leaves none to train on.",
+                "Write smaller shards, so that there are several, with --samples of `aigc data shard`.",
+            )
+        channels, height, width = self.shape
+        read = partial(decode, channels=channels, size=(height, width), resize=self.resize, profile=self.profile)
+        sources = {
+            part: ShardSource(self._store, shards, table, len(index.class_names), read, self.max_bad)
+            for part, shards in parts.items()
+        }
+        for source in sources.values():
+            source.check()
+        return sources
+
+
+def _table(store: LocalStore | RemoteStore, index: ShardIndex) -> Rows:
+    path = store.table(index)
+    try:
+        return read_table(path, index)
+    except DamagedFileError:
+        if isinstance(store, LocalStore):
+            raise
+        path.unlink(missing_ok=True)  # the copy may be what is damaged
+        return read_table(store.table(index), index)
+
+
+def _same(table: Rows) -> Rows:
+    return table
+
+
+def _unknown(path: Path) -> CorruptImageError:
+    """Return why a shard is not in the index of its folder."""
+    try:
+        scan_shard(path)
+    except CorruptShardError as error:
+        return CorruptImageError(path, error.reason)
+    return CorruptImageError(path, f"{INDEX_FILE} does not name it; run: aigc data shard --index FOLDER")

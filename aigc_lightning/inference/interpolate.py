@@ -1,0 +1,172 @@
+"""Films and pictures of walks through a latent space."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from aigc_lightning.core.capabilities import LatentGenerator, latent_spaces
+from aigc_lightning.core.io.film import write_film
+from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
+from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.inference.latent_walk import closed_walk, slerp, traversal
+from aigc_lightning.inference.model_options import model_options
+from aigc_lightning.inference.sample import UsedModel, class_number
+
+_MOST_COLUMNS = 16  # of the strip
+_STEPS = 9  # columns of a row from one seed to the next, and of a traversal
+_REACH = 3.0  # standard deviations
+_OPTIONS = ("--seeds", "--frames", "--out", "--grid", "--traverse", "--class", "--space", "--device")
+
+
+class LatentModel:
+    """A model whose latent space can be walked, by a run or checkpoint.
+
+    Args:
+        target: a run folder or a checkpoint.
+        device: such as "cpu".
+        class_name: of the images; None for the first class of a model that knows classes.
+        space: name of the latent space; None for the one of standard normal latents.
+        given: texts of the model's own options.
+
+    Attributes:
+        class_name: of the images; None for a model that knows no classes.
+
+    Raises:
+        UserError: the checkpoint cannot be used, its model has no latents, or no such class, space or option, or there
+            is no device.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        device: str,
+        class_name: str | None,
+        space: str | None = None,
+        given: Mapping[str, str] | None = None,
+    ) -> None:
+        self._used = UsedModel(target, device)
+        model = self._used.model
+        if not isinstance(model, LatentGenerator):
+            raise UserError(
+                f"The {type(model).__name__} in {self._used.path} has no latent space to walk in.",
+                "Use a model that makes images from latents, such as dcgan.",
+            )
+        self._options = model_options(model, "decode", given or {}, _OPTIONS)
+        if class_name is None and getattr(model, "num_classes", None):
+            class_name = model.spec.class_names[0]
+        self.class_name = class_name
+        self._labels = None if class_name is None else [class_number(model, class_name)]
+        self._space = _checked_space(model, space)
+
+    def latents(self, seeds: list[int]) -> Tensor:
+        """Return the latents (B, Z) of seeds; each is computed alone, since rounding depends on the batch."""
+        latents: Any = self._used.model.latents
+        asked = {"labels": self._labels, "space": self._space} if self._space else {}
+        return torch.cat([latents([seed], **asked) for seed in seeds])
+
+    def images(self, latents: Tensor) -> Tensor:
+        """Return images, uint8 (B, C, H, W); each is made alone, so that a seed's is the one that `sample` makes."""
+        decode: Any = self._used.model.decode
+        asked = {**self._options, **({"space": self._space} if self._space else {})}
+        return torch.cat([to_uint8(decode(latent[None], self._labels, **asked)).cpu() for latent in latents])
+
+    def walk(self, latents: Tensor, frames: int) -> Iterator[Tensor]:
+        """Yield the steps of a closed walk: on arcs where latents are standard normal, else straight."""
+        return closed_walk(latents, frames, torch.lerp if self._space else slerp)
+
+    def text(self, seeds: list[int], **options: Any) -> dict[str, str]:
+        """Return the text that a picture of these seeds carries, made with these options of the command."""
+        return self._used.text(seeds, {**options, "class": self.class_name, "space": self._space, **self._options})
+
+
+def write_walk(model: LatentModel, seeds: list[int], frames: int, out: Path, *, with_grid: bool) -> list[Path]:
+    """Write a film that walks from seed to seed and back to the first, a strip of its steps, and perhaps a grid.
+
+    Args:
+        model: the model.
+        seeds: two at least.
+        frames: from a seed to the next.
+        out: a .gif or .mp4 file; `<stem>_strip.png` and `<stem>_grid.png` get their places beside it.
+        with_grid: write the grid, a row from each seed to the next.
+
+    Returns:
+        The files.
+    """
+    text, latents = model.text(seeds, frames=frames), model.latents(seeds)
+    total = len(seeds) * frames
+    count = min(total, _MOST_COLUMNS)
+    columns = {number * total // count for number in range(count)}
+    strip: list[Tensor] = []
+
+    def pictures() -> Iterator[Image.Image]:
+        for number, latent in enumerate(model.walk(latents, frames)):
+            image = model.images(latent)
+            if number in columns:
+                strip.append(image)
+            yield film_frame(image[0])
+
+    write_film(pictures(), out, "\n".join(text.values()))
+    paths = [out, out.with_name(f"{out.stem}_strip.png")]
+    save_png(image_grid(torch.cat(strip), count), paths[1], text)
+    if with_grid:
+        paths.append(out.with_name(f"{out.stem}_grid.png"))
+        save_png(image_grid(_rows(model, latents), _STEPS), paths[2], text)
+    return paths
+
+
+def write_traversal(model: LatentModel, seed: int, count: int, out: Path) -> list[int]:
+    """Write a picture with a row for each of the dimensions that change a seed's picture most.
+
+    In a row one coordinate of the seed's latent goes from -3 to 3 and the others stay. How much a dimension changes the
+    picture is the mean difference of the pixels between both ends.
+
+    Args:
+        model: the model.
+        seed: where the rows begin.
+        count: rows; all dimensions where there are fewer.
+        out: the PNG file.
+
+    Returns:
+        The dimensions, the one that changes most first.
+    """
+    latent = model.latents([seed])
+    ends = torch.tensor([-_REACH, _REACH])
+    changes = []
+    for dimension in range(latent.shape[1]):
+        low, high = model.images(traversal(latent, dimension, ends)).float()
+        changes.append((high - low).abs().mean())
+    dimensions: list[int] = torch.stack(changes).argsort(descending=True, stable=True)[:count].tolist()
+    values = torch.linspace(-_REACH, _REACH, _STEPS)
+    rows = torch.cat([model.images(traversal(latent, dimension, values)) for dimension in dimensions])
+    text = model.text([seed], traverse=count)
+    save_png(image_grid(rows, _STEPS), out, {**text, "Comment": f"Rows: latent dimensions {dimensions}"})
+    return dimensions
+
+
+def _rows(model: LatentModel, latents: Tensor) -> Tensor:
+    """Return the pictures of a row from each latent to the next, both included."""
+    steps = torch.cat([model.images(latent) for latent in model.walk(latents, _STEPS - 1)])
+    legs = steps.view(len(latents), _STEPS - 1, *steps.shape[1:])
+    return torch.cat([legs, legs[:, :1].roll(-1, dims=0)], dim=1).flatten(0, 1)
+
+
+def _checked_space(model: LatentGenerator, name: str | None) -> str | None:
+    """Return the name of a space that is not the model's first one, or None.
+
+    Raises:
+        UserError: the model has no such space.
+    """
+    spaces = latent_spaces(model)
+    if name is None or name in spaces[:1]:
+        return None
+    if name not in spaces:
+        kind = type(model).__name__
+        raise UserError(
+            f"{kind} has no latent space {name!r}.",
+            did_you_mean(name, spaces) if spaces else f"{kind} has one space: leave --space out.",
+        )
+    return name
