@@ -29,8 +29,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 from torchvision.io import decode_image
 
-from aigc_lightning.commands.data_prepare import main as prepare
-from aigc_lightning.commands.data_shard import main as shard
+from aigc_lightning.commands.data.prepare import main as prepare
+from aigc_lightning.commands.data.shard import main as shard
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.data.degraded_images import DegradedImages

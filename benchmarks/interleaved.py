@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 
 from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
-from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.training.quiet import quiet_console
 

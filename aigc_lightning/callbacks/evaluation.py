@@ -15,7 +15,7 @@ from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.extractors import find_extractor
 from aigc_lightning.evaluation.generation import Judge, score_set
-from aigc_lightning.evaluation.images import Part
+from aigc_lightning.evaluation.image_sets import Part
 from aigc_lightning.evaluation.references import reference_of, samples_like
 from aigc_lightning.evaluation.scores import DISTRIBUTION, check_names
 

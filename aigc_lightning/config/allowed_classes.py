@@ -7,7 +7,8 @@ name stands is declared to take such an object.
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
 
-from aigc_lightning import plugin_source, plugins
+from aigc_lightning import plugins
+from aigc_lightning.plugins.source import canonical, root_package
 
 #: Classes whose arguments a config can give as plain values, by the paths that configs write; in docs/training.md, too.
 LISTED = (
@@ -46,11 +47,11 @@ class Allowed:
     def now(cls) -> "Allowed":
         """Return what is allowed with the plugins that are installed and that `AIGC_PLUGINS` leaves."""
         usable = [plugin for kind in _KINDS for plugin in plugins.plugins(kind) if not plugin.refusal()]
-        paths = {path for plugin in usable for path in (plugin.class_path, plugin_source.canonical(plugin.class_path))}
+        paths = {path for plugin in usable for path in (plugin.class_path, canonical(plugin.class_path))}
         for path in LISTED:
-            paths |= {path, plugin_source.canonical(path)}
-        roots = {plugin_source.root_package(plugin.module) for plugin in usable}
-        denied = {plugin_source.root_package(plugin.module) for plugin in plugins.denied()}
+            paths |= {path, canonical(path)}
+        roots = {root_package(plugin.module) for plugin in usable}
+        denied = {root_package(plugin.module) for plugin in plugins.denied()}
         return cls(frozenset(paths), frozenset({_OWN_PACKAGE, *(roots - denied)}))
 
     def may_stand(self, found: type, declared: type) -> bool:

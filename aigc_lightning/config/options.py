@@ -5,9 +5,10 @@ import sys
 
 from lightning.pytorch import Trainer
 
-from aigc_lightning import plugin_source, plugins
+from aigc_lightning import plugins
 from aigc_lightning.config.request import SECTIONS
 from aigc_lightning.errors import UserError
+from aigc_lightning.plugins.source import definition
 
 
 def option_names(stage: str) -> list[str]:
@@ -37,7 +38,7 @@ def _plugin_parameters(plugin: plugins.Plugin) -> list[str]:
             return _parameters(plugin.load())
         except UserError:
             return []  # a broken plugin has no say in a suggestion
-    found = plugin_source.definition(plugin.value)
+    found = definition(plugin.value)
     return [name for name in found.parameters if name != "spec"] if found else []
 
 

@@ -12,9 +12,10 @@ import jsonargparse
 import yaml
 from jsonargparse import _common, _typehints
 
-from aigc_lightning import plugin_source, plugins
+from aigc_lightning import plugins
 from aigc_lightning.config.allowed_classes import LISTED, Allowed, path_of, subclasses
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.plugins.source import canonical, root_package
 from aigc_lightning.yaml_file import check_yaml
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ def limit(*, trusted: bool = False) -> None:
     _install()
     _Limits.allowed = None if trusted else Allowed.now()
     _common.parsing_settings["import_path_verdicts"] = {}  # entries can be added, but not taken back
-    denied = {plugin_source.root_package(plugin.module) for plugin in plugins.denied()} - {"aigc_lightning"}
+    denied = {root_package(plugin.module) for plugin in plugins.denied()} - {"aigc_lightning"}
     everything = [] if trusted else ["*"]
     jsonargparse.set_parsing_settings(
         import_path_denylist=["jsonargparse", *everything, *sorted(denied)],
@@ -139,7 +140,7 @@ def _named(declared: type, name: str) -> Iterator[type]:
 
 
 def _is_offered_at(found: type, path: str) -> bool:
-    return path.endswith(f".{found.__name__}") and plugin_source.canonical(path) == path_of(found)
+    return path.endswith(f".{found.__name__}") and canonical(path) == path_of(found)
 
 
 def _let_import(*paths: str) -> None:

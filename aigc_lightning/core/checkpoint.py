@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from aigc_lightning import plugin_source, plugins
+from aigc_lightning import plugins
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpointed import CheckpointedModule
 from aigc_lightning.core.engine.player import Engine
@@ -25,6 +25,7 @@ from aigc_lightning.core.records import RECORD_KEY, check_finite, check_record, 
 from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.plugins.source import canonical
 
 _ANOTHER = "Take another checkpoint of the run, such as best.ckpt."
 Model = TypeVar("Model", bound=CheckpointedModule)
@@ -143,7 +144,7 @@ def _names(record: dict[str, Any], model_class: type[CheckpointedModule]) -> boo
     own, found = f"{model_class.__module__}.{model_class.__qualname__}", record["class_path"]
     if own == found or own.partition(".")[0] != found.partition(".")[0]:
         return bool(own == found)
-    return plugin_source.canonical(found) == plugin_source.canonical(own)
+    return canonical(found) == canonical(own)
 
 
 def _registered(record: dict[str, Any], origin: Path) -> plugins.Plugin:

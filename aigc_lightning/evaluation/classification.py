@@ -8,9 +8,9 @@ from torch import Tensor
 from aigc_lightning.core.capabilities import Classifier
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.images import ImageSet
-from aigc_lightning.evaluation.progress import Progress, silent
+from aigc_lightning.evaluation.image_sets import ImageSet
 from aigc_lightning.evaluation.receipt import Section
+from aigc_lightning.evaluation.report_progress import Progress, silent
 from aigc_lightning.metrics.classes import class_report
 
 

@@ -17,9 +17,9 @@ from aigc_lightning.evaluation.bank_cache import BankCache, BankKey
 from aigc_lightning.evaluation.extractor import Extractor
 from aigc_lightning.evaluation.extractors import ModelExtractor
 from aigc_lightning.evaluation.gate import check_extractor
-from aigc_lightning.evaluation.images import ImageSet, chosen
-from aigc_lightning.evaluation.progress import Progress, silent
+from aigc_lightning.evaluation.image_sets import ImageSet, chosen
 from aigc_lightning.evaluation.receipt import Section
+from aigc_lightning.evaluation.report_progress import Progress, silent
 from aigc_lightning.evaluation.scores import DISTRIBUTION, Sides, distribution_scores, settings_of
 from aigc_lightning.metrics.classes import intra_class_frechet
 

@@ -3,7 +3,7 @@
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.evaluation.generation import Reference
-from aigc_lightning.evaluation.images import DataImages, ImageSet, Part, Samples, chosen
+from aigc_lightning.evaluation.image_sets import DataImages, ImageSet, Part, Samples, chosen
 
 #: Images on each side where no number is given.
 MOST = 10_000

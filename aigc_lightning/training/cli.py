@@ -20,13 +20,13 @@ from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.callbacks.compiled import Compiled
 from aigc_lightning.callbacks.ending import Ending
 from aigc_lightning.callbacks.grids import Grids
+from aigc_lightning.callbacks.held_out_scores import SlicedWasserstein
 from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
-from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.callbacks.predictions import Predictions
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.callbacks.provenance import Provenance
-from aigc_lightning.callbacks.scores import SlicedWasserstein
 from aigc_lightning.config import explain, places, short_names, trainer_options
 from aigc_lightning.config.recorded_options import settle, to_repeat
 from aigc_lightning.config.request import Request, Stage, check_seed

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import yaml
 
-from aigc_lightning import plugin_source
 from aigc_lightning.callbacks.provenance import precision_name
 from aigc_lightning.config.request import Request, value_of
 from aigc_lightning.core.checkpoint import read_checkpoint, step_of
@@ -26,6 +25,7 @@ from aigc_lightning.core.run.log import say
 from aigc_lightning.core.run.loop_state import check_global_batch, checked_stream
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
+from aigc_lightning.plugins.source import canonical
 from aigc_lightning.training.launch_check import num_devices
 
 RUNS = Path("runs")
@@ -225,7 +225,7 @@ def _takes_as_many(record: dict[str, Any], values: Any) -> bool:
 
 def _is_same_class(one: str, other: str) -> bool:
     """Whether two paths name one class: packages may also offer it where it is not defined."""
-    return one == other or plugin_source.canonical(one) == plugin_source.canonical(other)
+    return one == other or canonical(one) == canonical(other)
 
 
 def _target(values: Any, request: Request) -> Path | None:

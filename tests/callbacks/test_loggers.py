@@ -11,7 +11,7 @@ import pytest
 
 from aigc_lightning.callbacks import loggers
 from aigc_lightning.callbacks.loggers import SafeLogger, make_loggers, warn_instead
-from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.callbacks.metrics_file import MetricsFile, read_metrics
 from aigc_lightning.errors import UserError
 

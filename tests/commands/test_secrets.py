@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
-from aigc_lightning.commands.data_shard import main as shard
+from aigc_lightning.commands.data.shard import main as shard
 from aigc_lightning.core.io.redaction import ADDRESSES_VARIABLE
 
 LOGIN, QUERY, FRAGMENT, KEY = (

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aigc_lightning.commands.data_prepare import main as prepare
-from aigc_lightning.commands.data_shard import main as shard
+from aigc_lightning.commands.data.prepare import main as prepare
+from aigc_lightning.commands.data.shard import main as shard
 from aigc_lightning.core.io.checksums import DIGEST, sealed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import CorruptImageError, decode

@@ -8,7 +8,7 @@ from aigc_lightning.evaluation.bank_cache import BankCache
 from aigc_lightning.evaluation.extractors import ModelExtractor, find_extractor
 from aigc_lightning.evaluation.gate import check_extractor
 from aigc_lightning.evaluation.generation import Judge, Reference, score_set
-from aigc_lightning.evaluation.images import DataImages, ImageSet
+from aigc_lightning.evaluation.image_sets import DataImages, ImageSet
 from aigc_lightning.evaluation.references import reference_of
 from aigc_lightning.evaluation.scores import DISTRIBUTION, is_better
 from aigc_lightning.models.cnn import CNN
@@ -104,7 +104,7 @@ def test_an_extractor_that_knows_nothing_is_refused(own_judge):
 
 
 def test_the_path_length_of_a_model_with_latents(trained, own_judge):
-    from aigc_lightning.evaluation.path_length import path_length_of
+    from aigc_lightning.evaluation.path_length_scores import path_length_of
 
     paths = path_length_of(load_model(trained), own_judge.extractor)
     mean, deviation = paths.compute()

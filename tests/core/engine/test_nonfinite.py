@@ -16,7 +16,7 @@ from torch.optim import SGD, Adam, AdamW
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aigc_lightning.callbacks.interruption import Interruption
-from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.core import adversarial
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.engine.async_read import Late

@@ -20,7 +20,7 @@ from aigc_lightning.data.folders.paired_images import PairedImages
 from aigc_lightning.data.folders.unpaired_images import UnpairedImages
 from aigc_lightning.data.shards.shards import Shards
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.images import FolderImages
+from aigc_lightning.evaluation.image_sets import FolderImages
 
 ROOT = Path(__file__).parents[3]
 P3 = rgb_profile(DISPLAY_P3, 2.2)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aigc_lightning.commands.data_prepare import main as prepare
+from aigc_lightning.commands.data.prepare import main as prepare
 from aigc_lightning.core.run.seed import run_seed
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, Visits
@@ -18,7 +18,7 @@ from aigc_lightning.data.folders.image_folder import ImageFolder
 from aigc_lightning.data.folders.paired_images import PairedImages
 from aigc_lightning.data.unreadable import LOST_KEY
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.images import DataImages
+from aigc_lightning.evaluation.image_sets import DataImages
 
 BAD = (3, 4, 17, 29)
 

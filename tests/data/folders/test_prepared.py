@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aigc_lightning.commands.data_prepare import main as prepare
+from aigc_lightning.commands.data.prepare import main as prepare
 from aigc_lightning.data.folders import preparing
 from aigc_lightning.data.folders.image_folder import ImageFolder
 from aigc_lightning.data.folders.unpaired_images import UnpairedImages

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 import webdataset
 
-from aigc_lightning.commands.data_shard import main as shard
+from aigc_lightning.commands.data.shard import main as shard
 from aigc_lightning.data.decode import SUFFIXES
 from aigc_lightning.data.shards.index import build_index
 from aigc_lightning.data.shards.scan import LARGEST_LABEL, CorruptShardError, scan_shard

@@ -12,7 +12,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from aigc_lightning.commands.data_shard import main as shard
+from aigc_lightning.commands.data.shard import main as shard
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data.inspection.inspect import inspect
 from aigc_lightning.data.shards.index import read_table

@@ -20,11 +20,11 @@ Usage: aigc data [--json]                        what --data takes
 DATA is a name (see: aigc data), a preset, or a config file; --data.OPTION V sets its options, as in
 `aigc data preview paired_images --data.root facades --data.direction BtoA`."""
 _ACTIONS = {
-    "preview": "aigc_lightning.commands.data_preview",
-    "check": "aigc_lightning.commands.data_check",
-    "stats": "aigc_lightning.commands.data_stats",
-    "prepare": "aigc_lightning.commands.data_prepare",
-    "shard": "aigc_lightning.commands.data_shard",
+    "preview": "aigc_lightning.commands.data.preview",
+    "check": "aigc_lightning.commands.data.check",
+    "stats": "aigc_lightning.commands.data.stats",
+    "prepare": "aigc_lightning.commands.data.prepare",
+    "shard": "aigc_lightning.commands.data.shard",
 }
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill, indent
 from typing import Any
 
-from aigc_lightning import plugin_source, plugins
+from aigc_lightning import plugins
 from aigc_lightning.commands.listings import first_comment, plugin_row
 from aigc_lightning.errors import UserError
+from aigc_lightning.plugins.source import definition
 
 _WIDTH = 110
 #: Commands to which a model adds options, and the methods that declare them.
@@ -21,7 +22,7 @@ def page(plugin: plugins.Plugin) -> str:
     lines = [f"{row['name']}: {row['summary']}".rstrip(": "), ""]
     facts = {"kind": plugin.kind, "package": row["package"], "class": plugin.class_path, "API": row["api"]}
     facts["status"] = f"{row['status']}: {row['problem']}" if row["problem"] else row["status"]
-    found = plugin_source.definition(plugin.value)
+    found = definition(plugin.value)
     if found:
         facts |= {"paper": found.paper, "source": str(found.path)}
     target: Any = None

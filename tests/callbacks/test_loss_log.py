@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from aigc_lightning.callbacks.loggers import make_loggers
-from aigc_lightning.callbacks.losses import LossLog, plot_metrics
+from aigc_lightning.callbacks.loss_log import LossLog, plot_metrics
 from aigc_lightning.callbacks.metrics_file import read_metrics
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from io import StringIO
 from pathlib import Path
 
-from aigc_lightning.commands.job_scripts import Job, slurm_script, torchrun_script
+from aigc_lightning.commands.job.scripts import Job, slurm_script, torchrun_script
 from aigc_lightning.config.request import Request, read_request, value_of
 from aigc_lightning.core.io.atomic import no_follow
 from aigc_lightning.core.io.output import echo

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from aigc_lightning.commands.doctor_nodes import Process, described
+from aigc_lightning.commands.doctor.nodes import Process, described
 from aigc_lightning.core.run.launch import Launch
 
 LAUNCH = Launch("srun", 0, (2, 1), ("n1", 20001))

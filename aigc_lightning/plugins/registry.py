@@ -12,31 +12,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 
-from aigc_lightning import plugin_source
 from aigc_lightning.errors import UserError, did_you_mean
-from aigc_lightning.plugin_entry import API_VERSION, BUILTIN, GROUPS, Kind, Plugin, kind_of, normalized
-from aigc_lightning.plugin_source import preset_folder
-
-__all__ = [
-    "API_VERSION",
-    "BUILTIN",
-    "GROUPS",
-    "Kind",
-    "Plugin",
-    "clashing",
-    "denied",
-    "find",
-    "find_by_class_path",
-    "find_preset",
-    "forget",
-    "kind_of",
-    "normalized",
-    "plugins",
-    "preset_files",
-    "presets",
-    "presets_of",
-    "unknown_in_allow_variable",
-]
+from aigc_lightning.plugins.entry import BUILTIN, GROUPS, Kind, Plugin, normalized
+from aigc_lightning.plugins.source import canonical, preset_folder, source_file
 
 #: Comma-separated distributions to use (`a,b`) or to leave out (`-a`); read before anything is imported.
 ALLOW_VARIABLE = "AIGC_PLUGINS"
@@ -78,8 +56,8 @@ def find_by_class_path(kind: Kind, class_path: str) -> Plugin | None:
         plugin.module.partition(".")[0] == class_path.partition(".")[0] for plugin in plugins(kind)
     ):
         return exact
-    where = plugin_source.canonical(class_path)
-    return next((plugin for plugin in plugins(kind) if plugin_source.canonical(plugin.class_path) == where), None)
+    where = canonical(class_path)
+    return next((plugin for plugin in plugins(kind) if canonical(plugin.class_path) == where), None)
 
 
 def clashing(plugin: Plugin) -> tuple[Plugin, ...]:
@@ -203,6 +181,6 @@ def _list(kind: Kind) -> str:
 
 def forget() -> None:
     """Look again at what is installed, at the next question; for tests and for installers."""
-    for cached in (_installed, preset_folder, plugin_source.canonical, plugin_source.source_file):
+    for cached in (_installed, preset_folder, canonical, source_file):
         cached.cache_clear()
     sys.path_importer_cache.clear()

@@ -65,7 +65,7 @@ def _show(argv: list[str]) -> int:
     parser.add_argument("--kind", choices=get_args(registry.Kind), help="where several kinds share the name")
     options = parse(parser, argv)
 
-    from aigc_lightning.commands.plugin_page import page
+    from aigc_lightning.commands.plugins.show import page
 
     echo(*page(one_plugin(options.name, options.kind)).split("\n"))
     return 0
@@ -80,7 +80,7 @@ def _check(argv: list[str]) -> int:
     options = parse(parser, argv)
     targets = [one_plugin(options.name)] if not _is_package(options.name) else _of_package(options.name)
 
-    from aigc_lightning.commands.plugin_checks import run_checks  # imports torch, which a mistake need not wait for
+    from aigc_lightning.commands.plugins.check import run_checks  # imports torch, which a mistake need not wait for
 
     return run_checks(targets, full=options.full, config=options.config, settings=options.set)
 
@@ -92,7 +92,7 @@ def _new(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path(), help="the folder to put the package's folder in (here)")
     options = parse(parser, argv)
 
-    from aigc_lightning.commands.scaffold import write_package
+    from aigc_lightning.commands.plugins.new import write_package
 
     folder = write_package(options.name, options.kind, options.out)
     stem = folder.name.removeprefix("aigc-").replace("-", "_")

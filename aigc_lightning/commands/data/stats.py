@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.commands.data import parse_data
+from aigc_lightning.commands.data.data import parse_data
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo

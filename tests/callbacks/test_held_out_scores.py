@@ -5,9 +5,9 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from aigc_lightning.callbacks.held_out_scores import SlicedWasserstein
 from aigc_lightning.callbacks.loggers import make_loggers
 from aigc_lightning.callbacks.metrics_file import read_metrics
-from aigc_lightning.callbacks.scores import SlicedWasserstein
 from aigc_lightning.core.image_model import seeded_normal
 from aigc_lightning.metrics.sliced_wasserstein import sliced_wasserstein
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-from aigc_lightning import __version__, plugin_source
+from aigc_lightning import __version__
 from aigc_lightning.errors import UserError
+from aigc_lightning.plugins.source import definition, preset_folder, problem
 from aigc_lightning.shell import command
 
 Kind = Literal["model", "data", "config", "callback", "command"]
@@ -74,12 +75,12 @@ class Plugin:
     @property
     def api(self) -> int:
         """The version of the plugin API that its source names, the present one where it names none."""
-        found = plugin_source.definition(self.value)
+        found = definition(self.value)
         return API_VERSION if found is None or found.api is None else found.api
 
     def summary(self) -> str:
         """Return the first line of its docstring, read from the source without importing anything, or ""."""
-        found = plugin_source.definition(self.value)
+        found = definition(self.value)
         return found.summary if found else ""
 
     def refusal(self) -> str:
@@ -91,10 +92,8 @@ class Plugin:
         if self.is_builtin:
             return ""
         if self.kind == "config":
-            return self.refusal() or (
-                "" if plugin_source.preset_folder(self.value) else f"there is no folder {self.value}"
-            )
-        return self.refusal() or plugin_source.problem(self.value)
+            return self.refusal() or ("" if preset_folder(self.value) else f"there is no folder {self.value}")
+        return self.refusal() or problem(self.value)
 
     def load(self) -> Any:
         """Import and return the class or function.

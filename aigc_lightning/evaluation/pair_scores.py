@@ -11,9 +11,9 @@ from torch import Tensor
 
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.assets import find_asset
-from aigc_lightning.evaluation.images import ImageSet
-from aigc_lightning.evaluation.progress import Progress, silent
+from aigc_lightning.evaluation.image_sets import ImageSet
 from aigc_lightning.evaluation.receipt import Section
+from aigc_lightning.evaluation.report_progress import Progress, silent
 from aigc_lightning.evaluation.scores import LPIPS, PAIRS, PSNR_OF_EQUAL, leave_out, smallest_side
 from aigc_lightning.metrics import pairs as pair_metrics
 

@@ -9,7 +9,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from aigc_lightning.commands.doctor_nodes import nodes_report
+from aigc_lightning.commands.doctor.nodes import nodes_report
 from aigc_lightning.config.command_line import parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE

@@ -6,7 +6,7 @@ from PIL import Image
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.images import BLOCK, DataImages, FolderImages, Samples, chosen
+from aigc_lightning.evaluation.image_sets import BLOCK, DataImages, FolderImages, Samples, chosen
 from aigc_lightning.evaluation.references import reference_of, samples_like
 from aigc_lightning.models.dcgan import DCGAN
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.commands.data import parse_data
+from aigc_lightning.commands.data.data import parse_data
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError

@@ -34,7 +34,7 @@ def evaluate(argv: list[str]) -> int:
     data_options, rest = split_data_options(argv)
     options = parse(parser, rest)
     _check(options, data_options)
-    from aigc_lightning.commands.evaluating import run  # imports torch, which a mistake need not wait for
+    from aigc_lightning.commands.evaluate.scoring import run  # imports torch, which a mistake need not wait for
 
     return run(options, data_options)
 
@@ -47,7 +47,7 @@ def compare(argv: list[str]) -> int:
     options = parse(parser, argv)
     if len(options.runs) < 2:
         raise UserError("Only one run is given.", "Give two or more: aigc compare RUN_A RUN_B")
-    from aigc_lightning.commands.comparing import print_table
+    from aigc_lightning.commands.evaluate.compare import print_table
 
     print_table(options.runs, as_json=options.json)
     return 0

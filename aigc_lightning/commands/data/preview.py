@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.commands.data import parse_data
+from aigc_lightning.commands.data.data import parse_data
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError

@@ -180,7 +180,7 @@ def test_check_names_bad_files_of_a_prepared_folder(tmp_path, capsys, monkeypatc
 
 
 def test_check_names_bad_samples_of_data_that_a_plugin_brings(tmp_path):
-    from aigc_lightning.commands.data_check import as_text, check
+    from aigc_lightning.commands.data.check import as_text, check
     from aigc_lightning.core.spec import ImageSpec
     from aigc_lightning.data.base import ArraySource, ImageDataModule
     from aigc_lightning.data.decode import CorruptImageError

@@ -31,10 +31,9 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.classification import score_classifier
 from aigc_lightning.evaluation.extractors import find_extractor
 from aigc_lightning.evaluation.generation import Generation, Judge, Reference, score_set
-from aigc_lightning.evaluation.images import DataImages, Edits, FolderImages, ImageSet, Part, Samples, chosen
-from aigc_lightning.evaluation.pairs import score_pairs
-from aigc_lightning.evaluation.path_length import path_length_of
-from aigc_lightning.evaluation.progress import Progress
+from aigc_lightning.evaluation.image_sets import DataImages, Edits, FolderImages, ImageSet, Part, Samples, chosen
+from aigc_lightning.evaluation.pair_scores import score_pairs
+from aigc_lightning.evaluation.path_length_scores import path_length_of
 from aigc_lightning.evaluation.receipt import SCORES_FILE, Receipt, Section
 from aigc_lightning.evaluation.references import MOST, reference_of, samples_like
 from aigc_lightning.evaluation.report import (
@@ -45,6 +44,7 @@ from aigc_lightning.evaluation.report import (
     neighbour_picture,
     score_rows,
 )
+from aigc_lightning.evaluation.report_progress import Progress
 from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS, check_names
 from aigc_lightning.inference.sample import chosen_device
 from aigc_lightning.metrics.neighbours import nearest
