@@ -76,11 +76,21 @@ def load_model(path: str | Path) -> ImageModel:
         UserError: the file cannot be used, its model belongs to a package that is not installed, or the weights do
             not fit the model or are not finite.
     """
-    file = find_checkpoint(path)
+    return load_with_record(find_checkpoint(path))[0]
+
+
+def load_with_record(file: Path) -> tuple[ImageModel, dict[str, Any]]:
+    """Return the model of a file as `load_model` does, and the record of how it was made.
+
+    The record of a checkpoint has `step` as well, the number of steps that were done.
+
+    Raises:
+        UserError: see `load_model`.
+    """
     record, weights = _read(file)
     model = build_model(record, file)
     _take_weights(model, weights, record, file)
-    return model.eval()
+    return model.eval(), record
 
 
 def load_as(model_class: type[Model], path: str | Path, overrides: dict[str, Any], *, strict: bool = True) -> Model:
@@ -195,7 +205,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the record and the weights of a checkpoint or an export."""
     if path.suffix != ".safetensors":
         checkpoint = read_checkpoint(path)
-        return checkpoint[RECORD_KEY], checkpoint["state_dict"]
+        return {**checkpoint[RECORD_KEY], "step": checkpoint.get("global_step")}, checkpoint["state_dict"]
     hint = "Export it again."
     try:
         weights, metadata = read_tensors(path, hint)

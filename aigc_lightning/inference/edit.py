@@ -15,19 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from aigc_lightning.core.capabilities import Editor, size_multiple
-from aigc_lightning.core.checkpoint import file_hash, load_model
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.atomic import inside
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.pictures import to_picture, to_uint8
-from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.before_after import BeforeAfter
 from aigc_lightning.inference.edit_paths import PAGE, SHEET, Results
+from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.operations import Operation, apply_operations
 from aigc_lightning.inference.picture_file import on_white, read_picture, write_picture
-from aigc_lightning.inference.sample import chosen_device
 from aigc_lightning.inference.tiles import ChangedShapeError, Tiling, apply_in_tiles, fixed_tiling, free_tiling
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -114,17 +112,15 @@ def load_editor(
     Raises:
         UserError: the checkpoint cannot be used, its model does not edit, not so, or there is no such device.
     """
-    path = find_checkpoint(target)
-    model = load_model(path)
-    if not isinstance(model, Editor):
+    loaded = LoadedModel(target, device)
+    if not isinstance(loaded.model, Editor):
         raise UserError(
-            f"The {type(model).__name__} in {path} does not edit images.",
+            f"The {loaded.name} in {loaded.path} does not edit images.",
             "Try another model; `aigc plugins show NAME` says what a model can do.",
         )
-    editor = PictureEditor(model.to(chosen_device(device)), tile, seed, direction)
-    origin = {"model": model.provenance()["class_path"], "checkpoint": path.name, "sha256": file_hash(path)}
+    editor = PictureEditor(loaded.model, tile, seed, direction)
     asked = {"seed": seed, "direction": direction}
-    return editor, {**origin, **{name: value for name, value in asked.items() if value is not None}}
+    return editor, {**loaded.origin, **{name: value for name, value in asked.items() if value is not None}}
 
 
 def edit_files(

@@ -13,8 +13,8 @@ from aigc_lightning.core.io.film import write_film
 from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.inference.latent_walk import closed_walk, slerp, traversal
+from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
-from aigc_lightning.inference.sample import UsedModel, class_number
 
 _MOST_COLUMNS = 16  # of the strip
 _STEPS = 9  # columns of a row from one seed to the next, and of a traversal
@@ -48,29 +48,29 @@ class LatentModel:
         space: str | None = None,
         given: Mapping[str, str] | None = None,
     ) -> None:
-        self._used = UsedModel(target, device)
-        model = self._used.model
+        self._loaded = LoadedModel(target, device)
+        model = self._loaded.model
         if not isinstance(model, LatentGenerator):
             raise UserError(
-                f"The {type(model).__name__} in {self._used.path} has no latent space to walk in.",
+                f"The {type(model).__name__} in {self._loaded.path} has no latent space to walk in.",
                 "Use a model that makes images from latents, such as dcgan.",
             )
         self._options = model_options(model, "decode", given or {}, _OPTIONS)
         if class_name is None and getattr(model, "num_classes", None):
             class_name = model.spec.class_names[0]
         self.class_name = class_name
-        self._labels = None if class_name is None else [class_number(model, class_name)]
+        self._labels = None if class_name is None else [self._loaded.class_number(class_name)]
         self._space = _checked_space(model, space)
 
     def latents(self, seeds: list[int]) -> Tensor:
         """Return the latents (B, Z) of seeds; each is computed alone, since rounding depends on the batch."""
-        latents: Any = self._used.model.latents
+        latents: Any = self._loaded.model.latents
         asked = {"labels": self._labels, "space": self._space} if self._space else {}
         return torch.cat([latents([seed], **asked) for seed in seeds])
 
     def images(self, latents: Tensor) -> Tensor:
         """Return images, uint8 (B, C, H, W); each is made alone, so that a seed's is the one that `sample` makes."""
-        decode: Any = self._used.model.decode
+        decode: Any = self._loaded.model.decode
         asked = {**self._options, **({"space": self._space} if self._space else {})}
         return torch.cat([to_uint8(decode(latent[None], self._labels, **asked)).cpu() for latent in latents])
 
@@ -80,7 +80,7 @@ class LatentModel:
 
     def text(self, seeds: list[int], **options: Any) -> dict[str, str]:
         """Return the text that a picture of these seeds carries, made with these options of the command."""
-        return self._used.text(seeds, {**options, "class": self.class_name, "space": self._space, **self._options})
+        return self._loaded.text(seeds, {**options, "class": self.class_name, "space": self._space, **self._options})
 
 
 def write_walk(model: LatentModel, seeds: list[int], frames: int, out: Path, *, with_grid: bool) -> list[Path]:

@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
+from aigc_lightning.moved import new_path
+
 _MOST_HOPS = 8
 _Named = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -81,6 +83,9 @@ def definition(value: str) -> Definition | None:
         if path is None or not isinstance(tree, ast.Module):
             return None
         target = _named(tree, name)
+        stub = path.with_suffix(".pyi")
+        if target is None and stub.is_file() and isinstance(tree := _tree(stub), ast.Module):  # names that load on use
+            target = _named(tree, name)
         if isinstance(target, _Named):
             return Definition(module, path, tree, target)
         if target is None:
@@ -91,10 +96,11 @@ def definition(value: str) -> Definition | None:
 
 @cache
 def canonical(class_path: str) -> str:
-    """Return the dotted path at which a class is defined, where it was given one at which it is re-exported."""
-    module, _, name = class_path.rpartition(".")
+    """Return the dotted path at which a class is defined, of one at which it is re-exported or used to be."""
+    path = new_path(class_path)
+    module, _, name = path.rpartition(".")
     found = definition(f"{module}:{name}") if module else None
-    return found.class_path if found else class_path
+    return found.class_path if found else path
 
 
 def problem(value: str) -> str:
@@ -214,7 +220,7 @@ def _origin(module: str, path: Path, node: ast.stmt, name: str) -> tuple[str, st
     """Return the module and the name that a re-export takes an object from."""
     if not isinstance(node, ast.ImportFrom):
         return "", name
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
     source = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
     original = next((alias.name for alias in node.names if (alias.asname or alias.name) == name), name)
     return source, original

@@ -19,13 +19,11 @@ from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.capabilities import Classifier, Editor, Generator
-from aigc_lightning.core.checkpoint import file_hash, load_model, read_checkpoint
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.pictures import image_grid, near_square
-from aigc_lightning.core.records import RECORD_KEY
-from aigc_lightning.core.run.folder import CHECKPOINTS, find_checkpoint
+from aigc_lightning.core.run.folder import CHECKPOINTS
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.classification import score_classifier
@@ -46,7 +44,7 @@ from aigc_lightning.evaluation.report import (
 )
 from aigc_lightning.evaluation.report_progress import Progress
 from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS, check_names
-from aigc_lightning.inference.sample import chosen_device
+from aigc_lightning.inference.loaded_model import LoadedModel, chosen_device
 from aigc_lightning.metrics.neighbours import nearest
 
 _SHOWN = 64
@@ -156,18 +154,14 @@ class _Model(_Evaluation):
     """A model on data: as a generator, an editor and a classifier, where it is one."""
 
     def score(self, data_options: list[str]) -> None:
-        path = find_checkpoint(self.options.target)
-        model = load_model(path)
-        recorded = _record_of(path)
-        data = chosen_data(data_options, recorded.get("data"), f"the record of {path.name}")
-        model.to(chosen_device(self.options.device))
-        self.name = f"{type(model).__name__}, {path.stem}, on {type(data).__name__}"
+        loaded = LoadedModel(self.options.target, self.options.device)
+        model, path = loaded.model, loaded.path
+        data = chosen_data(data_options, loaded.record.get("data"), f"the record of {path.name}")
+        self.name = f"{loaded.name}, {path.stem}, on {type(data).__name__}"
         self.folder = path.parent.parent / "evaluation" if path.parent.name == CHECKPOINTS else Path("evaluation")
         self.record = {
-            "model": model.provenance()["class_path"],
-            "checkpoint": path.name,
-            "sha256": file_hash(path),
-            "step": recorded.get("step"),
+            **loaded.origin,
+            "step": loaded.record.get("step"),
             "averaged_weights": isinstance(model, AdversarialModel) and len(model.averages) > 0,
         }
         task = data.spec.task
@@ -261,15 +255,6 @@ def _same_names(real: FolderImages, fake: FolderImages) -> tuple[FolderImages, F
             f"No file in {fake.root} has the name of one in {real.root}.", "Name an image and its target alike."
         )
     return real.subset([of_real[name] for name in names]), fake.subset([of_fake[name] for name in names])
-
-
-def _record_of(path: Path) -> dict[str, Any]:
-    """Return the data and the step of a checkpoint; of an exported file nothing is known."""
-    if path.suffix == ".safetensors":
-        return {}
-    checkpoint = read_checkpoint(path)
-    found = {"data": checkpoint[RECORD_KEY].get("data"), "step": checkpoint.get("global_step")}
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def _print(section: Section) -> None:

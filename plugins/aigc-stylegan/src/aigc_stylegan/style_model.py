@@ -17,7 +17,7 @@ from aigc_lightning.core.io.checksums import read_tensors, write_tensors
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.errors import UserError
-from aigc_lightning.inference.sample import UsedModel, class_number
+from aigc_lightning.inference.loaded_model import LoadedModel
 from torch import Tensor
 
 from aigc_stylegan.generator import Generator
@@ -39,21 +39,21 @@ class StyleModel:
 
     Attributes:
         network: the generator, for inference; gradients reach its inputs alone.
-        used: the model and the text of its pictures.
+        loaded: the model and the text of its pictures.
 
     Raises:
         UserError: the checkpoint cannot be used or is no StyleGAN2, or there is no such class or device.
     """
 
     def __init__(self, target: str, device: str, class_name: str | None = None) -> None:
-        self.used = UsedModel(target, device)
-        model = self.used.model
+        self.loaded = LoadedModel(target, device)
+        model = self.loaded.model
         if not isinstance(model, StyleGAN2):
             raise UserError(
-                f"The {type(model).__name__} in {self.used.path} has no styles.", "Give a run of stylegan2."
+                f"The {type(model).__name__} in {self.loaded.path} has no styles.", "Give a run of stylegan2."
             )
         self.model, self.class_name = model, class_name
-        self._label = None if class_name is None else class_number(model, class_name)
+        self._label = None if class_name is None else self.loaded.class_number(class_name)
         self.network = cast(Generator, model.averaged("generator")).eval().requires_grad_(False)
         self.num_styles = self.network.synthesis.num_styles
 
@@ -130,7 +130,7 @@ class StyleModel:
 
     def text(self, seeds: Sequence[int], command: str, **options: Any) -> dict[str, str]:
         """Return the text that a picture carries: what made it, so that it can be made again."""
-        return self.used.text(seeds, {"command": f"stylegan {command}", **options, "class": self.class_name})
+        return self.loaded.text(seeds, {"command": f"stylegan {command}", **options, "class": self.class_name})
 
     def save(self, path: Path, kind: str, tensors: Mapping[str, Tensor], **options: Any) -> None:
         """Write tensors that belong to this model.
@@ -172,7 +172,7 @@ class StyleModel:
         if record.get("generator") != self.fingerprint():
             made = record.get("checkpoint", "another checkpoint")
             raise UserError(
-                f"{path} was made with another model than {self.used.path} ({made}, {record.get('sha256')}).",
+                f"{path} was made with another model than {self.loaded.path} ({made}, {record.get('sha256')}).",
                 "Make it again with this one, or give that one.",
             )
         return tensors, record.get("options", {})
