@@ -57,7 +57,9 @@ class CheckpointedModule(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._recorded = Recorded()
-        self._restored: dict[str, int] = {}  # numbers of optimizers and schedulers in the checkpoint that was resumed
+        self._restored_counts: dict[
+            str, int
+        ] = {}  # numbers of optimizers and schedulers in the checkpoint that was resumed
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes open files, too
@@ -130,7 +132,7 @@ class CheckpointedModule(pl.LightningModule):
                 f"Training cannot go on from {origin}: {found}.", "Give a checkpoint that `aigc fit` wrote."
             )
         as_interrupted(loops)
-        self._restored = {name: len(checkpoint[name]) for name in ("optimizer_states", "lr_schedulers")}
+        self._restored_counts = {name: len(checkpoint[name]) for name in ("optimizer_states", "lr_schedulers")}
         parts = checkpoint.get(UNLOGGED_KEY, [])  # version 0.1 did not write it
         self._recorded.load_state(parts, self.global_rank, self.trainer.world_size, self.device)
 
@@ -150,7 +152,7 @@ class CheckpointedModule(pl.LightningModule):
         """
         trainer = self.trainer
         there = {"optimizer_states": len(trainer.optimizers), "lr_schedulers": len(trainer.lr_scheduler_configs)}
-        for name, number in self._restored.items():
+        for name, number in self._restored_counts.items():
             if number != there[name]:
                 raise UserError(
                     f"The checkpoint has {number} {name} and {type(self).__name__} makes {there[name]}.",

@@ -40,12 +40,12 @@ from aigc_lightning.core.records import check_finite
 from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE
 from aigc_lightning.core.run.log import run_log, say
 from aigc_lightning.core.run.memory import keep_memory
+from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.training import next_step, precision, profiling, resume
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
-from aigc_lightning.training.quiet import quiet_console
 from aigc_lightning.training.strategy import adversarial_strategy, started_safely
 from aigc_lightning.yaml_file import read_yaml
 

@@ -26,6 +26,7 @@ from aigc_lightning.core.run.loop_state import check_global_batch, checked_strea
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.source import canonical
+from aigc_lightning.shell import command
 from aigc_lightning.training.launch_check import num_devices
 
 RUNS = Path("runs")
@@ -201,10 +202,9 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[st
         if made.get("precision", precision) != precision:
             differences.append(f"trainer.precision is {made['precision']} there and {precision} here")
     if differences:
-        raise UserError(
-            f"{checkpoint} was made with other settings: {'; '.join(differences)}.",
-            "A run goes on with the settings it began with. Leave them out, or start a new run without --resume.",
-        )
+        again = f"A run goes on with its own settings: {command('aigc', 'fit', '--resume', checkpoint)}"
+        hint = f"{again}\nFor other settings, start a new run without --resume." if goes_on else "Leave them out."
+        raise UserError(f"{checkpoint} was made with other settings: {'; '.join(differences)}.", hint)
     return notes
 
 

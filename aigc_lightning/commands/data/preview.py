@@ -37,8 +37,8 @@ def main(argv: list[str]) -> int:
 
     from aigc_lightning.config.data import chosen_data
     from aigc_lightning.core.io.pictures import save_png
+    from aigc_lightning.core.run.quiet import quiet_console
     from aigc_lightning.data.unreadable import LOST_KEY, LostImage, named
-    from aigc_lightning.training.quiet import quiet_console
 
     with quiet_console():
         data = chosen_data(data_options)

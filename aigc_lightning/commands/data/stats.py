@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--num is {options.num}.", "Give at least 1.")
 
     from aigc_lightning.config.data import chosen_data
-    from aigc_lightning.training.quiet import quiet_console
+    from aigc_lightning.core.run.quiet import quiet_console
 
     with quiet_console():
         report = statistics(chosen_data(data_options), options.num)

@@ -10,11 +10,11 @@ from pathlib import Path
 from aigc_lightning import plugins
 from aigc_lightning.config.request import check_config
 from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import Case, DataCase, ModelCase
 from aigc_lightning.testing.catalogue import DATA_CHECKS, MODEL_CHECKS
 from aigc_lightning.testing.checks import Check, CheckFailedError, NotApplicableError, require
-from aigc_lightning.training.quiet import quiet_console
 from aigc_lightning.yaml_file import read_yaml
 
 _FAILED = 1

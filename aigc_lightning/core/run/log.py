@@ -24,6 +24,7 @@ LOG_FILE = "log.txt"
 #: Whose lines are written.
 _LOGGERS = ("aigc_lightning", "lightning.pytorch", "lightning.fabric")
 _log = logging.getLogger(__name__)
+_folders: list[Path | None] = [None]  # of the runs whose logs are written
 
 
 def say(line: str) -> None:
@@ -65,12 +66,7 @@ def run_log(folder: Path, command: Sequence[str]) -> Iterator[None]:
     """
     check_writable(folder)
     rank = getattr(rank_zero_only, "rank", 0)
-    handler = _LogFile(folder / (f"log_rank{rank}.txt" if rank else LOG_FILE))
-    with ExitStack() as undo:
-        undo.callback(_close, handler)
-        for name in _LOGGERS:
-            _attach(logging.getLogger(name), handler, undo)
-        _follow_warnings(handler, undo)
+    with continued_log(folder, rank) as handler:
         where = f"process {rank} on {socket.gethostname()}"
         line = redacted_text(shell.command(*command))
         _log.info("Start: %s (aigc_lightning %s, %s)", line, __version__, where)
@@ -84,6 +80,25 @@ def run_log(folder: Path, command: Sequence[str]) -> Iterator[None]:
                 _log.info("End: %s", f"{type(error).__name__} {error}".rstrip())
             raise
         _log.info("End: finished")
+
+
+def logged_folder() -> Path | None:
+    """Return the folder of the run whose log is written, so that processes that are started can write to it as well."""
+    return _folders[-1]
+
+
+@contextmanager
+def continued_log(folder: Path, rank: int) -> Iterator[logging.Handler]:
+    """Write log lines and warnings of the block to the log of a process of a run."""
+    handler = _LogFile(folder / (f"log_rank{rank}.txt" if rank else LOG_FILE))
+    with ExitStack() as undo:
+        undo.callback(_close, handler)
+        for name in _LOGGERS:
+            _attach(logging.getLogger(name), handler, undo)
+        _follow_warnings(handler, undo)
+        _folders.append(folder)
+        undo.callback(_folders.pop)
+        yield handler
 
 
 def _attach(logger: logging.Logger, handler: logging.Handler, undo: ExitStack) -> None:

@@ -4,16 +4,22 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import wait
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import lightning.pytorch as pl
+import torch
 import torch.multiprocessing as mp
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from aigc_lightning.core.run.log import continued_log, logged_folder
 from aigc_lightning.core.run.processes import end_with_parent
+from aigc_lightning.core.run.quiet import is_quiet, quiet_console
 from aigc_lightning.core.run.roll_call import RollCall, answer_calls
 from aigc_lightning.core.run.signals import SIGNALS, stopping_signals
 from aigc_lightning.errors import UserError
@@ -31,6 +37,8 @@ class SpawnLauncher(_MultiProcessingLauncher):
     _environment: dict[str, str]  # a server that starts processes has the one of its own start
     _roll_call: RollCall | None = None
     _killed_after = 0  # signal that no process answered
+    _quiet = False  # whether the console is
+    _logged: Path | None = None  # folder of the run whose log is written
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         """Run the function in each process and wait for the end of all.
@@ -45,6 +53,7 @@ class SpawnLauncher(_MultiProcessingLauncher):
         try:
             with self._handing_on():
                 self._environment = dict(os.environ)
+                self._quiet, self._logged = is_quiet(), logged_folder()
                 return super().launch(function, *args, trainer=trainer, **kwargs)
         except ProcessRaisedException:
             if self._mistakes.empty():
@@ -69,11 +78,37 @@ class SpawnLauncher(_MultiProcessingLauncher):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a server of processes blocks them
         end_with_parent()
         answer_calls()
+        rank = self._strategy.node_rank * getattr(self._strategy, "num_processes", 1) + process_idx
+        with ExitStack() as resources:
+            if self._quiet:
+                resources.enter_context(quiet_console())
+            if self._logged is not None:
+                resources.enter_context(continued_log(self._logged, rank))
+            try:
+                super()._wrapping_function(process_idx, *args, **kwargs)
+            except UserError as error:
+                self._mistakes.put((error.what, error.hint))
+                raise
+
+    def _collect_rank_zero_results(self, trainer: pl.Trainer, results: Any) -> Any:
+        """Leave the weights in the run's folder; Lightning would leave them in the temporary one."""
+        function, trainer.state.fn = trainer.state.fn, None
         try:
-            super()._wrapping_function(process_idx, *args, **kwargs)
-        except UserError as error:
-            self._mistakes.put((error.what, error.hint))
-            raise
+            output = super()._collect_rank_zero_results(trainer, results)
+        finally:
+            trainer.state.fn = function
+        if output is None or function != TrainerFn.FITTING:
+            return output
+        path = Path(trainer.default_root_dir) / f".weights.{os.getpid()}.tmp"  # a piece of a file, until it is read
+        trainer.strategy.checkpoint_io.save_checkpoint(trainer.lightning_module.state_dict(), path)
+        return output._replace(weights_path=path)
+
+    def _recover_results_in_main_process(self, worker_output: Any, trainer: pl.Trainer) -> None:
+        path = worker_output.weights_path
+        super()._recover_results_in_main_process(worker_output._replace(weights_path=None), trainer)
+        if path is not None:
+            trainer.lightning_module.load_state_dict(torch.load(path, weights_only=True))
+            path.unlink()
 
     @contextmanager
     def _handing_on(self) -> Iterator[None]:

@@ -19,8 +19,13 @@ _NOISE = (
     ".*epoch parameter in `scheduler.step.*",
     ".*No audio backend.*",
     ".*`srun` command is available.*",  # also where torchrun was used, or no launcher is needed
-    ".*`srun` command is available.*",
 )
+_quiet = [False]
+
+
+def is_quiet() -> bool:
+    """Return whether the console is quiet, so that processes that are started can be so as well."""
+    return _quiet[-1]
 
 
 @contextmanager
@@ -36,9 +41,11 @@ def quiet_console() -> Iterator[None]:
         for handler in handlers:
             handler.setLevel(logging.WARNING)
             handler.setFormatter(SafeFormatter())
+        _quiet.append(True)
         try:
             yield
         finally:
+            _quiet.pop()
             for handler, (level, formatter) in zip(handlers, before, strict=True):
                 handler.setLevel(level)
                 handler.setFormatter(formatter)
