@@ -107,6 +107,7 @@ class SpawnLauncher(_MultiProcessingLauncher):
         path = worker_output.weights_path
         super()._recover_results_in_main_process(worker_output._replace(weights_path=None), trainer)
         if path is not None:
+            trainer.lightning_module.configure_model()  # averages, which are made when training begins
             trainer.lightning_module.load_state_dict(torch.load(path, weights_only=True))
             path.unlink()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TROUBLE = Path(__file__).parent.parent / "distributed"
+TROUBLE = Path(__file__).parents[2] / "distributed"
 TINY = ["--model=dcgan", "--model.width=4", "--model.latent_size=4", "--data=digits", "--data.size=8"]
 FIT = [*TINY, "--grids.num=4", "--trainer.accelerator=cpu", "--data.batch_size=16"]
 

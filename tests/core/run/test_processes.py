@@ -18,7 +18,7 @@ from aigc_lightning.core.run import processes, signals
 from aigc_lightning.core.run.processes import OverdueError, clean_context, end, run_together
 from aigc_lightning.errors import UserError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def note(rank: int, folder: Path, word: str) -> None:
