@@ -1,5 +1,4 @@
 from .base import ImageDataModule as ImageDataModule
-from .decode import decode as decode
 from .degraded_images import DegradedImages as DegradedImages
 from .folders.captioned_images import CaptionedImages as CaptionedImages
 from .folders.image_folder import ImageFolder as ImageFolder

@@ -19,7 +19,7 @@ _CELL = 384  # pixels that the longer side of a picture in the sheet has at most
 _SMALL = 256  # pixels below which a picture is shown enlarged, without smoothing
 _VIEW = 1280  # pixels that the longer side of a picture in the page has at most
 _GAP, _HEADER = 8, 28  # pixels
-_TEMPLATE = Path(__file__).with_name("pages") / "compare.html"
+_TEMPLATE = Path(__file__).with_name("compare.html")
 
 
 @dataclass(frozen=True)

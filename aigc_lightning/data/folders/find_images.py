@@ -56,7 +56,7 @@ def find_images(root: Path) -> FoundImages:
         UserError: the folder itself cannot be listed.
     """
     found = FoundImages()
-    found.names = PackedStrings(watched(_walk(root, found), f"Listing {shown(root)}"))
+    found.names = PackedStrings(watched(_walk(root, found), f"Listing {shown(root.name or root)}"))
     if found.passed_over:
         some = ", ".join(f"{shown(name)} ({reason})" for name, reason in found.passed_over[:3])
         more = f" and {len(found.passed_over) - 3} more" if len(found.passed_over) > 3 else ""

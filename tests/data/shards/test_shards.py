@@ -257,7 +257,7 @@ def test_shards_of_others_are_indexed_on_first_use(copy, writable, monkeypatch):
         def refuse(*given):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("aigc_lightning.data.shards.write_index", refuse)
+        monkeypatch.setattr("aigc_lightning.data.shards.shards.write_index", refuse)
     batches = epoch(copy, "train")
     assert sorted(red for batch in batches for red in reds(batch["image"])) == list(range(23))
     assert data(copy).spec.class_names == ("0", "1")  # their names are not in the shards
