@@ -45,7 +45,7 @@ def test_old_names_of_modules_go_on_working():
     assert class_number is loaded_model.class_number and files.replacing is atomic.replacing
     assert canonical("aigc_lightning.data.digits.Digits") == "aigc_lightning.data.sets.digits.Digits"
     assert canonical("aigc_lightning.data.Digits") == "aigc_lightning.data.sets.digits.Digits"
-    assert canonical("aigc_lightning.core.engine.Engine") == "aigc_lightning.core.engine.player.Engine"
+    assert canonical("aigc_lightning.core.engine.Engine") == "aigc_lightning.core.engine.settings.Engine"
     with pytest.raises(ImportError):
         from aigc_lightning.core import nothing  # noqa: F401
     for old, new in moved._MOVED.items():

@@ -25,7 +25,7 @@ from aigc_lightning.config import places as config_places
 from aigc_lightning.config import short_names
 from aigc_lightning.config.allowed_classes import LISTED, Allowed
 from aigc_lightning.config.request import read_request
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.training.cli import TrainingCLI
 
