@@ -26,7 +26,7 @@ from plain_loops import (
 from torch import Tensor, nn
 
 from aigc_lightning.core.batch import IMAGE_KEYS
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule, Visits

@@ -20,7 +20,7 @@ from aigc_lightning import plugins
 from aigc_lightning.config import short_names
 from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 
 PRESETS = ("dcgan_digits", "vae_digits", "cnn_digits", "autoencoder_photos", "pix2pix_shapes", "cyclegan_shapes")
 

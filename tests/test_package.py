@@ -29,7 +29,7 @@ def public_names():
         yield from ((package, name) for name in import_module(package).__all__ if name != "__version__")
 
 
-@pytest.mark.parametrize(("package", "name"), public_names())
+@pytest.mark.parametrize(("package", "name"), list(public_names()))
 def test_public_names_load_on_use(package, name):
     found = getattr(import_module(package), name)
     assert found.__name__ == (f"{package}.{name}" if isinstance(found, ModuleType) else name)
@@ -45,7 +45,7 @@ def test_old_names_of_modules_go_on_working():
     assert class_number is loaded_model.class_number and files.replacing is atomic.replacing
     assert canonical("aigc_lightning.data.digits.Digits") == "aigc_lightning.data.sets.digits.Digits"
     assert canonical("aigc_lightning.data.Digits") == "aigc_lightning.data.sets.digits.Digits"
-    assert canonical("aigc_lightning.core.engine.Engine") == "aigc_lightning.core.engine.player.Engine"
+    assert canonical("aigc_lightning.core.engine.Engine") == "aigc_lightning.core.engine.settings.Engine"
     with pytest.raises(ImportError):
         from aigc_lightning.core import nothing  # noqa: F401
     for old, new in moved._MOVED.items():

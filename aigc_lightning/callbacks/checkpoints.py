@@ -13,10 +13,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from aigc_lightning.core.checkpoint import read_checkpoint
-from aigc_lightning.core.engine.distributed import Poll
 from aigc_lightning.core.io.atomic import inside, replacing
 from aigc_lightning.core.io.checksums import with_checksums
 from aigc_lightning.core.records import checked_state
+from aigc_lightning.core.run.collectives import Poll
 from aigc_lightning.core.run.folder import BEST, CHECKPOINTS, LAST
 from aigc_lightning.errors import UserError, did_you_mean
 

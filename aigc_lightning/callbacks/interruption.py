@@ -14,7 +14,7 @@ import torch.distributed as dist
 from aigc_lightning.callbacks.checkpoints import Checkpoints
 from aigc_lightning.callbacks.ending import going_on, stopped
 from aigc_lightning.compat import skip_signal_broadcast
-from aigc_lightning.core.engine.distributed import Poll
+from aigc_lightning.core.run.collectives import Poll
 from aigc_lightning.core.run.log import say
 from aigc_lightning.core.run.processes import end_silent_processes
 from aigc_lightning.core.run.signals import stopping_signals

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.loss_log import LossLog
-from aigc_lightning.core.engine.micro_batches import batch_size
+from aigc_lightning.core.batch import batch_size
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.records import checked_state

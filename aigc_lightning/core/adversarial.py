@@ -9,25 +9,30 @@ a checkpoint between two steps is complete.
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.hooks import RemovableHandle
 
+from aigc_lightning.core.async_read import waits
+from aigc_lightning.core.batch import batch_size
 from aigc_lightning.core.checkpointed import plain
-from aigc_lightning.core.engine.async_read import waits
 from aigc_lightning.core.engine.augmentation import Augmentation, augmenting_hook
 from aigc_lightning.core.engine.autocast import without_autocast
 from aigc_lightning.core.engine.averaging import MovingAverage, averaged_copy
 from aigc_lightning.core.engine.hooks import backward_is_plain
-from aigc_lightning.core.engine.micro_batches import batch_size, split
-from aigc_lightning.core.engine.nonfinite import LateGuard, use_fused
-from aigc_lightning.core.engine.player import Engine, Player, Scaler, Window, only
+from aigc_lightning.core.engine.micro_batches import split
+from aigc_lightning.core.engine.nonfinite import LateGuard
+from aigc_lightning.core.engine.player import Player, only
+from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.engine.updates import Scaler, update_of
+from aigc_lightning.core.fused_optimizers import use_fused
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
-from aigc_lightning.core.sampler import BatchLayout
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.core.window import BatchLayout, Window
 from aigc_lightning.errors import UserError
 
 
@@ -160,9 +165,10 @@ class AdversarialModel(ImageModel):
     def on_train_start(self) -> None:
         """Prepare the optimizers, whose state has been loaded by now, to leave updates out on the device."""
         super().on_train_start()
-        if self._guard is not None:
-            for player in self._table.values():
+        for player in self._table.values():
+            if self._guard is not None:
                 use_fused(player.optimizer)
+            player.update = update_of(player, self._scaler, self._guard)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Run the model's step over the batch, in micro-batches where the engine asks for them."""
@@ -200,6 +206,11 @@ class AdversarialModel(ImageModel):
             self._guard.settle()
         super().on_save_checkpoint(checkpoint)
 
+    def take_settings(self, record: dict[str, Any]) -> None:
+        """Take the engine's settings from a record; those of other versions that this one does not know are left."""
+        known = {item.name for item in fields(Engine)}
+        self.engine = Engine(**{name: value for name, value in record.get("engine", {}).items() if name in known})
+
     def provenance(self) -> dict[str, Any]:
         """Add the engine's settings to the record."""
         return {**super().provenance(), "engine": plain(self.engine, "engine")}
@@ -236,8 +247,7 @@ class AdversarialModel(ImageModel):
             self.record(f"{name}_loss", value)
             self._backward(value if window.weight == 1.0 else value * window.weight)
             if window.last:
-                distributed, guard = self._world_size > 1, self._guard
-                player.step(self.engine, value, self._now, scaler=self._scaler, distributed=distributed, guard=guard)
+                player.step(self.engine, value, self._now, distributed=self._world_size > 1)
                 player.forget()
 
     def _backward(self, loss: Tensor) -> None:

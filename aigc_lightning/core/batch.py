@@ -77,3 +77,13 @@ def _described(batch: Any) -> str:
     if isinstance(batch, Sequence) and not isinstance(batch, str):
         return f"a {type(batch).__name__} of {', '.join(type(part).__name__ for part in batch[:4]) or 'nothing'}"
     return f"a {type(batch).__name__}"
+
+
+def batch_size(batch: Any) -> int:
+    """Return the number of samples of a batch: the length of its first tensor or list."""
+    values = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else [batch]
+    return next(len(value) for value in values if isinstance(value, Tensor | list) and not _is_scalar(value))
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 0

@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch.plugins.precision import DoublePrecision
 
 from aigc_lightning import __version__, plugins
-from aigc_lightning.core.engine.step_means import Recorded
+from aigc_lightning.core.checkpoint_file import read_record
 from aigc_lightning.core.io.redaction import redacted
+from aigc_lightning.core.rebuilding import build, names, registered, take_weights
 from aigc_lightning.core.records import (
     FORMAT,
     OPTIMIZER_SIZES,
@@ -24,8 +25,10 @@ from aigc_lightning.core.records import (
     kind_of,
     optimizer_sizes,
 )
+from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.core.run.loop_state import as_interrupted
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.core.step_means import Recorded
 from aigc_lightning.errors import UserError
 
 #: Where a checkpoint keeps the losses since the last row of metrics.csv.
@@ -86,16 +89,26 @@ class CheckpointedModule(pl.LightningModule):
         Raises:
             UserError: the file cannot be used, or holds a model that is none of this class.
         """
-        from aigc_lightning.core.checkpoint import load_as  # which builds models
-
         if weights_only is False:
             raise UserError(
                 "weights_only is False.", "Leave it out: checkpoints are never read in a way that runs code."
             )
         if hparams_file is not None:
             raise UserError("hparams_file is given.", "Leave it out, and give other arguments as keywords.")
-        model = load_as(cls, checkpoint_path, kwargs, strict=strict is not False)
+        file = find_checkpoint(checkpoint_path)
+        record, weights = read_record(file)
+        found = cls if names(record, cls) else registered(record, file).load()  # it need not be registered
+        if not issubclass(found, cls):
+            raise UserError(
+                f"{file} holds a {record['class_path']}, which is no {cls.__name__}.",
+                f"Load it by {found.__name__}.load_from_checkpoint, or by ImageModel.load_from_checkpoint.",
+            )
+        model: Self = build(found, {**record, "config": {**record["config"], **kwargs}}, file)
+        take_weights(model, weights, record, file, strict=strict is not False)
         return model if map_location is None else model.to(map_location)
+
+    def take_settings(self, record: dict[str, Any]) -> None:
+        """Take what a record says beside the arguments; called when the model has been built from it."""
 
     def provenance(self) -> dict[str, Any]:
         """Return plain values that say how to build this model again."""

@@ -10,17 +10,15 @@ from torch import Tensor, nn
 
 from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
-from aigc_lightning.core.batch import check_batch
+from aigc_lightning.core.batch import batch_size, check_batch
 from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.checkpointed import CheckpointedModule
-from aigc_lightning.core.engine.distributed import joint_means
-from aigc_lightning.core.engine.micro_batches import batch_size
-from aigc_lightning.core.engine.nonfinite import lay_out_state
-from aigc_lightning.core.engine.player import Window
+from aigc_lightning.core.fused_optimizers import lay_out_state
+from aigc_lightning.core.run.collectives import joint_means
 from aigc_lightning.core.run.loop_state import batches_done, place_in_stream
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
-from aigc_lightning.core.sampler import BatchLayout
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.core.window import BatchLayout, Window
 from aigc_lightning.errors import UserError
 
 

@@ -6,7 +6,6 @@ depend on how many processes share them, so a run may go on with others, as long
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from aigc_lightning.core import keyed
+from aigc_lightning.core.window import BatchLayout
 from aigc_lightning.errors import UserError
 
 #: Epoch and number of visits in order, int64 (N, 2).
@@ -26,21 +26,6 @@ class SampleKey(NamedTuple):
 
     epoch: int  # number of visits before, counted from the start of the run
     number: int  # of the sample in the dataset
-
-
-@dataclass(frozen=True)
-class BatchLayout:
-    """Where a process's batch lies in the global batch.
-
-    Args:
-        start: number of global samples that lie before it.
-        count: samples of this process.
-        total: samples of all processes together.
-    """
-
-    start: int
-    count: int
-    total: int
 
 
 class StreamSampler(Sampler[list[SampleKey]]):

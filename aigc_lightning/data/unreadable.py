@@ -16,8 +16,8 @@ import lightning.pytorch as pl
 import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 
-from aigc_lightning.core.engine.distributed import Poll
 from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.run.collectives import Poll
 from aigc_lightning.data.decode import CorruptImageError
 from aigc_lightning.errors import UserError
 

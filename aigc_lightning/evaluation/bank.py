@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from aigc_lightning.core.engine.distributed import everyones
+from aigc_lightning.core.run.collectives import everyones
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.extractor import Extractor
 from aigc_lightning.metrics.moments import Moments

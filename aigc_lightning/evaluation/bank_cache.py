@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from aigc_lightning.core.engine.distributed import everyones
 from aigc_lightning.core.io.checksums import DamagedFileError, read_tensors, write_tensors
+from aigc_lightning.core.run.collectives import everyones
 from aigc_lightning.evaluation.bank import FeatureBank
 
 _RECORD = "bank"

@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.core.run.processes import OverdueError

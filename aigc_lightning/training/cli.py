@@ -34,7 +34,7 @@ from aigc_lightning.config.recorded_options import settle, to_repeat
 from aigc_lightning.config.request import Request, Stage, check_seed
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.redaction import redacted_text

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.errors import UserError

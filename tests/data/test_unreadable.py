@@ -11,7 +11,7 @@ import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.data.decode import CorruptImageError
 from aigc_lightning.data.folders import files
 from aigc_lightning.data.folders.image_folder import ImageFolder

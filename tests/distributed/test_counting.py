@@ -15,7 +15,7 @@ from aigc_lightning.callbacks.metrics_file import MetricsFile, read_metrics
 from aigc_lightning.core import adversarial
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.engine.averaging import MovingAverage
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.testing.exactness import different_tensors, train

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 
 from aigc_lightning.core.engine import player as engine_module
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule

@@ -9,7 +9,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 

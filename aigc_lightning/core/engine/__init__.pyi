@@ -1,1 +1,1 @@
-from .player import Engine as Engine
+from .settings import Engine as Engine

@@ -5,11 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-
-def batch_size(batch: Any) -> int:
-    """Return the number of samples of a batch: the length of its first tensor or list."""
-    values = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else [batch]
-    return next(len(value) for value in values if isinstance(value, Tensor | list) and not _is_scalar(value))
+from aigc_lightning.core.batch import batch_size
 
 
 def split(batch: Any, parts: int, group_size: int = 1) -> list[Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.run.memory import keep_memory
 from aigc_lightning.testing import NoiseImages
 from torch.nn.functional import conv2d

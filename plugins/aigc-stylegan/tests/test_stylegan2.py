@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.evaluation.extractors import ModelExtractor
 from aigc_lightning.evaluation.path_length_scores import path_length_of
 from aigc_lightning.models.cnn import CNN

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aigc_lightning.core.engine.augmentation import POLICIES, Augmentation, augmenting_hook, color, cutout, translation
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.errors import UserError
 
 

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aigc_lightning.core.engine.micro_batches import batch_size, split
+from aigc_lightning.core.batch import batch_size
+from aigc_lightning.core.engine.micro_batches import split
 
 
 @given(size=st.integers(1, 40), parts=st.integers(1, 50))

@@ -19,9 +19,9 @@ from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.core import adversarial
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine.async_read import Late
-from aigc_lightning.core.engine.nonfinite import can_leave_out, lay_out_state, use_fused
-from aigc_lightning.core.engine.player import Engine
+from aigc_lightning.core.async_read import Late
+from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.fused_optimizers import can_leave_out, lay_out_state, use_fused
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aigc_lightning.core.engine.distributed import everyones, joint_means
 from aigc_lightning.core.records import checked_state
+from aigc_lightning.core.run.collectives import everyones, joint_means
 
 #: Values of one name that are kept apart, between two looks.
 _MOST_KEPT = 1000

@@ -1,0 +1,53 @@
+"""Settings of adversarial training, whatever the model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from aigc_lightning.core.engine.augmentation import check_policies
+from aigc_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How adversarial models are trained, whatever the model.
+
+    Args:
+        ema_decay: share of the generator's average that is kept at each step; 0 keeps no average.
+        micro_batches: number of parts in which a batch is processed to save memory.
+        clip_norm: largest norm of a player's gradient; None for no clipping.
+        max_skipped: updates that may be left out in a row because their gradient is not finite; 0 stops at the first.
+        augment: varies all images that discriminators judge, with gradients to the generator: "none", "diff" (always)
+            or "ada" (as often as keeps the discriminators from knowing the real images by heart).
+        augment_policies: what is varied, of "color,translation,cutout".
+        augment_target: mean sign of the logits of real images that "ada" steers towards.
+        augment_images: images in which the probability of "ada" can go from 0 to 1.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    ema_decay: float = 0.999
+    micro_batches: int = 1
+    clip_norm: float | None = None
+    max_skipped: int = 0
+    augment: Literal["none", "diff", "ada"] = "none"
+    augment_policies: str = "color,translation,cutout"
+    augment_target: float = 0.6
+    augment_images: int = 500_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"engine.ema_decay is {self.ema_decay}.", "Give a number from 0 (no average) to below 1.")
+        if self.micro_batches < 1:
+            raise UserError(f"engine.micro_batches is {self.micro_batches}.", "Give at least 1.")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise UserError(f"engine.clip_norm is {self.clip_norm}.", "Give a positive number, or leave it out.")
+        if self.max_skipped < 0:
+            raise UserError(f"engine.max_skipped is {self.max_skipped}.", "Give 0 or more.")
+        if self.augment not in ("none", "diff", "ada"):
+            raise UserError(f"engine.augment is {self.augment!r}.", "Give none, diff or ada.")
+        check_policies(self.augment_policies.split(","))
+        if not 0 < self.augment_target < 1:
+            raise UserError(f"engine.augment_target is {self.augment_target}.", "Give a number between 0 and 1.")
+        if self.augment_images < 1:
+            raise UserError(f"engine.augment_images is {self.augment_images}.", "Give at least 1.")
