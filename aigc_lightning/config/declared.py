@@ -46,6 +46,12 @@ def is_built(declared: Any) -> bool:
     return is_class(declared) and not issubclass(declared, PLAIN)
 
 
+def is_plain(declared: Any) -> bool:
+    """Return whether a type is one of plain values, such as `int` or a choice of texts."""
+    origin = origin_of(declared)
+    return origin is typing.Literal or (isinstance(origin, type) and issubclass(origin, PLAIN))
+
+
 def classes(declared: Any, *, by_text: bool = False) -> tuple[type, ...]:
     """Return the classes of which a place takes objects, those in its lists and mappings included.
 

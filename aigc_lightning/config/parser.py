@@ -8,7 +8,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import jsonargparse
 import yaml
@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from aigc_lightning.compat import typed_arguments
 from aigc_lightning.config import short_names
-from aigc_lightning.config.declared import classes, members, origin_of
+from aigc_lightning.config.declared import MAPPINGS, classes, is_plain, is_sequence, members, origin_of
 from aigc_lightning.errors import UserError
 
 
@@ -116,15 +116,18 @@ class _Place:
                 return self.named(value, alone=True)
             short_names.expect(text, self)
             return value
-        if isinstance(value, list | tuple):
+        origins = [origin_of(each) for each in members(self.declared) if not is_plain(each)]
+        if isinstance(value, list | tuple) and any(map(is_sequence, origins)):
             items = [self(item) for item in value]
-            return value if all(new is old for new, old in zip(items, value, strict=True)) else type(value)(items)
+            return value if all(new is old for new, old in zip(items, value, strict=True)) else items
         if not isinstance(value, Mapping | Namespace):
             return value
         path = dict(_items(value)).get("class_path")
         if isinstance(path, str):
             return _changed(value, {"class_path": self.named(path)})
-        return _changed(value, {key: self(item) for key, item in _items(value)}) if self._takes_mappings() else value
+        if any(origin in MAPPINGS for origin in origins):
+            return _changed(value, {key: self(item) for key, item in _items(value)})
+        return value
 
     def named(self, name: str, *, alone: bool = False) -> str:
         """Return the class path that a name stands for, or the name.
@@ -136,23 +139,13 @@ class _Place:
         Raises:
             UserError: there is no such plugin, or it cannot be used.
         """
-        types = list(members(self.declared))
-        if alone and any(origin_of(each) is Literal and name in get_args(each) for each in types):
-            return name
         found = classes(self.declared, by_text=alone)
         try:
             return (short_names.resolved(found, name) if found else None) or name
         except UserError:
-            if alone and str in types:
+            if alone and any(map(is_plain, members(self.declared))):
                 return name
             raise
-
-    def _takes_mappings(self) -> bool:
-        return any(
-            issubclass(origin, Mapping)
-            for each in members(self.declared)
-            if isinstance(origin := origin_of(each), type)
-        )
 
 
 def _loaded_alike(meaning: _Place | _Arguments, value: Any) -> Any:
@@ -167,7 +160,7 @@ def _loaded_alike(meaning: _Place | _Arguments, value: Any) -> Any:
     if text is not None or isinstance(loaded, dict | list):
         short_names.expect(value if text is None else text, meaning)
         return value
-    return meaning(value) if isinstance(loaded, str) else value
+    return value if loaded is None else meaning(value)  # a number may be a name as well
 
 
 def _text_of_file(value: str) -> str | None:
