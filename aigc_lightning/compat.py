@@ -126,9 +126,9 @@ class LauncherOfItsOwn(DDPStrategy):
 class ProcessLauncher(_MultiProcessingLauncher):
     """Lightning's launcher of spawned processes, with public methods to override.
 
-    `_MultiProcessingLauncher`, `_strategy`, `_start_method`, `_wrapping_function`, `_collect_rank_zero_results`,
-    `_recover_results_in_main_process`: Lightning offers no start by "spawn" whose processes hear signals or leave their
-    weights in the run's folder. Gone: turn "spawn" into "popen", as `started_safely` does for some models.
+    `_MultiProcessingLauncher`, `_wrapping_function`, `_collect_rank_zero_results`, `_recover_results_in_main_process`:
+    Lightning offers no start by "spawn" whose processes hear signals or leave their weights in the run's folder. Gone:
+    turn "spawn" into "popen", as `started_safely` does for some models.
 
     Args:
         strategy: whose processes are started.
