@@ -1,19 +1,33 @@
 """What `aigc plugins show` says about one plugin."""
 
+import argparse
 import inspect
 import re
 from collections.abc import Mapping, Sequence
 from textwrap import fill, indent
-from typing import Any
+from typing import Any, get_args
 
 from aigc_lightning import plugins
 from aigc_lightning.commands.listings import first_comment, plugin_row
+from aigc_lightning.commands.plugins.find import one_plugin
+from aigc_lightning.config.command_line import parse
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.source import definition
 
 _WIDTH = 110
 #: Commands to which a model adds options, and the methods that declare them.
 _COMMANDS = {"sample": "sample", "interpolate": "decode"}
+
+
+def main(argv: list[str]) -> int:
+    """Show the options, presets, paper and abilities of a plugin."""
+    parser = argparse.ArgumentParser("aigc plugins show", description=main.__doc__, exit_on_error=False)
+    parser.add_argument("name", help="a name, PACKAGE:NAME or a class path")
+    parser.add_argument("--kind", choices=get_args(plugins.Kind), help="where several kinds share the name")
+    options = parse(parser, argv)
+    echo(*page(one_plugin(options.name, options.kind)).split("\n"))
+    return 0
 
 
 def page(plugin: plugins.Plugin) -> str:
