@@ -11,6 +11,7 @@ from aigc_lightning import plugins
 from aigc_lightning.commands.listings import first_comment, plugin_row
 from aigc_lightning.commands.plugins.find import one_plugin
 from aigc_lightning.config.command_line import parse
+from aigc_lightning.core.docstrings import argument_texts
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.source import definition
@@ -63,21 +64,6 @@ def option_table(target: type) -> list[tuple[str, str, str, str]]:
     """Return (name, type, default, description) of every argument of a class but the spec."""
     parameters = {name: value for name, value in inspect.signature(target).parameters.items() if name != "spec"}
     return _table(parameters, argument_texts(target))
-
-
-def argument_texts(target: Any) -> dict[str, str]:
-    """Return what the `Args:` section of a class's or function's docstring says about each argument."""
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", inspect.cleandoc(target.__doc__ or ""), re.MULTILINE)
-    texts: dict[str, str] = {}
-    name = ""
-    for line in section[1].splitlines() if section else []:
-        entry = re.match(r" {4}(\w+)(?: \(.*?\))?: (.*)", line)
-        if entry:
-            name = entry[1]
-            texts[name] = entry[2].strip()
-        elif name and line.strip():
-            texts[name] += f" {line.strip()}"
-    return texts
 
 
 def _options(plugin: plugins.Plugin, target: type) -> list[str]:
