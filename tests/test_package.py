@@ -29,7 +29,7 @@ def public_names():
         yield from ((package, name) for name in import_module(package).__all__ if name != "__version__")
 
 
-@pytest.mark.parametrize(("package", "name"), public_names())
+@pytest.mark.parametrize(("package", "name"), list(public_names()))
 def test_public_names_load_on_use(package, name):
     found = getattr(import_module(package), name)
     assert found.__name__ == (f"{package}.{name}" if isinstance(found, ModuleType) else name)

@@ -29,7 +29,7 @@ def inherit_argument_texts(cls: type) -> None:
     for base in reversed(cls.__mro__[1:]):
         known |= argument_texts(base)
     own = argument_texts(cls)
-    names = [name for name in inspect.signature(cls.__init__).parameters if name in known and name not in own]
+    names = [name for name in inspect.signature(cls).parameters if name in known and name not in own]
     if not text or not names:
         return
     section = _SECTION.search(text)

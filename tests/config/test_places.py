@@ -4,6 +4,7 @@ import inspect
 import json
 import shutil
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -238,7 +239,11 @@ def test_each_layer_holds_alone(parser, marker, tiny_config, site):
     short_names.limit(trusted=True)
     assert spring(parser, marker, tiny_config, found, traps(marker), allowed) == []
     # And without either of them, the traps would have sprung.
-    assert reads(parser, {**tiny_config, **with_trap(found[0][1], program(marker))}, None) and marker.exists()
+    assert reads(parser, {**tiny_config, **with_trap(found[0][1], program(marker))}, None)
+    deadline = time.monotonic() + 10
+    while not marker.exists() and time.monotonic() < deadline:  # a program of its own, which takes its time
+        time.sleep(0.05)
+    assert marker.exists()
 
 
 #: Configs that ran programs, by what does it.
