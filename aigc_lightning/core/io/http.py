@@ -139,8 +139,8 @@ def receive(
         if time.monotonic() - began > seconds_allowed(done):
             of = f" of {total:,}" if total else ""
             raise DownloadError(
-                f"{done:,}{of} bytes arrived in {time.monotonic() - began:.0f} s, which is too slow; {SECONDS_VARIABLE} "
-                "sets the time limit in seconds"
+                f"{done:,}{of} bytes arrived in {time.monotonic() - began:.0f} s, which is too slow; "
+                f"{SECONDS_VARIABLE} sets the time limit in seconds"
             )
     if done < (total or 0):
         raise DownloadError(f"it broke off after {done} of {total} bytes", final=False)
