@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import batch_size, check_batch
 from aigc_lightning.core.capabilities import Generator
@@ -55,7 +56,7 @@ class ImageModel(CheckpointedModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; the one that Lightning sets around every hook bypasses the slow path of modules."""
-        if name == "_current_fx_name":
+        if name == HOOK_NAME:
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
