@@ -11,6 +11,7 @@ from torch import Tensor
 from aigc_lightning import __version__
 from aigc_lightning.core.capabilities import Generator, num_sampled_classes
 from aigc_lightning.core.checkpoint import file_hash, load_with_record
+from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.errors import UserError, did_you_mean
 
@@ -64,8 +65,7 @@ class LoadedModel:
     def sample(self, seeds: Sequence[int], class_name: str | None = None, **options: Any) -> Tensor:
         """Return one image per seed, (B, C, H, W) in [-1, 1], as `aigc sample` makes them.
 
-        Each image is made alone: the rounding of a matrix product depends on the batch, and a seed must give the same
-        image whatever else is asked for.
+        A seed gives the same image whatever else is asked for; see `core/chunks.py`.
 
         Args:
             seeds: one at least.
@@ -75,9 +75,8 @@ class LoadedModel:
         Raises:
             UserError: the model makes no images, or none of this class.
         """
-        generator = self.generator()
-        labels = {} if class_name is None else {"labels": [self.class_number(class_name)]}
-        return torch.cat([generator.sample([seed], **labels, **options) for seed in seeds])
+        labels = None if class_name is None else [self.class_number(class_name)] * len(seeds)
+        return sampled(self.generator(), seeds, labels, **options)
 
     def class_number(self, class_name: str) -> int:
         """Return the number of a class of a model that makes images by class.

@@ -10,9 +10,9 @@ from itertools import groupby
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from aigc_lightning.compat import LauncherOfItsOwn
 from aigc_lightning.core.run.spawn_launcher import SpawnLauncher
 from aigc_lightning.errors import UserError
 
@@ -20,7 +20,7 @@ from aigc_lightning.errors import UserError
 _BUCKET_BYTES = 32 * 2**20
 
 
-class LaunchedDDPStrategy(DDPStrategy):
+class LaunchedDDPStrategy(LauncherOfItsOwn):
     """Lightning's DDP; the processes that it starts hear signals, and end, as those of any launcher.
 
     Takes the arguments of Lightning's `DDPStrategy`; `start_method` is "popen", "spawn" or "forkserver".
@@ -29,14 +29,13 @@ class LaunchedDDPStrategy(DDPStrategy):
         UserError: the start method is "fork".
     """
 
-    def _configure_launcher(self) -> None:
-        if self._start_method == "fork":
+    def own_launcher(self, start_method: str) -> SpawnLauncher | None:
+        """Return the launcher of processes that are no copies of the command."""
+        if start_method == "fork":
             raise UserError(
                 "Forked processes hang where other threads ran before.", 'Use start_method "popen" or "spawn".'
             )
-        super()._configure_launcher()
-        if self._start_method != "popen":
-            self._launcher = SpawnLauncher(self, start_method=self._start_method)
+        return None if start_method == "popen" else SpawnLauncher(self, start_method)
 
 
 class PlayersStrategy(LaunchedDDPStrategy):

@@ -3,10 +3,9 @@
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.loops.progress import _ProcessedTracker
 
 from aigc_lightning.core.records import checked_state
 from aigc_lightning.core.sampler import StreamSampler
@@ -22,7 +21,8 @@ def batches_done(trainer: pl.Trainer | None) -> int:
     """Return the number of training batches that were finished in this and earlier parts of the run."""
     if trainer is None:
         return 0
-    return cast(_ProcessedTracker, trainer.fit_loop.epoch_loop.batch_progress.total).processed
+    total: Any = trainer.fit_loop.epoch_loop.batch_progress.total  # which counts more than its declared type has
+    return int(total.processed)
 
 
 def place_in_stream(trainer: pl.Trainer | None) -> int:

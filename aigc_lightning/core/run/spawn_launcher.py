@@ -13,10 +13,9 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.multiprocessing as mp
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from lightning.pytorch.trainer.states import TrainerFn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from aigc_lightning.compat import ProcessLauncher
 from aigc_lightning.core.run.log import continued_log, logged_folder
 from aigc_lightning.core.run.processes import end_with_parent
 from aigc_lightning.core.run.quiet import is_quiet, quiet_console
@@ -25,7 +24,7 @@ from aigc_lightning.core.run.signals import SIGNALS, stopping_signals
 from aigc_lightning.errors import UserError
 
 
-class SpawnLauncher(_MultiProcessingLauncher):
+class SpawnLauncher(ProcessLauncher):
     """Starts the processes of a run by the methods "spawn" or "forkserver".
 
     Signals are handed on to them, so that they stop as under the other launchers; where none of them answers, all are
@@ -47,9 +46,8 @@ class SpawnLauncher(_MultiProcessingLauncher):
             UserError: one of them raised it, or was killed.
             SystemExit: one of them ended with this exit code, or none of them answered a signal.
         """
-        self._mistakes = mp.get_context(self._start_method).SimpleQueue()
-        assert self._strategy.cluster_environment is not None
-        os.environ["MASTER_PORT"] = str(self._strategy.cluster_environment.main_port)
+        self._mistakes = mp.get_context(self.start_method).SimpleQueue()
+        os.environ["MASTER_PORT"] = str(self.strategy.cluster_environment.main_port)
         try:
             with self._handing_on():
                 self._environment = dict(os.environ)
@@ -73,43 +71,35 @@ class SpawnLauncher(_MultiProcessingLauncher):
         """Leave the roll call to this process."""
         return {**super().__getstate__(), "_roll_call": None}
 
-    def _wrapping_function(self, process_idx: int, *args: Any, **kwargs: Any) -> None:
+    def run(self, process_index: int, function: Callable[[], None]) -> None:
+        """Make a process hear signals and write the run's log, and report a mistake to the one that waits."""
         os.environ.update(self._environment)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a server of processes blocks them
         end_with_parent()
         answer_calls()
-        rank = self._strategy.node_rank * getattr(self._strategy, "num_processes", 1) + process_idx
+        rank = self.strategy.node_rank * getattr(self.strategy, "num_processes", 1) + process_index
         with ExitStack() as resources:
             if self._quiet:
                 resources.enter_context(quiet_console())
             if self._logged is not None:
                 resources.enter_context(continued_log(self._logged, rank))
             try:
-                super()._wrapping_function(process_idx, *args, **kwargs)
+                function()
             except UserError as error:
                 self._mistakes.put((error.what, error.hint))
                 raise
 
-    def _collect_rank_zero_results(self, trainer: pl.Trainer, results: Any) -> Any:
+    def weights_path(self, trainer: pl.Trainer) -> Path:
         """Leave the weights in the run's folder; Lightning would leave them in the temporary one."""
-        function, trainer.state.fn = trainer.state.fn, None
-        try:
-            output = super()._collect_rank_zero_results(trainer, results)
-        finally:
-            trainer.state.fn = function
-        if output is None or function != TrainerFn.FITTING:
-            return output
         path = Path(trainer.default_root_dir) / f".weights.{os.getpid()}.tmp"  # a piece of a file, until it is read
         trainer.strategy.checkpoint_io.save_checkpoint(trainer.lightning_module.state_dict(), path)
-        return output._replace(weights_path=path)
+        return path
 
-    def _recover_results_in_main_process(self, worker_output: Any, trainer: pl.Trainer) -> None:
-        path = worker_output.weights_path
-        super()._recover_results_in_main_process(worker_output._replace(weights_path=None), trainer)
-        if path is not None:
-            trainer.lightning_module.configure_model()  # averages, which are made when training begins
-            trainer.lightning_module.load_state_dict(torch.load(path, weights_only=True))
-            path.unlink()
+    def take_weights(self, path: Path, trainer: pl.Trainer) -> None:
+        """Load the weights that the first process left."""
+        trainer.lightning_module.configure_model()  # averages, which are made when training begins
+        trainer.lightning_module.load_state_dict(torch.load(path, weights_only=True))
+        path.unlink()
 
     @contextmanager
     def _handing_on(self) -> Iterator[None]:
