@@ -23,10 +23,11 @@ from torch.nn.functional import softplus
 from torch.optim import Adam
 
 from aigc_lightning.core.engine.distributed import PlayersStrategy
+from aigc_lightning.core.run.quiet import quiet_console
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.models.dcgan import DCGAN
-from aigc_lightning.training.quiet import quiet_console
 
 CASES = {
     "tiny: 8x8, width 4, batch 8": {"size": 8, "width": 4, "batch": 8, "steps": 100},
@@ -124,18 +125,12 @@ def images_per_second(processes: int) -> float:
     model = DCGAN(data.spec, width=32, generator_norm="group", discriminator_norm="group")
     strategy = PlayersStrategy(start_method="forkserver", process_group_backend="gloo") if processes > 1 else "auto"
     with tempfile.TemporaryDirectory() as folder, quiet_console():
-        trainer = pl.Trainer(
-            accelerator="cpu",
+        trainer = silent_trainer(
             devices=processes,
             strategy=strategy,
             max_steps=40,
-            logger=False,
             callbacks=[StepTime(Path(folder) / "seconds")],
             default_root_dir=folder,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            use_distributed_sampler=False,
             limit_val_batches=0,
         )
         trainer.fit(model, data)

@@ -77,22 +77,12 @@ class Steps(pl.Callback):
 
 def train(size: int, batch: int, folder: str | None = None) -> tuple[float, float]:
     """Return time and peak memory of a step of DCGAN, with all that `fit` does around it."""
+    from aigc_lightning.core.run.silent_trainer import silent_trainer
     from aigc_lightning.data.sets.photos import Photos
     from aigc_lightning.models.dcgan import DCGAN
 
     data, steps = Photos(size, num_train=4 * batch, batch_size=batch), Steps()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=3,
-        logger=False,
-        callbacks=[steps],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-    )
+    trainer = silent_trainer(max_steps=3, callbacks=[steps], limit_val_batches=0)
     trainer.fit(DCGAN(data.spec, width=8), data)
     if folder is not None:
         trainer.save_checkpoint(f"{folder}/last.ckpt")
@@ -257,7 +247,7 @@ def plot(found: dict[str, list[Point]], path: Path) -> None:
 
 def measure(name: str) -> None:
     torch.set_num_threads(1)
-    from aigc_lightning.training.quiet import quiet_console
+    from aigc_lightning.core.run.quiet import quiet_console
 
     with quiet_console(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         points = list(SERIES[name][0]())

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from aigc_lightning.core.docstrings import inherit_argument_texts
 from aigc_lightning.core.io.pictures import to_uint8 as to_uint8
 from aigc_lightning.core.run.loop_state import check_stream, checked_stream, place_in_stream, stream_state
 from aigc_lightning.core.run.processes import clean_context, obey_parent_alone
@@ -176,20 +177,25 @@ class ImageSamples(Dataset[dict[str, Any]]):
 class ImageDataModule(pl.LightningDataModule):
     """Base of all data: a spec, a source to train on and a source to validate on.
 
-    A subclass defines `spec`, `train_source` and `val_source`; downloading or checking files belongs in `prepare`.
+    A subclass defines `spec`, `train_source` and `val_source`; downloading or checking files belongs in `prepare_data`.
+    What its docstring leaves out of `Args:` is what its bases say about the argument.
 
     Args:
         batch_size: images per process in a step.
         num_workers: loader processes; 0 loads in the training process.
         augmentation: what to vary while training.
-        balanced: show all classes equally often while training, whatever their share of the images; needs
-            labels.
+        balanced: show all classes equally often while training, whatever their share of the images; needs labels.
     """
 
     #: Arguments that may differ when a run is resumed, since they do not change what is seen.
     free_on_resume: tuple[str, ...] = ("num_workers", "root")
     #: Arguments that ask a server or name a place to write to: no checkpoint's record and no config of a run sets them.
     said_by_user: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the help of each class describe all of its arguments, though those of its bases are described there."""
+        super().__init_subclass__(**kwargs)
+        inherit_argument_texts(cls)
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Films and pictures of walks through a latent space."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from aigc_lightning.core.capabilities import LatentGenerator, latent_spaces
+from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
 from aigc_lightning.core.io.film import write_film
 from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
 from aigc_lightning.errors import UserError, did_you_mean
@@ -59,20 +60,42 @@ class LatentModel:
         if class_name is None and getattr(model, "num_classes", None):
             class_name = model.spec.class_names[0]
         self.class_name = class_name
-        self._labels = None if class_name is None else [self._loaded.class_number(class_name)]
+        self._label = None if class_name is None else self._loaded.class_number(class_name)
         self._space = _checked_space(model, space)
 
     def latents(self, seeds: list[int]) -> Tensor:
-        """Return the latents (B, Z) of seeds; each is computed alone, since rounding depends on the batch."""
-        latents: Any = self._loaded.model.latents
-        asked = {"labels": self._labels, "space": self._space} if self._space else {}
-        return torch.cat([latents([seed], **asked) for seed in seeds])
+        """Return the latents (B, ...) of seeds, in chunks like samples."""
+        model: Any = self._loaded.model
+        size, found = chunk_size(model), []
+        for part in parts(len(seeds), size):
+            chosen = padded([seeds[place] for place in part], size)
+            asked = {"labels": self._labels_of(size), "space": self._space} if self._space else {}
+            found.append(model.latents(chosen, **asked)[: len(part)])
+        return torch.cat(found)
 
     def images(self, latents: Tensor) -> Tensor:
-        """Return images, uint8 (B, C, H, W); each is made alone, so that a seed's is the one that `sample` makes."""
-        decode: Any = self._loaded.model.decode
+        """Return images, uint8 (B, C, H, W), in chunks, so that a seed's image is the one that `sample` makes."""
+        model: Any = self._loaded.model
         asked = {**self._options, **({"space": self._space} if self._space else {})}
-        return torch.cat([to_uint8(decode(latent[None], self._labels, **asked)).cpu() for latent in latents])
+        size, found = chunk_size(model), []
+        for part in torch.split(latents, size):
+            images = model.decode(padded_rows(part, size), self._labels_of(size), **asked)[: len(part)]
+            found.append(to_uint8(images).cpu())
+        return torch.cat(found)
+
+    def frames(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the images, uint8 (C, H, W), of latents that come in pieces (B, ...), many at a time."""
+        size, waiting = chunk_size(self._loaded.model), []
+        for latent in (row[None] for piece in latents for row in piece):
+            waiting.append(latent)
+            if len(waiting) == size:
+                yield from self.images(torch.cat(waiting))
+                waiting = []
+        if waiting:
+            yield from self.images(torch.cat(waiting))
+
+    def _labels_of(self, count: int) -> list[int] | None:
+        return None if self._label is None else [self._label] * count
 
     def walk(self, latents: Tensor, frames: int) -> Iterator[Tensor]:
         """Yield the steps of a closed walk: on arcs where latents are standard normal, else straight."""
@@ -103,15 +126,14 @@ def write_walk(model: LatentModel, seeds: list[int], frames: int, out: Path, *, 
     strip: list[Tensor] = []
 
     def pictures() -> Iterator[Image.Image]:
-        for number, latent in enumerate(model.walk(latents, frames)):
-            image = model.images(latent)
+        for number, image in enumerate(model.frames(model.walk(latents, frames))):
             if number in columns:
                 strip.append(image)
-            yield film_frame(image[0])
+            yield film_frame(image)
 
     write_film(pictures(), out, "\n".join(text.values()))
     paths = [out, out.with_name(f"{out.stem}_strip.png")]
-    save_png(image_grid(torch.cat(strip), count), paths[1], text)
+    save_png(image_grid(torch.stack(strip), count), paths[1], text)
     if with_grid:
         paths.append(out.with_name(f"{out.stem}_grid.png"))
         save_png(image_grid(_rows(model, latents), _STEPS), paths[2], text)
@@ -135,13 +157,11 @@ def write_traversal(model: LatentModel, seed: int, count: int, out: Path) -> lis
     """
     latent = model.latents([seed])
     ends = torch.tensor([-_REACH, _REACH])
-    changes = []
-    for dimension in range(latent.shape[1]):
-        low, high = model.images(traversal(latent, dimension, ends)).float()
-        changes.append((high - low).abs().mean())
+    frames = model.frames(traversal(latent, dimension, ends) for dimension in range(latent[0].numel()))
+    changes = [(next(frames).float() - low.float()).abs().mean() for low in frames]
     dimensions: list[int] = torch.stack(changes).argsort(descending=True, stable=True)[:count].tolist()
     values = torch.linspace(-_REACH, _REACH, _STEPS)
-    rows = torch.cat([model.images(traversal(latent, dimension, values)) for dimension in dimensions])
+    rows = torch.stack([*model.frames(traversal(latent, dimension, values) for dimension in dimensions)])
     text = model.text([seed], traverse=count)
     save_png(image_grid(rows, _STEPS), out, {**text, "Comment": f"Rows: latent dimensions {dimensions}"})
     return dimensions
@@ -149,7 +169,7 @@ def write_traversal(model: LatentModel, seed: int, count: int, out: Path) -> lis
 
 def _rows(model: LatentModel, latents: Tensor) -> Tensor:
     """Return the pictures of a row from each latent to the next, both included."""
-    steps = torch.cat([model.images(latent) for latent in model.walk(latents, _STEPS - 1)])
+    steps = torch.stack([*model.frames(model.walk(latents, _STEPS - 1))])
     legs = steps.view(len(latents), _STEPS - 1, *steps.shape[1:])
     return torch.cat([legs, legs[:, :1].roll(-1, dims=0)], dim=1).flatten(0, 1)
 

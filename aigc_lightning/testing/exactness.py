@@ -20,6 +20,7 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.engine.distributed import PlayersStrategy
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.run.processes import run_together
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.data.base import ImageDataModule
 
 #: Makes a fresh model and its data; the data's batch size is the one of each process.
@@ -120,19 +121,14 @@ def _fit(
     pl.seed_everything(seed, verbose=False)
     model, data = build(batch_size)
     several = PlayersStrategy if isinstance(model, AdversarialModel) else DDPStrategy
-    trainer = pl.Trainer(
-        accelerator="cpu",
+    trainer = silent_trainer(
         devices=processes,
         strategy=(strategy or several()) if processes > 1 else "auto",
         max_steps=max_steps,
         callbacks=[_Keep(folder), *callbacks],
-        logger=False,
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=limit_val_batches,
-        use_distributed_sampler=False,
         default_root_dir=folder,
         **options,
     )

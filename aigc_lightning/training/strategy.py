@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     GradientAccumulationScheduler,
@@ -16,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from aigc_lightning import compat
 from aigc_lightning.core.engine.distributed import LaunchedDDPStrategy, PlayersStrategy
 from aigc_lightning.core.run.log import say
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.errors import UserError
 
 #: Callbacks that take steps, or change those of a single optimizer.
@@ -115,5 +115,4 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
 def _lightnings_choice(trainer: dict[str, Any]) -> Any:
     """Return the strategy that Lightning would take for the devices that were asked for."""
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "plugins")
-    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return Trainer(**{key: trainer[key] for key in keys}, **quiet, enable_model_summary=False).strategy
+    return silent_trainer(**{key: trainer[key] for key in keys}).strategy

@@ -1,16 +1,14 @@
 """`aigc data check`: what is wrong with data."""
 
-import argparse
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.commands.data.data import parse_data
+from aigc_lightning.commands.data.options import data_parser, parse_data
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
-from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from aigc_lightning.data.base import ImageDataModule
@@ -21,17 +19,15 @@ _SHOWN = 5
 
 def main(argv: list[str]) -> int:
     """Look for bad files, duplicates, and held-out images that are trained on; 1 when there are any of these."""
-    parser = argparse.ArgumentParser(
-        "aigc data check",
-        description="Look for bad files, duplicates and overlap. Ends with 1 where files cannot be read, or the same "
-        "image is both trained on and held out.",
-        exit_on_error=False,
+    parser = data_parser(
+        "check",
+        "Look for bad files, duplicates and overlap. Ends with 1 where files cannot be read, or the same image is both "
+        "trained on and held out.",
+        num=10_000,
+        num_help="images of a part, evenly spread",
     )
-    parser.add_argument("--num", type=int, default=10_000, help="images of a part, evenly spread (10000)")
     parser.add_argument("--json", action="store_true", help="as JSON")
     options, data_options = parse_data(parser, argv)
-    if options.num < 1:
-        raise UserError(f"--num is {options.num}.", "Give at least 1.")
 
     from aigc_lightning.config.data import chosen_data
     from aigc_lightning.core.run.quiet import quiet_console

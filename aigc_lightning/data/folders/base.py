@@ -22,17 +22,17 @@ Resize = Literal["crop", "pad", "stretch"]
 class FolderData(ImageDataModule):
     """Base of data from image files; `ImageFolder` describes the rules that hold for all of them.
 
+    Subclasses spell these arguments out, with the same types and defaults, so that signatures, help and completion show
+    them; they describe those alone that mean something else to them.
+
     Args:
-        root: the folder.
+        root: the folder of the images.
         size: of the images given to the model: one number of pixels for squares, or (height, width).
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
         resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
-        val_share: share of the images to hold out, between 0 and 1.
+        val_share: share of the images to hold out where the root has no splits, between 0 and 1.
         max_bad: share of the files that may be bad, from 0 to 1.
-        batch_size: images per process in a step.
-        num_workers: loader processes.
-        augmentation: what to vary while training.
-        balanced: show all classes equally often while training.
+        num_workers: loader processes; 0 is fastest for images that stay in memory.
         profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
@@ -45,14 +45,14 @@ class FolderData(ImageDataModule):
     def __init__(
         self,
         root: str | Path,
-        size: int | tuple[int, int],
-        channels: int,
-        resize: Resize,
-        val_share: float,
-        max_bad: float,
-        batch_size: int,
-        num_workers: int,
-        augmentation: Augment | None,
+        size: int | tuple[int, int] = 64,
+        channels: int = 3,
+        resize: Resize = "crop",
+        val_share: float = 0.1,
+        max_bad: float = 0.01,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        augmentation: Augment | None = None,
         balanced: bool = False,
         profile: Profile = "srgb",
     ) -> None:

@@ -101,19 +101,10 @@ class CaptionedImages(FolderData):
     `ImageFolder`, and so are bad files and resizing.
 
     Args:
-        root: the folder of the images.
         captions: the table, relative to the root; text files beside the images when None.
         image_column: the column with the images' names.
         caption_column: the column with the captions.
-        size: of the images: one number of pixels for squares, or (height, width).
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
-        val_share: share of the images to hold out where there are no splits, between 0 and 1.
-        max_bad: share of the files that may be bad, from 0 to 1.
-        batch_size: images per process in a step.
-        num_workers: loader processes; 0 is fastest for images that stay in memory.
         augmentation: what to vary while training. Flips belie captions that say left or right.
-        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range; and when the data is first used: no such folder, table or column, no image

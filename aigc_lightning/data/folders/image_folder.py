@@ -43,17 +43,7 @@ class ImageFolder(FolderData):
 
     Args:
         root: the folder, or one that `aigc data prepare` has made of it.
-        size: of the images given to the model: one number of pixels for squares, or (height, width).
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
         classes: whether folders are classes: "auto", "folders" or "none".
-        val_share: share of the images to hold out, between 0 and 1; of two or more images at least one.
-        max_bad: share of the files that may be bad, from 0 to 1.
-        batch_size: images per process in a step.
-        num_workers: loader processes; 0 is fastest for images that stay in memory.
-        augmentation: what to vary while training.
-        balanced: show all classes equally often while training, whatever their share of the images.
-        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range; and when the data is first used: no such folder, no images in it, no

@@ -71,20 +71,13 @@ class PairedImages(FolderData):
     are as for `ImageFolder`; both images of a pair are varied alike.
 
     Args:
-        root: the folder.
         pairs: "halves", "folders", "edges" or "grey".
         folder_a: the folder of A for "folders".
         folder_b: the folder of B.
         direction: "AtoB" or "BtoA".
-        size: of each image: one number of pixels for squares, or (height, width).
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA), of both images.
-        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
-        val_share: share of the pairs to hold out where the folder has no splits, between 0 and 1.
+        val_share: share of the pairs to hold out where the root has no splits, between 0 and 1.
         max_bad: share of the pairs that may have a bad file, from 0 to 1.
         batch_size: pairs per process in a step.
-        num_workers: loader processes; 0 is fastest for images that stay in memory.
-        augmentation: what to vary while training.
-        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range; and when the data is first used: no such folder, no images in it, files

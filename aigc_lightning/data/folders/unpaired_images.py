@@ -81,18 +81,9 @@ class UnpairedImages(FolderData):
     Splits, bad files and resizing are as for `ImageFolder`; the two images of a sample are varied independently.
 
     Args:
-        root: the folder.
         folder_a: the domain A; a name, or a path relative to the root.
         folder_b: the domain B.
-        size: of the images: one number of pixels for squares, or (height, width).
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
-        val_share: share of the images to hold out where there are no splits, between 0 and 1.
-        max_bad: share of the files that may be bad, from 0 to 1.
         batch_size: images of each domain per process in a step.
-        num_workers: loader processes; 0 is fastest for images that stay in memory.
-        augmentation: what to vary while training.
-        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range, or twice the same domain; and when the data is first used: no such folder,

@@ -163,8 +163,7 @@ class MNIST(PublishedSet):
     """70,000 handwritten digits, 28x28 grey, ten classes; 60,000 of them to train on.
 
     The four idx files, gzipped or not, are looked for in `root`, `root/raw`, `root/MNIST` and `root/MNIST/raw`. Size 32
-    adds two black pixels on each side, 28 leaves the images as they are, any other size resizes. The other arguments
-    are those of `PublishedSet`.
+    adds two black pixels on each side, 28 leaves the images as they are, any other size resizes.
     """
 
     published_name = "MNIST"
@@ -227,7 +226,7 @@ class CIFAR10(PublishedSet):
 
     Reads the binary version (`cifar-10-batches-bin`) or the Python version (`cifar-10-batches-py`, whose checksums are
     compared before it is opened, since pickles can run programs), in `root` or as `root`. Size 32 leaves the images as
-    they are, any other size resizes; the other arguments are those of `PublishedSet`.
+    they are, any other size resizes.
     """
 
     published_name = "CIFAR10"

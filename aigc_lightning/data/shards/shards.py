@@ -150,18 +150,12 @@ class Shards(FolderData):
 
     Args:
         root: folder of the shards, or its address, such as https://host/folder.
-        size: of the images given to the model: one number of pixels for squares, or (height, width).
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
         val_share: share of the shards to hold out where their names tell no splits, between 0 and 1.
         shuffle_buffer: places by which a sample may move in the order of the shards; 0 keeps it.
         max_bad: share of the samples that may be bad, from 0 to 1.
         cache: folder for the copies of shards behind an address; without one, in the temporary folder.
         cache_gb: room for the copies in gigabytes.
-        batch_size: images per process in a step.
         num_workers: loader processes.
-        augmentation: what to vary while training.
-        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
         UserError: an argument out of range; and when the data is first used: no such folder or address, no shards in
