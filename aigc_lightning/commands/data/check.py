@@ -86,9 +86,9 @@ def as_text(report: dict[str, Any]) -> str:
     parts = ", ".join(f"{count} {part}" for part, count in report["images"].items())
     bad = [shown(f"{path} ({reason})") for path, reason in report["bad"].items()]
     odd = [shown(f"{name} ({remarks})") for name, remarks in report["odd"].items()]
-    equal, overlap = ([shown(" = ".join(group)) for group in report[key]] for key in ("equal", "overlap"))
+    equal, overlap = ([shown(_equal(group)) for group in report[key]] for key in ("equal", "overlap"))
     alike = [shown(" ~ ".join(pair)) for pair in report["alike"]]
-    over = report["alike_over_parts"]
+    over, pairs = report["alike_over_parts"], "pair looks the same" if len(alike) == 1 else "pairs look the same"
     lines = [
         report["data"],
         f"images   {parts or 'none'}",
@@ -96,10 +96,10 @@ def as_text(report: dict[str, Any]) -> str:
         f"modes    {_most(report['modes'])}",
         f"passed   {passed_over(report['passed_over']) or 'none'}",
         f"bad      {_some(bad, 'cannot be read')}",
-        f"odd      {_some(odd, 'are read with a remark')}",
-        f"equal    {_some(equal, 'groups of the same image within a part')}",
-        f"overlap  {_some(overlap, 'groups of the same image in several parts')}",
-        f"alike    {_some(alike, f'pairs look the same, {over} of them in several parts')}",
+        f"odd      {_some(odd, f'{_are(odd)} read with a remark')}",
+        f"equal    {_some(equal, f'{_groups(equal)} of the same image within a part')}",
+        f"overlap  {_some(overlap, f'{_groups(overlap)} of the same image in several parts')}",
+        f"alike    {_some(alike, f'{pairs}, {over} of them in several parts')}",
     ]
     return "\n".join(lines)
 
@@ -115,6 +115,19 @@ def _names(group: Iterable["Inspected"]) -> list[str]:
 def _most(counts: dict[str, int]) -> str:
     shown = [f"{name} ({count})" for name, count in list(counts.items())[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
+
+
+def _equal(group: Sequence[str]) -> str:
+    more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
+    return " = ".join(group[:_SHOWN]) + more
+
+
+def _are(items: Sequence[str]) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+def _groups(items: Sequence[str]) -> str:
+    return "group" if len(items) == 1 else "groups"
 
 
 def _some(items: Sequence[str], what: str) -> str:

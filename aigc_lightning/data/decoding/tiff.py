@@ -57,6 +57,8 @@ def first_page(stream: BinaryIO) -> Any:
     hear_tifffile()
     try:
         return TiffFile(stream).pages[0]
+    except IndexError as error:
+        raise ValueError("it ends too early") from error
     except TypeError as error:  # such as sample formats that differ
         raise RefusedError("a TIFF with tags of unexpected types, which is not supported") from error
 

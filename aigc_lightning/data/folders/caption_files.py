@@ -123,7 +123,9 @@ def _entry(row: _Row, columns: Columns, place: str) -> Caption | BadCaption:
         if default is not None and value is None:
             value = default
         if not isinstance(value, str):
-            found = _KINDS.get(type(value), "a number") if column in row.values else "missing"
+            if column not in row.values:
+                return BadCaption(place, f"it has no {column}")
+            found = _KINDS.get(type(value), "a number")
             return BadCaption(place, f"its {column} is {found}, not a text")
         if _is_undecoded(value):
             return BadCaption(place, f"its {column} is not UTF-8")

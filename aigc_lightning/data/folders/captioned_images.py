@@ -15,7 +15,7 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, Visits
 from aigc_lightning.data.console import warn, watched
-from aigc_lightning.data.decode import Profile
+from aigc_lightning.data.decode import CorruptImageError, Profile
 from aigc_lightning.data.folders.base import FolderData, Resize
 from aigc_lightning.data.folders.caption_files import TABLES, BadCaption, Caption, Columns, read_table, read_text
 from aigc_lightning.data.folders.files import FileSource
@@ -155,23 +155,30 @@ class CaptionedImages(FolderData):
         """Return the files of the images that have captions."""
         return [self._captioned[0]]
 
+    def left_out(self) -> list[CorruptImageError]:
+        """Return what is wrong with the captions that cannot be used."""
+        folder = self.root if self.captions is None else (self.root / self.captions).parent
+        return [CorruptImageError(folder / place, reason) for place, reason in self._captioned[2]]
+
     @cached_property
     def _sources(self) -> dict[str, CaptionSource]:
-        listing, captions = self._captioned
+        listing, captions, _ = self._captioned
         return {part: CaptionSource(source, captions) for part, source in self.load(listing).items()}
 
     @cached_property
-    def _captioned(self) -> tuple[Listing, Captions]:
-        """The images that have captions, each labelled with the place of its captions, and the captions."""
+    def _captioned(self) -> tuple[Listing, Captions, list[BadCaption]]:
+        """The images that have captions, each labelled with the place of its captions; the captions, and bad ones."""
         found = image_files(self.root, [".txt" if self.captions is None else Path(self.captions).suffix.lower()])
         texts: dict[str, list[str]] = {}
         splits: dict[str, str] = {}
-        for name, caption in self._matched(found.names):
+        bad: list[BadCaption] = []
+        for name, caption in self._matched(found.names, bad):
             texts.setdefault(name, []).append(caption.text)
             splits[name] = caption.split
         if not texts:
-            where = self.captions or "text files beside them, such as a.txt for a.png"
-            raise UserError(f"No image in {shown(self.root)} has a caption in {where}.", "Check the names in it.")
+            where = f"in {shown(self.captions)}" if self.captions else "in a text file beside it"
+            hint = "Check the names in it." if self.captions else "The caption of a.png stands in a.txt, for example."
+            raise UserError(f"No image in {shown(self.root)} has a caption {where}.", hint)
         if without := [name for name in found.names if name not in texts]:
             values = len(without), len(found.names), shown(without[0])
             warn("%d of %d images have no caption and are not used, such as %s.", *values)
@@ -183,20 +190,19 @@ class CaptionedImages(FolderData):
         places = {name: place for place, name in enumerate(texts)}
         labels = {part: np.array([places[name] for name in members], np.int64) for part, members in parts.items()}
         listing = Listing(self.root, parts, labels=labels, passed_over=tuple(found.passed_over), others=found.others)
-        return listing, Captions(texts.values())
+        return listing, Captions(texts.values()), bad
 
     def _split_as_folder(self, names: PackedStrings) -> Mapping[str, Iterable[str]]:
         return arrange(self.root, names, folders_in(self.root), self.val_share, "none").parts
 
-    def _matched(self, names: PackedStrings) -> Iterator[tuple[str, Caption]]:
-        """Yield the entries whose images are there with these; hold the others to the budget.
+    def _matched(self, names: PackedStrings, bad: list[BadCaption]) -> Iterator[tuple[str, Caption]]:
+        """Yield the entries whose images are there with these; add the others to `bad`, and hold them to the budget.
 
         Raises:
             UserError: more entries than may be cannot be used.
         """
         where = self.root if self.captions is None else self.root / self.captions
         entries = _beside(self.root, names) if self.captions is None else self._of_table(where, names)
-        bad: list[BadCaption] = []
         total = 0
         for entry in entries:
             total += 1
@@ -213,7 +219,7 @@ class CaptionedImages(FolderData):
                 f"{len(bad)} of {total} captions in {shown(where)} cannot be used, {int(self.max_bad * total)} may be"
             )
             hint = "Mend or remove them, or raise data.max_bad."
-            raise UserError(f"{what} (data.max_bad {self.max_bad}):\n{some}.", hint)
+            raise UserError(f"{what} (data.max_bad {self.max_bad}): {some}.", hint)
         warn("Left out %d of %d captions: %s.", len(bad), total, some)
 
     def _of_table(self, path: Path, names: PackedStrings) -> Iterator[tuple[str, Caption] | BadCaption]:

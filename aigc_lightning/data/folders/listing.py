@@ -195,7 +195,9 @@ def _labelled(
     seen = {_class_folder(name, depth) for part in (["train"] if depth else parts) for name in parts[part]}
     if "" in seen or len(seen) < 2:
         if rule == "auto":
-            if "" not in seen:
+            if "" in seen:
+                _warn_of_stray(root, parts, depth, len(seen) - 1)
+            else:
                 text = "All images of %s lie in the folder %s. Classes are two or more folders, so there are no labels."
                 warn(text, shown(root), shown(*seen))
             return [], None
@@ -213,6 +215,14 @@ def _labelled(
             raise UserError(what, "Move the file, or give data.classes: none.")
         labels[part] = found
     return folders, labels
+
+
+def _warn_of_stray(root: Path, parts: Mapping[str, PackedStrings], depth: int, folders: int) -> None:
+    """Say that images beside folders keep these from being classes, where there are enough of them."""
+    if folders > 1:
+        beside = (name for members in parts.values() for name in members if not _class_folder(name, depth))
+        values = shown(root), folders, shown(next(beside))
+        warn("%s has %d folders of images and others beside them, such as %s, so there are no labels.", *values)
 
 
 def _class_folder(name: str, depth: int) -> str:

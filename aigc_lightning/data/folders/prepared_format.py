@@ -183,9 +183,15 @@ def _parsed(line: bytes) -> PreparedFile | None:
 def source_files(source: Path) -> Iterator[tuple[str, int, int]]:
     """Yield name, size and time of the last change of each image file that training on a folder could use, sorted.
 
+    Size and time are 0 where there is no file behind the name.
+
     Raises:
         UserError: no such folder, or no images in it.
     """
     for name in image_files(source).names:
-        status = os.stat(source / name)
-        yield name, status.st_size, status.st_mtime_ns
+        try:
+            status = os.stat(source / name)
+        except OSError:  # a link to nothing, or removed since: reading it says so
+            yield name, 0, 0
+        else:
+            yield name, status.st_size, status.st_mtime_ns

@@ -108,10 +108,9 @@ def inspect(data: ImageDataModule, num: int) -> tuple[list[Inspected], list[Corr
     data = clean(data)
     if not isinstance(data, FolderData):
         return _inspect_samples(data, num)
-    if listings := data.listings():
-        return _inspect_files(listings, num)
     data.max_bad = 1.0  # all of them are to be named
-    found, bad = _inspect_samples(data, num)
+    listings = data.listings()
+    found, bad = _inspect_files(listings, num) if listings else _inspect_samples(data, num)
     return found, [*bad, *data.left_out()]
 
 

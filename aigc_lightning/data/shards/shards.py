@@ -37,6 +37,7 @@ from aigc_lightning.data.shards.index import (
 from aigc_lightning.data.shards.scan import CorruptShardError, Rows, scan_shard
 from aigc_lightning.data.shards.source import ShardSource
 from aigc_lightning.data.shards.store import LocalStore, RemoteStore
+from aigc_lightning.data.unreadable import named
 from aigc_lightning.errors import UserError
 
 
@@ -224,9 +225,12 @@ class Shards(FolderData):
 
     def left_out(self) -> list[CorruptImageError]:
         """Return what is wrong with the shards in the folder that the index does not name."""
+        return self._unnamed(self._index)
+
+    def _unnamed(self, index: ShardIndex) -> list[CorruptImageError]:
         if not isinstance(self._store, LocalStore):
             return []
-        known = {shard.name for shard in self._index.shards}
+        known = {shard.name for shard in index.shards}
         return [_unknown(self.root / name) for name in shard_names(self.root) if name not in known]
 
     def train_sampler(self) -> StreamSampler:
@@ -244,6 +248,8 @@ class Shards(FolderData):
     def _indexed(self) -> tuple[ShardIndex, Callable[[], Rows]]:
         index = self._store.index()
         if index is not None:
+            if unnamed := self._unnamed(index):
+                warn("Left out %d of the shards in %s: %s.", len(unnamed), self._store.where, named(self.root, unnamed))
             return index, partial(_table, self._store, index)
         rank_zero_info("Indexing the shards in %s once: their headers are read.", self.root)
         built = build_index(self.root)
@@ -274,10 +280,12 @@ class Shards(FolderData):
             parts["val"] = parts.get("train", [])[-held_out:]
             parts["train"] = parts.get("train", [])[:-held_out]
         if not parts.get("train"):
-            raise UserError(
-                f"{self._store.where} has {len(index.shards)} shard(s), which leaves none to train on.",
-                "Write smaller shards, so that there are several, with --samples of `aigc data shard`.",
-            )
+            usable = "one shard" if len(index.shards) == 1 else f"{len(index.shards)} shards"
+            what = f"{self._store.where} has {usable} that can be used, which leaves none to train on"
+            if unnamed := self._unnamed(index):
+                raise UserError(f"{what}: {named(self.root, unnamed)}.", "Write them again, or take them away.")
+            hint = "Write smaller shards, so that there are several, with --samples of `aigc data shard`."
+            raise UserError(f"{what}.", hint)
         channels, height, width = self.shape
         read = partial(decode, channels=channels, size=(height, width), resize=self.resize, profile=self.profile)
         sources = {

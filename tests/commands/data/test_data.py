@@ -138,7 +138,7 @@ def test_check_says_it_in_words(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "images   13 train, 8 val" in output
     assert "train/cat/4.png = train/cat/again.png" in output
-    assert "1 pairs look the same, 1 of them in several parts" in output
+    assert "1 pair looks the same, 1 of them in several parts" in output
 
 
 def test_check_names_bad_samples_of_shards(tmp_path, capsys):
@@ -320,7 +320,7 @@ def test_check_counts_what_is_passed_over_and_names_what_is_odd(tmp_path, capsys
     main(["data", "check", "image_folder", "--data.root", root])
     out, err = capsys.readouterr()
     assert 'passed   7 .heic (pip install "aigc-lightning[formats]"), 1 .txt\n' in out
-    assert "odd      1 are read with a remark:\n" in out
+    assert "odd      1 is read with a remark:\n" in out
     assert "site-packages" not in out + err and "UserWarning" not in err
 
 

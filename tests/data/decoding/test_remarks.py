@@ -118,6 +118,13 @@ def test_tifffile_is_heard(tmp_path, caplog, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_tiff_that_ends_before_its_first_page_is_said_to(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0\xff\xff\0\0" + bytes(40))  # the page is said to lie beyond
+    with pytest.raises(CorruptImageError, match="a broken TIFF: it ends too early"):
+        decode(path)
+
+
 def test_without_libtiffs_names_files_are_read_all_the_same(monkeypatch, tmp_path):
     from aigc_lightning.data.decoding import remarks
 

@@ -63,7 +63,7 @@ def test_other_tables_have_no_quotes(tmp_path):
         ("t.csv", "file,text\na, \n", "its text is empty"),
         ("t.tsv", b"file\ttext\na\tcaf\xe9\n", "its text is not UTF-8"),
         ("t.tsv", b"file\ttext\ncaf\xe9.png\tone\n", "its file is not UTF-8"),
-        ("t.jsonl", '\n{"file": "a"}\n', "its text is missing, not a text"),
+        ("t.jsonl", '\n{"file": "a"}\n', "it has no text"),
         ("t.jsonl", '\n{"file": "a", "text": null}\n', "its text is null, not a text"),
         ("t.jsonl", '\n{"file": "a", "text": ["one", "two"]}\n', "its text is a list, not a text"),
         ("t.jsonl", '\n{"file": 5, "text": "one"}\n', "its file is a number, not a text"),

@@ -95,6 +95,16 @@ def test_one_folder_or_loose_images_are_no_classes(tmp_path, names):
         _ = ImageFolder(tmp_path, classes="folders").spec
 
 
+def test_images_that_keep_folders_from_being_classes_are_named(tmp_path, caplog):
+    for name in ("a/x.png", "b/x.png", "stray.png"):
+        write(tmp_path, name)
+    assert ImageFolder(tmp_path).spec.class_names == ()
+    assert "has 2 folders of images and others beside them, such as stray.png, so there are no labels" in caplog.text
+    caplog.clear()
+    (tmp_path / "stray.png").unlink()
+    assert ImageFolder(tmp_path).spec.class_names == ("a", "b") and not caplog.text
+
+
 def test_new_files_move_no_old_one_to_the_other_side(tmp_path):
     fill(tmp_path, 100)
     before = ImageFolder(tmp_path, val_share=0.2)._listing.parts

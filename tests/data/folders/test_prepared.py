@@ -85,6 +85,18 @@ def test_bad_files_are_named_and_counted(root, capsys):
         folder(target, max_bad=0).train_source()
 
 
+def test_a_link_to_nothing_is_a_bad_file(root, capsys):
+    (root / "a" / "gone.png").symlink_to("nowhere")
+    target = made(root)
+    assert "Left out a/gone.png: no such file or directory" in capsys.readouterr().out
+    assert len(folder(target).train_source()) + len(folder(target).val_source()) == 20
+    (root / "a" / "gone.png").unlink()
+    fill(root, [50], "a")
+    (root / "a" / "050.png").rename(root / "a" / "gone.png")
+    assert made(root) == target
+    assert len(folder(target).train_source()) + len(folder(target).val_source()) == 21
+
+
 def test_what_was_interrupted_is_refused_and_goes_on(root, monkeypatch, capsys):
     monkeypatch.setattr(preparing, "_AT_ONCE", 4)
     read = []

@@ -15,7 +15,7 @@ from PIL import Image
 from aigc_lightning.commands.data.shard import main as shard
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data.inspection.inspect import inspect
-from aigc_lightning.data.shards.index import read_table
+from aigc_lightning.data.shards.index import INDEX_FILE, TABLE_FILE, read_table
 from aigc_lightning.data.shards.scan import CorruptShardError, scan_shard
 from aigc_lightning.data.shards.shards import Shards, ShardSampler
 from aigc_lightning.errors import UserError
@@ -300,6 +300,24 @@ def test_a_cut_shard_is_named_and_passed_over_within_the_budget(copy, caplog):
     found = [red for batch in batches for red in reds(batch["image"])]
     assert [red % 2 for red in found] == [label for batch in batches for label in batch["label"].tolist()]
     assert len(set(found)) == 18  # the others twice
+
+
+def test_a_shard_that_the_index_leaves_out_is_named_at_each_start(copy, caplog):
+    cut(copy / "train-000001.tar")
+    for name in (INDEX_FILE, TABLE_FILE):
+        (copy / name).unlink()
+    data(copy, max_bad=0.5).train_source()
+    caplog.clear()
+    data(copy, max_bad=0).train_source()
+    assert "Left out 1 of the shards in" in caplog.text and "train-000001.tar (unexpected end of data)" in caplog.text
+
+
+def test_with_no_shard_left_to_train_on_the_others_are_named(copy):
+    for path in (*copy.glob("train-*.tar"), copy / INDEX_FILE, copy / TABLE_FILE):
+        cut(path) if path.suffix == ".tar" else path.unlink()
+    for _ in range(2):  # where the index is made, and where it is read
+        with pytest.raises(UserError, match=r"leaves none to train on: train-000000\.tar \(unexpected end of data"):
+            data(copy, max_bad=1).train_source()
 
 
 def test_a_shard_that_goes_bad_during_the_run_is_passed_over(copy, caplog):
