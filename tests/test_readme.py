@@ -17,7 +17,7 @@ _NAMED_ONLY = {"aigc data preview"}
 def commands() -> list[str]:
     """Return what a first reader types; each run ends early."""
     installed = re.findall(r"(aigc fit --config )configs/(\w+)\.yaml", README)
-    listed = re.findall(r"`(aigc [^`]*)`", README.partition("## The first things to do")[2])
+    listed = re.findall(r"`(aigc [^`]*)`", README.partition("## First steps")[2])
     return [_short(command) for command in ["".join(installed[0]), *listed] if command not in _NAMED_ONLY]
 
 
