@@ -67,7 +67,7 @@ def check_batch(batch: Any, spec: ImageSpec) -> None:
     entries += ['"label": int64 (B,)'] if spec.class_names else []
     raise UserError(
         f"A batch of the data is {_described(batch)}, but the model takes a dict with {' and '.join(wanted)}.",
-        f'Give {{{", ".join(entries)}, "index": int64 (B,)}}, e.g. by a collate_fn; see docs/data.md, "Data of your own".',
+        f'Give {{{", ".join(entries)}, "index": int64 (B,)}}, e.g. by a collate_fn; docs/data.md, "Data of your own".',
     )
 
 

@@ -31,7 +31,7 @@ class Gradient(NamedTuple):
         most: clip to this norm.
         loss: the loss it belongs to, for messages.
         step: number of the step.
-        allowed: updates that may be left out in a row.
+        allowed: consecutive updates that may be skipped.
     """
 
     bad: Tensor
