@@ -138,13 +138,13 @@ def test_the_cache_of_somebody_else_is_not_used(shards, serve, tmp_path, monkeyp
     folder.mkdir(parents=True)
     monkeypatch.setattr("aigc_lightning.data.shards.store.default_cache", lambda: folder)
     folder.chmod(0o777)
-    with pytest.raises(UserError, match="not a folder of yours alone"):
+    with pytest.raises(UserError, match="not a folder that only you can write to"):
         data(serve(shards)).train_source().images([0])
     folder.chmod(0o755)
     assert len(data(serve(shards)).train_source().images([0])) == 1
     folder.rename(tmp_path / "other")
     folder.symlink_to(tmp_path / "other")
-    with pytest.raises(UserError, match="not a folder of yours alone"):
+    with pytest.raises(UserError, match="not a folder that only you can write to"):
         data(serve(shards)).train_source().images([0])
 
 

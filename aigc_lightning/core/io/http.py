@@ -139,7 +139,7 @@ def receive(
         if time.monotonic() - began > seconds_allowed(done):
             of = f" of {total:,}" if total else ""
             raise DownloadError(
-                f"{done:,}{of} bytes arrived in {time.monotonic() - began:.0f} s, which is too slow; {SECONDS_VARIABLE} "
+                f"{done:,}{of} bytes arrived in {time.monotonic() - began:.0f} s, too slow; {SECONDS_VARIABLE} "
                 "sets the time limit in seconds"
             )
     if done < (total or 0):
