@@ -131,7 +131,7 @@ def test_a_killed_run_is_taken_over_and_leaves_nothing_behind(tmp_path):
     piece.write_bytes(b"half")
     again, _ = run(tmp_path, "--resume=run", "--trainer.max_steps=40")
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("left run without a word; this process takes it over.") == 1
+    assert again.stdout.count("ended without releasing run; this process takes it over.") == 1
     assert step_of(tmp_path) == 40 and not piece.exists() and not (tmp_path / "run" / "running.json").exists()
 
 

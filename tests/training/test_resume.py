@@ -129,8 +129,8 @@ def test_the_same_settings_written_otherwise_are_the_same(aigc, tiny):
 @pytest.mark.parametrize(
     ("options", "what", "hint"),
     [
-        (["--trainer.devices", 2], "300 images a step, and would now take 600", "Write --data.batch_size 150."),
-        (["--data.batch_size", 10], "300 images a step, and would now take 10 ", "Write --data.batch_size 300."),
+        (["--trainer.devices", 2], "300 images per step and would now take 600", "Use --data.batch_size 150."),
+        (["--data.batch_size", 10], "300 images per step and would now take 10 ", "Use --data.batch_size 300."),
         (["--trainer.devices", 7], "would now take 2100 (data.batch_size 300 on 7", "use 1, 2, 3, 4, 5, 6, 10, 12"),
     ],
 )

@@ -174,13 +174,13 @@ class RunLock:
     def _in_use(self, holder: Holder | None) -> RunInUseError:
         other = "Or start another run, in another folder (--run DIR)."
         if holder is None:
-            return RunInUseError(self.folder, "another process", f"Wait until it ends. {other}")
+            return RunInUseError(self.folder, "another process", f"Wait for it to end. {other}")
         if holder.host == socket.gethostname():
-            return RunInUseError(self.folder, str(holder), f"Wait until it ends, or stop it: kill {holder.pid}. {other}")
+            return RunInUseError(self.folder, str(holder), f"Wait for it to end, or: kill {holder.pid}. {other}")
         return RunInUseError(
             self.folder,
             str(holder),
-            f"Wait until it ends, or stop it there. If that machine is gone, remove {self._path}. {other}",
+            f"Wait for it to end, or stop it there. If that machine is gone, remove {self._path}. {other}",
         )
 
 

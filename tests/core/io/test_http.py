@@ -191,7 +191,7 @@ def test_more_than_there_may_be(announced, serve, tmp_path):
         def do_GET(self):
             self.answer(bytes(1000), **({"Content_Length": 1000} if announced else {}))
 
-    with pytest.raises(DownloadError, match="more than the .* allowed"):
+    with pytest.raises(DownloadError, match=r"more than the .* allowed"):
         fetch(f"{serve(Large)}/x", tmp_path / "x", most=999)
     fetch(f"{serve(Large)}/x", tmp_path / "x", most=1000)
     assert (tmp_path / "x").stat().st_size == 1000
