@@ -1,4 +1,4 @@
-"""Walks between points of a latent space.
+"""Interpolation between points of a latent space.
 
 Shapes: B batch, Z latent size.
 """
@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-_PARALLEL = 1e-4  # sine below which two directions are too close to each other, or too opposite, for an arc
+_PARALLEL = 1e-4  # sine below which two directions are too nearly parallel or opposite for an arc
 
 
 def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
-    """Return the point at a share of the way on the arc between two latents (Shoemake, SIGGRAPH 1985, section 3.3).
+    """Interpolate spherically between two latents (Shoemake, SIGGRAPH 1985, section 3.3).
 
-    High-dimensional standard normal latents lie near a sphere; a straight line would cut through its inside, where a
+    High-dimensional standard normal latents lie near a sphere; a straight line would pass through its inside, where a
     generator saw none in training (White, 2016, https://arxiv.org/abs/1609.04468, section 2.1).
 
     Args:
         start: (Z,).
         end: (Z,).
-        share: 0 gives `start` and 1 gives `end`, exactly.
+        share: fraction of the way; 0 gives exactly `start` and 1 exactly `end`.
     """
     if share in (0, 1):
         return end if share else start
@@ -37,12 +37,12 @@ def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
 def closed_walk(
     latents: Tensor, frames: int, between: Callable[[Tensor, Tensor, float], Tensor] = slerp
 ) -> Iterator[Tensor]:
-    """Yield the latents (1, Z) of a walk from each of B points to the next and from the last one to the first.
+    """Yield the latents (1, Z) of a walk from each of B points to the next and from the last back to the first.
 
     Args:
         latents: (B, Z).
-        frames: steps from a point to the next; point i is number `i * frames`.
-        between: gives the point at a share of the way from one to another; `torch.lerp` for straight ways.
+        frames: number of steps from one point to the next; point i is number `i * frames`.
+        between: interpolates between two points; `torch.lerp` for straight lines.
     """
     for start, end in zip(latents, latents.roll(-1, dims=0), strict=True):
         for step in range(frames):
