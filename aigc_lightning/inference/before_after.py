@@ -80,7 +80,7 @@ class BeforeAfter:
 
 
 def _figure(pair: _Pair) -> str:
-    """Return a slider, or both pictures side by side if their aspect ratios differ."""
+    """Return a slider, or both pictures side by side if their sizes differ."""
     name = html(pair.name)
     before = _image(pair.before, f"{name} before", pair.size, "before")
     after = _image(pair.after, f"{name} after", pair.after_size, "after")
