@@ -66,7 +66,7 @@ class FieldSource(Protocol):
         ...
 
     def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return the samples by batch key: uint8 images (B, C, H, W), and other fields, which are passed on unchanged."""
+        """Return the samples by batch key: uint8 images (B, C, H, W), and other fields unchanged."""
         ...
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:

@@ -61,7 +61,7 @@ class Budget:
         """Return the error for a folder with more unreadable images than allowed, see `check`."""
         allowed = int(self.max_bad * self.total)
         number = len(bad) if count is None else count
-        what = f"{number} of {self.total} images in {shown(self.root)} cannot be read, but only {allowed} may be unreadable"
+        what = f"{number} of {self.total} images in {shown(self.root)} cannot be read, with {allowed} allowed"
         what = f"{what} (data.max_bad {self.max_bad}): {named(self.root, bad)}."
         return UserError(what, "Repair or remove them, or raise data.max_bad.")
 
@@ -147,7 +147,7 @@ class LostImages:
             self._check()
         elif len(self._lost) > self._named:
             self._name(trainer.is_global_zero)
-            if alone or trainer.state.fn != TrainerFn.FITTING:  # otherwise the next training batches inform all processes
+            if alone or trainer.state.fn != TrainerFn.FITTING:  # else the next training batches inform all processes
                 self._check()
 
     def _share(self) -> None:

@@ -418,7 +418,7 @@ def test_the_sheet_and_the_page_show_both(aigc, model, folder):
         (["MODEL", "a.png", "--before", "crop=5"], ["'crop=5'", "crop=WIDTHxHEIGHT"]),
         (["MODEL", "a.png", "--tile", "5"], ["--tile is 5"]),
         (["MODEL", "a.png", "--seed", "-1"], ["--seed is -1"]),
-        (["MODEL", "a.png", "--seed", "1"], ["Same makes one result", "--seed"]),
+        (["MODEL", "a.png", "--seed", "1"], ["Same makes only one result", "--seed"]),
         (["MODEL", "a.png", "--direction", "BtoA"], ["Same edits in only one direction"]),
         (["MODEL", "a.png", "--direction", "back"], ["--direction", "AtoB"]),
         (["--ops", "flip=h", "a.png", "--seed", "1"], ["--seed and --direction are for models"]),

@@ -305,7 +305,7 @@ def test_lightnings_way_refuses_another_class(trained, checkpoint, tmp_path):
     checkpoint[RECORD_KEY]["class_path"] = f"{Sub.__module__}.Sub"
     torch.save(checkpoint, tmp_path / "sub.ckpt")
     assert type(Sub.load_from_checkpoint(tmp_path / "sub.ckpt")) is Sub
-    with pytest.raises(UserError, match="no installed package brings"):
+    with pytest.raises(UserError, match="no installed package provides"):
         DCGAN.load_from_checkpoint(tmp_path / "sub.ckpt")
 
 

@@ -127,7 +127,7 @@ def test_outside_of_a_loader_the_source_holds_itself_to_the_budget(root, large, 
         DataImages(data(root), "train").read(range(30))
         DataImages(data(root), "train").read(range(30))
     assert caplog.text.count("03.png cannot be read") == 2 and "the next image takes its place" in caplog.text
-    with pytest.raises(UserError, match=r"4 of 36 images in .* cannot be read, 3 may be .data.max_bad 0.1."):
+    with pytest.raises(UserError, match=r"4 of 36 images in .* cannot be read, with 3 allowed .data.max_bad 0.1."):
         DataImages(data(root, max_bad=0.1), "train").read(range(30))
 
 
