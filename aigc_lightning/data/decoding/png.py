@@ -87,7 +87,7 @@ def _decoded(stream: BinaryIO, raw_mode: str) -> Array:
 
 def _unpack_as(image: ImageFile.ImageFile, raw_mode: str) -> None:
     codec, box, offset, _ = image.tile[0]
-    image.tile = [(codec, box, offset, raw_mode)]  # type: ignore[list-item]  # the type of a tile differs between versions
+    image.tile = [(codec, box, offset, raw_mode)]  # type: ignore[list-item]  # a tile's type differs by version
 
 
 def _joined(halves: Array) -> Array:

@@ -118,7 +118,7 @@ def _from_palette(numbers: Array, page: Page) -> Array:
 def _from_lab(samples: Array, page: Page, photometric: int) -> Array:
     if page.sample_format != UNSIGNED or page.bits not in (8, 16):
         raise RefusedError(
-            f"a L*a*b* TIFF with {page.bits} bits in format {page.sample_format}, which is not supported"
+            f"an L*a*b* TIFF with {page.bits} bits in format {page.sample_format}, which is not supported"
         )
     steps = 2 ** (page.bits - 8)
     if photometric == _CIELAB:
