@@ -66,7 +66,7 @@ class FolderData(ImageDataModule):
             raise UserError(f"data.max_bad is {max_bad}.", "Give a fraction from 0 to 1, such as 0.01.")
         resize_rule(resize)
         if is_address(root) and not self.takes_addresses:
-            what = f"data.root is the address {redacted_address(str(root))}, but {type(self).__name__} only reads folders."
+            what = f"data.root is the address {redacted_address(str(root))}, but {type(self).__name__} reads folders."
             raise UserError(what, "Download it first, or pack it with `aigc data shard` and use --data shards.")
         self.root, self.resize, self.profile = Path(root).expanduser(), resize, known_profile(profile)
         self.val_share, self.max_bad = val_share, max_bad

@@ -81,7 +81,7 @@ class FileSource:
             UserError: no file is readable, or, outside a loader, more are unreadable than allowed.
         """
         for index in indices:
-            if index in self.bad:  # reported with each batch, since a batch may be dropped on its way to where they are counted
+            if index in self.bad:  # reported with each batch, since batches may be dropped before they are counted
                 report(LostImage(self.bad[index], self._budget), again=True)
         read: dict[int, Tensor] = {}
         while missing := self._missing(map(self._stand_in, indices), read):
@@ -287,7 +287,7 @@ def in_threads(function: Callable[[int], Result], count: int) -> Iterator[Result
 
 
 def _in_parallel(function: Callable[[int], Result], numbers: Sequence[int]) -> list[Result]:
-    """Return a function's results for some numbers, with threads except in loader processes, which are parallel anyway."""
+    """Return a function's results for some numbers, using threads except in loader processes."""
     if len(numbers) == 1 or get_worker_info() is not None:
         return [function(number) for number in numbers]
     # Not reused: a process with waiting threads must not be forked.

@@ -96,7 +96,7 @@ def image_files(root: Path, used: Collection[str] = ()) -> FoundImages:
         others = f"{found.others.total():,} other files, {example}"
         others = others if found.others else "no files"
         passed = f" and {len(found.passed_over)} that cannot be used" if found.passed_over else ""
-        what = f"{shown(root)} has no images, only {others}{passed}."
+        what = f"{shown(root)} has no images: it has {others}{passed}."
         raise UserError(what, f"Image files end in {', '.join(SUFFIXES)}.")
     for ending in used:
         found.others.pop(ending, None)
@@ -196,7 +196,7 @@ def _labelled(
     if "" in seen or len(seen) < 2:
         if rule == "auto":
             if "" not in seen:
-                text = "All images of %s are in the folder %s. Classes need at least two folders, so there are no labels."
+                text = "All images of %s are in the folder %s. Classes need two or more, so there are no labels."
                 warn(text, shown(root), shown(*seen))
             return [], None
         lacks = "images beside its folders" if "" in seen else f"images in the one folder {shown(*seen)} only"

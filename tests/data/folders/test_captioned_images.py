@@ -90,7 +90,7 @@ def test_images_that_are_missing_are_left_out_with_a_warning(tmp_path, caplog):
     (tmp_path / "captions.tsv").write_text(f"file_name\tcaption\n{rows}")
     train, val = everything(CaptionedImages(tmp_path, "captions.tsv", size=8, val_share=0.4))
     assert len(train) + len(val) == 5
-    assert "names 3 images that are not there, such as 05.png" in caplog.text
+    assert "names 3 images that do not exist, such as 05.png" in caplog.text
 
 
 def test_entries_that_cannot_be_used_count_against_the_budget(tmp_path, caplog):

@@ -136,7 +136,7 @@ def test_test_folder_beside_validation_is_tested_on(tmp_path):
 def test_class_that_training_never_sees_is_refused(tmp_path):
     for name in ("train/a/x.png", "train/b/x.png", "val/c/x.png"):
         write(tmp_path, name)
-    with pytest.raises(UserError, match=r"c/x\.png lies in no class of the training images"):
+    with pytest.raises(UserError, match=r"c/x\.png is in none of the classes of the training images"):
         _ = ImageFolder(tmp_path).spec
     assert ImageFolder(tmp_path, classes="none").spec.class_names == ()
 
