@@ -134,7 +134,7 @@ def test_outside_of_a_loader_the_source_holds_itself_to_the_budget(root, large, 
 def test_a_part_without_a_good_image_is_named(root, large):
     for path in (root / "val").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"No image that can be read is left for val in .*images: val/a/02.png"):
+    with pytest.raises(UserError, match=r"No readable image is left for val in .*images: val/a/02.png"):
         data(root, max_bad=1).val_source().images([2])
 
 

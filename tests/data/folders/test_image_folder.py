@@ -234,7 +234,7 @@ def test_neighbours_that_are_both_lost_share_a_stand_in_across_the_end(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("max_bad", "message"), [(0.2, "3 of 11 images"), (1, "No image that can be read is left for")]
+    ("max_bad", "message"), [(0.2, "3 of 11 images"), (1, "No readable image is left for")]
 )
 def test_all_files_lost_in_mid_run_stop_it(tmp_path, monkeypatch, max_bad, message):
     from_files(monkeypatch)
@@ -314,7 +314,7 @@ def test_sides_without_images_are_named(tmp_path):
 def test_side_of_bad_files_only_is_named(tmp_path):
     fill(tmp_path, 9, "train/{}.png")
     write(tmp_path, "val/x.png").write_bytes(b"")
-    with pytest.raises(UserError, match="No image that can be read is left for val"):
+    with pytest.raises(UserError, match="No readable image is left for val"):
         ImageFolder(tmp_path, max_bad=0.5).train_source()
 
 

@@ -331,7 +331,7 @@ def test_a_damaged_image_is_named_and_the_next_stands_in(copy, caplog):
 def test_with_all_shards_bad_the_run_stops_whatever_the_budget(copy):
     for path in copy.glob("train-*.tar"):
         cut(path)
-    with pytest.raises(UserError, match="No image that can be read is left"):
+    with pytest.raises(UserError, match="No readable image is left"):
         data(copy, max_bad=1).train_source()
 
 
