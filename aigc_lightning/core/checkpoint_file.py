@@ -24,9 +24,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, is damaged, holds more than tensors and plain values, or is not ours.
     """
     if path.suffix == ".safetensors":
-        raise UserError(
-            f"{path} holds weights only.", "Use it with `aigc sample`; here, give a run folder or a .ckpt."
-        )
+        raise UserError(f"{path} holds weights only.", "Use it with `aigc sample`; here, give a run folder or a .ckpt.")
     check_archive(path, _ANOTHER)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -135,9 +135,7 @@ class PreparedFolder:
         self.folder, self.protocol = folder, stored.protocol
         files, digest = read_files(folder)
         if stored.files_digest not in (None, digest):
-            raise DamagedFileError(
-                folder / FILES_FILE, f"it does not belong to {PREPARED_FILE}", PREPARE_AGAIN
-            )
+            raise DamagedFileError(folder / FILES_FILE, f"it does not belong to {PREPARED_FILE}", PREPARE_AGAIN)
         self._files = {file.name: file for file in files}
         path = found_inside(folder, IMAGES_FILE)
         rows = 1 + max((file.row for file in self._files.values()), default=-1)

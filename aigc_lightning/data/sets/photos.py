@@ -121,7 +121,7 @@ def tiles(photo: Tensor, size: int) -> Tensor:
 def load_photo(name: str, channels: int = 3) -> Tensor:
     """Return a photograph of `TRAIN_PHOTOS` or `VAL_PHOTOS`, uint8 (C, H, W), C being 1 or 3."""
     if name in _FROM_SCIKIT_LEARN:
-        from sklearn.datasets import load_sample_image  # the import takes a second; only runs on photographs should pay for it
+        from sklearn.datasets import load_sample_image  # a slow import, for photographs only
 
         pixels = load_sample_image(f"{name}.jpg")
     else:

@@ -75,7 +75,7 @@ def read_idx(path: Path, num_dims: int) -> npt.NDArray[np.uint8]:
         raise UserError(f"{path} cannot be read: {error}.", "Remove the file and download it again.") from error
     header_size = 4 + 4 * num_dims
     if data[:4] != bytes([0, 0, 8, num_dims]) or len(data) < header_size:
-        raise UserError(f"{path} is not an idx file of bytes with {num_dims} axes.", "Remove the file and download it again.")
+        raise UserError(f"{path} is not an idx file with {num_dims} axes.", "Remove the file and download it again.")
     shape = np.frombuffer(data, ">u4", num_dims, offset=4).astype(np.int64)
     expected = header_size + int(shape.prod())
     if len(data) != expected:

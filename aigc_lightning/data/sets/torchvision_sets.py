@@ -129,7 +129,7 @@ class PublishedSet(ImageDataModule):
             raise UserError(f"{self.published_name} is not in {self.root}.", f"{hint} put {self._wanted()} there.")
         images, labels = self._read(train=train)
         if len(labels) and labels.max() >= len(self.class_names):
-            raise UserError(f"{self.published_name} in {self.root} has label {labels.max()}.", "Download its files again.")
+            raise UserError(f"{self.published_name} in {self.root} has label {labels.max()}.", "Download it again.")
         return SizedSource(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), self.size)
 
     def _fetch(self) -> None:

@@ -77,7 +77,8 @@ class ShardAddress:
             return url_to_fs(self.address)[0]
         except (ImportError, ValueError) as error:
             raise UserError(
-                f"{redacted_address(self.address)} cannot be read: {_said(error)}.", "Install what fsspec asks for."
+                f"{redacted_address(self.address)} cannot be read: {_said(error)}.",
+                "Install the package that fsspec needs.",
             ) from error
 
 

@@ -123,7 +123,7 @@ class _Scan:
         for name, label in self._found:
             place = self._place(name)
             if place is None:
-                self._left_out.append(LeftOut(name, f"it is a link to {shown(self._links[name])}, which does not exist"))
+                self._left_out.append(LeftOut(name, f"it is a link to {shown(self._links[name])}, which is missing"))
             else:
                 rows.append((*place, label))
                 members.append(name)

@@ -233,9 +233,7 @@ def test_neighbours_that_are_both_lost_share_a_stand_in_across_the_end(tmp_path,
     assert source.images([9, 8, 7])[:, 0, 0, 0].tolist() == [0, 0, 7]
 
 
-@pytest.mark.parametrize(
-    ("max_bad", "message"), [(0.2, "3 of 11 images"), (1, "No readable image is left for")]
-)
+@pytest.mark.parametrize(("max_bad", "message"), [(0.2, "3 of 11 images"), (1, "No readable image is left for")])
 def test_all_files_lost_in_mid_run_stop_it(tmp_path, monkeypatch, max_bad, message):
     from_files(monkeypatch)
     paths = fill(tmp_path, 10, "train/{}.png")
