@@ -1,4 +1,4 @@
-"""New locations of modules of version 0.1, which saved configs, records and plugins may still name. Standard library only.
+"""New locations of modules of version 0.1, which configs, records and plugins may still name. Standard library only.
 
 Classes are found under their old paths, and old modules can be imported as aliases of the new ones.
 """

@@ -45,7 +45,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise UserError(f"{path} has more than {_MOST_BYTES >> 20} MB.", "Give a config, which has a few kilobytes.")
+            raise UserError(f"{path} has more than {_MOST_BYTES >> 20} MB.", "Give a config; configs have kilobytes.")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as YAML: {error}", "Give a YAML file in UTF-8.") from error
@@ -124,7 +124,7 @@ class _Checker:
             size = self._sizes[id(node)]
             if size is None:
                 raise UserError(
-                    f"{self._origin}, {_line(node)}: an alias refers to a value that contains it.", "Write out its value."
+                    f"{self._origin}, {_line(node)}: an alias is inside the value it names.", "Write out its value."
                 )
             return size
         self._sizes[id(node)] = None

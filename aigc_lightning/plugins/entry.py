@@ -113,7 +113,7 @@ class Plugin:
             raise self._broken(error) from error
         wrong = _not_a(self.kind, target) or _wrong_api(getattr(target, "aigc_api", API_VERSION))
         if wrong:
-            raise self._error(wrong, f"Report it to the authors of {self.distribution}; everything else works without it.")
+            raise self._error(wrong, f"Tell the authors of {self.distribution}; everything else works without it.")
         return target
 
     def _broken(self, error: BaseException) -> UserError:

@@ -148,7 +148,7 @@ class ModelCase(Case):
         values = {**_ANYWHERE, "trainer.max_steps": str(steps)}
         values |= dict(cast(tuple[str, str], text.split("=", 1)) for text in self.settings)
         values |= {name.replace("__", "."): value for name, value in changed.items()}
-        first = {name: value for name, value in values.items() if name in ("model", "data")}  # their options must come after them
+        first = {name: value for name, value in values.items() if name in ("model", "data")}  # their options follow
         return ["--config", self.preset, *(f"--{name}={value}" for name, value in {**first, **values}.items())]
 
     def fit(self, run: str, steps: int, **changed: str) -> Path:

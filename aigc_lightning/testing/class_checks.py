@@ -41,7 +41,7 @@ def states_its_api(case: Case) -> None:
     )
     stated = case.plugin.is_builtin or any("aigc_api" in vars(base) for base in own)
     require(
-        stated, f"{case.target.__name__} does not define `aigc_api`, so later versions cannot tell whether they are compatible."
+        stated, f"{case.target.__name__} does not define `aigc_api`, so later versions cannot tell if it fits them."
     )
 
 

@@ -61,7 +61,7 @@ def refuses_what_it_cannot_do(case: ModelCase) -> None:
 
 
 def keeps_the_contract_of_its_output(case: ModelCase) -> None:
-    """Its images are float32 (B, C, H, W) in [-1, 1], each depending only on its own seed or image, without side effects."""
+    """Its images are float32 (B, C, H, W) in [-1, 1], each from its own seed or image alone; no side effects."""
     model = case.load()
     output_is_an_image(model, case.spec)
     if isinstance(model, Generator):
@@ -124,7 +124,7 @@ def survives_a_checkpoint(case: ModelCase) -> None:
         for way, load in (("load_model", load_model), ("load_from_checkpoint", case.target.load_from_checkpoint)):
             with isolated():
                 found = _output(load(source).eval(), case.spec)
-            require(torch.equal(expected, found), f"The model of {Path(source).name} loaded by {way} gives different images.")
+            require(torch.equal(expected, found), f"The model of {Path(source).name} by {way} gives different images.")
     keys = ("class_path", "config", "spec", "versions")
     require(all(key in case.record for key in keys), f"The checkpoint does not record {keys}.")
 

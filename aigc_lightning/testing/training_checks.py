@@ -90,7 +90,7 @@ def gives_the_same_on_two_processes(case: ModelCase) -> None:
 
 
 def gives_the_same_in_micro_batches(case: ModelCase) -> None:
-    """A batch in three uneven parts gives the gradients of the whole batch, if no layer has state that changes in forward.
+    """A batch in three uneven parts gives the gradients of the whole batch, if no layer changes in forward.
 
     Batch norm is replaced, and the power iteration of spectral norm, which takes a step at every forward pass, is
     frozen.
@@ -107,7 +107,7 @@ def _trace(case: ModelCase, name: str, engine: Engine | None = None, processes: 
     try:
         return exactness.train(build, 8, 2, case.folder / name, processes=processes, precision="64-true")
     except OverdueError as error:
-        raise CheckFailedError(f"{error} Does one of them wait for a collective operation that the others skip?") from error
+        raise CheckFailedError(f"{error} Does one of them wait for an exchange that the others skip?") from error
 
 
 def _stateless_build(case: ModelCase, engine: Engine | None, batch_size: int) -> tuple[ImageModel, ImageDataModule]:
@@ -149,7 +149,7 @@ def _meaning(spec: ImageSpec) -> tuple[tuple[str, ...], str]:
 
 
 def _stateless(model: ImageModel) -> ImageModel:
-    """Replace every batch norm by instance norm and freeze spectral norms, in place."""
+    """Replace every batch norm by a per-sample norm and freeze spectral norms, in place."""
     for module in list(model.modules()):
         if isinstance(module, _SpectralNorm):
             module.n_power_iterations = 0

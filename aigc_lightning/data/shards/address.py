@@ -78,7 +78,7 @@ class ShardAddress:
         except (ImportError, ValueError) as error:
             raise UserError(
                 f"{redacted_address(self.address)} cannot be read: {_said(error)}.",
-                "Install the package that fsspec needs.",
+                "Install what fsspec needs.",
             ) from error
 
 
