@@ -143,7 +143,7 @@ def test_without_its_source_a_prepared_folder_is_taken_as_it_is(root):
 
 def test_it_is_made_in_an_empty_folder_and_for_one_size(root, tmp_path):
     target = made(root)
-    with pytest.raises(UserError, match="was prepared as 8x8 RGB, crop, and the data is to be 16x16 RGB, pad"):
+    with pytest.raises(UserError, match="was prepared as 8x8 RGB, crop, but the data is configured as 16x16 RGB, pad"):
         folder(target, size=16, resize="pad").train_source()
     with pytest.raises(UserError, match="was prepared from"):
         prepare([str(root), str(target), "--size", "9", "--workers", "1"])
@@ -223,7 +223,7 @@ def test_a_folder_that_version_0_1_prepared_is_read_with_a_word_and_gets_its_che
 def test_a_newer_format_is_refused(root):
     target = made(root)
     (target / "prepared.json").write_text(json.dumps({"format": 3}))
-    with pytest.raises(UserError, match="format 3, and this version reads up to 2"):
+    with pytest.raises(UserError, match="format 3, but this version reads up to 2"):
         folder(target).train_source()
 
 
