@@ -23,10 +23,10 @@ from torch.nn.functional import softplus
 from torch.optim import Adam
 
 from aigc_lightning.core.engine.distributed import PlayersStrategy
+from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.models.dcgan import DCGAN
-from aigc_lightning.training.quiet import quiet_console
 
 CASES = {
     "tiny: 8x8, width 4, batch 8": {"size": 8, "width": 4, "batch": 8, "steps": 100},

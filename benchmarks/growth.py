@@ -257,7 +257,7 @@ def plot(found: dict[str, list[Point]], path: Path) -> None:
 
 def measure(name: str) -> None:
     torch.set_num_threads(1)
-    from aigc_lightning.training.quiet import quiet_console
+    from aigc_lightning.core.run.quiet import quiet_console
 
     with quiet_console(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         points = list(SERIES[name][0]())

@@ -31,6 +31,7 @@ from torchvision.io import decode_image
 
 from aigc_lightning.commands.data.prepare import main as prepare
 from aigc_lightning.commands.data.shard import main as shard
+from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.data.degraded_images import DegradedImages
@@ -44,7 +45,6 @@ from aigc_lightning.data.sets.photos import Photos
 from aigc_lightning.data.sets.shapes import Shapes
 from aigc_lightning.data.sets.torchvision_sets import SizedSource
 from aigc_lightning.data.shards.shards import Shards
-from aigc_lightning.training.quiet import quiet_console
 
 SIZE, BATCH = 64, 16
 SCALE = [transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]

@@ -13,7 +13,7 @@ from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
 from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.callbacks.progress import Progress
-from aigc_lightning.training.quiet import quiet_console
+from aigc_lightning.core.run.quiet import quiet_console
 
 WARM_UP = 2  # blocks that are not counted
 
