@@ -370,6 +370,6 @@ def test_a_training_process_names_odd_files_and_no_line_of_pillow(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Left out 3 of 24 images: " in done.stderr and "a broken TIFF: " in done.stderr
     assert sum("Corrupt EXIF data" in line for line in done.stderr.splitlines()) == 5
-    assert "More files are read with such remarks" in done.stderr
+    assert "There are remarks about more files" in done.stderr
     for noise in ("UserWarning", "site-packages", "tempfile.tif", "Traceback"):
         assert noise not in done.stderr

@@ -21,5 +21,5 @@ def test_checkpoints_of_runs_and_files(tmp_path):
     assert find_checkpoint(tmp_path / "run") == find_checkpoint(last.parent) == find_checkpoint(str(last)) == last
     with pytest.raises(UserError, match="no run or checkpoint"):
         find_checkpoint(tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"s3://x\.org/a\.ckpt is no address"):
+    with pytest.raises(UserError, match=r"s3://x\.org/a\.ckpt is not an address"):
         find_checkpoint("s3://x.org/a.ckpt")

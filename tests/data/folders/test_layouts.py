@@ -22,8 +22,8 @@ def fill(root, *folders, count=4):
 @pytest.mark.parametrize(
     ("folders", "parts"),
     [
-        (["train/cat", "train/dog"], ["has the folder train, and no val or test", "data.root {root}/train"]),
-        (["train"], ["has the folder train, and no val or test", "data.root {root}/train"]),
+        (["train/cat", "train/dog"], ["has the folder train, but no val or test", "data.root {root}/train"]),
+        (["train"], ["has the folder train, but no val or test", "data.root {root}/train"]),
         (["val", "test"], ["has the folders test and val, but no train", "Add the folder train"]),
         (["val/cat", "val/dog"], ["has the folder val, but no train"]),
         (["Training/cat", "Testing/cat"], ["Testing and Training", "rename Testing to test, Training to train"]),
@@ -70,8 +70,8 @@ def test_one_class_folder_is_said_to_be_none(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("folders", "parts"),
     [
-        (["trainA", "trainB"], ["has trainA, and no valA or testA to hold out", "give trainA itself"]),
-        (["train/A", "train/B"], ["has train/A, and no val/A or test/A to hold out", "give train/A itself"]),
+        (["trainA", "trainB"], ["has trainA, but no valA or testA to hold out", "give trainA itself"]),
+        (["train/A", "train/B"], ["has train/A, but no val/A or test/A to hold out", "give train/A itself"]),
         (["testA", "testB"], ["has testA, but no trainA or train/A"]),
         (["a", "b"], ["no folder A, train/A or trainA", "Did you mean a?"]),
         (["photos", "maps"], ["no folder A", "It has the folders maps and photos."]),

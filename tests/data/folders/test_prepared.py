@@ -111,7 +111,7 @@ def test_what_was_interrupted_is_refused_and_goes_on(root, monkeypatch, capsys):
     protocol = preparing.Protocol(root.resolve(), (3, 8, 8), "crop")
     with pytest.raises(KeyboardInterrupt):
         preparing.prepare(protocol, target, 1, break_off)
-    with pytest.raises(UserError, match="not complete") as error:
+    with pytest.raises(UserError, match="is incomplete") as error:
         folder(target).train_source()
     assert error.value.hint.endswith(f": aigc data prepare {root} {target} --size 8")
     with (target / "files.jsonl").open("a") as log:
@@ -149,7 +149,7 @@ def test_it_is_made_in_an_empty_folder_and_for_one_size(root, tmp_path):
         prepare([str(root), str(target), "--size", "9", "--workers", "1"])
     with pytest.raises(UserError, match="is not empty"):
         prepare([str(root), str(root), "--size", "8"])
-    with pytest.raises(UserError, match="which only image_folder reads"):
+    with pytest.raises(UserError, match="which only image_folder can read"):
         UnpairedImages(target, size=8).train_source()
 
 
@@ -158,7 +158,7 @@ def test_damage_is_an_error_and_no_crash(root):
     source = folder(target).train_source()
     source.images([0])
     os.truncate(target / "images.u8", 100)
-    with pytest.raises(UserError, match="shorter than it was"):
+    with pytest.raises(UserError, match="has been truncated"):
         source.images([13])
     with pytest.raises(UserError, match="missing or too short"):
         folder(target).train_source()
