@@ -103,7 +103,7 @@ def test_what_is_no_extractor_is_refused(tmp_path):
     gan = DCGAN(ImageSpec(1, 8, 8), latent_size=4, width=4)
     gan.configure_model()
     save_weights(gan, tmp_path / "gan.safetensors", {})
-    with pytest.raises(UserError, match="DCGAN does not describe images"):
+    with pytest.raises(UserError, match="DCGAN does not embed images"):
         find_extractor(str(tmp_path / "gan.safetensors"))
     with pytest.raises(UserError, match="weights of its own"):
         find_extractor(str(tmp_path / "gan.safetensors"), weights=Path("x"))
