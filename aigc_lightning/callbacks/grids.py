@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from aigc_lightning.callbacks.loggers import log_image, warn_instead
 from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes
+from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.io.atomic import inside, replacing
 from aigc_lightning.core.io.pictures import image_grid, near_square, save_png, save_timelapse, to_uint8
 from aigc_lightning.data.unreadable import LOST_KEY
@@ -86,7 +87,7 @@ class Grids(pl.Callback):
 
     def _draw_samples(self, trainer: pl.Trainer, model: Generator) -> None:
         rows = seed_rows(self.num, num_sampled_classes(model))
-        grid = image_grid(to_uint8(model.sample([seed for row in rows for seed in row])), len(rows[0]))
+        grid = image_grid(to_uint8(sampled(model, [seed for row in rows for seed in row])), len(rows[0]))
         seeds = "".join(" ".join(map(str, row)) + "\n" for row in rows)
         path = self._save(trainer, model, grid, "step", {"seeds": seeds})
         with replacing(path.with_name("seeds.txt")) as temporary:

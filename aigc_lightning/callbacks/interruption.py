@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
 from aigc_lightning.callbacks.ending import going_on, stopped
+from aigc_lightning.compat import skip_signal_broadcast
 from aigc_lightning.core.run.collectives import Poll
 from aigc_lightning.core.run.log import say
 from aigc_lightning.core.run.processes import end_silent_processes
@@ -46,7 +47,7 @@ class Interruption(pl.Callback):
         if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
             self._previous = {number: signal.signal(number, self._on_signal) for number in stopping_signals()}
         # Lightning would ask rank 0 at every batch, and synchronise with the device to get the answer.
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+        skip_signal_broadcast(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -112,7 +113,3 @@ def _leave_dead_terminal() -> None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, descriptor)
             os.close(nowhere)
-
-
-def _nothing(*_: Any) -> None:
-    """Do nothing; replaces Lightning's hook."""

@@ -23,6 +23,28 @@ def parse(parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool 
     Raises:
         UserError: an option that does not exist, is missing or has the wrong type.
     """
+    options, extra = parse_known(parser, argv, intermixed=intermixed)
+    if extra:
+        raise UserError(
+            f"{parser.prog} does not know {extra[0]!r}.",
+            did_you_mean(extra[0], option_names(parser)) or f"See: {parser.prog} --help",
+        )
+    return options
+
+
+def parse_known(
+    parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool = False
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parse the options of a command that hands others on, and return those others as they were given.
+
+    Args:
+        parser: made with `exit_on_error=False`.
+        argv: the options.
+        intermixed: see `parse`.
+
+    Raises:
+        UserError: an option is missing or has the wrong type.
+    """
     parser.allow_abbrev = False  # a misspelt option must not pass as the beginning of another one
     parser.error = _raise  # type: ignore[method-assign,assignment]
     parser._negative_number_matcher = re.compile(r"-\.?\d")  # values such as -3..3, too; no option begins like this
@@ -31,12 +53,7 @@ def parse(parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool 
         options, extra = read(argv)
     except argparse.ArgumentError as error:
         raise UserError(f"{parser.prog}: {error}", f"See: {parser.prog} --help") from error
-    if extra:
-        raise UserError(
-            f"{parser.prog} does not know {extra[0]!r}.",
-            did_you_mean(extra[0], option_names(parser)) or f"See: {parser.prog} --help",
-        )
-    return options
+    return options, extra
 
 
 def seed_list(text: str) -> list[int]:

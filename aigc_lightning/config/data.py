@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from jsonargparse import ArgumentParser
-from lightning.pytorch.cli import LightningArgumentParser
 
 from aigc_lightning import plugins
 from aigc_lightning.config import explain, places, short_names
 from aigc_lightning.config.command_line import refuse_special_files
+from aigc_lightning.config.parser import Parser
 from aigc_lightning.config.recorded_options import settle
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
@@ -39,12 +38,12 @@ def chosen_data(options: list[str], recorded: dict[str, Any] | None = None, orig
         by_record = {"data": section}
     if section is None and given is None:
         raise UserError("No data is named.", "Add --data NAME; `aigc data` lists what there is.")
-    parser = LightningArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser = Parser(exit_on_error=False, allow_abbrev=False)
     parser.add_subclass_arguments(ImageDataModule, "data", required=True)
     rest = [option for option in options if section is None or not option.startswith("--data=")]
     with explain.explained("fit"):
         start = [f"--data={yaml.safe_dump(section, default_flow_style=True).strip()}"] if section else []
-        values = cast(ArgumentParser, parser).parse_args(start + rest)
+        values = parser.parse_args(start + rest)
         places.check(parser, values, short_names.allowed())
         settle(values, by_record, origin, options)
         return cast(ImageDataModule, parser.instantiate_classes(values)["data"])

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-import jsonargparse
-
 from aigc_lightning.config import places, short_names
+from aigc_lightning.config.parser import Parser
 from aigc_lightning.data.base import ImageDataModule
 
 
@@ -21,7 +20,7 @@ def build_data(class_path: str, arguments: Mapping[str, Any]) -> ImageDataModule
         ArgumentError: an argument is unknown or of the wrong type.
     """
     short_names.limit()
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser = Parser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
     config = parser.parse_object({"data": {"class_path": class_path, "init_args": dict(arguments)}})
     places.check(parser, config, short_names.allowed())

@@ -4,27 +4,22 @@ jsonargparse builds objects, calls functions and looks names up in places that a
 function. Here such values are refused before anything is built, whatever it made of them.
 """
 
-import collections.abc
+import collections
 import math
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, time, timedelta
-from enum import Enum
+from collections.abc import Iterable, Mapping
 from functools import cache
-from os import PathLike
-from types import NoneType, UnionType
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from aigc_lightning.compat import typed_arguments
 from aigc_lightning.config.allowed_classes import Allowed, path_of
+from aigc_lightning.config.declared import MAPPINGS, PLAIN, is_built, is_class, is_sequence, members
 from aigc_lightning.config.short_names import TRUST
 from aigc_lightning.errors import UserError
 
-#: What is data whatever the place is declared as.
-_PLAIN = (NoneType, bool, int, float, complex, str, bytes, Enum, PathLike, timedelta, date, time)
-_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping, collections.OrderedDict)
 _SPEC_KEYS = {"class_path", "init_args", "dict_kwargs"}
 #: Arguments of Lightning's classes that say where to write.
 _FOLDERS = ("dirpath", "save_dir")
@@ -56,26 +51,26 @@ class _Places:
 
     def check_parser(self, parser: ArgumentParser, values: Namespace, section: str) -> None:
         """Check all values of a parser; those of which it knows no type have to be plain."""
-        typed = {action.dest: action for action in parser._actions if hasattr(action, "_typehint")}
-        for name, action in typed.items():
+        typed = {argument.name: argument for argument in typed_arguments(parser)}
+        for name, argument in typed.items():
             value = values.get(name)
-            if value is not action.default and value != action.default:
-                self.check(value, action._typehint, f"{section}{name}")
+            if value is not argument.default and value != argument.default:
+                self.check(value, argument.declared, f"{section}{name}")
         for key, value in values.items(branches=True):
             if not any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in typed):
                 self.check(value, Any, f"{section}{key}")
 
     def check(self, value: Any, declared: Any, key: str) -> None:
         """Refuse a value that stands where it may not."""
-        if isinstance(value, _PLAIN):
+        if isinstance(value, PLAIN):
             if isinstance(value, float) and math.isnan(value):
                 raise UserError(f"{key} is not a number (nan).", "Give a number.")
-            if isinstance(value, str) and "class_path" in value and any(map(_is_built, _members(declared))):
+            if isinstance(value, str) and "class_path" in value and any(map(is_built, members(declared))):
                 # What jsonargparse could not read as an object it takes as a text, where that fits as well.
                 raise UserError(f"{key} holds a class with options that it may not have: {value}", TRUST)
             return
         refusals = []
-        for member in _members(declared):
+        for member in members(declared):
             try:
                 return self._check_member(value, member, key)
             except _MisplacedError as refusal:
@@ -88,12 +83,12 @@ class _Places:
             items = value if isinstance(value, Mapping) else vars(value)
             if "class_path" in items:
                 return self._check_object(items, origin, key)
-            if isinstance(value, Namespace) and _is_class(origin):
+            if isinstance(value, Namespace) and is_class(origin):
                 return self._check_arguments(origin, value, key)  # a dataclass without subclasses
-            item_type = arguments[1] if origin in _MAPPINGS and len(arguments) == 2 else Any
+            item_type = arguments[1] if origin in MAPPINGS and len(arguments) == 2 else Any
             return self._check_all(items.items(), item_type, key)
         if isinstance(value, list | tuple | set | frozenset | collections.deque):
-            types = arguments if arguments and _is_sequence(origin) else (Any,)
+            types = arguments if arguments and is_sequence(origin) else (Any,)
             for number, item in enumerate(value):
                 single = origin is not tuple or Ellipsis in types or number >= len(types)
                 self.check(item, types[0 if single else number], f"{key}[{number}]")
@@ -106,7 +101,7 @@ class _Places:
 
     def _check_object(self, spec: Mapping[str, Any], declared: Any, key: str) -> None:
         path = spec["class_path"]
-        found = _class_at(path) if _is_class(declared) else None
+        found = _class_at(path) if is_class(declared) else None
         if found is None or not self._allowed.may_stand(found, declared):
             raise _MisplacedError(f"{key} holds a class ({path}), and its place is not declared to take one.", TRUST)
         arguments = spec.get("init_args")
@@ -140,36 +135,11 @@ def _parser(found: type) -> ArgumentParser:
     return parser
 
 
-def _members(declared: Any) -> Iterator[Any]:
-    """Yield the types of a union, those that take anything last."""
-    origin = typing.get_origin(declared)
-    if origin in (typing.Union, UnionType):
-        for member in typing.get_args(declared):
-            yield from _members(member)
-    elif origin is typing.Annotated:
-        yield from _members(typing.get_args(declared)[0])
-    elif declared is not NoneType:
-        yield declared
-
-
 def _class_at(path: object) -> type | None:
     """Return a class that jsonargparse has imported already; a path of something else is None."""
     module, _, name = str(path).rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
-
-
-def _is_sequence(origin: Any) -> bool:
-    return isinstance(origin, type) and issubclass(origin, collections.abc.Iterable) and origin not in _MAPPINGS
-
-
-def _is_built(declared: Any) -> bool:
-    return _is_class(declared) and not issubclass(declared, _PLAIN)
-
-
-def _is_class(declared: Any) -> bool:
-    """Return whether a declared type is a class that objects can be of, and no container of other types."""
-    return isinstance(declared, type) and declared not in (object, Any, *_MAPPINGS)
 
 
 def _described(value: Any) -> str:

@@ -1,24 +1,29 @@
 """Short names in configs, and the limits within which jsonargparse imports and builds what a config names.
 
-Two layers keep a config from running code. Before anything is built, `config_places.check` compares each value with the
+`parser.Parser` writes class paths for short names before jsonargparse sees them; what they mean is decided here.
+
+Two layers keep a config from running code. Before anything is built, `places.check` compares each value with the
 declared type of its place. And here jsonargparse is told which paths it may import, that a class in a place without a
 type is a value like any other, and to ask before it builds an object.
 """
 
-from collections.abc import Iterator
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Any, ClassVar, TypeVar
 
 import jsonargparse
 import yaml
-from jsonargparse import _common, _typehints
 
 from aigc_lightning import plugins
+from aigc_lightning.compat import forget_import_paths
 from aigc_lightning.config.allowed_classes import LISTED, Allowed, path_of, subclasses
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.plugins.source import canonical, root_package
 from aigc_lightning.yaml_file import check_yaml
 
 T = TypeVar("T")
+Meaning = Callable[[Any], Any]
 
 #: What to do about a config that asks for more than it may have.
 TRUST = (
@@ -30,6 +35,8 @@ class _Limits:
     """What holds in this process; jsonargparse has one set of rules for all parsers, too."""
 
     allowed: Allowed | None = None  # None where a config is trusted
+    installed = False
+    expected: ClassVar[dict[str, list[Meaning]]] = {}  # of texts that jsonargparse is about to load
 
 
 def allowed() -> Allowed | None:
@@ -47,7 +54,8 @@ def limit(*, trusted: bool = False) -> None:
     """
     _install()
     _Limits.allowed = None if trusted else Allowed.now()
-    _common.parsing_settings["import_path_verdicts"] = {}  # entries can be added, but not taken back
+    forget_import_paths()
+    _Limits.expected = {}
     denied = {root_package(plugin.module) for plugin in plugins.denied()} - {"aigc_lightning"}
     everything = [] if trusted else ["*"]
     jsonargparse.set_parsing_settings(
@@ -59,25 +67,45 @@ def limit(*, trusted: bool = False) -> None:
 
 
 def _install() -> None:
-    """Put our hooks into jsonargparse, once."""
-    if getattr(_typehints.resolve_class_path_by_name, "asks_plugins", False):
+    """Give jsonargparse our reader of YAML and our builder of objects, once."""
+    if _Limits.installed:
         return
-    resolve_imported = _typehints.resolve_class_path_by_name
-
-    def resolve(cls: Any, name: str) -> str:
-        return _resolved(cls if isinstance(cls, tuple) else (cls,), name) or str(resolve_imported(cls, name))
-
-    resolve.asks_plugins = True  # type: ignore[attr-defined]
-    _typehints.resolve_class_path_by_name = resolve
+    _Limits.installed = True
     jsonargparse.add_instantiator(_built, object, prepend=True)
     load = jsonargparse.get_loader("yaml")
 
     def load_checked(text: str) -> Any:
         if ":" in text or "*" in text:  # else there is neither a key nor an alias
             check_yaml(text)
-        return load(text)
+        return _meant(text, load(text))
 
     jsonargparse.set_loader("yaml", load_checked, exceptions=(yaml.YAMLError,))
+
+
+def expect(text: str, meaning: Meaning) -> None:
+    """Say what becomes of the values of a text when jsonargparse loads it.
+
+    Args:
+        text: the text of a file, or a value written as YAML.
+        meaning: gives the values with class paths for short names; two that are equal do the same.
+    """
+    meanings = _Limits.expected.setdefault(text, [])
+    if meaning not in meanings:
+        meanings.append(meaning)
+
+
+def _meant(text: str, values: Any) -> Any:
+    meanings = _Limits.expected.get(text)
+    if not meanings or not isinstance(values, dict | list):
+        return values
+    first, *others = [meaning(values) for meaning in meanings]
+    if any(other != first for other in others):
+        line = text.strip().splitlines()[0]
+        raise UserError(
+            f"Two places hold the same text ({line} ...), and its names mean something else at each.",
+            "Write the class paths in full.",
+        )
+    return first
 
 
 def _built(class_type: type[T], *args: Any, **kwargs: Any) -> T:
@@ -87,8 +115,27 @@ def _built(class_type: type[T], *args: Any, **kwargs: Any) -> T:
     return class_type(*args, **kwargs)
 
 
-def _resolved(classes: tuple[type, ...], name: str) -> str | None:
+def let_import(declared: Iterable[type]) -> None:
+    """Let jsonargparse name the declared types of places: where a value names no class, it is of that type."""
+    _let_import(*(path for each in declared for path in _offers(each)))
+
+
+@cache
+def _offers(declared: type) -> tuple[str, ...]:
+    """Return the paths at which a class and the packages around it offer it; jsonargparse takes the shortest."""
+    parts = declared.__module__.split(".")
+    modules = [".".join(parts[: number + 1]) for number in range(len(parts))]
+    name = declared.__qualname__
+    found = [each for each in modules if getattr(sys.modules.get(each), name, None) is declared]
+    return tuple(f"{module}.{name}" for module in found)
+
+
+def resolved(classes: tuple[type, ...], name: str) -> str | None:
     """Return the path of the class that a name means at a place; None where it means nothing here.
+
+    Args:
+        classes: of which the place takes an object.
+        name: short name or class path.
 
     Raises:
         UserError: there is no such plugin, or it cannot be used.

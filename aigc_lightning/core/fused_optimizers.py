@@ -1,4 +1,4 @@
-"""What fused kernels of optimizers need and can do: memory layouts, and steps that change nothing."""
+"""What fused optimizer kernels require and offer: memory layouts, and steps that change nothing."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 
 def use_fused(optimizer: Optimizer) -> None:
-    """Let the fused kernels of Adam do its steps, where the model's author did not choose: these can leave one out.
+    """Switch Adam to its fused kernels, which can skip a step, unless the model's author chose otherwise.
 
     Args:
         optimizer: its parameters are on a GPU; its state may have been loaded already.
@@ -24,10 +24,10 @@ def use_fused(optimizer: Optimizer) -> None:
 
 
 def lay_out_state(optimizer: Optimizer) -> None:
-    """Give what an optimizer keeps of each parameter the memory layout of the parameter.
+    """Give the optimizer's state of each parameter the memory layout of the parameter.
 
-    Fused kernels take it for granted, and mix up numbers where it is another one, as in a checkpoint that was written
-    when the network had another memory format.
+    Fused kernels take this for granted and mix up numbers otherwise, as with a checkpoint that was written when the
+    network had another memory format.
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
@@ -36,15 +36,15 @@ def lay_out_state(optimizer: Optimizer) -> None:
 
 
 def can_leave_out(optimizer: Optimizer) -> bool:
-    """Whether an optimizer's kernels leave a step out, as those do that GradScaler relies on."""
-    # Fused SGD takes the momentum of a first step that it left out for computed.
+    """Whether an optimizer's kernels can skip a step, as GradScaler requires."""
+    # Fused SGD assumes that the momentum was computed in a first step that it skipped.
     momentum = isinstance(optimizer, SGD) and any(group["momentum"] for group in optimizer.param_groups)
     return getattr(optimizer, "_step_supports_amp_scaling", False) and not momentum
 
 
 def step_unless(optimizer: Optimizer, unless: Tensor) -> None:
-    """Step, or change nothing where the tensor is 1."""
-    optimizer.grad_scale, optimizer.found_inf = None, unless  # type: ignore[attr-defined]  # the way of GradScaler
+    """Take a step, or change nothing if the tensor is 1."""
+    optimizer.grad_scale, optimizer.found_inf = None, unless  # type: ignore[attr-defined]  # as GradScaler does
     try:
         optimizer.step()
     finally:

@@ -1,6 +1,6 @@
-"""Models built again as the record of a file says.
+"""Rebuilding models from the record of a file.
 
-A class is only imported when an installed package has registered it.
+A class is only imported if an installed package has registered it.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from aigc_lightning.plugins.source import canonical
 
 
 def names(record: dict[str, Any], model_class: type) -> bool:
-    """Whether a record names this class, by the path where it is defined or one under which it is offered."""
+    """Whether a record names this class, by its defining path or a registered one."""
     own, found = f"{model_class.__module__}.{model_class.__qualname__}", record["class_path"]
     if own == found or own.partition(".")[0] != found.partition(".")[0]:
         return bool(own == found)
@@ -28,14 +28,14 @@ def registered(record: dict[str, Any], origin: Path) -> plugins.Plugin:
     """Return the plugin whose model a record names.
 
     Raises:
-        UserError: no installed package has it.
+        UserError: no installed package provides it.
     """
     class_path = record["class_path"]
     plugin = plugins.find_by_class_path("model", class_path)
     if plugin is None:
         raise UserError(
-            f"{origin} holds a {class_path}, which no installed package brings.",
-            f"Install the package that has {class_path.split('.')[0]}; `aigc models` lists what there is.",
+            f"{origin} holds a {class_path}, which no installed package provides.",
+            f"Install the package that has {class_path.split('.')[0]}; `aigc models` lists the installed models.",
         )
     return plugin
 
@@ -52,11 +52,11 @@ def build(model_class: Any, record: dict[str, Any], origin: Path) -> Any:
         model.configure_model()
     except UserError:
         raise
-    except Exception as error:  # whatever a class makes of another version's arguments
+    except Exception as error:  # a class may fail in any way on another version's arguments
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
         raise UserError(
             f"{model_class.__name__} cannot be built from {origin}: {error}",
-            f"The file was written with {versions}; install that version, or give arguments that the class takes.",
+            f"The file was written with {versions}; install that version, or pass arguments that the class accepts.",
         ) from error
     return model
 

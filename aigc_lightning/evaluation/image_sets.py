@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.capabilities import Editor, Generator
+from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.pictures import to_uint8
@@ -124,10 +125,9 @@ class Samples(ImageSet):
         assert isinstance(self.model, Generator)
         index = torch.tensor(numbers)
         if self._labels is None:
-            return to_uint8(self.model.sample(numbers)).cpu(), index, None
+            return to_uint8(sampled(self.model, numbers)).cpu(), index, None
         labels = [self._labels[seed] for seed in numbers]
-        images = self.model.sample(numbers, labels=labels)  # type: ignore[call-arg]
-        return to_uint8(images).cpu(), index, torch.tensor(labels)
+        return to_uint8(sampled(self.model, numbers, labels)).cpu(), index, torch.tensor(labels)
 
 
 class Edits(ImageSet):

@@ -29,7 +29,7 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.losses import least_squares
 from aigc_lightning.metrics.pairs import mae, psnr, ssim
-from aigc_lightning.networks.patchgan import PatchGAN, PatchGANs, smallest_size
+from aigc_lightning.networks.patchgan import PatchGAN, PatchGANs, check_patches
 from aigc_lightning.networks.resnet_generator import ResNetGenerator
 
 CycleGANNorm = Literal["plain_instance", "instance", "group", "none"]
@@ -96,7 +96,12 @@ class CycleGAN(AdversarialModel):
         schedule_steps: int | None = None,
     ) -> None:
         super().__init__(spec)
-        _check(spec, discriminator_layers)
+        if spec.task != "unpaired":
+            raise UserError(
+                f"CycleGAN needs unpaired images of two domains, but the data is for {spec.task} ({spec}).",
+                "Choose unpaired data, such as `--data shapes --data.task unpaired` or `--data unpaired_images`.",
+            )
+        check_patches(spec, discriminator_layers)
         if num_blocks is None:
             num_blocks = 6 if max(spec.height, spec.width) <= _SMALL else 9
         check_numbers(width=width, discriminator_width=discriminator_width, lr=lr)
@@ -267,18 +272,3 @@ def _total(losses: Iterable[Tensor]) -> Tensor:
 def _unit(images: Tensor) -> Tensor:
     """Map [-1, 1] to [0, 1]."""
     return 0.5 * images + 0.5
-
-
-def _check(spec: ImageSpec, discriminator_layers: int) -> None:
-    if spec.task != "unpaired":
-        raise UserError(
-            f"CycleGAN needs unpaired images of two domains, but the data is for {spec.task} ({spec}).",
-            "Choose unpaired data, such as `--data shapes --data.task unpaired` or `--data unpaired_images`.",
-        )
-    check_numbers(most=MOST_LAYERS, discriminator_layers=discriminator_layers)
-    smallest = smallest_size(discriminator_layers)
-    if min(spec.height, spec.width) < smallest:
-        raise UserError(
-            f"The discriminators' patches need images of at least {smallest} pixels, but the data is {spec}.",
-            "Choose larger images, or a smaller model.discriminator_layers.",
-        )

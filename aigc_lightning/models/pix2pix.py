@@ -22,7 +22,7 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import PairedBatch
 from aigc_lightning.core.engine.schedules import constant_linear
 from aigc_lightning.core.image_model import initialize_normal
-from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
+from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.feature_network import FeatureNetwork
@@ -30,7 +30,7 @@ from aigc_lightning.losses import nonsaturating
 from aigc_lightning.losses.feature_matching import perceptual
 from aigc_lightning.metrics.pairs import mae, psnr
 from aigc_lightning.networks.norms import Norm
-from aigc_lightning.networks.patchgan import PatchGAN, smallest_size
+from aigc_lightning.networks.patchgan import PatchGAN, check_patches
 from aigc_lightning.networks.unet import UNet, num_levels
 
 
@@ -80,7 +80,12 @@ class Pix2Pix(AdversarialModel):
         schedule_steps: int | None = None,
     ) -> None:
         super().__init__(spec)
-        _check(spec, discriminator_layers)
+        if spec.task != "paired":
+            raise UserError(
+                f"Pix2Pix needs pairs of images, but the data is for {spec.task} ({spec}).",
+                "Choose paired data, such as `--data shapes --data.task paired` or `--data paired_images`.",
+            )
+        check_patches(spec, discriminator_layers)
         check_numbers(width=width, discriminator_width=discriminator_width, lr=lr)
         check_numbers(schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, l1_weight=l1_weight, perceptual_weight=perceptual_weight)
@@ -188,18 +193,3 @@ class Pix2Pix(AdversarialModel):
         found, wanted = (0.5 * images + 0.5 for images in (self.edit(batch["source"]), batch["target"]))
         self.log_held_out("l1", mae(found, wanted))
         self.log_held_out("psnr", psnr(found, wanted))
-
-
-def _check(spec: ImageSpec, discriminator_layers: int) -> None:
-    if spec.task != "paired":
-        raise UserError(
-            f"Pix2Pix needs pairs of images, but the data is for {spec.task} ({spec}).",
-            "Choose paired data, such as `--data shapes --data.task paired` or `--data paired_images`.",
-        )
-    check_numbers(most=MOST_LAYERS, discriminator_layers=discriminator_layers)
-    smallest = smallest_size(discriminator_layers)
-    if min(spec.height, spec.width) < smallest:
-        raise UserError(
-            f"The discriminator's patches need images of at least {smallest} pixels, but the data is {spec}.",
-            "Choose larger images, or a smaller model.discriminator_layers.",
-        )

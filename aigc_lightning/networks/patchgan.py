@@ -8,12 +8,34 @@ Shapes: B batch, C channels, H and W height and width in pixels, F channels of t
 import torch
 from torch import Tensor, nn
 
+from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
 from aigc_lightning.networks.norms import Norm, PlainNorm, make_norm
 
 
 def smallest_size(num_layers: int) -> int:
     """Return the height and width in pixels that an image must have for `PatchGAN` to classify one patch."""
     return 3 << num_layers
+
+
+def check_patches(spec: ImageSpec, discriminator_layers: int) -> None:
+    """Refuse images that are too small for the patches of a model's PatchGANs.
+
+    Args:
+        spec: what the images look like.
+        discriminator_layers: the model's argument of this name, which is the `num_layers` of its PatchGANs.
+
+    Raises:
+        UserError: the images are smaller than one patch, or it is no number of layers.
+    """
+    check_numbers(most=MOST_LAYERS, discriminator_layers=discriminator_layers)
+    smallest = smallest_size(discriminator_layers)
+    if min(spec.height, spec.width) < smallest:
+        raise UserError(
+            f"The discriminator's patches need images of at least {smallest} pixels, but the data is {spec}.",
+            "Choose larger images, or a smaller model.discriminator_layers.",
+        )
 
 
 class PatchGAN(nn.Module):

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ from typing import Any
 import jsonargparse
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
+from aigc_lightning import compat
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.callbacks.compiled import Compiled
 from aigc_lightning.callbacks.ending import Ending
@@ -28,6 +29,7 @@ from aigc_lightning.callbacks.predictions import Predictions
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.config import explain, places, short_names, trainer_options
+from aigc_lightning.config.parser import Parser
 from aigc_lightning.config.recorded_options import settle, to_repeat
 from aigc_lightning.config.request import Request, Stage, check_seed
 from aigc_lightning.core.adversarial import AdversarialModel
@@ -94,6 +96,7 @@ class TrainingCLI(LightningCLI):
             model_class=ImageModel,
             datamodule_class=ImageDataModule,
             trainer_class=precision.RunTrainer,
+            parser_class=Parser,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
@@ -115,6 +118,7 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run has beside Lightning's options."""
+        self.stage_parser = parser
         parser.add_argument("--run", type=str | None, default=None, help="Folder of the run.")
         if self.stage == "fit":
             parser.add_argument("--resume", type=str | None, default=None, help="Continue a run: latest, or a path.")
@@ -134,7 +138,7 @@ class TrainingCLI(LightningCLI):
         with _without_secrets(self.request):
             self.config = parser.parse_args([self.stage, *args])
         values = self.config[self.stage]
-        places.check(self._parser(self.stage), values, short_names.allowed())
+        places.check(self.stage_parser, values, short_names.allowed())
         trainer_options.check(values.trainer, trusted=self.request.trust_config)
         check_seed(values.seed_everything)
         if self.request.parse_only:
@@ -144,9 +148,6 @@ class TrainingCLI(LightningCLI):
     def _trust(self) -> list[str]:
         """The option without which the same command would be refused."""
         return ["--trust-config"] if self.request.trust_config else []
-
-    def _parse_ckpt_path(self) -> None:
-        """Take no hyperparameter and no class path from a checkpoint: what the user says, holds."""
 
     def before_instantiate_classes(self) -> None:
         """Settle where the run lives before anything is built."""
@@ -206,32 +207,35 @@ class TrainingCLI(LightningCLI):
         trainer["plugins"].append(AtomicCheckpointIO())
         trainer["enable_checkpointing"] = self.stage == "fit" and trainer["enable_checkpointing"] is not False
         trainer["profiler"] = profiling.profiler(trainer["profiler"], self.folder)
+        given = trainer["callbacks"] or []
+        trainer["callbacks"] = [*(given if isinstance(given, list) else [given]), *self._own_callbacks(values)]
         if trainer["benchmark"] is None and not trainer["deterministic"] and precision.uses_cuda(trainer):
             trainer["benchmark"] = True  # images of a run have one size, so what cuDNN learns of it pays
-        built = super().instantiate_trainer(**kwargs)
+        built = self.trainer_class(**trainer, **kwargs)
         if values["timeout"] and isinstance(built.strategy, DDPStrategy):
-            built.strategy._timeout = timedelta(seconds=values["timeout"])  # used when the processes meet
+            compat.set_timeout(built.strategy, values["timeout"])
         if max_images is not None:
             images_per_step = self.datamodule.batch_size * built.world_size
             built.fit_loop.epoch_loop.max_steps = max(1, -(-max_images // images_per_step))
         return built
 
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
-        grids, checkpoints = callbacks
-        progress = [] if config["enable_progress_bar"] is False else [Progress()]
-        if self.stage == "fit":
-            values = self.config["fit"]
-            repeated = [*to_repeat(values), *self._trust]
-            own = [LossLog(), SlicedWasserstein(), grids, Provenance(self._parser("fit"), values), *progress]
-            own += [checkpoints] if config["enable_checkpointing"] else []
-            own += [Ending(config["max_time"], repeated), Interruption(repeated)]
-            own += [Compiled()] if values.compile else []
-        else:
-            own = [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
-        return super()._instantiate_trainer(config, own)
+    def _own_callbacks(self, built: Any) -> list[Callback]:
+        """Return what a stage has beside the callbacks that were asked for."""
+        trainer = built["trainer"]
+        progress = [] if trainer["enable_progress_bar"] is False else [Progress()]
+        if self.stage != "fit":
+            return [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
+        values = self.config["fit"]
+        repeated = [*to_repeat(values), *self._trust]
+        own = [LossLog(), SlicedWasserstein(), built["grids"], Provenance(self.stage_parser, values), *progress]
+        own += [built["checkpoints"]] if trainer["enable_checkpointing"] else []
+        own += [Ending(trainer["max_time"], repeated), Interruption(repeated)]
+        return [*own, *([Compiled()] if values.compile else [])]
 
-    def _run_subcommand(self, subcommand: str) -> None:
+    def fit(self, **_: Any) -> None:
         """Wait: the stage is run by `run`, when everything is built."""
+
+    validate = test = predict = fit
 
     # ---- running
 

@@ -59,12 +59,11 @@ def cluster_environment() -> list[Any]:
 @contextmanager
 def answering(strategy: Any) -> Iterator[None]:
     """Let this process, and those that it starts as copies of itself, be ended when a signal reaches none of them."""
-    from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-
+    from aigc_lightning.compat import starts_copies
     from aigc_lightning.core.run.roll_call import answer_calls, called_by_this
 
     launcher = strategy.launcher
-    if not isinstance(launcher, _SubprocessScriptLauncher):  # alone, or a launcher that sees to it
+    if not starts_copies(launcher):  # alone, or a launcher that sees to it
         yield
     elif launcher.cluster_environment.creates_processes_externally:  # this is such a copy, or has no copies
         answer_calls()

@@ -3,12 +3,12 @@
 The choice depends on the hardware alone, never on a measurement, so that a run that is started again chooses the same.
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Trainer
 
 from aigc_lightning.callbacks.ending import asking_to_stop
@@ -30,6 +30,12 @@ class Choice(NamedTuple):
     reason: str
 
 
+if TYPE_CHECKING:
+    Precision = Any
+else:  # for the parser: Lightning's own, which have no public name
+    Precision = inspect.signature(Trainer).parameters["precision"].annotation | Literal["auto"]
+
+
 class RunTrainer(Trainer):
     """Lightning's trainer, whose option `precision` may also be "auto".
 
@@ -38,9 +44,7 @@ class RunTrainer(Trainer):
             32-true. It is settled before a trainer is built.
     """
 
-    def __init__(
-        self, *args: Any, precision: _PRECISION_INPUT | Literal["auto"] | None = "auto", **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, precision: Precision = "auto", **kwargs: Any) -> None:
         assert precision != "auto"
         #: The callback, model or data that asked the run to stop; None where nobody did.
         self.stopper: Any = None

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     GradientAccumulationScheduler,
@@ -13,8 +12,10 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from aigc_lightning import compat
 from aigc_lightning.core.engine.distributed import LaunchedDDPStrategy, PlayersStrategy
 from aigc_lightning.core.run.log import say
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.errors import UserError
 
 #: Callbacks that take steps, or change those of a single optimizer.
@@ -41,7 +42,7 @@ def started_safely(asked: Any, model: nn.Module) -> Any:
     else:
         return asked
     if isinstance(asked, DDPStrategy):
-        asked._start_method = "popen"
+        compat.start_by_popen(asked)
         return asked
     return "_".join(["ddp", *label.split("_")[2:]])
 
@@ -49,7 +50,7 @@ def started_safely(asked: Any, model: nn.Module) -> Any:
 def _start_method(asked: Any) -> str:
     """Return the start method of a strategy; "" for what is no DDP."""
     if isinstance(asked, DDPStrategy):
-        return asked._start_method
+        return compat.start_method(asked)
     methods = {"ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork", "ddp_notebook": "fork"}
     name = str(asked).partition("_find_unused_parameters_")[0]
     return methods.get(name, "")
@@ -108,11 +109,10 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
         raise UserError(f"{name} cannot be trained with the strategy {label}.", "Use --trainer.strategy auto.")
     if asked != "auto":
         say(f"Strategy {label} becomes PlayersStrategy: {name} averages each network's gradient by itself.")
-    return PlayersStrategy(start_method=chosen._start_method, timeout=chosen._timeout)
+    return PlayersStrategy(start_method=compat.start_method(chosen), timeout=compat.timeout(chosen))
 
 
 def _lightnings_choice(trainer: dict[str, Any]) -> Any:
     """Return the strategy that Lightning would take for the devices that were asked for."""
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "plugins")
-    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return Trainer(**{key: trainer[key] for key in keys}, **quiet, enable_model_summary=False).strategy
+    return silent_trainer(**{key: trainer[key] for key in keys}).strategy

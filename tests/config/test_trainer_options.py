@@ -14,6 +14,7 @@ from torch import nn
 from aigc_lightning.config.allowed_classes import LISTED
 from aigc_lightning.config.trainer_options import OPTIONS
 from aigc_lightning.core.engine.distributed import PlayersStrategy
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.models.vae import VAE
 
 VAE_CONFIG = {"model": {"class_path": "vae", "init_args": {"width": 8, "latent_size": 4}}}
@@ -259,8 +260,7 @@ def test_batch_statistics_over_processors_are_refused(aigc, tiny):
 
 def test_batch_statistics_reach_the_strategy():
     strategy = PlayersStrategy(start_method="popen")
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(accelerator="cpu", devices=2, strategy=strategy, sync_batchnorm=True, **quiet)
+    trainer = silent_trainer(devices=2, strategy=strategy, sync_batchnorm=True)
     applied = trainer.strategy._layer_sync.apply(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
     assert trainer.strategy is strategy and isinstance(applied[1], nn.SyncBatchNorm)
 

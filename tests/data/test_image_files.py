@@ -24,6 +24,7 @@ def test_files_of_all_rows_are_read_as_the_table_says(row: Row, tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 8,352 files take over five minutes on a busy machine
 @pytest.mark.parametrize("row", [row for row in ROWS if row.step > 1], ids=lambda row: row.stored[:40])
 def test_the_whole_product_is_read_as_the_table_says(row: Row, tmp_path: Path) -> None:
     _try(row, tmp_path, quick=False)

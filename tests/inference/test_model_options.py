@@ -168,7 +168,7 @@ def test_mistakes_of_walks(aigc, painted, which, options, parts):
 
 def test_a_model_with_one_space(aigc, trained):
     done = aigc("interpolate", trained, "--space", "w")
-    assert done.code == 2 and "has one space" in done.err
+    assert done.code == 2 and "has only one space" in done.err
 
 
 def test_options_of_a_walk(aigc, painted, folder):

@@ -113,7 +113,7 @@ def test_another_api_is_refused_before_its_import(text, site):
     plugin = plugins.find("model", "spark")
     assert plugin.api == int(number)
     assert number in plugin.problem() and f"has {plugins.API_VERSION}" in plugin.problem()
-    with pytest.raises(UserError, match=f"plugin API {number} and aigc-lightning {__version__} has 1"):
+    with pytest.raises(UserError, match=f"plugin API {number} but aigc-lightning {__version__} has 1"):
         plugin.load()
     assert site.imported == []
 

@@ -1,16 +1,14 @@
 """`aigc data check`: what is wrong with data."""
 
-import argparse
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.commands.data.data import parse_data
+from aigc_lightning.commands.data.options import data_parser, parse_data
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
-from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from aigc_lightning.data.base import ImageDataModule
@@ -21,17 +19,15 @@ _SHOWN = 5
 
 def main(argv: list[str]) -> int:
     """Look for bad files, duplicates, and held-out images that are trained on; 1 when there are any of these."""
-    parser = argparse.ArgumentParser(
-        "aigc data check",
-        description="Look for bad files, duplicates and overlap. Ends with 1 where files cannot be read, or the same "
-        "image is both trained on and held out.",
-        exit_on_error=False,
+    parser = data_parser(
+        "check",
+        "Look for bad files, duplicates and overlap. Ends with 1 where files cannot be read, or the same image is both "
+        "trained on and held out.",
+        num=10_000,
+        num_help="images of a part, evenly spread",
     )
-    parser.add_argument("--num", type=int, default=10_000, help="images of a part, evenly spread (10000)")
     parser.add_argument("--json", action="store_true", help="as JSON")
     options, data_options = parse_data(parser, argv)
-    if options.num < 1:
-        raise UserError(f"--num is {options.num}.", "Give at least 1.")
 
     from aigc_lightning.config.data import chosen_data
     from aigc_lightning.core.run.quiet import quiet_console
@@ -90,9 +86,9 @@ def as_text(report: dict[str, Any]) -> str:
     parts = ", ".join(f"{count} {part}" for part, count in report["images"].items())
     bad = [shown(f"{path} ({reason})") for path, reason in report["bad"].items()]
     odd = [shown(f"{name} ({remarks})") for name, remarks in report["odd"].items()]
-    equal, overlap = ([shown(" = ".join(group)) for group in report[key]] for key in ("equal", "overlap"))
+    equal, overlap = ([shown(_equal(group)) for group in report[key]] for key in ("equal", "overlap"))
     alike = [shown(" ~ ".join(pair)) for pair in report["alike"]]
-    over = report["alike_over_parts"]
+    over, pairs = report["alike_over_parts"], "pair looks the same" if len(alike) == 1 else "pairs look the same"
     lines = [
         report["data"],
         f"images   {parts or 'none'}",
@@ -100,10 +96,10 @@ def as_text(report: dict[str, Any]) -> str:
         f"modes    {_most(report['modes'])}",
         f"passed   {passed_over(report['passed_over']) or 'none'}",
         f"bad      {_some(bad, 'cannot be read')}",
-        f"odd      {_some(odd, 'are read with a remark')}",
-        f"equal    {_some(equal, 'groups of the same image within a part')}",
-        f"overlap  {_some(overlap, 'groups of the same image in several parts')}",
-        f"alike    {_some(alike, f'pairs look the same, {over} of them in several parts')}",
+        f"odd      {_some(odd, f'{_are(odd)} read with a remark')}",
+        f"equal    {_some(equal, f'{_groups(equal)} of the same image within a part')}",
+        f"overlap  {_some(overlap, f'{_groups(overlap)} of the same image in several parts')}",
+        f"alike    {_some(alike, f'{pairs}, {over} of them in several parts')}",
     ]
     return "\n".join(lines)
 
@@ -119,6 +115,19 @@ def _names(group: Iterable["Inspected"]) -> list[str]:
 def _most(counts: dict[str, int]) -> str:
     shown = [f"{name} ({count})" for name, count in list(counts.items())[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
+
+
+def _equal(group: Sequence[str]) -> str:
+    more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
+    return " = ".join(group[:_SHOWN]) + more
+
+
+def _are(items: Sequence[str]) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+def _groups(items: Sequence[str]) -> str:
+    return "group" if len(items) == 1 else "groups"
 
 
 def _some(items: Sequence[str], what: str) -> str:

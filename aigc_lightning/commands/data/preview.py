@@ -1,10 +1,9 @@
 """`aigc data preview`: a picture of what a model sees."""
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.commands.data.data import parse_data
+from aigc_lightning.commands.data.options import data_parser, parse_data
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
@@ -22,16 +21,11 @@ _MOST = 1024
 
 def main(argv: list[str]) -> int:
     """Draw samples as a model sees them."""
-    parser = argparse.ArgumentParser(
-        "aigc data preview", description="Draw a grid of samples as a model sees them.", exit_on_error=False
-    )
-    parser.add_argument("--out", type=Path, default=Path("preview.png"), help="the picture (preview.png)")
-    parser.add_argument("--num", type=int, default=32, help="samples (32)")
-    parser.add_argument("--part", choices=("train", "val", "test"), default="train", help="which images (train)")
-    parser.add_argument("--columns", type=int, help="samples in a row (about as wide as high)")
-    options, data_options = parse_data(parser, argv)
-    if not 1 <= options.num <= _MOST:
-        raise UserError(f"--num is {options.num}.", f"Give a number from 1 to {_MOST}.")
+    parser = data_parser("preview", "Draw a grid of samples as a model sees them.", num=32, num_help="samples")
+    parser.add_argument("--out", type=Path, default=Path("preview.png"), help="the picture (default: preview.png)")
+    parser.add_argument("--part", choices=("train", "val", "test"), default="train", help="images (default: train)")
+    parser.add_argument("--columns", type=int, help="samples in a row (default: about as wide as high)")
+    options, data_options = parse_data(parser, argv, most=_MOST)
     if options.columns is not None and options.columns < 1:
         raise UserError(f"--columns is {options.columns}.", "Give at least 1.")
 

@@ -1,16 +1,14 @@
 """`aigc data stats`: data in numbers."""
 
-import argparse
 import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.commands.data.data import parse_data
+from aigc_lightning.commands.data.options import data_parser, parse_data
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
-from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSource
@@ -21,17 +19,15 @@ _BAR = 40  # characters of the longest bar
 
 def main(argv: list[str]) -> int:
     """Print numbers of images, brightness, and the balance of classes."""
-    parser = argparse.ArgumentParser(
-        "aigc data stats",
-        description="Print numbers of images, brightness by channel, and the balance of classes, before augmentation.",
-        exit_on_error=False,
+    parser = data_parser(
+        "stats",
+        "Print numbers of images, brightness by channel, and the balance of classes, before augmentation.",
+        num=5000,
+        num_help="images of a part to average over",
     )
-    parser.add_argument("--num", type=int, default=5000, help="images of a part to average over (5000)")
     parser.add_argument("--out", type=Path, help="also draw a picture, such as stats.png")
     parser.add_argument("--json", action="store_true", help="as JSON")
     options, data_options = parse_data(parser, argv)
-    if options.num < 1:
-        raise UserError(f"--num is {options.num}.", "Give at least 1.")
 
     from aigc_lightning.config.data import chosen_data
     from aigc_lightning.core.run.quiet import quiet_console

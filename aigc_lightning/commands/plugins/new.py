@@ -1,12 +1,16 @@
-"""A package to start a plugin from: `aigc plugins new`. Standard library only."""
+"""`aigc plugins new`: a package to start a plugin from."""
 
+import argparse
 import keyword
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from aigc_lightning import __version__, plugins
+from aigc_lightning.config.command_line import parse
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
+from aigc_lightning.shell import command
 
 ScaffoldKind = Literal["model", "edit", "data"]
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -15,6 +19,22 @@ _PREFIX = "aigc-"
 #: Names that the templates import, which the new class must not take.
 _TAKEN = {"Adam", "Any", "AdversarialModel", "Augment", "Discs", "ImageBatch", "ImageDataModule", "ImageModel"}
 _TAKEN |= {"ImageSpec", "Optimizer", "Sequence", "Tensor", "UserError"}
+
+
+def main(argv: list[str]) -> int:
+    """Write a package to start from, with tests that pass."""
+    parser = argparse.ArgumentParser("aigc plugins new", description=main.__doc__, exit_on_error=False)
+    parser.add_argument("name", help="of the model or data, such as sparkle: letters, digits and -")
+    parser.add_argument("--kind", choices=get_args(ScaffoldKind), default="model", help="(default: model, a GAN)")
+    parser.add_argument("--out", type=Path, default=Path(), help="the folder to put the package's folder in (here)")
+    options = parse(parser, argv)
+    folder = write_package(options.name, options.kind, options.out)
+    stem = folder.name.removeprefix(_PREFIX).replace("-", "_")
+    preset = f"dcgan_{stem}" if options.kind == "data" else f"{stem}_digits"
+    echo(f"{folder} is ready. Next:")
+    for step in (("pip", "install", "-e", folder), ("pytest", folder), ("aigc", "fit", "--config", preset)):
+        echo(f"  {command(*step)}")
+    return 0
 
 
 def write_package(name: str, kind: ScaffoldKind, out: Path) -> Path:

@@ -1,19 +1,34 @@
 """What `aigc plugins show` says about one plugin."""
 
+import argparse
 import inspect
 import re
 from collections.abc import Mapping, Sequence
 from textwrap import fill, indent
-from typing import Any
+from typing import Any, get_args
 
 from aigc_lightning import plugins
 from aigc_lightning.commands.listings import first_comment, plugin_row
+from aigc_lightning.commands.plugins.find import one_plugin
+from aigc_lightning.config.command_line import parse
+from aigc_lightning.core.docstrings import argument_texts
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.source import definition
 
 _WIDTH = 110
 #: Commands to which a model adds options, and the methods that declare them.
 _COMMANDS = {"sample": "sample", "interpolate": "decode"}
+
+
+def main(argv: list[str]) -> int:
+    """Show the options, presets, paper and abilities of a plugin."""
+    parser = argparse.ArgumentParser("aigc plugins show", description=main.__doc__, exit_on_error=False)
+    parser.add_argument("name", help="a name, PACKAGE:NAME or a class path")
+    parser.add_argument("--kind", choices=get_args(plugins.Kind), help="where several kinds share the name")
+    options = parse(parser, argv)
+    echo(*page(one_plugin(options.name, options.kind)).split("\n"))
+    return 0
 
 
 def page(plugin: plugins.Plugin) -> str:
@@ -49,21 +64,6 @@ def option_table(target: type) -> list[tuple[str, str, str, str]]:
     """Return (name, type, default, description) of every argument of a class but the spec."""
     parameters = {name: value for name, value in inspect.signature(target).parameters.items() if name != "spec"}
     return _table(parameters, argument_texts(target))
-
-
-def argument_texts(target: Any) -> dict[str, str]:
-    """Return what the `Args:` section of a class's or function's docstring says about each argument."""
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", inspect.cleandoc(target.__doc__ or ""), re.MULTILINE)
-    texts: dict[str, str] = {}
-    name = ""
-    for line in section[1].splitlines() if section else []:
-        entry = re.match(r" {4}(\w+)(?: \(.*?\))?: (.*)", line)
-        if entry:
-            name = entry[1]
-            texts[name] = entry[2].strip()
-        elif name and line.strip():
-            texts[name] += f" {line.strip()}"
-    return texts
 
 
 def _options(plugin: plugins.Plugin, target: type) -> list[str]:

@@ -1,1 +1,1 @@
-"""Files, pictures, addresses and text: what goes in and out, checked on the way in and escaped on the way out."""
+"""Input and output of files, pictures, URLs and text: checked on the way in and escaped on the way out."""

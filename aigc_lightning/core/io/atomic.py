@@ -1,7 +1,7 @@
-"""Files: written so that they are the old one or the new one, and read and written where they seem to be.
+"""Atomic file writes, and protection against links when reading and writing.
 
-A link or a FIFO may have been laid into a folder that comes from somebody else. Results are never written through a
-link, and nothing waits for what is no file.
+A folder from somebody else may contain a link or a FIFO. Results are never written through a link, and only regular
+files are read, so that nothing blocks.
 """
 
 import errno
@@ -17,27 +17,27 @@ from pathlib import Path
 
 from aigc_lightning.errors import UserError
 
-#: Names of files that are being written, with the process that writes them.
+#: Names of temporary files that are being written, with the id of the writing process.
 _PIECE = re.compile(r"\..+\.(\d+)(\.[0-9a-f]{8})?\.tmp", re.DOTALL)
-#: What a system says when a file cannot grow: the disk is full, the user's share of it, or the largest size is reached.
+#: Error numbers for a file that cannot grow: the disk is full, or a quota or the maximum file size is reached.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NEARLY_NOTHING = 2**16  # bytes free below which an error of a library without a number means a full disk
-_NAME_BYTES = 200  # of a name that stay in the name of its piece
+_NEARLY_NOTHING = 2**16  # free bytes below which a library's error without an error number means a full disk
+_NAME_BYTES = 200  # of a name that are kept in the name of its temporary file
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, the file there takes its place.
+    """Yield a temporary path beside `path`; if the block succeeds, the file there replaces `path`.
 
-    The file reaches the disk before it takes the old one's name, and the folder after, so a crash or a full disk leaves
-    the old file whole. A link at `path` is replaced, not followed.
+    The file is flushed to disk before the rename, and the folder after it, so a crash or a full disk leaves the old
+    file intact. A link at `path` is replaced, not followed.
 
     Raises:
-        OSError: the file cannot be written; it names `path`, also where the block's own error does not.
+        OSError: the file cannot be written; the error names `path` even if the block's own error does not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beginning = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])  # of names that are as long as they may be
-    # Processes on two machines may have one number.
+    beginning = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])  # names may already have the maximum length
+    # Processes on two machines may have the same id.
     temporary = path.with_name(f".{beginning}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         _create(temporary)
@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def is_full(error: OSError) -> bool:
-    """Return whether an error says that there is no room left."""
+    """Return whether an error means that there is no space left."""
     return error.errno in _FULL
 
 
@@ -64,7 +64,7 @@ def open_regular(path: str | Path) -> BufferedReader:
     """Open a file for reading.
 
     Raises:
-        OSError: it is missing, or no regular file: a FIFO or a device could keep a reader waiting for ever.
+        OSError: it is missing or not a regular file; a FIFO or a device could block a reader forever.
     """
     return open(path, "rb", opener=_regular)
 
@@ -73,24 +73,24 @@ def check_regular(path: str | Path) -> None:
     """Check that a path is a regular file, for libraries that open it themselves.
 
     Raises:
-        OSError: it is missing, or something else.
+        OSError: it is missing or not a regular file.
     """
     _check_regular(os.stat(path), path)
 
 
 def no_follow(path: str, flags: int) -> int:
-    """Open a regular file but no link, for the argument `opener` of `open`.
+    """Open a regular file without following links, for the argument `opener` of `open`.
 
     Raises:
-        OSError: it is a link or no regular file, or cannot be opened.
+        OSError: it is a link, not a regular file, or cannot be opened.
     """
-    if os.path.islink(path):  # systems without O_NOFOLLOW, and a better message
+    if os.path.islink(path):  # for systems without O_NOFOLLOW, and for a better message
         raise OSError(errno.ELOOP, "it is a link, and nothing is written through links", path)
     return _regular(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def inside(folder: Path, *parts: str | Path) -> Path:
-    """Return the path of a file below a folder that is to be written.
+    """Return the path, for writing, of a file below a folder.
 
     Raises:
         UserError: a link on the way leads out of the folder.
@@ -101,10 +101,10 @@ def inside(folder: Path, *parts: str | Path) -> Path:
 
 
 def found_inside(folder: Path, name: str) -> Path:
-    """Return the path of a file of a folder that is to be read, whether or not it is there.
+    """Return the path, for reading, of a file in a folder, whether or not it exists.
 
     Raises:
-        UserError: it is a link out of the folder.
+        UserError: it is a link that leads out of the folder.
     """
     path = folder / name
     if path.is_symlink():
@@ -113,10 +113,10 @@ def found_inside(folder: Path, name: str) -> Path:
 
 
 def private_folder(path: Path) -> Path:
-    """Make and return a folder that only this user can write, for a place where others may have made it before.
+    """Create and return a folder that only this user can write to, where others may have created it before.
 
     Raises:
-        UserError: somebody else owns it or can write in it, or it is a link.
+        UserError: somebody else owns it or can write to it, or it is a link.
     """
     with suppress(FileExistsError):
         path.mkdir(mode=0o700, parents=True)
@@ -125,15 +125,15 @@ def private_folder(path: Path) -> Path:
     if hasattr(os, "getuid") and (
         not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & others
     ):
-        raise UserError(f"{path} is not a folder of yours alone.", "Remove it, or choose another folder.")
+        raise UserError(f"Other users own or can write to {path}.", "Remove it, or choose another folder.")
     return path
 
 
 def _check_inside(path: Path, folder: Path, done: str) -> None:
     real = path.resolve()
     if not real.is_relative_to(folder.resolve()):
-        what = f"{path} leads to {real} by a link, out of {folder}: nothing is {done} there."
-        raise UserError(what, "Put the folder or file itself in the place of the link.")
+        what = f"{path} is a link to {real}, outside of {folder}: nothing is {done} there."
+        raise UserError(what, "Replace the link by the folder or file itself.")
 
 
 def _regular(path: str, flags: int) -> int:
@@ -154,13 +154,13 @@ def _check_regular(status: os.stat_result, path: str | Path) -> None:
 
 
 def _create(path: Path) -> None:
-    """Make an empty file; a file or link of this name is what a process of the same number has left, or a trap."""
+    """Create an empty file; an existing one was left by a process with the same id, or is a trap, and is removed."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 
 def _written(error: Exception, temporary: Path, path: Path) -> OSError | None:
-    """Return an error that names a file as the user knows it; None for errors that are not about writing it."""
+    """Return an error that names the user's file; None for errors that are not about writing it."""
     chain: list[BaseException] = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)
@@ -172,23 +172,22 @@ def _written(error: Exception, temporary: Path, path: Path) -> OSError | None:
     if full is not None:
         return OSError(full, os.strerror(full), str(path))
     if any("inline_container" in str(cause) for cause in chain) or (isinstance(error, OSError) and error.errno is None):
-        # torch's writer, numpy and Pillow know that something is missing and not why, such as by a user's quota.
-        return OSError(errno.EIO, "It could not be written whole; the disk may be full", str(path))
+        # torch's writer, numpy and Pillow report that bytes are missing but not why, such as a user's quota.
+        return OSError(errno.EIO, "It could not be written completely; the disk may be full", str(path))
     if not isinstance(error, OSError):
         return None
     if error.filename is None and error.errno not in (errno.EIO, errno.EROFS):
-        return None  # it may be about anything that the block does
+        return None  # it may concern anything that the block does
     ours = (None, str(temporary), temporary)
     return OSError(error.errno, error.strerror, str(path)) if error.filename in ours else None
 
 
 def remove_pieces(folder: Path, own: str) -> None:
-    """Remove what processes that were killed had begun to write in a folder and below.
+    """Remove temporary files that killed processes left in a folder and below.
 
     Args:
         folder: the folder.
-        own: name of the folders in which nobody but this process writes; elsewhere, files of living processes are
-            left alone.
+        own: name of the folders in which only this process writes; elsewhere, files of living processes are kept.
     """
     for path in folder.rglob(".*.tmp"):
         found = _PIECE.fullmatch(path.name)
@@ -197,14 +196,14 @@ def remove_pieces(folder: Path, own: str) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether there is a process of this number on this machine; True where that cannot be known."""
+    """Whether a process with this id exists on this machine; True if that cannot be determined."""
     if os.name == "nt":  # signal 0 would be Ctrl-C there
         return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's
         return True
     return True
 

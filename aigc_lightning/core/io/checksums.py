@@ -1,7 +1,7 @@
-"""Whether a file still is what was written: checked before anything in it is used.
+"""Checksums that show whether a file is intact, verified before its content is used.
 
-A zip archive, such as a checkpoint, has a CRC-32 of each entry, which torch does not check. Files of tensors
-(safetensors) and of JSON have nothing of the kind, so ours carry a SHA-256 of what they hold.
+A zip archive, such as a checkpoint, has a CRC-32 for each entry, which torch does not check. Safetensors and JSON files
+have no checksums, so ours carry a SHA-256 of their content.
 """
 
 import hashlib
@@ -22,18 +22,18 @@ from torch.serialization import get_crc32_options, set_crc32_options
 from aigc_lightning.core.io.atomic import check_regular, replacing
 from aigc_lightning.errors import UserError
 
-#: Where a file of tensors or JSON keeps its digest.
+#: Key under which a safetensors or JSON file keeps its digest.
 DIGEST = "sha256"
 _PIECE = 2**20
-_FOLDER = 0x10  # an archive's mark of a folder
+_FOLDER = 0x10  # the zip attribute of a folder
 _log = logging.getLogger(__name__)
 
 
 class DamagedFileError(UserError):
-    """A file does not hold what was written into it.
+    """A file is damaged: its content is not what was written.
 
     Args:
-        path: of the file.
+        path: the file.
         reason: what is wrong with it, without a full stop.
         hint: what to do.
     """
@@ -43,20 +43,20 @@ class DamagedFileError(UserError):
         super().__init__(f"{path} is damaged: {reason}.", hint)
 
     def __reduce__(self) -> tuple[type["DamagedFileError"], tuple[Path | str, str, str]]:
-        """Pickle the arguments: an exception's own way would call the class with its message."""
+        """Pickle the arguments: by default an exception is rebuilt from its message."""
         return type(self), (self.path, self.reason, self.hint)
 
 
 def check_archive(path: Path, hint: str, *, suffix: str = "") -> None:
-    """Compare every entry of a zip archive that `torch.save` wrote with its checksum.
+    """Verify the checksum of every entry of a zip archive that `torch.save` wrote.
 
     Args:
-        path: of the archive.
-        hint: what to do where it is damaged.
-        suffix: check only the entries whose names end like this.
+        path: the archive.
+        hint: what to do if it is damaged.
+        suffix: check only the entries whose names end with it.
 
     Raises:
-        DamagedFileError: an entry differs from its checksum, or the file is no such archive.
+        DamagedFileError: an entry does not match its checksum, or the file is not such an archive.
     """
     check_regular(path)
     try:
@@ -68,14 +68,14 @@ def check_archive(path: Path, hint: str, *, suffix: str = "") -> None:
                 if entry.filename.endswith(suffix):
                     with archive.open(entry) as stored:
                         while stored.read(_PIECE):
-                            pass  # the last read compares the checksum
-    except Exception as error:  # bytes that are no archive can make the reader stumble anywhere
+                            pass  # the last read verifies the checksum
+    except Exception as error:  # corrupt bytes can make the reader fail anywhere
         raise DamagedFileError(path, _reason(error), hint) from error
 
 
 @contextmanager
 def with_checksums() -> Iterator[None]:
-    """Let `torch.save` compute the checksum of each entry, also where a program has switched that off."""
+    """Make `torch.save` compute the checksum of each entry even if a program has switched that off."""
     before = get_crc32_options()
     set_crc32_options(True)
     try:
@@ -85,10 +85,10 @@ def with_checksums() -> Iterator[None]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors as safetensors, with a digest of all that the file holds.
+    """Write tensors as safetensors, with a digest of the whole content.
 
     Args:
-        path: of the file; an old one is replaced when the new one is complete.
+        path: the file; an old one is replaced when the new one is complete.
         tensors: by name.
         metadata: texts by name.
     """
@@ -98,16 +98,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path, hint: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and texts that `write_tensors` wrote, after a look at their digest.
+    """Return the tensors and texts that `write_tensors` wrote, after their digest is verified.
 
-    A file without a digest, as other programs and version 0.1 write it, is read with a line in the log.
+    A file without a digest, such as those of other programs and of version 0.1, is read with a warning.
 
     Args:
-        path: of the file.
-        hint: what to do where it is damaged.
+        path: the file.
+        hint: what to do if it is damaged.
 
     Raises:
-        DamagedFileError: it holds something else than its digest says, or is no such file.
+        DamagedFileError: the content does not match its digest, or it is not such a file.
         OSError: it cannot be read.
     """
     check_regular(path)
@@ -116,50 +116,50 @@ def read_tensors(path: Path, hint: str) -> tuple[dict[str, Tensor], dict[str, st
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
-        raise DamagedFileError(path, f"it is no whole file of tensors ({_reason(error)})", hint) from error
+        raise DamagedFileError(path, f"it is not a complete safetensors file ({_reason(error)})", hint) from error
     digest = metadata.pop(DIGEST, None)
     if digest is None:
-        _log.warning("%s has no checksum, so damage to it could not be seen.", path)
+        _log.warning("%s has no checksum, so damage to it cannot be detected.", path)
     elif digest != _digest(tensors, metadata):
-        raise DamagedFileError(path, "it does not hold what its checksum says", hint)
+        raise DamagedFileError(path, "its content does not match its checksum", hint)
     return tensors, metadata
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors by name, which does not depend on the file that they are in or on their order."""
+    """Return the SHA-256 of named tensors, independent of their file and their order."""
     return _hash_of(tensors).hexdigest()
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record of plain values with its digest."""
+    """Return a record of plain values with its digest added."""
     return {**record, DIGEST: _record_digest(record)}
 
 
 def unsealed(record: Mapping[str, Any], path: Path | str, hint: str) -> dict[str, Any]:
-    """Return a record without its digest, after a look at it; one without a digest is taken with a line in the log.
+    """Verify a record's digest and return the record without it; a record without a digest gives a warning.
 
     Args:
-        record: what `sealed` gave.
-        path: of the file that holds it, or its address.
-        hint: what to do where it is damaged.
+        record: as returned by `sealed`.
+        path: the file that holds it, or its URL.
+        hint: what to do if it is damaged.
 
     Raises:
-        DamagedFileError: it is another record.
+        DamagedFileError: the record does not match its digest.
     """
     held = {name: value for name, value in record.items() if name != DIGEST}
     if DIGEST not in record:
-        _log.warning("%s has no checksum, so damage to it could not be seen.", path)
+        _log.warning("%s has no checksum, so damage to it cannot be detected.", path)
     elif record[DIGEST] != _record_digest(held):
-        raise DamagedFileError(path, "it does not hold what its checksum says", hint)
+        raise DamagedFileError(path, "its content does not match its checksum", hint)
     return held
 
 
 def _is_plain(entries: list[zipfile.ZipInfo], size: int) -> bool:
-    """Whether all entries are files stored as they are, each once: others could unpack to more than memory holds."""
+    """Whether all entries are uncompressed files, each once: others could unpack to more than memory holds."""
     stored = all(
         entry.compress_type == zipfile.ZIP_STORED
         and entry.compress_size == entry.file_size
-        and not entry.external_attr & _FOLDER  # torch would leave the memory for it as it finds it
+        and not entry.external_attr & _FOLDER  # torch would leave its memory uninitialized
         for entry in entries
     )
     once = len({entry.filename for entry in entries}) == len(entries)

@@ -1,4 +1,4 @@
-"""Files that are given by their address. Standard library only, but for the progress bar."""
+"""Files given by a URL. Standard library only, except for the progress bar."""
 
 import os
 import tempfile
@@ -21,21 +21,21 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def is_address(target: object) -> bool:
-    """Whether a user means a file elsewhere and no path."""
+    """Whether the user gave a URL rather than a path."""
     return "://" in str(target)
 
 
 @lru_cache
 def downloaded(address: str) -> Path:
-    """Return a copy of the file at an http or https address; it is there until this process ends.
+    """Return a copy of the file at an http or https URL; it exists until this process ends.
 
     Raises:
-        UserError: the address is malformed or of another kind, nobody answers there, there is no such file, there is no
-            room for it, it breaks off or takes too long.
+        UserError: the URL is malformed or of another scheme, no server answers, there is no such file, there is no
+            space for it, or the download breaks off or takes too long.
     """
     if address.partition("://")[0].lower() not in SCHEMES:
         raise UserError(
-            f"{redacted_address(address)} is no address that files are read from.",
+            f"{redacted_address(address)} is not an address that files can be read from.",
             "Use http or https, or download it and give the file.",
         )
     path = _folder() / _name(address)
@@ -58,16 +58,16 @@ def fetch(
     most: int | None = None,
     advance: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> None:
-    """Copy the file at an http or https address; nothing is left of a copy that is not whole.
+    """Download the file at an http or https URL; an incomplete copy is removed.
 
     Args:
-        address: of the file.
+        address: URL of the file.
         path: where to put it.
-        most: bytes that it may have.
-        advance: called with the bytes so far and in all, the latter None if the server does not say.
+        most: maximum size in bytes.
+        advance: called with the bytes so far and the total, None if the server does not report it.
 
     Raises:
-        DownloadError: it cannot be had.
+        DownloadError: it cannot be downloaded.
         OSError: it cannot be written.
     """
     try:
@@ -75,14 +75,14 @@ def fetch(
             receive(read, total, file.write, folder=path.parent, most=most, advance=advance)
     except BaseException as error:
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # those of the network are DownloadErrors
+        if isinstance(error, OSError):  # network errors are DownloadErrors
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
 @contextmanager
 def progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Give a function for `fetch` that shows a bar once a download takes longer than a moment."""
+    """Yield a function for `fetch` that shows a progress bar once a download takes more than a moment."""
     began, bar = time.monotonic(), None
     with ExitStack() as bars:
 
@@ -98,14 +98,14 @@ def progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def _folder() -> Path:
-    """Return a new folder that goes when this process ends."""
+    """Return a new folder that is removed when this process ends."""
     kept = tempfile.TemporaryDirectory(prefix="aigc-", ignore_cleanup_errors=True)
     _kept.append(kept)
     return Path(kept.name)
 
 
 def _name(address: str) -> str:
-    """Return the name of the file, whatever the address holds."""
+    """Return a safe file name for any URL."""
     try:
         return file_name(PurePosixPath(unquote(urlsplit(address).path)).name, address)
     except ValueError:
@@ -113,10 +113,10 @@ def _name(address: str) -> str:
 
 
 def _bar() -> Any:
-    from rich.console import Console  # short downloads need not wait for it
+    from rich.console import Console  # short downloads need not wait for this import
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    # Of several processes the first one's bar is enough.
+    # One bar is enough for several processes.
     first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", "0"))) == "0"
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not first)

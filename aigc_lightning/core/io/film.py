@@ -1,4 +1,4 @@
-"""Moving pictures: GIF with Pillow alone, MP4 where PyAV is installed."""
+"""Films: GIF with Pillow only, MP4 if PyAV is installed."""
 
 import importlib.util
 from collections.abc import Iterable, Iterator
@@ -12,34 +12,34 @@ from aigc_lightning.core.io.atomic import replacing
 from aigc_lightning.core.io.redaction import redacted_text
 from aigc_lightning.errors import UserError
 
-#: Endings of the files that can be written.
+#: Supported file extensions.
 FILM_SUFFIXES = (".gif", ".mp4")
 FRAMES_PER_SECOND = 20
 _QUALITY = "18"  # constant rate factor of H.264; lower is better, and 18 looks like the original
 
 
 def check_film(path: Path) -> None:
-    """Check that a film of this name can be written.
+    """Check that a film with this file name can be written.
 
     Raises:
-        UserError: another ending, or PyAV is missing for an MP4.
+        UserError: unsupported extension, or PyAV is missing for an MP4.
     """
     if path.suffix.lower() not in FILM_SUFFIXES:
-        raise UserError(f"{path} is no kind of film that can be written.", f"End it in {' or '.join(FILM_SUFFIXES)}.")
+        raise UserError(f"{path} is not a supported kind of film.", f"Use the extension {' or '.join(FILM_SUFFIXES)}.")
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None:
         raise UserError(
             f"{path.name} needs the package av, which is not installed.",
-            "Install it with: pip install 'aigc-lightning[video]', or end the name in .gif.",
+            "Install it with: pip install 'aigc-lightning[video]', or use the extension .gif.",
         )
 
 
 def write_film(frames: Iterable[Image.Image], path: Path, comment: str) -> None:
-    """Write frames as a GIF that plays forever, or as an MP4 (H.264), by the ending of the path.
+    """Write frames as a looping GIF or an MP4 (H.264), depending on the extension of the path.
 
     Args:
-        frames: of one size, in mode L, RGB or RGBA, at least one; transparency is laid on white.
-        path: the file; its folder is made where it does not exist.
-        comment: text that the file carries.
+        frames: at least one, all of the same size, in mode L, RGB or RGBA; transparency is composited on white.
+        path: the file; its folder is created if necessary.
+        comment: text to store in the file.
 
     Raises:
         UserError: as `check_film`.

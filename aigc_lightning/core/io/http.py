@@ -1,7 +1,7 @@
-"""Asking http and https addresses: with a login, without strange redirects, and never for ever. Standard library only.
+"""Requests to http and https URLs: with logins, safe redirects and time limits. Standard library only.
 
-Who answers may be a stranger: one that sends a byte a second, announces more than any disk holds, or sends us on to
-another kind of address.
+The server may be hostile: it may send one byte per second, announce more than any disk holds, or redirect to another
+scheme.
 """
 
 import base64
@@ -31,28 +31,28 @@ from aigc_lightning.core.io.patience import within
 from aigc_lightning.core.io.redaction import ADDRESSES_VARIABLE, HIDDEN, meet
 from aigc_lightning.errors import UserError
 
-#: How many seconds a file may take, whatever its size and the speed, in place of the limit below.
+#: Environment variable: seconds that a file may take, whatever its size and speed, instead of the limit below.
 SECONDS_VARIABLE = "AIGC_DOWNLOAD_SECONDS"
 SCHEMES = ("http", "https")
 
 _PATIENCE = 20.0  # seconds without a single byte after which a server counts as unreachable
-_GRACE, _SLOWEST = 60.0, 50_000  # after so many seconds, so many bytes a second have to have come on the average
+_GRACE, _SLOWEST = 60.0, 50_000  # seconds after which the average speed must be at least so many bytes per second
 _MOST_REDIRECTS = 5
 _PIECE = 2**20
-_LOOK_EVERY = 2**24  # bytes between two looks at the free space
-_SPARE, _SPARE_SHARE = 2**26, 0.05  # bytes that a download leaves free, or this share of a small disk
+_LOOK_EVERY = 2**24  # bytes between two checks of the free space
+_SPARE, _SPARE_SHARE = 2**26, 0.05  # bytes that a download leaves free, or this fraction of a small disk
 
 _HOST = re.compile(r"[\w.:%\-]+")
-_AS_IT_IS = "%/:@!$&'()*+,;=?~"  # characters of a path or query that mean something there
+_AS_IT_IS = "%/:@!$&'()*+,;=?~"  # characters with a meaning in a path or query
 
 
 class DownloadError(Exception):
-    """A file cannot be had from where it should be.
+    """A file cannot be downloaded.
 
     Args:
         reason: why, without a full stop.
-        reached: whether somebody has answered.
-        final: whether it would be the same at a second try.
+        reached: whether the server answered.
+        final: whether a second attempt would fail in the same way.
     """
 
     def __init__(self, reason: str, *, reached: bool = True, final: bool = True) -> None:
@@ -61,38 +61,38 @@ class DownloadError(Exception):
 
 
 def split_address(address: str) -> SplitResult:
-    """Return the parts of an http or https address.
+    """Return the parts of an http or https URL.
 
     Raises:
-        DownloadError: it is malformed or of another kind.
+        DownloadError: it is malformed or of another scheme.
     """
     try:
         parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port  # which are read here alone
+        host, _ = parts.hostname, parts.port  # parsed only on access
     except ValueError as error:
-        raise DownloadError(f"it is no proper address ({error})") from error
+        raise DownloadError(f"the address is malformed ({error})") from error
     if parts.scheme not in SCHEMES:
-        raise DownloadError("files are read from http and https addresses alone")
+        raise DownloadError("files are only read from http and https addresses")
     if not host or not _HOST.fullmatch(host):
-        raise DownloadError("it is no proper address (there is no such name of a machine)")
+        raise DownloadError("the address is malformed (it has no valid host name)")
     return parts._replace(path=quote(parts.path, _AS_IT_IS), query=quote(parts.query, _AS_IT_IS))
 
 
 def joined(address: str, name: str) -> str:
-    """Return the address of a file in a folder that is given by its address: a query stays behind the name."""
+    """Return the URL of a file in a folder given by its URL: a query stays behind the name."""
     parts = split_address(address)
     return parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}").geturl()
 
 
 @contextmanager
 def answered(address: str) -> Iterator[tuple[Callable[[int], bytes], int | None]]:
-    """Give a function that reads what is at an address, and how many bytes there are, None if the server does not say.
+    """Yield a function that reads from a URL, and the number of bytes, None if the server does not report it.
 
     Raises:
-        DownloadError: nobody answers there, there is nothing, or it is elsewhere by a way that is not taken.
+        DownloadError: no server answers, there is no such file, or it is behind a redirect that is not followed.
     """
     if HIDDEN in address:
-        raise DownloadError(f"its secret parts are hidden; give it whole, or put it into {ADDRESSES_VARIABLE}")
+        raise DownloadError(f"its secret parts are hidden; give the full address, or put it into {ADDRESSES_VARIABLE}")
     meet(address)
     limit = seconds_allowed(0)
     with _translated():
@@ -110,27 +110,27 @@ def receive(
     most: int | None = None,
     advance: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> int:
-    """Read to the end and return the number of bytes.
+    """Copy everything and return the number of bytes.
 
     Args:
-        read: returns some bytes, up to a number; none at the end.
-        total: how many bytes were announced.
-        write: is given the bytes.
-        folder: where they are kept; room is looked for before and meanwhile.
-        most: bytes that there may be.
+        read: returns up to a given number of bytes; none at the end.
+        total: number of bytes announced.
+        write: called with the bytes.
+        folder: where they are stored; its free space is checked before and during the download.
+        most: maximum number of bytes.
         advance: called with the bytes so far, and with `total`.
 
     Raises:
-        DownloadError: there is more than there may be or than there is room for; it breaks off; it takes too long.
+        DownloadError: it is larger than allowed or than the free space; it breaks off; it takes too long.
     """
     if most is not None and (total or 0) > most:
-        raise DownloadError(f"it has {_bytes(total or 0)}, and {_bytes(most)} are the most that it may have")
+        raise DownloadError(f"it has {_bytes(total or 0)}, more than the {_bytes(most)} allowed")
     _check_room(folder, total or 0)
     began, done, looked = time.monotonic(), 0, 0
     while piece := read(_PIECE):
         done += len(piece)
         if most is not None and done > most:
-            raise DownloadError(f"it has more than the {_bytes(most)} that it may have")
+            raise DownloadError(f"it has more than the {_bytes(most)} allowed")
         if done - looked >= _LOOK_EVERY:
             _check_room(folder, max((total or 0) - done, 0))
             looked = done
@@ -139,8 +139,8 @@ def receive(
         if time.monotonic() - began > seconds_allowed(done):
             of = f" of {total:,}" if total else ""
             raise DownloadError(
-                f"{done:,}{of} bytes came in {time.monotonic() - began:.0f} s, which is too slow; {SECONDS_VARIABLE} "
-                "sets the seconds that a file may take"
+                f"{done:,}{of} bytes arrived in {time.monotonic() - began:.0f} s, which is too slow; "
+                f"{SECONDS_VARIABLE} sets the time limit in seconds"
             )
     if done < (total or 0):
         raise DownloadError(f"it broke off after {done} of {total} bytes", final=False)
@@ -148,10 +148,10 @@ def receive(
 
 
 def seconds_allowed(size: int) -> float:
-    """Return how long a file of so many bytes may take.
+    """Return the time limit in seconds for a file of this many bytes.
 
     Raises:
-        UserError: the variable is set to something else than a number of seconds.
+        UserError: the variable is not a number of seconds.
     """
     given = os.environ.get(SECONDS_VARIABLE)
     if not given:
@@ -166,7 +166,7 @@ def seconds_allowed(size: int) -> float:
 
 
 def _opened(address: str) -> Any:
-    """Return the answer of a server, after redirects."""
+    """Return the response of a server after redirects."""
     login = None
     for _ in range(1 + _MOST_REDIRECTS):
         parts = split_address(address)
@@ -175,22 +175,22 @@ def _opened(address: str) -> Any:
             login = (origin, f"{unquote(parts.username)}:{unquote(parts.password or '')}")
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
         request = Request(bare, headers={"User-Agent": "aigc_lightning"})
-        if login is not None and login[0] == origin:  # nobody else gets it
+        if login is not None and login[0] == origin:  # no other server gets it
             request.add_header("Authorization", f"Basic {base64.b64encode(login[1].encode()).decode()}")
         try:
             return _opener().open(request, timeout=_PATIENCE)
         except HTTPError as error:
             address = _elsewhere(error, parts)
             error.close()
-    raise DownloadError(f"it sends us on more than {_MOST_REDIRECTS} times")
+    raise DownloadError(f"the server redirects more than {_MOST_REDIRECTS} times")
 
 
 def _elsewhere(error: HTTPError, asked: SplitResult) -> str:
-    """Return where an answer sends us.
+    """Return the target of a redirect.
 
     Raises:
-        HTTPError: it does not send us anywhere.
-        DownloadError: it sends us to another kind of address.
+        HTTPError: the response is not a redirect.
+        DownloadError: it redirects to another scheme.
     """
     there = error.headers.get("Location")
     if error.code not in (301, 302, 303, 307, 308) or not there:
@@ -199,16 +199,16 @@ def _elsewhere(error: HTTPError, asked: SplitResult) -> str:
         target = urljoin(asked.geturl(), there)
         scheme = split_address(target).scheme
     except (DownloadError, ValueError) as wrong:
-        raise DownloadError(f"it sends us on to another place: {wrong}") from error
+        raise DownloadError(f"the server redirects to another address: {wrong}") from error
     if (asked.scheme, scheme) == ("https", "http"):
         raise DownloadError(
-            "it sends us on from https to http, where anybody on the way could change the file"
+            "the server redirects from https to http, where the file could be changed in transit"
         ) from error
     return target
 
 
 def _opener() -> OpenerDirector:
-    """Return what opens http and https addresses and nothing else; redirects come out as errors."""
+    """Return an opener for http and https URLs only; redirects are raised as errors."""
     opener = OpenerDirector()
     for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler(), HTTPDefaultErrorHandler(), HTTPErrorProcessor()):
         opener.add_handler(handler)
@@ -217,7 +217,7 @@ def _opener() -> OpenerDirector:
 
 def _read(answer: Any, count: int) -> bytes:
     with _translated():
-        return bytes(answer.read1(count))  # what has come, while `read` would wait for all of it
+        return bytes(answer.read1(count))  # what has arrived; `read` would wait for all of it
 
 
 @contextmanager
@@ -244,9 +244,9 @@ def _check_room(folder: Path | None, needed: int) -> None:
     disk = shutil.disk_usage(folder)
     free = disk.free - min(_SPARE, int(_SPARE_SHARE * disk.total))
     if free <= 0:
-        raise DownloadError(f"the disk of {folder} is full")
+        raise DownloadError(f"the disk that holds {folder} is full")
     if needed > free:
-        raise DownloadError(f"it needs {_bytes(needed)} and the disk of {folder} has {_bytes(free)} free")
+        raise DownloadError(f"it needs {_bytes(needed)} but the disk that holds {folder} has {_bytes(free)} free")
 
 
 def _bytes(number: float) -> str:

@@ -1,4 +1,4 @@
-"""Work that may never end, such as a question to a server, is not waited for longer than it may take."""
+"""Time limits for work that may never end, such as a request to a server."""
 
 import threading
 from collections.abc import Callable
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """Do something in a thread of its own, and leave it there when it does not end in time.
+    """Call a function in a separate thread, and abandon it if it does not finish in time.
 
     Raises:
-        TimeoutError: it did not.
+        TimeoutError: it did not finish in time.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -19,7 +19,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as error:  # raised where somebody waits
+        except BaseException as error:  # raised again in the waiting thread
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)

@@ -1,4 +1,4 @@
-"""Pictures for people: grids, PNG files that say what they show, and timelapses."""
+"""Pictures for people: grids, PNG files with descriptions, and timelapses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from aigc_lightning.core.io.output import plain_metadata
 
 _GAP = 2  # pixels between the cells of a grid
 _GROUP_GAP = 10  # pixels between groups of cells that belong together
-_CELL = 64  # pixels that the longer side of a cell has at least
-_SHOWN = 256  # pixels that the longer side of a film has at least
-_FRAME = 768  # pixels that the longer side of a timelapse has at most
+_CELL = 64  # minimum length of a cell's longer side in pixels
+_SHOWN = 256  # minimum length of a film's longer side in pixels
+_FRAME = 768  # maximum length of a timelapse's longer side in pixels
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Map float [-1, 1] to uint8 [0, 255], rounding to the nearest and clipping what lies outside."""
+    """Map float [-1, 1] to uint8 [0, 255], rounding to the nearest and clipping values outside."""
     return images.detach().float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -33,23 +33,23 @@ def to_picture(image: Tensor) -> Image.Image:
 
 
 def film_frame(image: Tensor) -> Image.Image:
-    """Return a uint8 image (C, H, W) as a frame of a film, enlarged by a whole factor where it is small."""
+    """Return a uint8 image (C, H, W) as a frame of a film, enlarged by an integer factor if it is small."""
     factor = -(-_SHOWN // max(image.shape[-2:]))
     return to_picture(image.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1))
 
 
 def near_square(count: int) -> int:
-    """Return the number of columns that makes a grid of so many images about as wide as high."""
+    """Return the number of columns that makes a grid of this many images about square."""
     return math.isqrt(max(count, 1) - 1) + 1
 
 
 def image_grid(images: Tensor, columns: int, group: int = 0) -> Image.Image:
-    """Lay images out row by row on white (or transparent) ground, small ones enlarged by a whole factor.
+    """Arrange images row by row on a white (or transparent) background, small ones enlarged by an integer factor.
 
     Args:
         images: uint8 (B, C, H, W), C in {1, 3, 4}, B at least 1.
-        columns: images in a row.
-        group: leave more room after so many columns, whose images belong together; 0 for the same room everywhere.
+        columns: number of images per row.
+        group: number of columns that belong together and are followed by a wider gap; 0 for equal gaps.
 
     Returns:
         A picture in PIL mode L, RGB or RGBA.
@@ -62,7 +62,7 @@ def image_grid(images: Tensor, columns: int, group: int = 0) -> Image.Image:
     rows = math.ceil(count / columns)
     lefts = [n * (width + _GAP) + (n // group * (_GROUP_GAP - _GAP) if group else 0) for n in range(columns)]
     canvas = torch.full((channels, rows * (height + _GAP) - _GAP, lefts[-1] + width), 255).byte()
-    canvas[3:] = 0  # the alpha channel, where there is one
+    canvas[3:] = 0  # the alpha channel, if any
     for number, cell in enumerate(cells):
         top, left = (number // columns) * (height + _GAP), lefts[number % columns]
         canvas[:, top : top + height, left : left + width] = cell
@@ -70,12 +70,12 @@ def image_grid(images: Tensor, columns: int, group: int = 0) -> Image.Image:
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str]) -> None:
-    """Write a PNG file with text beside the pixels; a crash leaves the old file or the new one.
+    """Write a PNG file with text chunks, atomically: a crash leaves the old file or the new one.
 
     Args:
         image: the picture.
-        path: the file; its folder is made where it does not exist.
-        text: what to write into the file's tEXt chunks, by keyword; secrets in it are hidden.
+        path: the file; its folder is created if necessary.
+        text: contents of the file's tEXt chunks, by keyword; secrets in them are hidden.
     """
     chunks = PngInfo()
     for keyword, value in plain_metadata(text).items():
@@ -84,12 +84,30 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str]) -> None:
         image.save(temporary, format="PNG", pnginfo=chunks)
 
 
+def is_written(path: Path, text: Mapping[str, str]) -> bool:
+    """Return whether a PNG file is there and carries this text, as `save_png` wrote it."""
+    try:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
+            image.load()
+            kept = {keyword: image.info.get(keyword) for keyword in text}
+    except (OSError, SyntaxError, ValueError):  # none, or one that is damaged
+        return False
+    return kept == plain_metadata(text)
+
+
+def read_pixels(path: Path) -> Tensor:
+    """Return the pixels of a PNG file that `save_png` wrote, uint8 (C, H, W)."""
+    with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
+        pixels = torch.from_numpy(np.array(image))
+    return pixels.view(image.height, image.width, -1).permute(2, 0, 1)
+
+
 def save_timelapse(pictures: Sequence[Path], path: Path, max_frames: int = 60) -> None:
-    """Write a looping GIF of pictures in order; the last one stays for two seconds.
+    """Write a looping GIF of pictures in order; the last one is shown for two seconds.
 
     Args:
-        pictures: PNG files, at least one; where there are more than `max_frames`, evenly chosen ones are shown, the
-            first and the last among them.
+        pictures: PNG files, at least one; of more than `max_frames`, evenly spaced ones are shown, including the first
+            and the last.
         path: the GIF file.
         max_frames: at least 2.
     """

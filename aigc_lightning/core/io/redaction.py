@@ -1,7 +1,7 @@
-"""Secrets are kept out of everything that is written: configs, records, logs, messages, pictures, job scripts.
+"""Redaction of secrets in everything that is written: configs, records, logs, messages, pictures, job scripts.
 
-Secrets are the values of options such as `api_key`, of environment variables with such names, and of an address its
-login, the values of its query and its fragment. Standard library only.
+Secrets are the values of options such as `api_key` and of environment variables with such names, and the login, query
+values and fragment of a URL. Standard library only.
 """
 
 import os
@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-#: Stands where a secret was.
+#: Placeholder for a secret.
 HIDDEN = "<hidden>"
-#: Whole addresses, separated by white space. A hidden address in a config or record means the one here that it is of.
+#: Full URLs, separated by white space. A redacted URL in a config or record stands for the one here that it was made
+#: from.
 ADDRESSES_VARIABLE = "AIGC_ADDRESSES"
 
 # A token ends a name (`hf_token`): `tokenizer` and `token_size` are ordinary options.
@@ -21,21 +22,21 @@ _SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
 #: `--some.api_key VALUE`, `api_key=VALUE` and `"api_key": "VALUE"`.
 _NAMED = rf"[\w.\-]*{_SECRET}[\w.\-]*"
 _ASSIGNED = re.compile(rf"(--{_NAMED}\s+|{_NAMED}[\"']?\s?[=:]\s?)([\"']?)(?!null\b)[^\s\"',;}}&]+", re.IGNORECASE)
-#: A path that was made of an address has one slash after its scheme.
+#: A URL that became a path has one slash after its scheme.
 _ADDRESS = re.compile(rf"[A-Za-z][A-Za-z0-9+.\-]+:/{{1,2}}(?:{HIDDEN}|[^\s\"'<>`])+")
-#: A query without its address, as in `GET /a.ckpt?token=x`.
+#: A query without its host, as in `GET /a.ckpt?token=x`.
 _QUERY = re.compile(r"([?&][\w.\-%\[\]]+=)[^\s&\"'<>#]+")
-_SHORTEST = 8  # characters of a secret that is hidden wherever it stands: shorter ones are part of ordinary words
-#: Secrets of addresses that this process was given, which libraries may repeat without the address around them.
+_SHORTEST = 8  # minimum length of a secret that is hidden anywhere: shorter ones occur in ordinary words
+#: Secrets of URLs given to this process, which libraries may repeat without the rest of the URL.
 _met: set[str] = set()
 
 
 def redacted(value: Any, name: str = "") -> Any:
-    """Return a copy of plain values in which secrets are hidden.
+    """Return a copy of plain values with secrets hidden.
 
     Args:
         value: numbers, texts, lists and mappings of these.
-        name: of the option that it belongs to.
+        name: of the option that the value belongs to.
     """
     if isinstance(value, Mapping):
         return {_hidden(key) if isinstance(key, str) else key: redacted(item, str(key)) for key, item in value.items()}
@@ -47,37 +48,37 @@ def redacted(value: Any, name: str = "") -> Any:
 
 
 def redacted_text(text: str) -> str:
-    """Return a text, such as a line of a log, in which secrets are hidden."""
+    """Return a text, such as a log line, with secrets hidden."""
     return _ASSIGNED.sub(rf"\1\2{HIDDEN}", _hidden(text))
 
 
 def redacted_address(address: str) -> str:
-    """Return an address without its login, the values of its query, and its fragment."""
+    """Return a URL without its login, query values and fragment."""
     scheme, slashes, rest = re.split("(:/{1,2})", address, maxsplit=1)
     rest, has_fragment, fragment = rest.partition("#")
     rest, has_query, query = rest.partition("?")
     authority, slash, path = rest.partition("/")
     _, at, host = authority.rpartition("@")
     if re.search(r":(?!\d*$)", re.sub(r"^\[[^\]]*\]?", "", host)):
-        return f"{scheme}{slashes}{HIDDEN}"  # no port follows the colon: a login whose @ comes after one of / ? #
+        return f"{scheme}{slashes}{HIDDEN}"  # no port after the colon: a login whose @ comes after one of / ? #
     shown = f"{scheme}{slashes}{HIDDEN if at else ''}{at}{host}{slash}{path}"
     parts = [_hidden_part(part) for part in re.split("([&;])", query)]
     return shown + has_query + "".join(parts) + has_fragment + (HIDDEN if fragment else "")
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether the value of an option of this name is a secret."""
+    """Return whether the value of an option with this name is a secret."""
     return bool(_SECRET_NAME.search(name))
 
 
 def meet(value: Any) -> None:
-    """Remember the secrets of the addresses in plain values, so that they are hidden wherever else they turn up."""
+    """Remember the secrets of URLs in plain values, so that they are hidden wherever else they appear."""
     for address in addresses_in(value):
         _met.update(part for part in _secrets_of(address) if len(part) >= _SHORTEST)
 
 
 def addresses_in(value: Any) -> Iterator[str]:
-    """Yield the addresses in plain values, whole texts and parts of texts."""
+    """Yield the URLs in plain values, as whole texts or within texts."""
     if isinstance(value, Mapping):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple):
@@ -89,12 +90,12 @@ def addresses_in(value: Any) -> Iterator[str]:
 
 
 def revealed(address: str) -> str | None:
-    """Return the address that a hidden one was made of, if `AIGC_ADDRESSES` has it; else None."""
+    """Return the full URL of a redacted one if `AIGC_ADDRESSES` has it, else None."""
     return next((known for known in _environment() if redacted_address(known) == address), None)
 
 
 def known_addresses() -> set[str]:
-    """Return the addresses of `AIGC_ADDRESSES`."""
+    """Return the URLs of `AIGC_ADDRESSES`."""
     return set(_environment())
 
 
@@ -103,7 +104,7 @@ def _environment() -> list[str]:
 
 
 def _hidden(text: str) -> str:
-    """Return a text without what is a secret wherever it stands."""
+    """Return a text without the secrets that are hidden anywhere."""
     for address in dict.fromkeys(addresses_in(text)):
         text = text.replace(address, redacted_address(address))
     if "=" in text:
@@ -114,7 +115,7 @@ def _hidden(text: str) -> str:
 
 
 def _known_secrets(text: str) -> set[str]:
-    """Return the secrets of this process and its environment that are in a text."""
+    """Return the secrets of this process and its environment that occur in a text."""
     named = (value for name, value in os.environ.items() if _SECRET_NAME.search(name))
     listed = (part for address in _environment() for part in _secrets_of(address))
     known = {value for value in (*named, *listed) if len(value) >= _SHORTEST} | _met
@@ -122,7 +123,7 @@ def _known_secrets(text: str) -> set[str]:
 
 
 def _secrets_of(address: str) -> Iterator[str]:
-    """Yield the parts of an address that are hidden, as they are written and as they are meant."""
+    """Yield the secret parts of a URL, both encoded and decoded."""
     rest, _, fragment = re.split(":/{1,2}", address, maxsplit=1)[1].partition("#")
     rest, _, query = rest.partition("?")
     login = rest.partition("/")[0].rpartition("@")[0]
@@ -132,7 +133,7 @@ def _secrets_of(address: str) -> Iterator[str]:
 
 
 def _hidden_part(part: str) -> str:
-    """Return a part of a query, or what stands between two of them, without its value."""
+    """Return a part of a query, or a separator between parts, without its value."""
     name, equals, value = part.partition("=")
     if not part or part in "&;":
         return part

@@ -1,7 +1,7 @@
-"""Names of files and digests that come from an index, an archive, a manifest, a record, a header or a server.
+"""Checks of untrusted file names and digests from an index, archive, manifest, record, header or server.
 
-Whoever wrote them may be a stranger: `../../x` or `/home/u/.bashrc` for the name of a file would make a command read or
-write wherever they like. Everything of this kind is checked here. Standard library only.
+Their author may be hostile: a file name such as `../../x` or `/home/u/.bashrc` would make a command read or write
+anywhere. All such names are checked here. Standard library only.
 """
 
 import os
@@ -10,25 +10,25 @@ import re
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.errors import UserError
 
-#: Bytes of a name. File systems take 255, and names beside it get an ending or two.
+#: Maximum length of a name in bytes. File systems allow 255, and derived names get a suffix or two.
 _LONGEST = 200
-#: Devices of Windows, whatever ending they have.
+#: Names of Windows devices, with any extension.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
 _RESERVED |= {f"{port}{number}" for port in ("COM", "LPT") for number in "123456789¹²³"}
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")
-_HINT = "It was not written by aigc_lightning, or was changed since; get it anew from where you trust it."
+_HINT = "It was not written by aigc_lightning or was changed since; get it again from a source that you trust."
 
 
 def file_name(name: object, where: object, suffix: str = "") -> str:
-    """Return a name if a file may be made by it: without a folder, and good on every system.
+    """Return a name if it is safe for a new file: without folders, and valid on every system.
 
     Args:
-        name: what is written there.
-        where: in which file or at which address it is written, for the message.
-        suffix: how it has to end.
+        name: the untrusted name.
+        where: the file or URL that contains it, for the message.
+        suffix: required extension.
 
     Raises:
-        UserError: it is no such name.
+        UserError: it is not safe.
     """
     problem = _problem(name) or _unportable(str(name)) or ("" if str(name).endswith(suffix) else f"no {suffix} file")
     if problem:
@@ -37,16 +37,16 @@ def file_name(name: object, where: object, suffix: str = "") -> str:
 
 
 def relative_name(name: object, where: object) -> str:
-    """Return the path of a file relative to a folder if it stays in there, in POSIX form.
+    """Return a relative path, in POSIX form, if it stays inside its folder.
 
-    It is for files that are there already and that a person has named: they need not suit other systems.
+    It is for existing files named by people: they need not be valid on other systems.
 
     Args:
-        name: what is written there.
-        where: in which file it is written, for the message.
+        name: the untrusted name.
+        where: the file that contains it, for the message.
 
     Raises:
-        UserError: it is no such path.
+        UserError: it leaves the folder or is not a path.
     """
     parts = name.split("/") if isinstance(name, str) else [name]
     if problem := next((found for part in parts if (found := _problem(part))), ""):
@@ -55,15 +55,15 @@ def relative_name(name: object, where: object) -> str:
 
 
 def digest(text: object, where: object, digits: int) -> str:
-    """Return a digest if it is one: so many hexadecimal digits in lower case.
+    """Return a digest if it has the given number of hexadecimal digits in lower case.
 
     Args:
-        text: what is written there.
-        where: in which file it is written, for the message.
-        digits: how many there are.
+        text: the untrusted digest.
+        where: the file that contains it, for the message.
+        digits: required number of digits.
 
     Raises:
-        UserError: it is no such digest.
+        UserError: it is not a digest.
     """
     if not isinstance(text, str) or len(text) != digits or not _HEXADECIMAL.fullmatch(text):
         raise UserError(f"{where} has {_quoted(text)} for a digest of {digits} hexadecimal digits.", _HINT)
@@ -71,13 +71,13 @@ def digest(text: object, where: object, digits: int) -> str:
 
 
 def _problem(name: object) -> str:
-    """Return what is wrong with a name anywhere, "" for nothing."""
+    """Return what is wrong with a name on any system, "" for nothing."""
     if not isinstance(name, str):
         return f"it is a {type(name).__name__}"
     if name in ("", ".", ".."):
-        return "it is no name" if name != ".." else "it leads out of its folder"
+        return "it is not a file name" if name != ".." else "it leads out of its folder"
     if "/" in name or (os.name == "nt" and re.search(r"[\\:]", name)):
-        return "it has a separator of folders"
+        return "it has a path separator"
     if "\0" in name:
         return "it has a control character"
     return "it is too long" if len(name.encode("utf-8", "surrogatepass")) > 255 else ""
@@ -86,9 +86,9 @@ def _problem(name: object) -> str:
 def _unportable(name: str) -> str:
     """Return what is wrong with a name on some systems, "" for nothing."""
     if name.partition(".")[0].rstrip(" ").upper() in _RESERVED:
-        return "it is the name of a device on Windows"
+        return "it is a device name on Windows"
     if name.endswith((".", " ")):
-        return "it ends in a character that Windows drops"
+        return "it ends with a character that Windows drops"
     if not _is_unicode(name):
         return "it is not UTF-8"
     if shown(name) != name:
@@ -101,7 +101,7 @@ def _unportable(name: str) -> str:
 def _is_unicode(name: str) -> bool:
     try:
         return bool(name.encode())
-    except UnicodeEncodeError:  # bytes that Python keeps as surrogates
+    except UnicodeEncodeError:  # undecodable bytes, which Python keeps as surrogates
         return False
 
 

@@ -1,4 +1,4 @@
-"""Lightning's launcher of spawned processes, made to hear signals and to end as its processes do."""
+"""Lightning's launcher of spawned processes, extended by signal handling and exit codes."""
 
 import os
 import signal
@@ -13,10 +13,9 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.multiprocessing as mp
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
-from lightning.pytorch.trainer.states import TrainerFn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from aigc_lightning.compat import ProcessLauncher
 from aigc_lightning.core.run.log import continued_log, logged_folder
 from aigc_lightning.core.run.processes import end_with_parent
 from aigc_lightning.core.run.quiet import is_quiet, quiet_console
@@ -25,31 +24,30 @@ from aigc_lightning.core.run.signals import SIGNALS, stopping_signals
 from aigc_lightning.errors import UserError
 
 
-class SpawnLauncher(_MultiProcessingLauncher):
+class SpawnLauncher(ProcessLauncher):
     """Starts the processes of a run by the methods "spawn" or "forkserver".
 
-    Signals are handed on to them, so that they stop as under the other launchers; where none of them answers, all are
-    killed. A `UserError` of theirs is raised here, and the exit code of the first that ends otherwise than well is this
+    Signals are forwarded to them, so that they stop as under the other launchers; if none of them answers, all are
+    killed. A `UserError` in one of them is raised here, and the exit code of the first that fails becomes this
     process's own.
     """
 
-    _mistakes: Any = None  # of the processes: what and hint
-    _environment: dict[str, str]  # a server that starts processes has the one of its own start
+    _mistakes: Any = None  # queue of the processes' user errors: what and hint
+    _environment: dict[str, str]  # a fork server has the environment of its own start
     _roll_call: RollCall | None = None
     _killed_after = 0  # signal that no process answered
-    _quiet = False  # whether the console is
-    _logged: Path | None = None  # folder of the run whose log is written
+    _quiet = False  # whether the console is quiet
+    _logged: Path | None = None  # folder of the run that is being logged
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """Run the function in each process and wait for the end of all.
+        """Run the function in each process and wait until all have ended.
 
         Raises:
-            UserError: one of them raised it, or was killed.
+            UserError: raised by one of them, or one was killed.
             SystemExit: one of them ended with this exit code, or none of them answered a signal.
         """
-        self._mistakes = mp.get_context(self._start_method).SimpleQueue()
-        assert self._strategy.cluster_environment is not None
-        os.environ["MASTER_PORT"] = str(self._strategy.cluster_environment.main_port)
+        self._mistakes = mp.get_context(self.start_method).SimpleQueue()
+        os.environ["MASTER_PORT"] = str(self.strategy.cluster_environment.main_port)
         try:
             with self._handing_on():
                 self._environment = dict(os.environ)
@@ -66,54 +64,46 @@ class SpawnLauncher(_MultiProcessingLauncher):
                 raise SystemExit(error.exit_code) from None
             raise UserError(
                 f"Process {error.error_index} of the run was killed ({error.signal_name}).",
-                "The machine's memory may be full. Go on from the last checkpoint with --resume.",
+                "The machine may be out of memory. Continue from the last checkpoint with --resume.",
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the roll call to this process."""
         return {**super().__getstate__(), "_roll_call": None}
 
-    def _wrapping_function(self, process_idx: int, *args: Any, **kwargs: Any) -> None:
+    def run(self, process_index: int, function: Callable[[], None]) -> None:
+        """Make a process hear signals and write the run's log, and report a mistake to the one that waits."""
         os.environ.update(self._environment)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a server of processes blocks them
         end_with_parent()
         answer_calls()
-        rank = self._strategy.node_rank * getattr(self._strategy, "num_processes", 1) + process_idx
+        rank = self.strategy.node_rank * getattr(self.strategy, "num_processes", 1) + process_index
         with ExitStack() as resources:
             if self._quiet:
                 resources.enter_context(quiet_console())
             if self._logged is not None:
                 resources.enter_context(continued_log(self._logged, rank))
             try:
-                super()._wrapping_function(process_idx, *args, **kwargs)
+                function()
             except UserError as error:
                 self._mistakes.put((error.what, error.hint))
                 raise
 
-    def _collect_rank_zero_results(self, trainer: pl.Trainer, results: Any) -> Any:
+    def weights_path(self, trainer: pl.Trainer) -> Path:
         """Leave the weights in the run's folder; Lightning would leave them in the temporary one."""
-        function, trainer.state.fn = trainer.state.fn, None
-        try:
-            output = super()._collect_rank_zero_results(trainer, results)
-        finally:
-            trainer.state.fn = function
-        if output is None or function != TrainerFn.FITTING:
-            return output
         path = Path(trainer.default_root_dir) / f".weights.{os.getpid()}.tmp"  # a piece of a file, until it is read
         trainer.strategy.checkpoint_io.save_checkpoint(trainer.lightning_module.state_dict(), path)
-        return output._replace(weights_path=path)
+        return path
 
-    def _recover_results_in_main_process(self, worker_output: Any, trainer: pl.Trainer) -> None:
-        path = worker_output.weights_path
-        super()._recover_results_in_main_process(worker_output._replace(weights_path=None), trainer)
-        if path is not None:
-            trainer.lightning_module.configure_model()  # averages, which are made when training begins
-            trainer.lightning_module.load_state_dict(torch.load(path, weights_only=True))
-            path.unlink()
+    def take_weights(self, path: Path, trainer: pl.Trainer) -> None:
+        """Load the weights that the first process left."""
+        trainer.lightning_module.configure_model()  # averages, which are made when training begins
+        trainer.lightning_module.load_state_dict(torch.load(path, weights_only=True))
+        path.unlink()
 
     @contextmanager
     def _handing_on(self) -> Iterator[None]:
-        """Hand signals on to the processes; only a main thread gets any."""
+        """Forward signals to the processes; only a main thread receives any."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -136,7 +126,7 @@ class SpawnLauncher(_MultiProcessingLauncher):
         self._roll_call.begin(number)
 
     def _running(self) -> list[int]:
-        # Not by `is_alive`, which would take the exit code from the thread that waits for it.
+        # Not with `is_alive`, which would take the exit code away from the waiting thread.
         return [process.pid for process in self.procs if process.pid is not None and not wait([process.sentinel], 0)]
 
     def _note_kill(self, number: int) -> None:

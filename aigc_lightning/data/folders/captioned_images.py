@@ -1,4 +1,4 @@
-"""Images with captions, from files."""
+"""Captioned images from files."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, Visits
 from aigc_lightning.data.console import warn, watched
-from aigc_lightning.data.decode import Profile
+from aigc_lightning.data.decode import CorruptImageError, Profile
 from aigc_lightning.data.folders.base import FolderData, Resize
 from aigc_lightning.data.folders.caption_files import TABLES, BadCaption, Caption, Columns, read_table, read_text
 from aigc_lightning.data.folders.files import FileSource
@@ -29,7 +29,7 @@ class Captions(Sequence[Sequence[str]]):
     """The captions of many images in little memory.
 
     Args:
-        captions: of each image, at least one.
+        captions: the captions of each image, at least one.
     """
 
     def __init__(self, captions: Iterable[Sequence[str]]) -> None:
@@ -46,7 +46,7 @@ class Captions(Sequence[Sequence[str]]):
     @overload
     def __getitem__(self, index: slice) -> list[Sequence[str]]: ...
     def __getitem__(self, index: int | slice) -> Sequence[Any]:
-        """Return the captions of an image, or those of some."""
+        """Return the captions of an image, or of several."""
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
         number = range(len(self))[index]
@@ -54,10 +54,10 @@ class Captions(Sequence[Sequence[str]]):
 
 
 class CaptionSource:
-    """Images with one or more captions each; with several, each visit draws one.
+    """Images with one or more captions each; from several, each visit draws one.
 
     Args:
-        images: whose labels are the places of their captions in `captions`.
+        images: images whose labels are the indices of their captions in `captions`.
         captions: at least one each.
     """
 
@@ -72,7 +72,7 @@ class CaptionSource:
         """Return `image`, uint8 (B, C, H, W), and `caption`."""
         indices = visits.indices.tolist()
         images = self._images.images(indices)
-        places = self._images.labels(indices)  # of the images that were read, should a file have become bad
+        places = self._images.labels(indices)  # of the images that were actually read, in case a file was unreadable
         assert places is not None
         draws = keyed.uniform(*visits).tolist()
         texts = [self._captions[place] for place in places.tolist()]
@@ -82,42 +82,33 @@ class CaptionSource:
         }
 
     def labels(self, indices: Sequence[int]) -> None:
-        """Return None: captions are no classes."""
+        """Return None: captions are not classes."""
 
 
 class CaptionedImages(FolderData):
-    """Images with captions, for text tasks.
+    """Captioned images, for text-to-image tasks.
 
-    **Captions** are in a table, or in a text file beside each image (`a.png` and `a.txt`). A table has columns that are
-    separated by tabs (.tsv) or commas (.csv), with a head line, or a JSON object in each line (.jsonl). It names each
-    image by its path relative to the root, with or without the ending. Several lines may name the same image: training
-    draws one of its captions by (seed, epoch, index). Images without a caption are not used.
+    **Captions** are in a table, or in a text file beside each image (`a.png` and `a.txt`). A table has a header line
+    and columns separated by tabs (.tsv) or commas (.csv), or one JSON object per line (.jsonl). It names each image by
+    its path relative to the root, with or without the extension. Several lines may name the same image: training draws
+    one of its captions by (seed, epoch, index). Images without a caption are not used.
 
-    Text is UTF-8, and lines end at line feeds and carriage returns alone. Entries that cannot be used (another number
-    of columns than the head line has, no text where a text belongs, an empty caption, another encoding) are named with
-    their lines, left out, and stop the run when they are more than `max_bad` of all.
+    Text is UTF-8, and lines end only at line feeds and carriage returns. Unusable entries (a wrong number of columns, a
+    value that is not text, an empty caption, another encoding) are skipped and named with their lines, and stop the run
+    if they are more than `max_bad` of all.
 
-    **Splits.** A column `split` with train, val and perhaps test is the split. Without it splits are as for
-    `ImageFolder`, and so are bad files and resizing.
+    **Splits.** A column `split` with train, val and optionally test defines the split. Without it splits are as for
+    `ImageFolder`. Unreadable files and resizing are also as for `ImageFolder`.
 
     Args:
-        root: the folder of the images.
         captions: the table, relative to the root; text files beside the images when None.
         image_column: the column with the images' names.
         caption_column: the column with the captions.
-        size: of the images: one number of pixels for squares, or (height, width).
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        resize: "crop" (cover `size`, cut out the centre), "pad" (fit into `size` on white) or "stretch".
-        val_share: share of the images to hold out where there are no splits, between 0 and 1.
-        max_bad: share of the files that may be bad, from 0 to 1.
-        batch_size: images per process in a step.
-        num_workers: loader processes; 0 is fastest for images that stay in memory.
         augmentation: what to vary while training. Flips belie captions that say left or right.
-        profile: "srgb" converts from the ICC profiles and gammas of the files, "keep" leaves their numbers.
 
     Raises:
-        UserError: an argument out of range; and when the data is first used: no such folder, table or column, no image
-            with a caption, too many bad files.
+        UserError: an argument out of range; on first use of the data: no such folder, table or column, no image with a
+            caption, or too many unreadable files.
     """
 
     def __init__(
@@ -145,7 +136,7 @@ class CaptionedImages(FolderData):
 
     @property
     def spec(self) -> ImageSpec:
-        """Channels and size as asked for, without labels; reads no file."""
+        """Channels and size as requested, without labels; reads no file."""
         return ImageSpec(*self.shape)
 
     def train_source(self) -> CaptionSource:
@@ -153,59 +144,65 @@ class CaptionedImages(FolderData):
         return self._sources["train"]
 
     def val_source(self) -> CaptionSource:
-        """Return the images that are held out."""
+        """Return the held-out images."""
         return self._sources["val"]
 
     def test_source(self) -> CaptionSource:
-        """Return the images of the test split, without one the held-out images."""
+        """Return the images of the test split or, without one, the held-out images."""
         return self._sources.get("test", self._sources["val"])
 
     def listings(self) -> list[Listing]:
         """Return the files of the images that have captions."""
         return [self._captioned[0]]
 
+    def left_out(self) -> list[CorruptImageError]:
+        """Return what is wrong with the captions that cannot be used."""
+        folder = self.root if self.captions is None else (self.root / self.captions).parent
+        return [CorruptImageError(folder / place, reason) for place, reason in self._captioned[2]]
+
     @cached_property
     def _sources(self) -> dict[str, CaptionSource]:
-        listing, captions = self._captioned
+        listing, captions, _ = self._captioned
         return {part: CaptionSource(source, captions) for part, source in self.load(listing).items()}
 
     @cached_property
-    def _captioned(self) -> tuple[Listing, Captions]:
-        """The images that have captions, each labelled with the place of its captions, and the captions."""
+    def _captioned(self) -> tuple[Listing, Captions, list[BadCaption]]:
+        """The images that have captions, each labelled with the place of its captions; the captions, and bad ones."""
         found = image_files(self.root, [".txt" if self.captions is None else Path(self.captions).suffix.lower()])
         texts: dict[str, list[str]] = {}
         splits: dict[str, str] = {}
-        for name, caption in self._matched(found.names):
+        bad: list[BadCaption] = []
+        for name, caption in self._matched(found.names, bad):
             texts.setdefault(name, []).append(caption.text)
             splits[name] = caption.split
         if not texts:
-            where = self.captions or "text files beside them, such as a.txt for a.png"
-            raise UserError(f"No image in {shown(self.root)} has a caption in {where}.", "Check the names in it.")
+            where = f"in {shown(self.captions)}" if self.captions else "in a text file beside it"
+            hint = "Check the names in it." if self.captions else "The caption of a.png stands in a.txt, for example."
+            raise UserError(f"No image in {shown(self.root)} has a caption {where}.", hint)
         if without := [name for name in found.names if name not in texts]:
             values = len(without), len(found.names), shown(without[0])
-            warn("%d of %d images have no caption and are not used, such as %s.", *values)
+            warn("%d of %d images have no caption and are skipped, such as %s.", *values)
         names = _split(splits, self.root) if any(splits.values()) else self._split_as_folder(found.names)
         parts = {part: PackedStrings(name for name in members if name in texts) for part, members in names.items()}
         for part in ("train", "val"):
             if not parts.get(part):
-                raise UserError(f"No image with a caption in {shown(self.root)} is for {part}.", "Add some.")
+                raise UserError(f"No captioned image in {shown(self.root)} is in the {part} split.", "Add some.")
         places = {name: place for place, name in enumerate(texts)}
         labels = {part: np.array([places[name] for name in members], np.int64) for part, members in parts.items()}
         listing = Listing(self.root, parts, labels=labels, passed_over=tuple(found.passed_over), others=found.others)
-        return listing, Captions(texts.values())
+        return listing, Captions(texts.values()), bad
 
     def _split_as_folder(self, names: PackedStrings) -> Mapping[str, Iterable[str]]:
         return arrange(self.root, names, folders_in(self.root), self.val_share, "none").parts
 
-    def _matched(self, names: PackedStrings) -> Iterator[tuple[str, Caption]]:
-        """Yield the entries whose images are there with these; hold the others to the budget.
+    def _matched(self, names: PackedStrings, bad: list[BadCaption]) -> Iterator[tuple[str, Caption]]:
+        """Yield the entries whose images are there with these; add the others to `bad`, and hold them to the budget.
 
         Raises:
-            UserError: more entries than may be cannot be used.
+            UserError: more entries are unusable than allowed.
         """
         where = self.root if self.captions is None else self.root / self.captions
         entries = _beside(self.root, names) if self.captions is None else self._of_table(where, names)
-        bad: list[BadCaption] = []
         total = 0
         for entry in entries:
             total += 1
@@ -222,11 +219,11 @@ class CaptionedImages(FolderData):
                 f"{len(bad)} of {total} captions in {shown(where)} cannot be used, {int(self.max_bad * total)} may be"
             )
             hint = "Mend or remove them, or raise data.max_bad."
-            raise UserError(f"{what} (data.max_bad {self.max_bad}):\n{some}.", hint)
+            raise UserError(f"{what} (data.max_bad {self.max_bad}): {some}.", hint)
         warn("Left out %d of %d captions: %s.", len(bad), total, some)
 
     def _of_table(self, path: Path, names: PackedStrings) -> Iterator[tuple[str, Caption] | BadCaption]:
-        """Yield the entries of a table whose images are there, with the names of these."""
+        """Yield the entries of a table whose images exist, with the names of the images."""
         known = _Names(names)
         missing, example = 0, ""
         for entry in read_table(path, Columns(self.image_column, self.caption_column)):
@@ -241,11 +238,11 @@ class CaptionedImages(FolderData):
             else:
                 missing, example = missing + 1, example or entry.image
         if missing:
-            warn("%s names %d images that are not there, such as %s.", shown(path), missing, shown(example))
+            warn("%s names %d images that do not exist, such as %s.", shown(path), missing, shown(example))
 
 
 class _Names:
-    """Finds files by the names that tables give them: with or without ending, however accents are spelt."""
+    """Finds files by the names in tables: with or without extension, in any Unicode normalization."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._exact: set[str] = set()
@@ -265,7 +262,7 @@ class _Names:
 
 
 def _beside(root: Path, names: Iterable[str]) -> Iterator[tuple[str, Caption] | BadCaption]:
-    """Yield each image that has a text file of its name, with its caption."""
+    """Yield each image that has a text file of the same name, with its caption."""
     for name in watched(names, "Reading captions"):
         file = f"{os.path.splitext(name)[0]}.txt"
         try:
@@ -278,13 +275,13 @@ def _beside(root: Path, names: Iterable[str]) -> Iterator[tuple[str, Caption] | 
 
 
 def _split(words: Mapping[str, str], root: Path) -> dict[str, list[str]]:
-    """Return the images of each part by the words of a table."""
+    """Return the images of each part according to a table's splits."""
     parts: dict[str, list[str]] = {}
     for name, word in sorted(words.items()):
         part = part_of(word)
         if part is None:
             what = f'The split of {shown(name)} in {shown(root)} is "{shown(word)}".'
-            raise UserError(what, "Write train, val or test.")
+            raise UserError(what, "Use train, val or test.")
         parts.setdefault(part, []).append(name)
     if "val" not in parts and "test" in parts:
         parts["val"] = parts.pop("test")

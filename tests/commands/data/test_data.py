@@ -138,7 +138,7 @@ def test_check_says_it_in_words(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "images   13 train, 8 val" in output
     assert "train/cat/4.png = train/cat/again.png" in output
-    assert "1 pairs look the same, 1 of them in several parts" in output
+    assert "1 pair looks the same, 1 of them in several parts" in output
 
 
 def test_check_names_bad_samples_of_shards(tmp_path, capsys):
@@ -320,7 +320,7 @@ def test_check_counts_what_is_passed_over_and_names_what_is_odd(tmp_path, capsys
     main(["data", "check", "image_folder", "--data.root", root])
     out, err = capsys.readouterr()
     assert 'passed   7 .heic (pip install "aigc-lightning[formats]"), 1 .txt\n' in out
-    assert "odd      1 are read with a remark:\n" in out
+    assert "odd      1 is read with a remark:\n" in out
     assert "site-packages" not in out + err and "UserWarning" not in err
 
 
@@ -328,8 +328,8 @@ def test_a_start_says_what_is_passed_over_in_one_line(tmp_path, caplog, monkeypa
     root = str(strange(tmp_path, monkeypatch))
     data = ImageFolder(root, size=16)
     data.train_source()
-    lines = [record.getMessage() for record in caplog.records if "Passed over" in record.getMessage()]
-    assert lines == [f'Passed over 8 files in {root}: 7 .heic (pip install "aigc-lightning[formats]"), 1 .txt.']
+    lines = [record.getMessage() for record in caplog.records if "Skipped" in record.getMessage()]
+    assert lines == [f'Skipped 8 files in {root}: 7 .heic (pip install "aigc-lightning[formats]"), 1 .txt.']
 
 
 def test_a_folder_of_files_that_take_a_package_says_so(tmp_path, capsys, monkeypatch):
@@ -346,7 +346,7 @@ def test_text_files_that_are_captions_are_not_passed_over(tmp_path, caplog):
         (tmp_path / f"{number}.txt").write_text("words")
     data = CaptionedImages(tmp_path, size=16)
     data.train_source()
-    assert data.listings()[0].others == {} and "Passed over" not in caplog.text
+    assert data.listings()[0].others == {} and "Skipped" not in caplog.text
 
 
 def test_a_training_process_names_odd_files_and_no_line_of_pillow(tmp_path):

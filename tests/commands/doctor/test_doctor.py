@@ -24,6 +24,11 @@ def test_a_stop_outside_of_the_run_is_refused(aigc):
     assert (outcome.code, len(outcome.lines)) == (2, 1)
 
 
+def test_options_of_the_wrong_type_are_refused(aigc):
+    outcome = aigc("doctor", "resume", "--steps=many", *FIT)
+    assert outcome.code == 2 and "--steps" in outcome.lines[0]
+
+
 def test_a_mistake_is_reported_as_by_fit(aigc):
     outcome = aigc("doctor", "resume", "--config=nowhere.yaml")
     assert outcome.code == 2

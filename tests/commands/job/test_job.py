@@ -66,7 +66,7 @@ def test_the_script_goes_to_a_file_that_is_not_there_yet(aigc, folder):
 @pytest.mark.parametrize(
     ("argv", "what"),
     [
-        (["job", "pbs"], "There is no `aigc job pbs`"),
+        (["job", "pbs"], "`aigc job` has no 'pbs'"),
         (["job", "slurm", *FIT], "--time"),
         (["job", "torchrun", *FIT, "--nodes=2"], "2 nodes need one to meet at"),
         ([*SLURM, "--time=soon"], "--time soon is no time"),

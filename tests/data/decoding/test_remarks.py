@@ -44,7 +44,11 @@ def test_each_of_many_odd_files_is_heard_and_a_few_are_named(tmp_path, caplog):
         assert all("Corrupt EXIF" in load(path).remarks[0] for path in paths)
         [*pool.map(decode, paths)]
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 6 and lines[-1].startswith("More files") and "`aigc data check`" in lines[-1]
+    assert (
+        len(lines) == 6
+        and lines[-1].startswith("There are remarks about more files")
+        and "`aigc data check`" in lines[-1]
+    )
 
 
 def test_threads_hear_their_own_files():
@@ -116,6 +120,13 @@ def test_tifffile_is_heard(tmp_path, caplog, capfd):
         assert load(path).remarks
     assert "tifffile" not in {record.name for record in caplog.records}
     assert capfd.readouterr().err == ""
+
+
+def test_a_tiff_that_ends_before_its_first_page_is_said_to(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0\xff\xff\0\0" + bytes(40))  # the page is said to lie beyond
+    with pytest.raises(CorruptImageError, match="a broken TIFF: it ends too early"):
+        decode(path)
 
 
 def test_without_libtiffs_names_files_are_read_all_the_same(monkeypatch, tmp_path):

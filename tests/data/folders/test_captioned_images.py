@@ -9,6 +9,7 @@ from PIL import Image
 from aigc_lightning.data.base import Visits
 from aigc_lightning.data.folders import files
 from aigc_lightning.data.folders.captioned_images import CaptionedImages, Captions
+from aigc_lightning.data.inspection.inspect import inspect
 from aigc_lightning.errors import UserError
 
 
@@ -90,14 +91,14 @@ def test_images_that_are_missing_are_left_out_with_a_warning(tmp_path, caplog):
     (tmp_path / "captions.tsv").write_text(f"file_name\tcaption\n{rows}")
     train, val = everything(CaptionedImages(tmp_path, "captions.tsv", size=8, val_share=0.4))
     assert len(train) + len(val) == 5
-    assert "names 3 images that are not there, such as 05.png" in caplog.text
+    assert "names 3 images that do not exist, such as 05.png" in caplog.text
 
 
 def test_entries_that_cannot_be_used_count_against_the_budget(tmp_path, caplog):
     fill(tmp_path, 20)
     rows = [f"{number:02d}.png\t{'' if number in (3, 7) else number}" for number in range(20)]
     (tmp_path / "captions.tsv").write_text("\n".join(["file_name\tcaption", *rows]))
-    with pytest.raises(UserError, match=r"2 of 20 captions in .*captions.tsv cannot be used, 1 may be") as error:
+    with pytest.raises(UserError, match=r"2 of 20 captions in .*captions.tsv cannot be used, with 1 allowed") as error:
         CaptionedImages(tmp_path, "captions.tsv", size=8, max_bad=0.05).train_source()
     assert "captions.tsv, line 5 (its caption is empty), captions.tsv, line 9" in error.value.what
     train, val = everything(CaptionedImages(tmp_path, "captions.tsv", size=8, max_bad=0.1))
@@ -109,10 +110,21 @@ def test_text_files_that_cannot_be_used_count_against_the_budget(tmp_path, caplo
     fill(tmp_path, 10)
     for number in range(10):
         (tmp_path / f"{number:02d}.txt").write_bytes(b"caf\xe9" if number == 4 else b"coffee")
-    with pytest.raises(UserError, match=r"1 of 10 captions in .*\n04.txt .it is not UTF-8"):
+    with pytest.raises(UserError, match=r"1 of 10 captions in .*: 04.txt .it is not UTF-8"):
         CaptionedImages(tmp_path, size=8).train_source()
     train, val = everything(CaptionedImages(tmp_path, size=8, max_bad=0.1))
     assert len(train + val) == 9
+
+
+def test_inspection_names_all_entries_that_cannot_be_used(tmp_path):
+    fill(tmp_path, 10)
+    (tmp_path / "texts").mkdir()
+    rows = [f"{number:02d}.png\t{number if number > 3 else ''}" for number in range(10)]
+    (tmp_path / "texts" / "t.tsv").write_text("\n".join(["file_name\tcaption", *rows]))
+    found, bad = inspect(CaptionedImages(tmp_path, "texts/t.tsv", size=8), 100)
+    assert len(found) == 6
+    assert [error.path for error in bad] == [str(tmp_path / "texts" / f"t.tsv, line {line}") for line in range(2, 6)]
+    assert {error.reason for error in bad} == {"its caption is empty"}
 
 
 def test_images_are_found_however_accents_are_spelt(tmp_path):
@@ -158,7 +170,7 @@ def test_many_captions_take_little_memory():
         ("a.tsv", "file_name\tcaption\tsplit\n00.png\tx\ttrain", "is for val"),
         ("missing.tsv", None, "There is no file .*missing.tsv"),
         ("a.txt", "", 'captions is "a.txt"'),
-        (None, None, "text files beside them"),
+        (None, None, "has a caption in a text file beside it"),
     ],
 )
 def test_unusable_captions_are_explained(tmp_path, table, text, message):

@@ -85,6 +85,18 @@ def test_bad_files_are_named_and_counted(root, capsys):
         folder(target, max_bad=0).train_source()
 
 
+def test_a_link_to_nothing_is_a_bad_file(root, capsys):
+    (root / "a" / "gone.png").symlink_to("nowhere")
+    target = made(root)
+    assert "Left out a/gone.png: no such file or directory" in capsys.readouterr().out
+    assert len(folder(target).train_source()) + len(folder(target).val_source()) == 20
+    (root / "a" / "gone.png").unlink()
+    fill(root, [50], "a")
+    (root / "a" / "050.png").rename(root / "a" / "gone.png")
+    assert made(root) == target
+    assert len(folder(target).train_source()) + len(folder(target).val_source()) == 21
+
+
 def test_what_was_interrupted_is_refused_and_goes_on(root, monkeypatch, capsys):
     monkeypatch.setattr(preparing, "_AT_ONCE", 4)
     read = []
@@ -131,7 +143,7 @@ def test_without_its_source_a_prepared_folder_is_taken_as_it_is(root):
 
 def test_it_is_made_in_an_empty_folder_and_for_one_size(root, tmp_path):
     target = made(root)
-    with pytest.raises(UserError, match="was prepared as 8x8 RGB, crop, and the data is to be 16x16 RGB, pad"):
+    with pytest.raises(UserError, match="was prepared as 8x8 RGB, crop, but the data is configured as 16x16 RGB, pad"):
         folder(target, size=16, resize="pad").train_source()
     with pytest.raises(UserError, match="was prepared from"):
         prepare([str(root), str(target), "--size", "9", "--workers", "1"])
@@ -211,7 +223,7 @@ def test_a_folder_that_version_0_1_prepared_is_read_with_a_word_and_gets_its_che
 def test_a_newer_format_is_refused(root):
     target = made(root)
     (target / "prepared.json").write_text(json.dumps({"format": 3}))
-    with pytest.raises(UserError, match="format 3, and this version reads up to 2"):
+    with pytest.raises(UserError, match="format 3, but this version reads up to 2"):
         folder(target).train_source()
 
 

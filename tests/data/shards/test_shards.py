@@ -15,7 +15,7 @@ from PIL import Image
 from aigc_lightning.commands.data.shard import main as shard
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data.inspection.inspect import inspect
-from aigc_lightning.data.shards.index import read_table
+from aigc_lightning.data.shards.index import INDEX_FILE, TABLE_FILE, read_table
 from aigc_lightning.data.shards.scan import CorruptShardError, scan_shard
 from aigc_lightning.data.shards.shards import Shards, ShardSampler
 from aigc_lightning.errors import UserError
@@ -291,7 +291,7 @@ def cut(path, size=700):
 
 def test_a_cut_shard_is_named_and_passed_over_within_the_budget(copy, caplog):
     cut(copy / "train-000001.tar")
-    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, 0 may be .*[ \n]train-000001\.tar"):
+    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, with 0 allowed.*[ \n]train-000001\.tar"):
         data(copy).train_source()
     with caplog.at_level(logging.WARNING):
         batches = epoch(copy, "train", max_bad=0.25)
@@ -300,6 +300,24 @@ def test_a_cut_shard_is_named_and_passed_over_within_the_budget(copy, caplog):
     found = [red for batch in batches for red in reds(batch["image"])]
     assert [red % 2 for red in found] == [label for batch in batches for label in batch["label"].tolist()]
     assert len(set(found)) == 18  # the others twice
+
+
+def test_a_shard_that_the_index_leaves_out_is_named_at_each_start(copy, caplog):
+    cut(copy / "train-000001.tar")
+    for name in (INDEX_FILE, TABLE_FILE):
+        (copy / name).unlink()
+    data(copy, max_bad=0.5).train_source()
+    caplog.clear()
+    data(copy, max_bad=0).train_source()
+    assert "Left out 1 of the shards in" in caplog.text and "train-000001.tar (unexpected end of data)" in caplog.text
+
+
+def test_with_no_shard_left_to_train_on_the_others_are_named(copy):
+    for path in (*copy.glob("train-*.tar"), copy / INDEX_FILE, copy / TABLE_FILE):
+        cut(path) if path.suffix == ".tar" else path.unlink()
+    for _ in range(2):  # where the index is made, and where it is read
+        with pytest.raises(UserError, match=r"leaves none to train on: train-000000\.tar \(unexpected end of data"):
+            data(copy, max_bad=1).train_source()
 
 
 def test_a_shard_that_goes_bad_during_the_run_is_passed_over(copy, caplog):
@@ -323,7 +341,7 @@ def test_a_damaged_image_is_named_and_the_next_stands_in(copy, caplog):
     assert source.labels([2]).tolist() == source.labels([3]).tolist()
     with pytest.raises(
         UserError,
-        match=r"1 of 23 images in .* cannot be read, 0 may be .*train-000000\.tar, 00000002\.png",
+        match=r"1 of 23 images in .* cannot be read, with 0 allowed .*train-000000\.tar, 00000002\.png",
     ):
         epoch(copy, "train", max_bad=0)
 
@@ -331,7 +349,7 @@ def test_a_damaged_image_is_named_and_the_next_stands_in(copy, caplog):
 def test_with_all_shards_bad_the_run_stops_whatever_the_budget(copy):
     for path in copy.glob("train-*.tar"):
         cut(path)
-    with pytest.raises(UserError, match="No image that can be read is left"):
+    with pytest.raises(UserError, match="No readable image is left"):
         data(copy, max_bad=1).train_source()
 
 
@@ -483,7 +501,7 @@ def test_a_shard_that_is_gone_is_named(server, copy, tmp_path, caplog, monkeypat
         batches = epoch(server.address, "train", cache=str(tmp_path), max_bad=0.25)
     assert f"{server.address}/train-000002.tar cannot be read" in caplog.text
     assert sum(len(batch["index"]) for batch in batches) == 23
-    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, 2 may be .*[ \n]train-000002\.tar"):
+    with pytest.raises(UserError, match=r"5 of 23 images in .* cannot be read, with 2 allowed.*[ \n]train-000002\.tar"):
         epoch(server.address, "train", cache=str(tmp_path), max_bad=0.1)
 
 

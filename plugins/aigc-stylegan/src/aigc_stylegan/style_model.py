@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from aigc_lightning.core import keyed
+from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
 from aigc_lightning.core.io.checksums import read_tensors, write_tensors
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.records import RECORD_KEY
@@ -59,25 +60,31 @@ class StyleModel:
 
     @torch.no_grad()
     def styles(self, seeds: Sequence[int], trunc: float = 1.0) -> Tensor:
-        """Return the styles of seeds, (B, L, S), as `aigc sample` has them: each is computed alone."""
-        found = []
-        for seed in seeds:
-            labels = self.model.seed_labels([seed]) if self._label is None else [self._label]
-            style = self.model.latents([seed], labels, "w")
+        """Return the styles of seeds, (B, L, S), as `aigc sample` has them: computed in the same chunks."""
+        size, found = chunk_size(self.model), []
+        for part in parts(len(seeds), size):
+            chosen = padded([seeds[place] for place in part], size)
+            labels = self.model.seed_labels(chosen) if self._label is None else [self._label] * size
+            style = self.model.latents(chosen, labels, "w")
             if trunc != 1:
                 style = torch.lerp(self.model.mean_styles(labels), style, trunc)
-            found.append(style)
+            found.append(style[: len(part)])
         return torch.cat(found)[:, None].expand(-1, self.num_styles, -1)
 
     @torch.no_grad()
     def images(self, styles: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return images, uint8 (B, C, H, W), each made alone.
+        """Return images, uint8 (B, C, H, W), in the chunks of `aigc sample`.
 
         Args:
             styles: (B, L, S).
             noise: (1, N) of all images; the fixed one that `aigc sample` uses when left out.
         """
-        return torch.cat([to_uint8(self.network.synthesis(style[None], noise)).cpu() for style in styles])
+        size, found = chunk_size(self.model), []
+        for part in torch.split(styles, size):
+            rows = None if noise is None else noise.expand(size, -1)
+            images = self.network.synthesis(padded_rows(part, size), rows)[: len(part)]
+            found.append(to_uint8(images).cpu())
+        return torch.cat(found)
 
     @torch.no_grad()
     def sampled(self, count: int) -> tuple[Tensor, Tensor]:
