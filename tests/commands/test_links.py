@@ -92,7 +92,7 @@ def test_files_of_a_run_that_are_links_are_left_alone(precious, trained, folder,
         (run / name).unlink()
         (run / name).symlink_to(precious / "file")
         done = aigc("fit", *options[:-3], 42, "--run", "run")
-        assert (done.code == 2 and "link" in done.err) or "MetricsFile is switched off" in (run / "log.txt").read_text()
+        assert (done.code == 2 and "link" in done.err) or "MetricsFile is disabled" in (run / "log.txt").read_text()
         (run / name).unlink()
 
 
