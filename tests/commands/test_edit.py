@@ -440,7 +440,7 @@ def test_mistakes(aigc, model, folder, arguments, parts):
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [("Larger", ["keep the size", "46"]), ("Hungry", ["memory", "--tile"]), ("Picky", ["Only cats. Give a cat."])],
+    [("Larger", ["changes the size", "46"]), ("Hungry", ["memory", "--tile"]), ("Picky", ["Only cats. Give a cat."])],
 )
 def test_what_a_model_cannot_do_is_said_for_each_picture(aigc, model, folder, name, parts):
     picture().save("a.png")

@@ -166,7 +166,7 @@ def test_a_server_that_announces_a_petabyte(shards, serve, quiet_server, tmp_pat
     "address", ["reference://x", "ssh://h/x", "simplecache::http://h", "file:///etc", "http://[::1"]
 )
 def test_other_addresses_are_refused(address):
-    with pytest.raises(UserError, match=r"kind that shards are not read from|cannot be read"):
+    with pytest.raises(UserError, match=r"is not supported for shards|cannot be read"):
         data(address).train_source()
 
 

@@ -188,5 +188,5 @@ def test_the_conformance_kit_notices_spaces_that_disagree(painted):
     output_is_an_image(model, spec)
     right = model.latents
     model.latents = lambda seeds, labels=None, space="z": right(seeds, labels, space) * (-1 if space == "w" else 1)
-    with pytest.raises(CheckFailedError, match="another image in the space 'w'"):
+    with pytest.raises(CheckFailedError, match="different image in the space 'w'"):
         output_is_an_image(model, spec)

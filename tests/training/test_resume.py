@@ -205,7 +205,7 @@ def test_a_checkpoint_with_too_few_optimizers_is_refused_without_counts(aigc, ti
     aigc("fit", "--config", tiny)
     change(folder / "runs/tiny/1" / LAST, spoil)
     done = aigc("fit", "--config", tiny, "--resume", "--trainer.max_steps", 5)
-    assert done.code == 2 and "has 1 optimizer_states and DCGAN makes 2" in done.err and len(done.lines) <= 4
+    assert done.code == 2 and "has 1 optimizer_states but DCGAN creates 2" in done.err and len(done.lines) <= 4
 
 
 def test_a_run_in_use_is_left_alone(aigc, tiny, folder):

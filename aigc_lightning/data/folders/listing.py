@@ -198,7 +198,7 @@ def _labelled(
             if "" in seen:
                 _warn_of_stray(root, parts, depth, len(seen) - 1)
             else:
-                text = "All images of %s lie in the folder %s. Classes are two or more folders, so there are no labels."
+                text = "All images of %s are in the folder %s. Classes need two or more, so there are no labels."
                 warn(text, shown(root), shown(*seen))
             return [], None
         lacks = "images beside its folders" if "" in seen else f"images in the one folder {shown(*seen)} only"
