@@ -215,7 +215,8 @@ class CaptionedImages(FolderData):
         some = ", ".join(f"{place} ({reason})" for place, reason in bad[:3])
         some += f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         if len(bad) > self.max_bad * total:
-            what = f"{len(bad)} of {total} captions in {shown(where)} cannot be used, with {int(self.max_bad * total)} allowed"
+            allowed = int(self.max_bad * total)
+            what = f"{len(bad)} of {total} captions in {shown(where)} cannot be used, with {allowed} allowed"
             hint = "Repair or remove them, or raise data.max_bad."
             raise UserError(f"{what} (data.max_bad {self.max_bad}): {some}.", hint)
         warn("Left out %d of %d captions: %s.", len(bad), total, some)
