@@ -13,9 +13,9 @@ from types import FrameType
 from typing import Any
 
 from aigc_lightning import __version__, plugins
-from aigc_lightning.core.files import is_full
-from aigc_lightning.core.output import echo, safe_messages, traceback_text
-from aigc_lightning.core.redaction import meet
+from aigc_lightning.core.io.atomic import is_full
+from aigc_lightning.core.io.output import echo, safe_messages, traceback_text
+from aigc_lightning.core.io.redaction import meet
 from aigc_lightning.errors import UserError
 
 USER_ERROR = 2

@@ -1,11 +1,11 @@
-"""How time and memory grow: with batch, resolution, size of the dataset, number of pictures and number of features.
+"""How time and memory grow with batch size, resolution, dataset size, number of pictures and number of features.
 
     python benchmarks/growth.py [--plot docs/images/growth.png]
 
-Each series is a process of its own with one thread that goes from small to large. Time is processor time. Memory is the
-most that the process has held so far, less what it held before the series began; of a loader process, what it holds.
-The exponent is the slope of time in logarithms: 0 is flat, 1 is a straight line. "KiB for one more" are the slopes of
-memory between the last three points: equal ones are a straight line.
+Each series runs from small to large in its own process with one thread. Time is CPU time. Memory is the process's peak
+so far minus its memory before the series began; for a loader process, its current memory. The exponent is the log-log
+slope of time: 0 is constant, 1 is linear. "KiB for one more" are the slopes of memory between the last three points:
+equal ones mean linear growth.
 """
 
 import argparse
@@ -34,7 +34,7 @@ MIB = 2**20
 
 
 class Point(NamedTuple):
-    """A measurement: how much, seconds, and MiB."""
+    """A measurement: amount, seconds and MiB."""
 
     amount: int
     seconds: float
@@ -45,12 +45,12 @@ Measured = Iterator[Point]
 
 
 def peak() -> float:
-    """Return the most memory that this process has held, in MiB."""
+    """Return the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
 
 
 def seconds_of(work: Callable[[], object], times: int = 1) -> float:
-    """Return the least processor time of several runs."""
+    """Return the minimum CPU time of several runs."""
     found = []
     for _ in range(times):
         begin = time.process_time()
@@ -60,13 +60,13 @@ def seconds_of(work: Callable[[], object], times: int = 1) -> float:
 
 
 class Steps(pl.Callback):
-    """Notes the processor time of each step."""
+    """Records the CPU time of each step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Look at the clock."""
+        """Read the clock."""
         self.times.append(time.process_time())
 
     @property
@@ -77,22 +77,12 @@ class Steps(pl.Callback):
 
 def train(size: int, batch: int, folder: str | None = None) -> tuple[float, float]:
     """Return time and peak memory of a step of DCGAN, with all that `fit` does around it."""
-    from aigc_lightning.data.photos import Photos
+    from aigc_lightning.core.run.silent_trainer import silent_trainer
+    from aigc_lightning.data.sets.photos import Photos
     from aigc_lightning.models.dcgan import DCGAN
 
     data, steps = Photos(size, num_train=4 * batch, batch_size=batch), Steps()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=3,
-        logger=False,
-        callbacks=[steps],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-    )
+    trainer = silent_trainer(max_steps=3, callbacks=[steps], limit_val_batches=0)
     trainer.fit(DCGAN(data.spec, width=8), data)
     if folder is not None:
         trainer.save_checkpoint(f"{folder}/last.ckpt")
@@ -100,7 +90,7 @@ def train(size: int, batch: int, folder: str | None = None) -> tuple[float, floa
 
 
 def batches() -> Measured:
-    """Step of DCGAN 64x64 by batch."""
+    """DCGAN step at 64x64, by batch size."""
     train(64, 4)
     before = peak()
     for batch in (16, 32, 64, 128):
@@ -109,7 +99,7 @@ def batches() -> Measured:
 
 
 def pixels() -> Measured:
-    """Step of DCGAN, batch 16, by pixels."""
+    """DCGAN step with batch size 16, by number of pixels."""
     train(16, 4)
     before = peak()
     for size in (32, 64, 128, 256):
@@ -118,8 +108,8 @@ def pixels() -> Measured:
 
 
 def scenes() -> Measured:
-    """First 16 batches of `shapes` by images in the dataset, the order of an epoch included."""
-    from aigc_lightning.data.shapes import Shapes
+    """First 16 batches of `shapes`, by images in the dataset, including the shuffling of an epoch."""
+    from aigc_lightning.data.sets.shapes import Shapes
 
     def look(num: int) -> None:
         for _ in islice(Shapes(size=32, num_train=num, batch_size=16).train_dataloader(), 16):
@@ -132,8 +122,8 @@ def scenes() -> Measured:
 
 
 def workers() -> Measured:
-    """What a loader process holds, by images in the dataset."""
-    from aigc_lightning.data.shapes import Shapes
+    """Memory of a loader process, by images in the dataset."""
+    from aigc_lightning.data.sets.shapes import Shapes
 
     for num in (1000, 1_000_000):
         data = Shapes(size=32, num_train=num, batch_size=16, num_workers=1)
@@ -150,8 +140,8 @@ def workers() -> Measured:
 
 
 def pictures() -> Measured:
-    """`aigc sample` by pictures."""
-    from aigc_lightning.commands.generating import write_samples
+    """`aigc sample`, by number of pictures."""
+    from aigc_lightning.inference.sample import write_samples
 
     with tempfile.TemporaryDirectory() as folder:
         train(32, 4, folder)
@@ -172,7 +162,7 @@ def _features(num: int) -> Iterator[torch.Tensor]:
 
 
 def distances() -> Measured:
-    """Frechet distance of streamed features by images."""
+    """Frechet distance of streamed features, by number of images."""
     from aigc_lightning.metrics.frechet import frechet_distance
     from aigc_lightning.metrics.moments import Moments
 
@@ -189,7 +179,7 @@ def distances() -> Measured:
 
 
 def manifolds() -> Measured:
-    """Precision and recall by images, which compare each with each."""
+    """Precision and recall, which compare all pairs, by number of images."""
     from aigc_lightning.metrics.manifold import precision_recall
 
     def score(num: int) -> None:
@@ -202,7 +192,7 @@ def manifolds() -> Measured:
         yield Point(num, seconds_of(lambda num=num: score(num)), peak() - before)
 
 
-#: By name: what is measured, and what grows.
+#: By name: the measurement and the quantity that grows.
 SERIES: dict[str, tuple[Callable[[], Measured], str]] = {
     "batch": (batches, "images in a batch"),
     "resolution": (pixels, "pixels of an image"),
@@ -215,19 +205,19 @@ SERIES: dict[str, tuple[Callable[[], Measured], str]] = {
 
 
 def exponent(points: list[Point]) -> float:
-    """Return the slope of time by amount in logarithms, over the upper half of the points."""
+    """Return the log-log slope of time by amount, over the upper half of the points."""
     half = points[(len(points) - 1) // 2 :]
     logarithms = np.log([(point.amount, point.seconds) for point in half])
     return float(np.polyfit(*logarithms.T, 1)[0])
 
 
 def added(first: Point, last: Point) -> float:
-    """Return the memory that one more takes, in KiB."""
+    """Return the additional memory of one more item, in KiB."""
     return 1024 * (last.memory - first.memory) / (last.amount - first.amount)
 
 
 def plot(found: dict[str, list[Point]], path: Path) -> None:
-    """Draw time and memory of the series that have more than two points."""
+    """Plot time and memory of the series with more than two points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -257,7 +247,7 @@ def plot(found: dict[str, list[Point]], path: Path) -> None:
 
 def measure(name: str) -> None:
     torch.set_num_threads(1)
-    from aigc_lightning.commands.quiet import quiet_console
+    from aigc_lightning.core.run.quiet import quiet_console
 
     with quiet_console(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         points = list(SERIES[name][0]())

@@ -1,11 +1,11 @@
-"""Images a second of the data: against bare decoders, and against torchvision's datasets with PyTorch's loader.
+"""Images per second of the data, against bare decoders and against torchvision's datasets with PyTorch's loader.
 
     python benchmarks/input.py [--rounds 5]
 
-All run in one process with one thread and take turns, block by block; shown are medians of images per second of
-processor time. Files are made in a temporary folder: smooth noise with grain, which JPEG and PNG compress about as they
-do photographs. The work is the same on both sides: decode, resize to 64x64 (bicubic, antialiased) and cut out the
-centre, scale to [-1, 1], put into batches of 16.
+All run in one process with one thread and take turns, block by block; shown are medians of images per second of CPU
+time. Files are created in a temporary folder: smooth noise with grain, which JPEG and PNG compress about as well as
+photographs. The work is the same on both sides: decode, resize to 64x64 (bicubic, antialiased), crop the centre, scale
+to [-1, 1], and batch by 16.
 """
 
 import argparse
@@ -29,22 +29,22 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 from torchvision.io import decode_image
 
-from aigc_lightning.commands.data_prepare import main as prepare
-from aigc_lightning.commands.data_shard import main as shard
-from aigc_lightning.commands.quiet import quiet_console
-from aigc_lightning.data import files
+from aigc_lightning.commands.data.prepare import main as prepare
+from aigc_lightning.commands.data.shard import main as shard
+from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule
-from aigc_lightning.data.captioned_images import CaptionedImages
 from aigc_lightning.data.degraded_images import DegradedImages
-from aigc_lightning.data.digits import Digits
-from aigc_lightning.data.image_folder import ImageFolder
-from aigc_lightning.data.paired_images import PairedImages
-from aigc_lightning.data.photos import Photos
-from aigc_lightning.data.shapes import Shapes
-from aigc_lightning.data.shards import Shards
-from aigc_lightning.data.torchvision_sets import SizedSource
-from aigc_lightning.data.unpaired_images import UnpairedImages
+from aigc_lightning.data.folders import files
+from aigc_lightning.data.folders.captioned_images import CaptionedImages
+from aigc_lightning.data.folders.image_folder import ImageFolder
+from aigc_lightning.data.folders.paired_images import PairedImages
+from aigc_lightning.data.folders.unpaired_images import UnpairedImages
+from aigc_lightning.data.sets.digits import Digits
+from aigc_lightning.data.sets.photos import Photos
+from aigc_lightning.data.sets.shapes import Shapes
+from aigc_lightning.data.sets.torchvision_sets import SizedSource
+from aigc_lightning.data.shards.shards import Shards
 
 SIZE, BATCH = 64, 16
 SCALE = [transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]
@@ -56,7 +56,7 @@ Block = Callable[[], int]
 
 
 class Pictures(Dataset[Any]):
-    """Arrays in memory as torchvision has them: `torchvision.datasets.MNIST` without the download."""
+    """Arrays in memory in torchvision's way: `torchvision.datasets.MNIST` without the download."""
 
     def __init__(self, images: torch.Tensor, transform: Any) -> None:
         self.images, self.transform = images, transform
@@ -69,14 +69,14 @@ class Pictures(Dataset[Any]):
 
 
 class Arrays(ImageDataModule):
-    """Arrays in memory as our sets have them."""
+    """Arrays in memory in our way."""
 
     def __init__(self, images: torch.Tensor, **options: Any) -> None:
         super().__init__(**options)
         self.source = SizedSource(images[:, None], torch.zeros(len(images), dtype=torch.int64), images.shape[-1] + 4)
 
     def train_source(self) -> ArraySource:
-        """Return them."""
+        """Return the images."""
         return self.source
 
 
@@ -99,7 +99,7 @@ def fill(root: Path, suffix: str, size: tuple[int, int], count: int) -> Path:
 
 
 def blocks(loader: Any, num_batches: int) -> Block:
-    """Return a block that takes batches from a loader, epoch after epoch."""
+    """Return a block that iterates over a loader's batches, epoch after epoch."""
 
     def endless() -> Iterator[Any]:
         while True:
@@ -139,7 +139,7 @@ def load(path: Path) -> None:
 
 
 def take_turns(ways: dict[str, Block], rounds: int) -> dict[str, float]:
-    """Return the median of images a second of processor time of each way."""
+    """Return the median of images per second of CPU time for each variant."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, block in ways.items():
@@ -153,7 +153,7 @@ def take_turns(ways: dict[str, Block], rounds: int) -> dict[str, float]:
 
 def from_files(folder: Path, rounds: int) -> None:
     print(
-        "| files, 64x64 out of | Pillow, decode alone | torchvision.io, decode alone | torchvision ImageFolder |",
+        "| files, 64x64 out of | Pillow, decode only | torchvision.io, decode only | torchvision ImageFolder |",
         end="",
     )
     print(" image_folder | ours / theirs | shards | prepared |")

@@ -25,7 +25,7 @@ from hypothesis import settings
 
 from aigc_lightning import plugins
 from aigc_lightning.cli import main
-from aigc_lightning.core.run_folder import RUN_VARIABLE
+from aigc_lightning.core.run.folder import RUN_VARIABLE
 
 torch.set_num_threads(1)
 settings.register_profile("shared", deadline=None)  # shared machines have slow moments

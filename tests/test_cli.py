@@ -135,7 +135,7 @@ def test_the_help_of_a_stage_is_one_screen(stage, aigc):
 
 
 def test_the_short_help_names_options_that_exist(aigc):
-    from aigc_lightning.commands.options import option_names
+    from aigc_lightning.config.options import option_names
 
     words = [word.strip(",") for word in aigc("fit", "--help").out.split() if word.startswith("--")]
     own = {"config", "print_config", "help-all", "trust-config", "debug", "help", "data.OPTION", "model.OPTION"}

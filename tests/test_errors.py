@@ -112,7 +112,7 @@ WITH_CONFIG = {
     "class that is no model": (["--model", "torch.nn.Linear"], ["torch.nn.Linear", "aigc models"]),
     "class that is not there": (["--model", "aigc_lightning.models.dcgan.DCGAM"], ["DCGAM"]),
     "module that is not allowed": (["--model", "subprocess.Popen"], ["subprocess", "--trust-config"]),
-    "data as a model": (["--model", "aigc_lightning.data.digits.Digits"], ["Digits", "aigc models"]),
+    "data as a model": (["--model", "aigc_lightning.data.sets.digits.Digits"], ["Digits", "aigc models"]),
     "minutes that are none": (["--trainer.max_time", "soon", "--trainer.max_steps", "-1"], ["soon", "DD:HH:MM:SS"]),
 }
 

@@ -3,14 +3,19 @@
 import ast
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import entry_points, requires
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 
 import aigc_lightning
-from aigc_lightning import plugins
+from aigc_lightning import moved, plugins
+from aigc_lightning.core.io import atomic
+from aigc_lightning.inference import loaded_model
+from aigc_lightning.plugins.source import canonical
 
 ROOT = Path(aigc_lightning.__file__).parent
 PROJECT = (
@@ -18,11 +23,34 @@ PROJECT = (
 )
 
 
-@pytest.mark.parametrize("name", aigc_lightning.__all__)
-def test_public_names_load_on_use(name):
-    assert getattr(aigc_lightning, name) is not None
-    if name != "__version__":
-        assert getattr(aigc_lightning, name).__name__ == name
+def public_names():
+    for stub in ROOT.rglob("__init__.pyi"):
+        package = ".".join(stub.parent.relative_to(ROOT.parent).parts)
+        yield from ((package, name) for name in import_module(package).__all__ if name != "__version__")
+
+
+@pytest.mark.parametrize(("package", "name"), list(public_names()))
+def test_public_names_load_on_use(package, name):
+    found = getattr(import_module(package), name)
+    assert found.__name__ == (f"{package}.{name}" if isinstance(found, ModuleType) else name)
+
+
+def test_old_names_of_modules_go_on_working():
+    from aigc_lightning.commands.generating import UsedModel, class_number
+    from aigc_lightning.data.digits import Digits
+
+    from aigc_lightning.core import files
+
+    assert (UsedModel, Digits) == (aigc_lightning.LoadedModel, aigc_lightning.data.Digits)
+    assert class_number is loaded_model.class_number and files.replacing is atomic.replacing
+    assert canonical("aigc_lightning.data.digits.Digits") == "aigc_lightning.data.sets.digits.Digits"
+    assert canonical("aigc_lightning.data.Digits") == "aigc_lightning.data.sets.digits.Digits"
+    assert canonical("aigc_lightning.core.engine.Engine") == "aigc_lightning.core.engine.settings.Engine"
+    with pytest.raises(ImportError):
+        from aigc_lightning.core import nothing  # noqa: F401
+    for old, new in moved._MOVED.items():
+        import_module(f"aigc_lightning.{new}")
+        assert not (ROOT / f"{old.replace('.', '/')}.py").exists()
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -57,7 +85,7 @@ def test_the_installed_entry_points_are_those_of_the_checkout():
 @pytest.mark.skipif(not PROJECT, reason="not a checkout")
 def test_everything_that_is_imported_is_declared():
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "jsonargparse", "lightning_utilities": "lightning"}
-    names |= {"skimage": "scikit-image"}
+    names |= {"skimage": "scikit-image", "lazy_loader": "lazy-loader"}
     declared = {Requirement(text).name for text in requires("aigc-lightning")}
     imported = set()
     for path in ROOT.rglob("*.py"):

@@ -1,4 +1,4 @@
-"""Pictures from `aigc predict`."""
+"""Images written by `aigc predict`."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import Tensor
 
-from aigc_lightning.core.files import inside
-from aigc_lightning.core.pictures import save_png, to_picture, to_uint8
+from aigc_lightning.core.io.atomic import inside
+from aigc_lightning.core.io.pictures import save_png, to_picture, to_uint8
 
 
 class Predictions(pl.Callback):
@@ -22,7 +22,7 @@ class Predictions(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write one picture a sample."""
+        """Write one image per sample."""
         if not isinstance(outputs, Tensor):
             return
         folder = Path(trainer.default_root_dir)

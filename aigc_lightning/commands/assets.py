@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aigc_lightning.commands.listings import print_rows
-from aigc_lightning.commands.parsing import parse
-from aigc_lightning.core.download import progress
-from aigc_lightning.core.output import echo
+from aigc_lightning.config.command_line import parse
+from aigc_lightning.core.io.download import progress
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.evaluation.assets import ASSETS, FOLDER_VARIABLE, fetch_asset, known, lies_at
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from aigc_lightning.commands.parsing import parse
+from aigc_lightning.config.command_line import parse
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
 
@@ -63,23 +63,23 @@ def edit(argv: list[str]) -> int:
     if options.seed is not None and options.seed < 0:
         raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")
 
-    from aigc_lightning.data.operations import parse_operations
+    from aigc_lightning.inference.operations import parse_operations
 
     first = options.ops if target is None else options.before
     before = [] if first is None else parse_operations(first)
     after = [] if options.after is None else parse_operations(options.after)
 
-    from aigc_lightning.commands.edit_files import Results, input_files
+    from aigc_lightning.inference.edit_paths import Results, input_files
 
     results = Results(options.out, input_files(images, options.out))
 
-    from aigc_lightning.commands import editing  # imports torch, which a mistake need not wait for
+    from aigc_lightning.inference import edit  # imports torch, which a mistake need not wait for
 
     editor, origin = None, None
     if target is not None:
-        editor, origin = editing.load_editor(target, options.device, options.tile, options.seed, options.direction)
+        editor, origin = edit.load_editor(target, options.device, options.tile, options.seed, options.direction)
     text = edit_text(origin, ",".join(operation.text for operation in before + after))
-    return editing.edit_files(results, editor, before, after, text, opaque=options.opaque)
+    return edit.edit_files(results, editor, before, after, text, opaque=options.opaque)
 
 
 def _target_and_images(options: argparse.Namespace) -> tuple[str | None, list[str]]:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from aigc_lightning.commands.parsing import parse
-from aigc_lightning.core.output import echo
+from aigc_lightning.config.command_line import parse
+from aigc_lightning.core.io.output import echo
 
 
 def export(argv: list[str]) -> int:
@@ -14,20 +14,19 @@ def export(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("model.safetensors"), help="(default: model.safetensors)")
     options = parse(parser, argv)
 
-    from aigc_lightning.commands.next_step import sampling
-    from aigc_lightning.core.checkpoint import file_hash, load_model, save_weights
-    from aigc_lightning.core.run_folder import find_checkpoint
+    from aigc_lightning.core.checkpoint import save_weights
+    from aigc_lightning.inference.loaded_model import LoadedModel
+    from aigc_lightning.training.next_step import sampling
 
-    path = find_checkpoint(options.checkpoint)
+    loaded = LoadedModel(options.checkpoint)
     out = (
         options.out
         if options.out.suffix == ".safetensors"
         else options.out.with_name(options.out.name + ".safetensors")
     )
-    model = load_model(path)
-    save_weights(model, out, {"checkpoint": path.name, "sha256": file_hash(path)})
+    save_weights(loaded.model, out, {"checkpoint": loaded.path.name, "sha256": loaded.digest})
     echo(f"{out} ({out.stat().st_size / 2**20:.1f} MiB).")
-    following = sampling(model, out)
+    following = sampling(loaded.model, out)
     if following:
         echo(f"Next: {following}")
     return 0

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from aigc_lightning.commands.parsing import MODEL_OPTIONS, parse, seed_list, split_model_options
-from aigc_lightning.core.output import echo
+from aigc_lightning.config.command_line import MODEL_OPTIONS, parse, seed_list, split_model_options
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
 _MOST_FRAMES = 10_000
@@ -49,11 +49,11 @@ def interpolate(argv: list[str]) -> int:
         )
     out = options.out or Path("walk.gif")
 
-    from aigc_lightning.core.film import check_film
+    from aigc_lightning.core.io.film import check_film
 
     check_film(out)
 
-    from aigc_lightning.commands.interpolating import LatentModel, write_walk
+    from aigc_lightning.inference.interpolate import LatentModel, write_walk
 
     model = LatentModel(options.checkpoint, options.device, options.class_name, options.space, options.given)
     paths = write_walk(model, seeds, options.frames, out, with_grid=options.grid)
@@ -73,7 +73,7 @@ def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
     if out.suffix.lower() != ".png":
         raise UserError(f"--traverse makes a picture, and --out is {out}.", "End it in .png.")
 
-    from aigc_lightning.commands.interpolating import LatentModel, write_traversal
+    from aigc_lightning.inference.interpolate import LatentModel, write_traversal
 
     model = LatentModel(options.checkpoint, options.device, options.class_name, given=options.given)
     dimensions = write_traversal(model, seeds[0], options.traverse, out)

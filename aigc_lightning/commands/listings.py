@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aigc_lightning import plugins
-from aigc_lightning.commands.parsing import parse
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.output import echo
+from aigc_lightning.config.command_line import parse
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.output import echo
 
 
 def models(argv: list[str]) -> int:

@@ -3,9 +3,9 @@
 import os
 import sys
 
-from aigc_lightning.commands import arguments
-from aigc_lightning.core.launch import launched
-from aigc_lightning.core.output import echo
+from aigc_lightning.config.request import Stage, read_request, short_help
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.run.launch import launched
 
 
 def fit(argv: list[str]) -> int:
@@ -28,10 +28,10 @@ def predict(argv: list[str]) -> int:
     return _run("predict", argv)
 
 
-def _run(stage: arguments.Stage, argv: list[str]) -> int:
-    request = arguments.read(stage, argv)
+def _run(stage: Stage, argv: list[str]) -> int:
+    request = read_request(stage, argv)
     if request.help:
-        echo(*arguments.short_help(stage).split("\n"))
+        echo(*short_help(stage).split("\n"))
         return 0
     # Threads that spin while they wait take the processor from each other when a machine has other work to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -40,6 +40,6 @@ def _run(stage: arguments.Stage, argv: list[str]) -> int:
     if is_first and "lightning" not in sys.modules and not request.prints_only:
         echo(f"Starting {request.name} ...", flush=True)
 
-    from aigc_lightning.commands.training import run  # takes seconds: only after the command line made sense
+    from aigc_lightning.training.cli import run  # takes seconds: only after the command line made sense
 
     return run(stage, request)

@@ -1,1 +1,5 @@
-"""What every model stands on."""
+"""The foundations that every model shares."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

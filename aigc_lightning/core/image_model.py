@@ -1,4 +1,4 @@
-"""What every model stands on: a spec, a record of how it was made, and losses kept without slowing the step."""
+"""The base of every model: a spec, a record of how it was made, and losses kept without slowing the step."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,43 +8,45 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
-from aigc_lightning.core.batch import check_batch
+from aigc_lightning.core.batch import batch_size, check_batch
 from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.checkpointed import CheckpointedModule
-from aigc_lightning.core.distributed import joint_means
-from aigc_lightning.core.engine import Window
-from aigc_lightning.core.finite import lay_out_state
-from aigc_lightning.core.micro_batches import batch_size
-from aigc_lightning.core.position import batches_done, place_in_stream
-from aigc_lightning.core.sampler import BatchLayout
-from aigc_lightning.core.seed import run_seed, seed_everywhere
+from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.fused_optimizers import lay_out_state
+from aigc_lightning.core.run.collectives import joint_means
+from aigc_lightning.core.run.loop_state import batches_done, place_in_stream
+from aigc_lightning.core.run.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.core.window import BatchLayout, Window
 from aigc_lightning.errors import UserError
 
 
 class ImageModel(CheckpointedModule):
-    """Base of all models.
+    """Base class of all models.
 
-    A subclass takes the spec first and hands it on; its other arguments are plain values (numbers, text, lists,
-    mappings, dataclasses of these), so that a checkpoint can say how to build the model and stay safe to load.
+    A subclass takes the spec first and passes it on; its other arguments are plain values (numbers, text, lists,
+    mappings, dataclasses of these), so that a checkpoint can describe how to build the model and stays safe to load.
 
     Args:
         spec: what the images look like; given by the data, never written in a config.
     """
 
-    #: Version of the plugin API that the model was written for.
+    #: Plugin API version that the model was written for.
     aigc_api: ClassVar[int] = 1
-    #: Channel counts that the model can be built for.
+    #: Supported numbers of channels.
     channels: ClassVar[tuple[int, ...]] = (1, 3, 4)
-    #: Held-out score that chooses the best checkpoint of a run, the smallest being the best.
+    #: Images that are sampled at once; None for what suits the device (`core/chunks.py`).
+    sampling_chunk: ClassVar[int | None] = None
+    #: Held-out score that selects the best checkpoint of a run; lower is better.
     monitor: ClassVar[str] = "val/sliced_wasserstein"
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
         if spec.channels not in self.channels:
             raise UserError(
-                f"{type(self).__name__} makes images of {_listed(self.channels)} channels and the data has "
+                f"{type(self).__name__} makes images of {_listed(self.channels)} channels but the data has "
                 f"{spec.channels} ({spec}).",
                 "Choose the channels of the data to fit (for folders: --data.init_args.channels).",
             )
@@ -53,8 +55,8 @@ class ImageModel(CheckpointedModule):
         self._window = Window()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; the one that Lightning sets around every hook without the long way of modules."""
-        if name == "_current_fx_name":
+        """Set an attribute; the one that Lightning sets around every hook bypasses the slow path of modules."""
+        if name == HOOK_NAME:
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
@@ -64,7 +66,7 @@ class ImageModel(CheckpointedModule):
     def noise(self, count: int, *shape: int) -> Tensor:
         """Return standard normal numbers (count, *shape) for the samples of the batch in hand.
 
-        They are keyed by (seed, step, draw, place of the sample in the global batch), so they depend neither on
+        They are keyed by (seed, step, draw, position of the sample in the global batch), so they depend neither on
         micro-batches nor on the number of processes.
         """
         return self._drawn(torch.randn, count, shape)
@@ -75,21 +77,21 @@ class ImageModel(CheckpointedModule):
 
     @property
     def step(self) -> int:
-        """Number of batches that were finished before this one."""
+        """Number of batches finished before this one."""
         return batches_done(self.trainer)
 
     @property
     def share(self) -> float:
-        """Factor that turns the mean loss of this process's samples into its part of the global batch's mean.
+        """Factor that turns the mean loss of this process's samples into its share of the global batch's mean.
 
-        It is 1 unless the processes have shares of different sizes, as in the last batch of an epoch.
+        It is 1 unless the processes have different numbers of samples, as in the last batch of an epoch.
         """
         return self._window.weight
 
     # ---- losses, kept as tensors until somebody looks
 
     def record(self, name: str, value: Tensor) -> None:
-        """Keep a scalar of this step, such as a loss; nothing is copied from the device.
+        """Record a scalar of this step, such as a loss; nothing is copied from the device.
 
         Args:
             name: such as `generator_loss`; shown as `train/generator_loss`.
@@ -98,37 +100,37 @@ class ImageModel(CheckpointedModule):
         self._recorded.add(f"train/{name}", value, self._window.weight)
 
     def sum_over_processes(self, values: Tensor) -> Tensor:
-        """Return the sums of each number over all processes of the run, called by all of them together.
+        """Return the elementwise sum over all processes of the run; a collective operation.
 
         Args:
-            values: of one shape in all processes.
+            values: of the same shape in all processes.
         """
         return cast(Tensor, self.trainer.strategy.reduce(values.clone(), reduce_op="sum"))  # it works in place
 
     def recorded_means(self) -> dict[str, float]:
-        """Return the mean of every value recorded since they were last forgotten, over all processes.
+        """Return the mean of each recorded scalar since the last reset, over all processes.
 
-        Called by all processes together. Values count by the samples that they were computed from.
+        A collective operation. Values are weighted by the number of samples they were computed from.
         """
         return self._recorded.means()
 
     def pop_recorded(self) -> dict[str, float]:
-        """Return what `recorded_means` gives, and forget the values."""
+        """Return the result of `recorded_means` and reset the values."""
         means = self._recorded.means()
         self._recorded.forget()
         return means
 
     def log_held_out(self, name: str, values: Tensor) -> None:
-        """Keep a value for each held-out sample of a batch; the loop's end logs their mean by `log_scores`.
+        """Record a value for each held-out sample of a batch; their mean is logged at the end of the loop.
 
         Args:
             name: such as `psnr`.
-            values: (B,) one value a sample of the batch in hand.
+            values: (B,) one value per sample of the current batch.
         """
         self._held_out[name].append(values.detach().double().cpu())
 
     def log_scores(self, scores: Mapping[str, float]) -> None:
-        """Log held-out scores on which all processes agree, as `val/<name>`, or `test/<name>` in a test.
+        """Log held-out scores, equal in all processes, as `val/<name>`, or as `test/<name>` in a test.
 
         Args:
             scores: by name, such as {"accuracy": 0.98}; of all held-out samples of all processes.
@@ -136,7 +138,7 @@ class ImageModel(CheckpointedModule):
         stage = "test" if self.trainer.testing else "val"
         values = {f"{stage}/{name}": value for name, value in scores.items()}
         self.log_dict(values, logger=False, sync_dist=False)
-        for logger in self.trainer.loggers:  # not by `log_dict`, which counts the steps from 0
+        for logger in self.trainer.loggers:  # not with `log_dict`, which counts the steps from 0
             logger.log_metrics(values, step=self.trainer.global_step)
 
     # ---- loops that every model has
@@ -145,42 +147,42 @@ class ImageModel(CheckpointedModule):
         """Prepare the optimizers, whose state has been loaded by now, for fused kernels.
 
         Raises:
-            UserError: the checkpoint was for another number of them; Lightning leaves out what is too many.
+            UserError: the checkpoint has another number of them; Lightning would ignore the surplus.
         """
         self._check_restored()
         for optimizer in self.trainer.optimizers:
             lay_out_state(optimizer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Key whatever is random in the step, such as dropout: a resumed run needs no state of any generator.
+        """Seed whatever is random in the step, such as dropout, by a key: a resumed run needs no generator state.
 
         Raises:
-            UserError: a loader gives something else than images by their names.
+            UserError: a loader yields something other than a dict of the expected images.
         """
         check_batch(batch, self.spec)
-        if self.automatic_optimization:  # else the engine does it for each micro-batch
+        if self.automatic_optimization:  # otherwise the engine does it for each micro-batch
             seed_everywhere(run_seed(), self.step, self.global_rank)
             layout = self._layout(batch)
             weight = layout.count * self.trainer.world_size / layout.total
             self._window = Window(weight=weight, start=layout.start, total=layout.total)
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Refuse what is no batch, as in training."""
+        """Reject invalid batches, as in training."""
         check_batch(batch, self.spec)
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Refuse what is no batch, as in training."""
+        """Reject invalid batches, as in training."""
         check_batch(batch, self.spec)
 
     def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Refuse what is no batch, as in training."""
+        """Reject invalid batches, as in training."""
         check_batch(batch, self.spec)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Do nothing: callbacks look at the held-out images. Models with a held-out loss override this."""
+        """Do nothing: callbacks use the held-out images. Models with a held-out loss override this."""
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means, over all samples and processes, of what `log_held_out` was given."""
+        """Log the means, over all samples and processes, of the values passed to `log_held_out`."""
         kept, self._held_out = self._held_out, defaultdict(list)
         means = joint_means(
             {
@@ -200,15 +202,15 @@ class ImageModel(CheckpointedModule):
         self.on_validation_epoch_end()
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        """Return what the model makes of a batch: an image a sample, its index being the seed, where it can sample.
+        """Return predictions for a batch: for models that can sample, one image per sample, with its index as the seed.
 
         Models that edit or classify override this.
         """
-        return self.sample(batch["index"].tolist()) if isinstance(self, Generator) else None
+        return sampled(self, batch["index"].tolist()) if isinstance(self, Generator) else None
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Switch to evaluation without gradients and put every module's mode back afterwards."""
+        """Switch to evaluation mode without gradients, and restore every module's mode afterwards."""
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -227,21 +229,21 @@ class ImageModel(CheckpointedModule):
         generator = keyed.generator(run_seed(), self.step, window.site, number)
         rows = draw((total, *shape), generator=generator)[window.start : window.start + count]
         if self.device.type == "cuda":
-            rows = rows.pin_memory()  # else the host would wait for the copy
+            rows = rows.pin_memory()  # otherwise the host would wait for the copy
         return rows.to(self.device, cast(torch.dtype, self.dtype), non_blocking=True)
 
     def _layout(self, batch: Any) -> BatchLayout:
-        """Return where this process's batch lies in the global batch."""
+        """Return the position of this process's batch in the global batch."""
         count = batch_size(batch)
         sampler = getattr(self.trainer.train_dataloader, "batch_sampler", None)
         layout = getattr(sampler, "layout", None)
-        if layout is None:  # a loader that is not ours: assume equal shares
+        if layout is None:  # a third-party loader: assume equal shares
             return BatchLayout(self.global_rank * count, count, self.trainer.world_size * count)
         return cast(BatchLayout, layout(place_in_stream(self.trainer)))
 
 
 def seeded_normal(seeds: Sequence[int], *shape: int) -> Tensor:
-    """Return standard normal numbers (B, *shape) in which row i depends on seeds[i] alone."""
+    """Return standard normal numbers (B, *shape) in which row i depends on seeds[i] only."""
     return torch.stack([keyed.normal(shape, seed) for seed in seeds])
 
 

@@ -1,7 +1,7 @@
-"""Random numbers that are functions of what they are for.
+"""Random numbers as pure functions of a key.
 
-A number is named by its key, such as (seed, epoch, sample, draw), instead of by how many numbers were drawn before
-it. So a run that is resumed, split over more processes or read by more loader workers sees the same numbers.
+A number is determined by its key, such as (seed, epoch, sample, draw), rather than by how many numbers were drawn
+before it. So a run that is resumed or uses more processes or loader workers sees the same numbers.
 
 The mixing function is the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), applied once per part of the key.
 """
@@ -40,7 +40,7 @@ def hashed(*key: int | npt.NDArray[np.integer]) -> UInts:
 
 
 def mixed(*key: int) -> int:
-    """Return the number that `hashed` gives for plain integers, without the way through arrays."""
+    """Return the value of `hashed` for plain integers, without the overhead of arrays."""
     state = 0
     for part in key:
         state = ((state ^ (part & _ALL)) + 0x9E3779B97F4A7C15) & _ALL
@@ -61,10 +61,10 @@ def generator(*key: int) -> torch.Generator:
 
 
 def permutation(length: int, *key: int) -> Tensor:
-    """Return a random order of `range(length)`, int64 (length,), that depends on the key alone."""
+    """Return a random permutation of `range(length)`, int64 (length,), that depends on the key only."""
     return torch.randperm(length, generator=generator(*key))
 
 
 def normal(shape: tuple[int, ...], *key: int) -> Tensor:
-    """Return standard normal float32 numbers of this shape, on the CPU so that every device sees the same."""
+    """Return standard normal float32 numbers of this shape, drawn on the CPU so that every device sees the same."""
     return torch.randn(shape, generator=generator(*key))

@@ -1,19 +1,19 @@
-"""Numbers that users give to models."""
+"""Range checks of models' numeric arguments."""
 
 import math
 
 from aigc_lightning.errors import UserError
 
-#: Of one kind in a network; deeper ones than the papers' are hardly meant.
+#: Maximum number of layers of one kind; more than any paper uses is probably a mistake.
 MOST_LAYERS = 1000
 
 
 def check_numbers(*, zero: bool = False, most: float = math.inf, **values: float) -> None:
-    """Refuse negative and infinite numbers among a model's arguments, and zeros unless they are allowed.
+    """Reject negative and infinite numbers among a model's arguments, and zeros unless allowed.
 
     Args:
-        zero: whether 0 is fine.
-        most: the largest number that is fine, for counts of layers: a million of them would take hours to build.
+        zero: whether 0 is allowed.
+        most: the largest allowed number, for counts of layers: a million layers would take hours to build.
         **values: the arguments by name.
 
     Raises:
@@ -23,6 +23,6 @@ def check_numbers(*, zero: bool = False, most: float = math.inf, **values: float
         if not math.isfinite(value):
             raise UserError(f"model.{name} is {value}.", "Give a finite number.")
         if value > most:
-            raise UserError(f"model.{name} is {value}.", f"Give {most:g} at most.")
+            raise UserError(f"model.{name} is {value}.", f"Give at most {most:g}.")
         if value < 0 or (value == 0 and not zero):
             raise UserError(f"model.{name} is {value}.", "Give 0 or more." if zero else "Give a positive number.")

@@ -1,7 +1,7 @@
-"""What checkpoints and exports hold, by name and kind: looked at before anything in them is used.
+"""The expected content of checkpoints and exports, by name and type, validated before use.
 
-They come from anybody. A value of the wrong kind, a newer format, or a structure so deep that it exhausts the stack has
-to end in one clear sentence.
+The files are untrusted. A value of the wrong type, a newer format, or a structure so deep that it exhausts the stack
+must end in one clear sentence.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from aigc_lightning import __version__
 from aigc_lightning.errors import UserError
 
-#: Where a checkpoint keeps what made it.
+#: Key under which a checkpoint keeps the record of how it was made.
 RECORD_KEY = "aigc"
 #: Version of the record; raised when older programs would misread a newer file.
 FORMAT = 1
-#: The record's entry that counts, for each optimizer, the parameters of which it keeps something.
+#: The record's entry with, for each optimizer, the number of parameters it has state for.
 OPTIMIZER_SIZES = "optimizer_sizes"
 
-#: A kind: a type, several of them, a list of a kind, or a mapping of the keys that must be there to their kinds. The
+#: A kind: a type, several types, a list of one kind, or a mapping from required keys to their kinds. The
 #: key `str` stands for any text.
 Kind = Any
 _RECORD: dict[Any, Kind] = {
@@ -31,7 +31,7 @@ _RECORD: dict[Any, Kind] = {
     "spec": {"channels": int, "height": int, "width": int},
     "versions": {str: str},
 }
-#: Kinds of what a record may hold besides.
+#: Kinds of a record's optional entries.
 _MORE: dict[Any, Kind] = {
     "format": int,
     "engine": {str: object},
@@ -40,7 +40,7 @@ _MORE: dict[Any, Kind] = {
     "precision": str,
     OPTIMIZER_SIZES: [int],
 }
-#: What training goes on from, beside the record and the weights.
+#: What training resumes from, besides the record and the weights.
 _RESUMABLE: dict[Any, Kind] = {
     "global_step": int,
     "epoch": int,
@@ -50,15 +50,15 @@ _RESUMABLE: dict[Any, Kind] = {
     "optimizer_states": [{"state": dict, "param_groups": [dict]}],
     "lr_schedulers": [dict],
 }
-_DEEPEST, _MOST = 64, 5_000_000  # levels, and values, of what a file holds
+_DEEPEST, _MOST = 64, 5_000_000  # levels and values in a file
 
 
 def first_mismatch(value: Any, kind: Kind, place: str = "") -> str:
-    """Return where a value is not of a kind, as in "spec.height is a str"; "" where it is.
+    """Return where a value does not match a kind, as in "spec.height is a str"; "" if it matches.
 
     Args:
-        value: as it was read.
-        kind: see `Kind`; counts are not negative.
+        value: as read from the file.
+        kind: see `Kind`; integers must not be negative.
         place: the name of the value.
     """
     if isinstance(kind, dict):
@@ -89,20 +89,20 @@ def first_mismatch(value: Any, kind: Kind, place: str = "") -> str:
 
 
 def checked_state(state: Any, kinds: dict[Any, Kind], what: str) -> dict[str, Any]:
-    """Return what a checkpoint kept for a part of a run.
+    """Return the state of a part of a run from a checkpoint.
 
     Args:
-        state: as it was read.
-        kinds: what it has to hold.
-        what: whose state it is, for the message.
+        state: as read from the file.
+        kinds: of its required entries.
+        what: what the state is of, for the message.
 
     Raises:
-        UserError: it holds something else.
+        UserError: it has a different structure.
     """
     if found := first_mismatch(state, kinds, what):
         raise UserError(
-            f"Training cannot go on from the checkpoint: {found}.",
-            "Give one that `aigc fit` wrote, as it was.",
+            f"Training cannot resume from the checkpoint: {found}.",
+            "Give an unmodified one written by `aigc fit`.",
         )
     return {name: state[name] for name in kinds}
 
@@ -113,7 +113,7 @@ def kind_of(value: Any) -> Kind:
 
 
 def check_size(held: Any, path: Path) -> None:
-    """Check that what a file holds is neither too deep nor too much for what works on it.
+    """Check that the content of a file is neither too deeply nested nor too large to be processed.
 
     Raises:
         UserError: it is.
@@ -132,10 +132,10 @@ def check_size(held: Any, path: Path) -> None:
 
 
 def check_record(record: Any, path: Path) -> None:
-    """Check that a file says how its model is built, in a way that this version knows.
+    """Check that a file has a record of its model in a format that this version reads.
 
     Raises:
-        UserError: it does not.
+        UserError: it has not.
     """
     held = record if isinstance(record, dict) else {}
     number = held.get("format", FORMAT)
@@ -143,7 +143,7 @@ def check_record(record: Any, path: Path) -> None:
         versions = held.get("versions")
         made_by = str(versions.get("aigc_lightning", "?")) if isinstance(versions, dict) else "?"
         raise UserError(
-            f"{path} has format {number}, and aigc_lightning {__version__} reads formats up to {FORMAT}.",
+            f"{path} has format {number}, but aigc_lightning {__version__} reads formats up to {FORMAT}.",
             f"Install a newer version: the file was written by {made_by[:40]}.",
         )
     found = first_mismatch(held, _RECORD)
@@ -173,41 +173,41 @@ def check_weights(weights: Any, path: Path) -> None:
 
 
 def check_resumable(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Check that training can go on from a checkpoint.
+    """Check that training can resume from a checkpoint.
 
     Raises:
-        UserError: something is missing or of another kind, or the optimizers' state is not what the record says.
+        UserError: something is missing or of another kind, or the optimizers' state does not match the record.
     """
     found = first_mismatch(checkpoint, _RESUMABLE)
     sizes = checkpoint.get(RECORD_KEY, {}).get(OPTIMIZER_SIZES)  # version 0.1 did not write it
     if not found and sizes not in (None, optimizer_sizes(checkpoint)):
-        found = f"optimizer_states has entries for {optimizer_sizes(checkpoint)} parameters and {sizes} were saved"
+        found = f"optimizer_states has entries for {optimizer_sizes(checkpoint)} parameters but {sizes} were saved"
     if found:
         raise UserError(
-            f"Training cannot go on from {path}: {found}.", "Give a checkpoint that `aigc fit` wrote, as it was."
+            f"Training cannot resume from {path}: {found}.", "Give an unmodified checkpoint written by `aigc fit`."
         )
 
 
 def optimizer_sizes(checkpoint: Mapping[str, Any]) -> list[int]:
-    """Return for each optimizer the number of parameters of which it keeps something."""
-    # Some strategies gather the states in the first process alone.
+    """Return, for each optimizer, the number of parameters it has state for."""
+    # Some strategies gather the states in the first process only.
     return [len(optimizer.get("state", ())) for optimizer in checkpoint["optimizer_states"]]
 
 
 def check_finite(model: nn.Module, weights: Mapping[str, Tensor], path: Path | str) -> None:
-    """Check that weights are numbers: parameters finite, and no buffer NaN.
+    """Check that all parameters are finite and no buffer has NaN.
 
     Args:
-        model: whose parameters and buffers they are.
+        model: the model they belong to.
         weights: by name.
-        path: of the file, for the message.
+        path: the file, for the message.
 
     Raises:
-        UserError: they are not; the message names the first.
+        UserError: some are not; the message names the first.
     """
     parameters = {name for name, _ in model.named_parameters()}
     for name, tensor in weights.items():
-        # The sum takes a fraction of the time; it can overflow where no number does, so a look at each one decides.
+        # The sum is much faster but can overflow although all numbers are finite, so then each one is checked.
         if not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum())):
             continue
         bad = ~torch.isfinite(tensor) if name in parameters else torch.isnan(tensor)

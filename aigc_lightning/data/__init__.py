@@ -1,1 +1,5 @@
-"""One DataModule a file, over one decoder and one order of samples."""
+"""Data modules, one per file, that share one decoder and one sampler."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """The built-in models, one file each. No model imports another."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

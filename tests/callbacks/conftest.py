@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from aigc_lightning.core.image_model import ImageModel, seeded_normal
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
 
 Fit = Callable[..., pl.Trainer]
@@ -73,14 +74,12 @@ def fit(tmp_path: Path, make_model: Callable[..., TinyModel]) -> Fit:
         loader: Any = None,
         **options: Any,
     ) -> pl.Trainer:
-        options = {"logger": False, "log_every_n_steps": 5, "limit_val_batches": 0, **options}
-        trainer = pl.Trainer(
-            accelerator="cpu",
+        options = {"log_every_n_steps": 5, "limit_val_batches": 0, **options}
+        trainer = silent_trainer(
             default_root_dir=tmp_path,
             max_steps=max_steps,
             callbacks=list(callbacks),
             enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
-            enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks),
             **options,
         )

@@ -8,7 +8,8 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
 from aigc_lightning.callbacks.ending import Ending, _as_option
-from aigc_lightning.commands.precision import RunTrainer
+from aigc_lightning.core.run import silent_trainer
+from aigc_lightning.training.precision import RunTrainer
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def run(fit, monkeypatch, capsys):
         def make(**given):
             return RunTrainer(precision="32-true", **given)
 
-        monkeypatch.setattr(pl, "Trainer", make)
+        monkeypatch.setattr(silent_trainer, "Trainer", make)
         capsys.readouterr()
         fit(*callbacks, ending or Ending(), **options)
         return [line for line in capsys.readouterr().out.splitlines() if line]

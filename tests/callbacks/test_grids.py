@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
 
 from aigc_lightning.callbacks.grids import Grids, seed_rows
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
@@ -75,7 +75,7 @@ class ByClass(ImageModel):
 
 
 def test_models_with_classes_have_a_class_each_row(tmp_path: Path):
-    trainer = Trainer(default_root_dir=tmp_path, logger=False, accelerator="cpu", enable_checkpointing=False)
+    trainer = silent_trainer(default_root_dir=tmp_path)
     grids = Grids(num=14)
     grids.on_train_start(trainer, ByClass(ImageSpec(1, 8, 8, ("a", "b", "c"))))
     assert (tmp_path / "grids" / "seeds.txt").read_text().splitlines()[1:] == ["0 3 6 9", "1 4 7 10", "2 5 8 11"]

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
 
 from aigc_lightning.callbacks.grids import Grids, comparison, side_by_side
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.testing.noise import NoiseImages
 
 
@@ -47,10 +47,7 @@ def names(folder: Path) -> list[str]:
 
 
 def fit_on(data: NoiseImages, model: type[ImageModel], grids: Grids, folder: Path) -> None:
-    trainer = Trainer(
-        accelerator="cpu", default_root_dir=folder, max_steps=4, callbacks=[grids], logger=False,
-        enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False, limit_val_batches=0,
-    )  # fmt: skip
+    trainer = silent_trainer(default_root_dir=folder, max_steps=4, callbacks=[grids], limit_val_batches=0)
     trainer.fit(model(data.spec), data)
 
 

@@ -4,7 +4,6 @@ import time
 
 import lightning.pytorch as pl
 import pytest
-from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from aigc_lightning.callbacks import interruption
 from aigc_lightning.callbacks.checkpoints import Checkpoints
@@ -79,7 +78,3 @@ def test_former_handlers_come_back(fit, tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     stopped(fit, tmp_path, Send(signal.SIGTERM))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-def test_what_is_replaced_in_lightning_is_there():
-    assert callable(_TrainingEpochLoop._broadcast_sigterm_tensor)

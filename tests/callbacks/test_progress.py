@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from aigc_lightning.callbacks import progress
 from aigc_lightning.callbacks.grids import Grids
-from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.callbacks.progress import Progress, Speed
 from aigc_lightning.data.base import ArraySource, ImageSamples
 from aigc_lightning.data.loader import StreamLoader

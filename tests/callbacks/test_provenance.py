@@ -6,12 +6,12 @@ import pytest
 import torch
 import yaml
 
+from aigc_lightning.core.io.redaction import HIDDEN
 from aigc_lightning.core.records import RECORD_KEY
-from aigc_lightning.core.redaction import HIDDEN
 
 PLUGIN = """
 from aigc_lightning.models.dcgan import DCGAN
-from aigc_lightning.data.digits import Digits
+from aigc_lightning.data.sets.digits import Digits
 
 class Model(DCGAN):
     def __init__(self, spec, latent_size: int = 4, hub_token: str = "", tokenizer: str = "gpt2"):

@@ -13,10 +13,10 @@ from image_files.table import noise
 from image_files.tiff_writer import tiff
 from PIL import Image
 
-from aigc_lightning.commands.edit_files import input_files
 from aigc_lightning.core.checkpoint import file_hash, save_weights
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import decode
+from aigc_lightning.inference.edit_paths import input_files
 
 MODELS = """
 import torch
@@ -323,17 +323,17 @@ def test_a_folder_is_walked_as_by_image_folder(aigc, folder):
 
 
 def test_a_file_that_vanishes_is_skipped(aigc, folder, monkeypatch):
-    from aigc_lightning.commands import editing
+    from aigc_lightning.inference import edit
 
     for name in ("a.png", "b.png", "c.png"):
         picture().save(name)
-    read = editing.read_picture
+    read = edit.read_picture
 
     def vanishing(path, **options):
         (folder / "b.png").unlink(missing_ok=True)
         return read(path, **options)
 
-    monkeypatch.setattr(editing, "read_picture", vanishing)
+    monkeypatch.setattr(edit, "read_picture", vanishing)
     done = aigc("edit", "--ops", "flip=h", "a.png", "b.png", "c.png", "--out", "o")
     assert done.code == 1 and "Skipped: b.png" in done.err and "2 pictures in o: a.png to c.png" in done.out
 
@@ -418,8 +418,8 @@ def test_the_sheet_and_the_page_show_both(aigc, model, folder):
         (["MODEL", "a.png", "--before", "crop=5"], ["'crop=5'", "crop=WIDTHxHEIGHT"]),
         (["MODEL", "a.png", "--tile", "5"], ["--tile is 5"]),
         (["MODEL", "a.png", "--seed", "-1"], ["--seed is -1"]),
-        (["MODEL", "a.png", "--seed", "1"], ["Same makes one result", "--seed"]),
-        (["MODEL", "a.png", "--direction", "BtoA"], ["Same edits in one direction"]),
+        (["MODEL", "a.png", "--seed", "1"], ["Same makes only one result", "--seed"]),
+        (["MODEL", "a.png", "--direction", "BtoA"], ["Same edits in only one direction"]),
         (["MODEL", "a.png", "--direction", "back"], ["--direction", "AtoB"]),
         (["--ops", "flip=h", "a.png", "--seed", "1"], ["--seed and --direction are for models"]),
         (["MODEL", "a.png", "--device", "nothing"], ["'nothing'", "--device"]),
@@ -440,7 +440,7 @@ def test_mistakes(aigc, model, folder, arguments, parts):
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [("Larger", ["keep the size", "46"]), ("Hungry", ["memory", "--tile"]), ("Picky", ["Only cats. Give a cat."])],
+    [("Larger", ["changes the size", "46"]), ("Hungry", ["memory", "--tile"]), ("Picky", ["Only cats. Give a cat."])],
 )
 def test_what_a_model_cannot_do_is_said_for_each_picture(aigc, model, folder, name, parts):
     picture().save("a.png")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from aigc_lightning.core.checkpoint import load_model
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 
 
 def frames(path):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from aigc_lightning.commands import generating
 from aigc_lightning.core.checkpoint import file_hash, load_model
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.inference import loaded_model
 
 
 def pictures(folder):
@@ -98,7 +98,8 @@ def test_a_folder_that_cannot_be_written(aigc, trained, folder):
 
 
 def test_a_model_that_makes_no_pictures(aigc, trained, monkeypatch):
-    monkeypatch.setattr(generating, "load_model", lambda path: ImageModel(ImageSpec(1, 8, 8)))
+    nothing = ImageModel(ImageSpec(1, 8, 8))
+    monkeypatch.setattr(loaded_model, "load_with_record", lambda path: (nothing, nothing.provenance()))
     done = aigc("sample", trained)
     assert done.code == 2 and "ImageModel" in done.err and "does not make images" in done.err
 

@@ -10,8 +10,8 @@ import torch
 import yaml
 from PIL import Image
 
-from aigc_lightning.commands.data_shard import main as shard
-from aigc_lightning.core.redaction import ADDRESSES_VARIABLE
+from aigc_lightning.commands.data.shard import main as shard
+from aigc_lightning.core.io.redaction import ADDRESSES_VARIABLE
 
 LOGIN, QUERY, FRAGMENT, KEY = (
     "s3cret-l0gin-aa11",

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from aigc_lightning import plugins
-from aigc_lightning.commands.data_prepare import main as prepare
-from aigc_lightning.commands.data_shard import main as shard
-from aigc_lightning.data import files
+from aigc_lightning.commands.data.prepare import main as prepare
+from aigc_lightning.commands.data.shard import main as shard
+from aigc_lightning.data.folders import files
 from aigc_lightning.testing import DataConformance, ModelConformance
 from aigc_lightning.testing.cases import DataCase
 from aigc_lightning.testing.checks import Check

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.errors import UserError
@@ -83,15 +84,9 @@ Fit = Callable[..., pl.Trainer]
 def fit(tmp_path: Path) -> Fit:
     def run(model: pl.LightningModule, max_steps: int = 13, data: Any = None, **options: Any) -> pl.Trainer:
         pl.seed_everything(3, verbose=False)
-        trainer = pl.Trainer(
-            accelerator="cpu",
+        trainer = silent_trainer(
             default_root_dir=tmp_path,
             max_steps=max_steps,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            use_distributed_sampler=False,
             limit_val_batches=0,
             **options,
         )

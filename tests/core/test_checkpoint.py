@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import build_model, file_hash, load_model, read_checkpoint, save_weights, step_of
-from aigc_lightning.core.checksums import write_tensors
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.checksums import write_tensors
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.dcgan import DCGAN
@@ -143,7 +143,7 @@ def test_a_checkpoint_says_what_made_it(checkpoint):
     assert (
         record["spec"]["channels"] == 1 and record["spec"]["height"] == 8 and len(record["spec"]["class_names"]) == 10
     )
-    assert record["data"]["class_path"] == "aigc_lightning.data.digits.Digits"
+    assert record["data"]["class_path"] == "aigc_lightning.data.sets.digits.Digits"
     assert record["data"]["config"]["batch_size"] == 300
     assert record["seed"] == 0 and record["engine"]["ema_decay"] == 0.999
     assert {"aigc_lightning", "torch"} <= record["versions"].keys()
@@ -300,12 +300,12 @@ def test_lightnings_way_takes_overrides(trained):
 
 def test_lightnings_way_refuses_another_class(trained, checkpoint, tmp_path):
     for other in (VAE, Sub):
-        with pytest.raises(UserError, match=rf"holds a .*DCGAN, which is no {other.__name__}\."):
+        with pytest.raises(UserError, match=rf"holds a .*DCGAN, which is not a {other.__name__}\."):
             other.load_from_checkpoint(trained)
     checkpoint[RECORD_KEY]["class_path"] = f"{Sub.__module__}.Sub"
     torch.save(checkpoint, tmp_path / "sub.ckpt")
     assert type(Sub.load_from_checkpoint(tmp_path / "sub.ckpt")) is Sub
-    with pytest.raises(UserError, match="no installed package brings"):
+    with pytest.raises(UserError, match="no installed package provides"):
         DCGAN.load_from_checkpoint(tmp_path / "sub.ckpt")
 
 
@@ -355,7 +355,7 @@ def test_an_export_replaces_the_old_file_or_leaves_it(trained, tmp_path, monkeyp
     path = tmp_path / "a.safetensors"
     save_weights(model, path, {"note": "é"})
     old = path.read_bytes()
-    monkeypatch.setattr("aigc_lightning.core.checksums.save_file", lambda *args, **more: 1 / 0)
+    monkeypatch.setattr("aigc_lightning.core.io.checksums.save_file", lambda *args, **more: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_weights(model, path, {})
     assert path.read_bytes() == old and [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]

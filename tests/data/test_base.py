@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.io.pictures import to_uint8
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.sampler import SampleKey
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
@@ -55,11 +56,6 @@ class Seen(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def trainer(max_steps, **options):
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    return pl.Trainer(max_steps=max_steps, enable_checkpointing=False, **quiet, **options)
 
 
 def test_all_grey_levels_survive_the_way_to_floats_and_back():
@@ -140,12 +136,14 @@ def test_a_test_split_of_its_own_is_tested_on():
 @pytest.mark.parametrize("interrupted_after", [1, 2, 3, 4])
 def test_a_run_resumed_in_mid_epoch_sees_what_an_uninterrupted_one_sees(tmp_path, interrupted_after):
     whole = Seen()
-    trainer(7, limit_val_batches=0).fit(whole, Counted(batch_size=4))
+    silent_trainer(max_steps=7, limit_val_batches=0).fit(whole, Counted(batch_size=4))
     first, second = Seen(), Seen()
-    begun = trainer(interrupted_after, limit_val_batches=0)
+    begun = silent_trainer(max_steps=interrupted_after, limit_val_batches=0)
     begun.fit(first, Counted(batch_size=4))
     begun.save_checkpoint(tmp_path / "begun.ckpt")
-    trainer(7, limit_val_batches=0).fit(second, Counted(batch_size=4), ckpt_path=tmp_path / "begun.ckpt")
+    silent_trainer(max_steps=7, limit_val_batches=0).fit(
+        second, Counted(batch_size=4), ckpt_path=tmp_path / "begun.ckpt"
+    )
     assert len(whole.trained) == 7
     assert first.trained + second.trained == whole.trained
 
@@ -165,14 +163,16 @@ class SavesAfter(pl.Callback):
 def test_a_run_resumed_from_a_save_in_a_hook_sees_what_was_left(tmp_path, saved_after):
     whole, second = Seen(), Seen()
     path = tmp_path / "saved.ckpt"
-    trainer(7, limit_val_batches=0, callbacks=SavesAfter(saved_after, path)).fit(whole, Counted(batch_size=4))
-    trainer(7, limit_val_batches=0).fit(second, Counted(batch_size=4), ckpt_path=path)
+    silent_trainer(max_steps=7, limit_val_batches=0, callbacks=SavesAfter(saved_after, path)).fit(
+        whole, Counted(batch_size=4)
+    )
+    silent_trainer(max_steps=7, limit_val_batches=0).fit(second, Counted(batch_size=4), ckpt_path=path)
     assert second.trained == whole.trained[saved_after:]
 
 
 def test_validation_in_a_run_sees_every_held_out_image_once_a_pass():
     model = Seen()
-    trainer(3, num_sanity_val_steps=0).fit(model, Counted(batch_size=4))
+    silent_trainer(max_steps=3, num_sanity_val_steps=0).fit(model, Counted(batch_size=4))
     assert model.validated == list(range(5))
 
 
@@ -196,7 +196,7 @@ def test_the_seed_of_the_run_decides_the_order(monkeypatch):
 
 @pytest.mark.slow
 def test_loader_processes_give_the_same_batches_as_none():
-    from aigc_lightning.data.digits import Digits  # a class of a module that loader processes can import
+    from aigc_lightning.data.sets.digits import Digits  # a class of a module that loader processes can import
 
     loaded = []
     for num_workers in (0, 2):

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.config.data_section import build_data
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.sampler import SampleKey
 from aigc_lightning.data.augment import Augment
-from aigc_lightning.data.building import build_data
 from aigc_lightning.data.corruptions import JPEG, Downscale, GaussianNoise, corrupt
 from aigc_lightning.data.degraded_images import DegradedImages
-from aigc_lightning.data.digits import Digits
-from aigc_lightning.data.shapes import Shapes
+from aigc_lightning.data.sets.digits import Digits
+from aigc_lightning.data.sets.shapes import Shapes
 from aigc_lightning.errors import UserError
 
 NOISE = [GaussianNoise(30.0)]
@@ -64,7 +64,7 @@ def test_photographs_with_noise_are_what_is_given_without_options():
 
 
 def test_it_can_be_written_as_a_config():
-    inner = {"class_path": "aigc_lightning.data.digits.Digits", "init_args": {"size": 8}}
+    inner = {"class_path": "aigc_lightning.data.sets.digits.Digits", "init_args": {"size": 8}}
     jpeg = {"class_path": "aigc_lightning.data.corruptions.JPEG", "init_args": {"quality": [20, 60]}}
     noise = {"class_path": "GaussianNoise", "init_args": {"std": 10}}
     data = build_data(

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aigc_lightning.commands.data_prepare import main as prepare
-from aigc_lightning.commands.data_shard import main as shard
-from aigc_lightning.core.checksums import DIGEST, sealed
+from aigc_lightning.commands.data.prepare import main as prepare
+from aigc_lightning.commands.data.shard import main as shard
+from aigc_lightning.core.io.checksums import DIGEST, sealed
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.decode import CorruptImageError, decode
-from aigc_lightning.data.image_folder import ImageFolder
-from aigc_lightning.data.prepared_format import Protocol
-from aigc_lightning.data.shard_index import build_index
-from aigc_lightning.data.shards import Shards
+from aigc_lightning.data.folders.image_folder import ImageFolder
+from aigc_lightning.data.folders.prepared_format import Protocol
+from aigc_lightning.data.shards.index import build_index
+from aigc_lightning.data.shards.shards import Shards
 from aigc_lightning.errors import UserError
 
 NAMES = [
@@ -114,7 +114,7 @@ def test_rows_that_point_out_of_their_shard_are_bad_images(shards):
 def test_links_out_of_a_folder_of_shards_are_not_read(name, shards, tmp_path):
     (shards / name).rename(tmp_path / "elsewhere")
     (shards / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="by a link"):
+    with pytest.raises(UserError, match="is a link"):
         data(shards, max_bad=0).train_source().images([0])
     (shards / name).unlink()
     (tmp_path / "elsewhere").rename(shards / "inside.x")
@@ -136,15 +136,15 @@ def test_a_copy_that_is_a_link_is_not_written_through(shards, serve, tmp_path):
 def test_the_cache_of_somebody_else_is_not_used(shards, serve, tmp_path, monkeypatch):
     folder = tmp_path / "temporary" / "aigc-shards"
     folder.mkdir(parents=True)
-    monkeypatch.setattr("aigc_lightning.data.shard_store.default_cache", lambda: folder)
+    monkeypatch.setattr("aigc_lightning.data.shards.store.default_cache", lambda: folder)
     folder.chmod(0o777)
-    with pytest.raises(UserError, match="not a folder of yours alone"):
+    with pytest.raises(UserError, match="not a folder that only you can write to"):
         data(serve(shards)).train_source().images([0])
     folder.chmod(0o755)
     assert len(data(serve(shards)).train_source().images([0])) == 1
     folder.rename(tmp_path / "other")
     folder.symlink_to(tmp_path / "other")
-    with pytest.raises(UserError, match="not a folder of yours alone"):
+    with pytest.raises(UserError, match="not a folder that only you can write to"):
         data(serve(shards)).train_source().images([0])
 
 
@@ -166,7 +166,7 @@ def test_a_server_that_announces_a_petabyte(shards, serve, quiet_server, tmp_pat
     "address", ["reference://x", "ssh://h/x", "simplecache::http://h", "file:///etc", "http://[::1"]
 )
 def test_other_addresses_are_refused(address):
-    with pytest.raises(UserError, match=r"kind that shards are not read from|cannot be read"):
+    with pytest.raises(UserError, match=r"is not supported for shards|cannot be read"):
         data(address).train_source()
 
 
@@ -245,7 +245,7 @@ def test_links_of_a_prepared_folder_are_neither_read_nor_written_through(name, p
     (prepared / name).rename(tmp_path / "elsewhere")
     (prepared / name).symlink_to(tmp_path / "elsewhere")
     before = (tmp_path / "elsewhere").read_bytes()
-    with pytest.raises(UserError, match="by a link"):
+    with pytest.raises(UserError, match="is a link"):
         use(prepared)
     Image.new("L", (8, 8), 99).save(images / "0" / "new.png")
     argv = [str(images), str(prepared), "--size", "8", "--channels", "1", "--workers", "1"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.errors import UserError

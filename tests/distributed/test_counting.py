@@ -10,12 +10,12 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
 from aigc_lightning.callbacks.checkpoints import Checkpoints
-from aigc_lightning.callbacks.losses import LossLog
+from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.callbacks.metrics_file import MetricsFile, read_metrics
 from aigc_lightning.core import adversarial
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.averaging import MovingAverage
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.averaging import MovingAverage
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.testing.exactness import different_tensors, train
@@ -114,7 +114,7 @@ def test_everything_counts_batches(case, parts, tmp_path, monkeypatch):
     log = MetricsFile(tmp_path)
     watch = [LossLog(), Checkpoints(every_n_steps=None, keep_every_n_steps=4, monitor=None)]
     monkeypatch.setattr(
-        "aigc_lightning.callbacks.losses.log_metrics",
+        "aigc_lightning.callbacks.loss_log.log_metrics",
         lambda trainer, values: log.log_metrics(values, trainer.global_step),
     )
     trace = train(build(case, parts), 4, 10, tmp_path, callbacks=watch, log_every_n_steps=3)

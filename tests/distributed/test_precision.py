@@ -2,14 +2,14 @@
 
 import math
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 
@@ -48,15 +48,10 @@ def fit(model, steps, engine=PLAIN, scale=None, precision="32-true", resume=None
     batches = torch.utils.data.DataLoader(
         [{"image": torch.zeros(1, 8, 8)}] * (steps * batch_size), batch_size=batch_size
     )
-    trainer = pl.Trainer(
-        accelerator="cpu",
+    trainer = silent_trainer(
         max_steps=steps,
         plugins=plugins,
         precision=precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     trainer.fit(model, batches, ckpt_path=resume, weights_only=True)
     return trainer

@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from aigc_lightning.core.checkpoint import load_model
-from aigc_lightning.data.digits import Digits
+from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.bank_cache import BankCache
 from aigc_lightning.evaluation.extractors import ModelExtractor, find_extractor
 from aigc_lightning.evaluation.gate import check_extractor
 from aigc_lightning.evaluation.generation import Judge, Reference, score_set
-from aigc_lightning.evaluation.images import DataImages, ImageSet
+from aigc_lightning.evaluation.image_sets import DataImages, ImageSet
 from aigc_lightning.evaluation.references import reference_of
 from aigc_lightning.evaluation.scores import DISTRIBUTION, is_better
 from aigc_lightning.models.cnn import CNN
@@ -93,7 +93,7 @@ def test_an_extractor_that_knows_nothing_is_refused(own_judge):
     torch.manual_seed(0)
     images, _, labels = DataImages(DATA, "val").read(range(360))
     untrained = ModelExtractor(CNN(DATA.spec, width=4).eval())
-    with pytest.raises(UserError, match="names only"):
+    with pytest.raises(UserError, match="classifies only"):
         check_extractor(untrained, images, labels, DATA.spec.class_names)
     constant = CNN(DATA.spec, width=4).eval()
     constant.embed = lambda images: torch.zeros(len(images), 32)  # nothing changes its distances
@@ -104,7 +104,7 @@ def test_an_extractor_that_knows_nothing_is_refused(own_judge):
 
 
 def test_the_path_length_of_a_model_with_latents(trained, own_judge):
-    from aigc_lightning.evaluation.path_length import path_length_of
+    from aigc_lightning.evaluation.path_length_scores import path_length_of
 
     paths = path_length_of(load_model(trained), own_judge.extractor)
     mean, deviation = paths.compute()

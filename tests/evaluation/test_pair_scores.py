@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.images import FolderImages
-from aigc_lightning.evaluation.pairs import score_pairs
+from aigc_lightning.evaluation.image_sets import FolderImages
+from aigc_lightning.evaluation.pair_scores import score_pairs
 
 
 def write(folder, images):

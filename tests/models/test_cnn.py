@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from aigc_lightning.core.spec import ImageSpec
-from aigc_lightning.data.digits import Digits
+from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.cnn import CNN
 from aigc_lightning.testing.exactness import train

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from aigc_lightning.core.checkpoint import save_weights
-from aigc_lightning.core.engine import Engine
-from aigc_lightning.core.image_pool import ImagePool
+from aigc_lightning.core.engine.image_pool import ImagePool
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.cyclegan import CycleGAN

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.pix2pix import Pix2Pix

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from aigc_lightning.core.memory import keep_memory
+from aigc_lightning.core.run.memory import keep_memory
 from torch import Tensor, nn
 from torch.nn import functional
 

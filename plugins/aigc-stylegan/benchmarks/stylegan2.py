@@ -19,8 +19,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from aigc_lightning.core.engine import Engine
-from aigc_lightning.core.memory import keep_memory
+from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.run.memory import keep_memory
+from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.testing import NoiseImages
 from torch.nn.functional import conv2d
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -114,17 +115,10 @@ def main() -> None:
     model.engine = Engine(ema_decay=0.999)
     clock = Clock()
     keep_memory()
-    pl.Trainer(
-        accelerator="cpu",
-        devices=1,
+    silent_trainer(
         precision=options.precision,
         max_steps=len(KINDS) * (1 + options.rounds),
         callbacks=[clock],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        use_distributed_sampler=False,
         limit_val_batches=0,
     ).fit(model, data)
     seconds = {kind: statistics.median(found) for kind, found in clock.seconds.items()}

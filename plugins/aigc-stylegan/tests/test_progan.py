@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.testing import ModelConformance, NoiseImages
 from aigc_lightning.testing.exactness import train
 from torch import Tensor

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
-from aigc_lightning.core.engine import Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.evaluation.extractors import ModelExtractor
-from aigc_lightning.evaluation.path_length import path_length_of
+from aigc_lightning.evaluation.path_length_scores import path_length_of
 from aigc_lightning.models.cnn import CNN
 from aigc_lightning.testing import ModelConformance, NoiseImages
 from aigc_lightning.testing.exactness import train

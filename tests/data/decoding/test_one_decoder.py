@@ -13,21 +13,21 @@ from image_files.tiff_writer import tiff
 from PIL import Image
 
 from aigc_lightning.cli import main
-from aigc_lightning.data.captioned_images import CaptionedImages
 from aigc_lightning.data.decode import decode
-from aigc_lightning.data.image_folder import ImageFolder
-from aigc_lightning.data.paired_images import PairedImages
-from aigc_lightning.data.shards import Shards
-from aigc_lightning.data.unpaired_images import UnpairedImages
+from aigc_lightning.data.folders.captioned_images import CaptionedImages
+from aigc_lightning.data.folders.image_folder import ImageFolder
+from aigc_lightning.data.folders.paired_images import PairedImages
+from aigc_lightning.data.folders.unpaired_images import UnpairedImages
+from aigc_lightning.data.shards.shards import Shards
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.images import FolderImages
+from aigc_lightning.evaluation.image_sets import FolderImages
 
 ROOT = Path(__file__).parents[3]
 P3 = rgb_profile(DISPLAY_P3, 2.2)
 # Files that read pictures which the package itself has just made.
 _OWN = {
     "aigc_lightning/callbacks/loggers.py": "a grid of the run, for TensorBoard",
-    "aigc_lightning/core/pictures.py": "grids of the run, for a timelapse",
+    "aigc_lightning/core/io/pictures.py": "grids of the run, for a timelapse",
     "aigc_lightning/data/corruptions.py": "a JPEG in memory, to spoil a picture",
 }
 
@@ -107,7 +107,7 @@ def test_a_folder_that_an_earlier_version_prepared_is_of_kept_numbers(root, tmp_
     earlier = {"format": 1, **{key: record[key] for key in ("source", "shape", "resize", "complete")}}
     (tmp_path / "p" / "prepared.json").write_text(json.dumps(earlier))
     assert len(ImageFolder(tmp_path / "p", size=16, profile="keep").train_source()) > 0
-    with pytest.raises(UserError, match="profile keep, and the data is to be 16x16 RGB, crop"):
+    with pytest.raises(UserError, match="profile keep, but the data is configured as 16x16 RGB, crop"):
         ImageFolder(tmp_path / "p", size=16).train_source()
 
 

@@ -3,12 +3,12 @@
 import argparse
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from aigc_lightning.commands.parsing import parse, seed_list
-from aigc_lightning.core.output import echo
-from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.commands.dispatch import dispatch
+from aigc_lightning.config.command_line import parse, seed_list
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.errors import UserError
 
 _HELP = """Tools for a trained StyleGAN2.
 
@@ -24,12 +24,8 @@ _MOST_STEPS, _MOST_COLUMNS = 100_000, 100
 
 def stylegan(argv: list[str]) -> int:
     """Mix styles, project images, find and follow directions with a trained StyleGAN2."""
-    if not argv or argv[0] in ("-h", "--help"):
-        echo(*_HELP.split("\n"))
-        return 0
-    if argv[0] not in _ACTIONS:
-        raise UserError(f"`aigc stylegan` has no {argv[0]!r}.", did_you_mean(argv[0], _ACTIONS))
-    return _ACTIONS[argv[0]](argv[1:])
+    sub_commands = {"mix": _mix, "project": _project, "directions": _directions, "edit": _edit}
+    return dispatch("aigc stylegan", argv, sub_commands, _HELP)
 
 
 def _mix(argv: list[str]) -> int:
@@ -71,8 +67,8 @@ def _project(argv: list[str]) -> int:
     if options.seed < 0:
         raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")
 
-    from aigc_lightning.commands.edit_files import input_files
-    from aigc_lightning.core.film import check_film
+    from aigc_lightning.core.io.film import check_film
+    from aigc_lightning.inference.edit_paths import input_files
 
     if options.film != "none":
         check_film(Path(f"film.{options.film}"))
@@ -156,16 +152,8 @@ def _edit(argv: list[str]) -> int:
     return 0
 
 
-_ACTIONS: dict[str, Callable[[list[str]], int]] = {
-    "mix": _mix,
-    "project": _project,
-    "directions": _directions,
-    "edit": _edit,
-}
-
-
 def _parser(action: str, about: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that all actions share."""
+    """Return a parser with the options that all sub-commands share."""
     parser = argparse.ArgumentParser(f"aigc stylegan {action}", description=about, exit_on_error=False)
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file of a stylegan2")
     parser.add_argument("--class", dest="class_name", help="of the images, for models that know classes")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from aigc_lightning.core.checkpoint import file_hash
-from aigc_lightning.core.pictures import image_grid, save_png
+from aigc_lightning.core.io.pictures import image_grid, save_png
 from aigc_lightning.errors import UserError
 from torch import Tensor
 

@@ -8,7 +8,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, 
 """
 
 import torch
-from aigc_lightning.core.precision import without_autocast
+from aigc_lightning.core.engine.autocast import without_autocast
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, leaky_relu_, linear
 

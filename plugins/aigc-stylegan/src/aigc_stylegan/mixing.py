@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from aigc_lightning.core.pictures import image_grid, save_png
+from aigc_lightning.core.io.pictures import image_grid, save_png
 from torch import Tensor
 
 from aigc_stylegan.style_model import StyleModel

@@ -5,7 +5,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, S style size, L
 """
 
 import torch
-from aigc_lightning.core.precision import without_autocast
+from aigc_lightning.core.engine.autocast import without_autocast
 from torch import Tensor
 
 

@@ -9,7 +9,7 @@ whose slopes are too small for it, are computed without it. bfloat16 has the ran
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from aigc_lightning.core.precision import without_autocast
+from aigc_lightning.core.engine.autocast import without_autocast
 from torch import Tensor
 
 _LEVELS = 4

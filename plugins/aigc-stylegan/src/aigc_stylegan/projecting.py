@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from aigc_lightning.core.checkpoint import file_hash
-from aigc_lightning.core.escape import shown
-from aigc_lightning.core.film import write_film
-from aigc_lightning.core.output import echo
-from aigc_lightning.core.pictures import film_frame, image_grid, save_png, to_uint8
-from aigc_lightning.core.run_folder import find_checkpoint
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.film import write_film
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
+from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.data.decode import decode
 from aigc_lightning.evaluation.feature_network import FeatureNetwork
 from aigc_lightning.metrics.pairs import psnr

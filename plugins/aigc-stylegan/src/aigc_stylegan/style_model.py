@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from aigc_lightning.commands.generating import UsedModel, class_number
 from aigc_lightning.core import keyed
-from aigc_lightning.core.checksums import read_tensors, write_tensors
-from aigc_lightning.core.pictures import to_uint8
+from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
+from aigc_lightning.core.io.checksums import read_tensors, write_tensors
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.errors import UserError
+from aigc_lightning.inference.loaded_model import LoadedModel
 from torch import Tensor
 
 from aigc_stylegan.generator import Generator
@@ -39,45 +40,51 @@ class StyleModel:
 
     Attributes:
         network: the generator, for inference; gradients reach its inputs alone.
-        used: the model and the text of its pictures.
+        loaded: the model and the text of its pictures.
 
     Raises:
         UserError: the checkpoint cannot be used or is no StyleGAN2, or there is no such class or device.
     """
 
     def __init__(self, target: str, device: str, class_name: str | None = None) -> None:
-        self.used = UsedModel(target, device)
-        model = self.used.model
+        self.loaded = LoadedModel(target, device)
+        model = self.loaded.model
         if not isinstance(model, StyleGAN2):
             raise UserError(
-                f"The {type(model).__name__} in {self.used.path} has no styles.", "Give a run of stylegan2."
+                f"The {type(model).__name__} in {self.loaded.path} has no styles.", "Give a run of stylegan2."
             )
         self.model, self.class_name = model, class_name
-        self._label = None if class_name is None else class_number(model, class_name)
+        self._label = None if class_name is None else self.loaded.class_number(class_name)
         self.network = cast(Generator, model.averaged("generator")).eval().requires_grad_(False)
         self.num_styles = self.network.synthesis.num_styles
 
     @torch.no_grad()
     def styles(self, seeds: Sequence[int], trunc: float = 1.0) -> Tensor:
-        """Return the styles of seeds, (B, L, S), as `aigc sample` has them: each is computed alone."""
-        found = []
-        for seed in seeds:
-            labels = self.model.seed_labels([seed]) if self._label is None else [self._label]
-            style = self.model.latents([seed], labels, "w")
+        """Return the styles of seeds, (B, L, S), as `aigc sample` has them: computed in the same chunks."""
+        size, found = chunk_size(self.model), []
+        for part in parts(len(seeds), size):
+            chosen = padded([seeds[place] for place in part], size)
+            labels = self.model.seed_labels(chosen) if self._label is None else [self._label] * size
+            style = self.model.latents(chosen, labels, "w")
             if trunc != 1:
                 style = torch.lerp(self.model.mean_styles(labels), style, trunc)
-            found.append(style)
+            found.append(style[: len(part)])
         return torch.cat(found)[:, None].expand(-1, self.num_styles, -1)
 
     @torch.no_grad()
     def images(self, styles: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return images, uint8 (B, C, H, W), each made alone.
+        """Return images, uint8 (B, C, H, W), in the chunks of `aigc sample`.
 
         Args:
             styles: (B, L, S).
             noise: (1, N) of all images; the fixed one that `aigc sample` uses when left out.
         """
-        return torch.cat([to_uint8(self.network.synthesis(style[None], noise)).cpu() for style in styles])
+        size, found = chunk_size(self.model), []
+        for part in torch.split(styles, size):
+            rows = None if noise is None else noise.expand(size, -1)
+            images = self.network.synthesis(padded_rows(part, size), rows)[: len(part)]
+            found.append(to_uint8(images).cpu())
+        return torch.cat(found)
 
     @torch.no_grad()
     def sampled(self, count: int) -> tuple[Tensor, Tensor]:
@@ -130,7 +137,7 @@ class StyleModel:
 
     def text(self, seeds: Sequence[int], command: str, **options: Any) -> dict[str, str]:
         """Return the text that a picture carries: what made it, so that it can be made again."""
-        return self.used.text(seeds, {"command": f"stylegan {command}", **options, "class": self.class_name})
+        return self.loaded.text(seeds, {"command": f"stylegan {command}", **options, "class": self.class_name})
 
     def save(self, path: Path, kind: str, tensors: Mapping[str, Tensor], **options: Any) -> None:
         """Write tensors that belong to this model.
@@ -172,7 +179,7 @@ class StyleModel:
         if record.get("generator") != self.fingerprint():
             made = record.get("checkpoint", "another checkpoint")
             raise UserError(
-                f"{path} was made with another model than {self.used.path} ({made}, {record.get('sha256')}).",
+                f"{path} was made with another model than {self.loaded.path} ({made}, {record.get('sha256')}).",
                 "Make it again with this one, or give that one.",
             )
         return tensors, record.get("options", {})

@@ -1,0 +1,11 @@
+from . import data as data
+from . import models as models
+from .core.adversarial import AdversarialModel as AdversarialModel
+from .core.image_model import ImageModel as ImageModel
+from .core.spec import ImageSpec as ImageSpec
+from .data.base import ImageDataModule as ImageDataModule
+from .errors import UserError as UserError
+from .inference.loaded_model import LoadedModel as LoadedModel
+from .inference.loaded_model import load as load
+
+__version__: str

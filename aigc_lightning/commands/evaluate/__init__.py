@@ -1,0 +1,1 @@
+"""The commands `aigc evaluate` and `aigc compare`."""

@@ -1,0 +1,75 @@
+"""`aigc evaluate` and `aigc compare`: scores of models and folders, and tables of them."""
+
+import argparse
+from pathlib import Path
+
+from aigc_lightning.config.command_line import parse, split_data_options
+from aigc_lightning.errors import UserError
+
+_PARTS = ("train", "val", "test")
+
+
+def evaluate(argv: list[str]) -> int:
+    """Score a model on its data, or a folder of images against another: a table, JSON and a page."""
+    parser = argparse.ArgumentParser(
+        "aigc evaluate",
+        usage="aigc evaluate RUN_OR_CKPT [--data NAME [--data.OPTION V ...]] [options]\n"
+        "       aigc evaluate --fake FOLDER --real FOLDER [options]",
+        description=evaluate.__doc__,
+        exit_on_error=False,
+    )
+    parser.add_argument("target", nargs="?", help="a run folder, a .ckpt or an exported .safetensors file")
+    parser.add_argument("--fake", type=Path, help="images to score, in place of a model")
+    parser.add_argument("--real", type=Path, help="images to compare those with")
+    parser.add_argument("--metrics", help="such as frechet_distance,copy_rate,psnr (default: all that apply)")
+    parser.add_argument("--num", type=int, help="images on each side (default: all, up to 10,000)")
+    parser.add_argument("--extractor", help="inception, dinov2, clip, or a run of a classifier (default: inception)")
+    parser.add_argument("--resize", help="tf1, clean or torchmetrics (default: the extractor's own)")
+    parser.add_argument("--weights", type=Path, help="file of a named extractor's weights")
+    parser.add_argument("--part", choices=_PARTS, help="part of the data (default: train for samples, else held out)")
+    parser.add_argument("--seed", type=int, default=0, help="first seed of the samples (default: 0)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.add_argument("--out", type=Path, help="folder of scores.json and report.html (default: RUN/evaluation)")
+    parser.add_argument("--json", type=Path, help="another file for the scores")
+    data_options, rest = split_data_options(argv)
+    options = parse(parser, rest)
+    _check(options, data_options)
+    from aigc_lightning.commands.evaluate.scoring import run  # imports torch, which a mistake need not wait for
+
+    return run(options, data_options)
+
+
+def compare(argv: list[str]) -> int:
+    """Put the scores of evaluated runs side by side; scores of different protocols are refused."""
+    parser = argparse.ArgumentParser("aigc compare", description=compare.__doc__, exit_on_error=False)
+    parser.add_argument("runs", nargs="+", help="runs, folders or JSON files with scores of aigc evaluate")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    options = parse(parser, argv)
+    if len(options.runs) < 2:
+        raise UserError("Only one run is given.", "Give two or more: aigc compare RUN_A RUN_B")
+    from aigc_lightning.commands.evaluate.compare import print_table
+
+    print_table(options.runs, as_json=options.json)
+    return 0
+
+
+def _check(options: argparse.Namespace, data_options: list[str]) -> None:
+    """Refuse what does not fit together.
+
+    Raises:
+        UserError: neither a model nor two folders, or a number out of range.
+    """
+    folders = options.fake is not None or options.real is not None
+    if folders and (options.target or data_options or options.part):
+        given = options.target or (data_options[0] if data_options else "--part")
+        raise UserError(
+            f"Folders and {given} are both given.", "Score a model on data, or --fake FOLDER against --real FOLDER."
+        )
+    if folders and (options.fake is None or options.real is None):
+        raise UserError("Only one folder is given.", "Give both: --fake FOLDER --real FOLDER")
+    if not folders and options.target is None:
+        raise UserError("Nothing to score is given.", "Give a run or checkpoint, or --fake FOLDER --real FOLDER.")
+    if options.num is not None and options.num < 2:
+        raise UserError(f"--num is {options.num}.", "Give at least 2.")
+    if options.seed < 0:
+        raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")

@@ -1,0 +1,284 @@
+"""What `aigc evaluate` does once its options make sense."""
+
+import argparse
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from unicodedata import normalize
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from aigc_lightning.commands.listings import print_rows
+from aigc_lightning.config.data import chosen_data
+from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.capabilities import Classifier, Editor, Generator
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.pictures import image_grid, near_square
+from aigc_lightning.core.run.folder import CHECKPOINTS
+from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.classification import score_classifier
+from aigc_lightning.evaluation.extractors import find_extractor
+from aigc_lightning.evaluation.generation import Generation, Judge, Reference, score_set
+from aigc_lightning.evaluation.image_sets import DataImages, Edits, FolderImages, ImageSet, Part, Samples, chosen
+from aigc_lightning.evaluation.pair_scores import score_pairs
+from aigc_lightning.evaluation.path_length_scores import path_length_of
+from aigc_lightning.evaluation.receipt import SCORES_FILE, Receipt, Section
+from aigc_lightning.evaluation.references import MOST, reference_of, samples_like
+from aigc_lightning.evaluation.report import (
+    Picture,
+    Report,
+    confusion_picture,
+    left_out_lines,
+    neighbour_picture,
+    score_rows,
+)
+from aigc_lightning.evaluation.report_progress import Progress
+from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS, check_names
+from aigc_lightning.inference.loaded_model import LoadedModel, chosen_device
+from aigc_lightning.metrics.neighbours import nearest
+
+_SHOWN = 64
+_ROWS = 8
+_NEIGHBOURS = 3
+#: What an editor is given and what it should make of it, by the data's task.
+_FIELDS = {"paired": ("source", "target"), "restoration": ("degraded", "image"), "generation": ("image", "image")}
+
+
+def run(options: argparse.Namespace, data_options: list[str]) -> int:
+    """Score what the options name; print a table, and write JSON and a page.
+
+    Raises:
+        UserError: something that they name cannot be used, or nothing can be scored.
+    """
+    asked = [name.strip() for name in options.metrics.split(",") if name.strip()] if options.metrics else []
+    check_names(asked)
+    began = time.monotonic()
+    with _bars() as progress:
+        evaluation = _Folders(options, asked, progress) if options.fake else _Model(options, asked, progress)
+        evaluation.score(data_options)
+    receipt = Receipt(evaluation.name, evaluation.sections, evaluation.record)
+    out = options.out or evaluation.folder
+    receipt.save(out / SCORES_FILE)
+    if options.json is not None:
+        receipt.save(options.json)
+    Report(receipt, evaluation.pictures).save(out / "report.html")
+    for section in receipt.sections:
+        _print(section)
+    echo("", f"{time.monotonic() - began:.0f} s. Scores: {out / SCORES_FILE}  Page: {out / 'report.html'}")
+    return 0
+
+
+class _Evaluation(ABC):
+    """Scores and pictures, as they are made.
+
+    Args:
+        options: of the command.
+        asked: names of scores; all that apply when empty.
+        progress: shows what is done.
+    """
+
+    def __init__(self, options: argparse.Namespace, asked: Sequence[str], progress: Progress) -> None:
+        self.options, self.asked, self.progress = options, asked, progress
+        self.name, self.folder = "", Path("evaluation")
+        self.record: dict[str, Any] = {}
+        self.sections: list[Section] = []
+        self.pictures: list[Picture] = []
+
+    @abstractmethod
+    def score(self, data_options: list[str]) -> None:
+        """Fill `sections` and `pictures`."""
+
+    def of_sets(self) -> list[str]:
+        """Return the scores of sets of images that were asked for."""
+        return [name for name in self.asked if name in DISTRIBUTION]
+
+    def of_pairs(self) -> list[str]:
+        """Return the scores of pairs that were asked for."""
+        return [name for name in self.asked if name in PAIRS or name == LPIPS]
+
+    def judge(self) -> Judge:
+        """Return what describes images."""
+        options = self.options
+        extractor = find_extractor(options.extractor or "inception", resize=options.resize, weights=options.weights)
+        return Judge(extractor.to(chosen_device(options.device)), progress=self.progress)
+
+    def add_generation(self, generation: Generation, fake: ImageSet, real: ImageSet, judge: Judge) -> None:
+        """Keep scores, and the samples that lie nearest to real images, with these."""
+        subject = {**generation.section.subject, "is_standard_fid": judge.extractor.is_standard_fid}
+        self.sections.append(replace(generation.section, subject=subject))
+        fakes, reals = generation.sides.fake, generation.sides.real
+        assert fakes.features is not None and reals.features is not None
+        distances, places = nearest(fakes.features, reals.features, min(_NEIGHBOURS, len(reals)))
+        closest = distances[:, 0].argsort()[:_ROWS].tolist()
+        rows = []
+        for row in closest:
+            own = fake.read([int(fakes.index[row])])[0][0]
+            neighbours = [real.read([int(reals.index[place])])[0][0] for place in places[row].tolist()]
+            rows.append((own, neighbours))
+        caption = "Left: the images that lie nearest to a real one. Beside each: its nearest real images."
+        self.pictures.append(Picture(neighbour_picture(rows), "Nearest neighbours", caption))
+
+
+class _Folders(_Evaluation):
+    """One folder of images against another."""
+
+    def score(self, data_options: list[str]) -> None:
+        options = self.options
+        self.name = f"{options.fake.name} against {options.real.name}"
+        fake, real = FolderImages(options.fake), FolderImages(options.real)
+        if self.of_pairs():
+            targets, edited = _same_names(real, fake)
+            self.sections.append(score_pairs(edited, targets, None, self.of_pairs(), self.progress))
+        if self.of_sets() or not self.asked:
+            num = options.num or min(MOST, len(fake), len(real))
+            judge = self.judge()
+            numbers = chosen(len(real), num)
+            rest = sorted(set(range(len(real))) - set(numbers))
+            reference = Reference(real.subset(numbers), real.subset(rest) if len(rest) >= num else None)
+            subset = fake.subset(chosen(len(fake), num))
+            generation = score_set(judge, subset, reference, self.of_sets())
+            self.add_generation(generation, subset, reference.images, judge)
+
+
+class _Model(_Evaluation):
+    """A model on data: as a generator, an editor and a classifier, where it is one."""
+
+    def score(self, data_options: list[str]) -> None:
+        loaded = LoadedModel(self.options.target, self.options.device)
+        model, path = loaded.model, loaded.path
+        data = chosen_data(data_options, loaded.record.get("data"), f"the record of {path.name}")
+        self.name = f"{loaded.name}, {path.stem}, on {type(data).__name__}"
+        self.folder = path.parent.parent / "evaluation" if path.parent.name == CHECKPOINTS else Path("evaluation")
+        self.record = {
+            **loaded.origin,
+            "step": loaded.record.get("step"),
+            "averaged_weights": isinstance(model, AdversarialModel) and len(model.averages) > 0,
+        }
+        task = data.spec.task
+        edits = isinstance(model, Editor) and task in _FIELDS
+        translates = isinstance(model, Editor) and task == "unpaired"
+        samples = isinstance(model, Generator) and task == "generation"
+        unfit = [*([] if edits else self.of_pairs()), *([] if translates or samples else self.of_sets())]
+        if unfit or not (edits or translates or samples or isinstance(model, Classifier)):
+            asked = f" {', '.join(unfit)}" if unfit else ""
+            raise UserError(
+                f"There is no score{asked} for a {type(model).__name__} on data of the task {task}.",
+                "Give other --metrics, or other --data.",
+            )
+        if isinstance(model, Classifier) and not self.asked:
+            self._classify(model, data)
+        if edits and (self.of_pairs() or not self.asked):
+            self._edit(model, data, *_FIELDS[task])
+        if (translates or samples) and (self.of_sets() or not self.asked):
+            self._generate(model, data, translates)
+
+    def _generate(self, model: ImageModel, data: ImageDataModule, translates: bool) -> None:
+        try:
+            judge = self.judge()
+        except UserError as error:
+            if self.options.extractor or not self.sections or self.of_sets():
+                raise
+            echo(f"Sets of images are not scored: {error.what} Give --extractor.")
+            return
+        part: Part = self.options.part or ("val" if translates else "train")
+        reference = reference_of(data, part, self.options.num, "image_b" if translates else "image")
+        if translates:
+            given = DataImages(data, part, "image_a")
+            fake: ImageSet = Edits(model, given.subset(chosen(len(given), len(reference.images))))
+        else:
+            fake = samples_like(reference.images, model, self.options.num, self.options.seed)
+        paths = path_length_of(model, judge.extractor)
+        generation = score_set(judge, fake, reference, self.of_sets(), paths and paths.compute)
+        if paths and "perceptual_path_length" in generation.section.scores:
+            generation.section.protocol["settings"]["perceptual_path_length"].update(paths.settings)
+        generation.section.subject["seeds"] = f"{self.options.seed}-{self.options.seed + len(fake) - 1}"
+        self.add_generation(generation, fake, reference.images, judge)
+        self._show(model, fake)
+
+    def _show(self, model: ImageModel, fake: ImageSet) -> None:
+        """Add a grid of what is scored, a class a row where there are classes."""
+        if isinstance(fake, Samples) and fake.class_names:
+            columns = max(2, min(10, 200 // len(fake.class_names)))
+            seeds = [self.options.seed + number for number in range(columns * len(fake.class_names))]
+            labels = [place // columns for place in range(len(seeds))]
+            images = Samples(model, seeds, labels).read(seeds)[0]
+            caption = f"One row a class: {', '.join(fake.class_names)}; seeds from {self.options.seed}."
+        else:
+            images = fake.read(fake.numbers[:_SHOWN])[0]
+            columns = near_square(len(images))
+            caption = f"The first {len(images)} of the {len(fake)} images that were scored."
+        self.pictures.insert(0, Picture(image_grid(images, columns), "Samples", caption))
+
+    def _edit(self, model: ImageModel, data: ImageDataModule, source: str, target: str) -> None:
+        part: Part = self.options.part or "val"
+        whole = DataImages(data, part, source)
+        numbers = chosen(len(whole), self.options.num or MOST)
+        given, targets = DataImages(data, part, source, numbers), DataImages(data, part, target, numbers)
+        edited = Edits(model, given)
+        before = None if source == target else given
+        self.sections.append(score_pairs(edited, targets, before, self.of_pairs(), self.progress))
+        rows = []
+        for number in numbers[:_ROWS]:
+            own = given.read([number])[0][0]
+            rows.append((own, [images.read([number])[0][0] for images in (edited, targets)]))
+        caption = "Left to right: the input, what the model makes of it, the target."
+        self.pictures.append(Picture(neighbour_picture(rows), "Edits", caption))
+
+    def _classify(self, model: ImageModel, data: ImageDataModule) -> None:
+        whole = DataImages(data, self.options.part or "test")
+        images = whole.subset(chosen(len(whole), self.options.num or len(whole)))
+        section, confusion = score_classifier(model, images, self.progress)
+        self.sections.append(section)
+        caption = f"Rows: the true class, columns: the answer; in the order {', '.join(images.class_names)}."
+        self.pictures.append(Picture(confusion_picture(confusion), "Confusion matrix", caption))
+
+
+def _same_names(real: FolderImages, fake: FolderImages) -> tuple[FolderImages, FolderImages]:
+    """Return the images of two folders whose names are in both, in one order."""
+    of_real, of_fake = (
+        {normalize("NFC", PurePosixPath(name).stem): number for number, name in enumerate(images.files)}
+        for images in (real, fake)
+    )
+    names = sorted(of_real.keys() & of_fake.keys())
+    if not names:
+        raise UserError(
+            f"No file in {fake.root} has the name of one in {real.root}.", "Name an image and its target alike."
+        )
+    return real.subset([of_real[name] for name in names]), fake.subset([of_fake[name] for name in names])
+
+
+def _print(section: Section) -> None:
+    rows = [
+        {"score": title, "value": value, section.baseline_name or " ": baseline}
+        for title, value, baseline in score_rows(section)
+    ]
+    echo("")
+    print_rows(rows, as_json=False, titles=True)
+    for line in left_out_lines(section):
+        echo(line)
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Show a bar for what is being done, where somebody looks."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, transient=True, disable=not sys.stdout.isatty()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, total: int, done: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(shown(what), total=total)
+            bars.advance(tasks[what], done)
+
+        with torch.inference_mode(False):
+            yield progress

@@ -1,0 +1,114 @@
+"""`aigc plugins new`: a package to start a plugin from."""
+
+import argparse
+import keyword
+import re
+from pathlib import Path
+from typing import Literal, get_args
+
+from aigc_lightning import __version__, plugins
+from aigc_lightning.config.command_line import parse
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.errors import UserError
+from aigc_lightning.shell import command
+
+ScaffoldKind = Literal["model", "edit", "data"]
+_TEMPLATES = Path(__file__).with_name("templates")
+_SUFFIX = ".tmpl"  # so that no tool takes a template for a module of this package
+_PREFIX = "aigc-"
+#: Names that the templates import, which the new class must not take.
+_TAKEN = {"Adam", "Any", "AdversarialModel", "Augment", "Discs", "ImageBatch", "ImageDataModule", "ImageModel"}
+_TAKEN |= {"ImageSpec", "Optimizer", "Sequence", "Tensor", "UserError"}
+
+
+def main(argv: list[str]) -> int:
+    """Write a package to start from, with tests that pass."""
+    parser = argparse.ArgumentParser("aigc plugins new", description=main.__doc__, exit_on_error=False)
+    parser.add_argument("name", help="of the model or data, such as sparkle: letters, digits and -")
+    parser.add_argument("--kind", choices=get_args(ScaffoldKind), default="model", help="(default: model, a GAN)")
+    parser.add_argument("--out", type=Path, default=Path(), help="the folder to put the package's folder in (here)")
+    options = parse(parser, argv)
+    folder = write_package(options.name, options.kind, options.out)
+    stem = folder.name.removeprefix(_PREFIX).replace("-", "_")
+    preset = f"dcgan_{stem}" if options.kind == "data" else f"{stem}_digits"
+    echo(f"{folder} is ready. Next:")
+    for step in (("pip", "install", "-e", folder), ("pytest", folder), ("aigc", "fit", "--config", preset)):
+        echo(f"  {command(*step)}")
+    return 0
+
+
+def write_package(name: str, kind: ScaffoldKind, out: Path) -> Path:
+    """Write a package that can be installed, trained and published, and return its folder.
+
+    Args:
+        name: of the model or data; the package is called `aigc-<name>`.
+        kind: "model" for a GAN, "edit" for an image-to-image model, "data" for images.
+        out: the folder to put the package's folder in.
+
+    Raises:
+        UserError: a name that is not valid or is taken, or a folder that exists or cannot be written.
+    """
+    stem = _stem(name, kind)
+    folder = out / f"{_PREFIX}{stem.replace('_', '-')}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already.", "Choose another name, another --out, or remove it.")
+    words = _words(stem, kind)
+    try:
+        for path, text in _files(kind, words).items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}.", "Choose another --out.") from error
+    return folder
+
+
+def _stem(name: str, kind: ScaffoldKind) -> str:
+    bare = name.removeprefix(_PREFIX)
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", bare) or len(bare) > 40:
+        proposal = re.sub(r"[^a-z0-9]+", "-", bare.lower()).strip("-").lstrip("0123456789-")[:40]
+        hint = "Use up to 40 lower-case letters, digits and -, beginning with a letter"
+        raise UserError(f"{name!r} is no name for a plugin.", f"{hint}, such as {proposal or 'sparkle'}.")
+    stem = bare.replace("-", "_")
+    if keyword.iskeyword(stem) or keyword.iskeyword(stem.capitalize()):
+        raise UserError(f"{name!r} is a word of Python.", "Choose another name.")
+    if plugins.normalized(_PREFIX + stem) == plugins.BUILTIN:
+        raise UserError(f"{plugins.BUILTIN} is this package itself.", "Choose another name.")
+    group: plugins.Kind = "data" if kind == "data" else "model"
+    for plugin in plugins.plugins(group):
+        if plugins.normalized(plugin.name) == plugins.normalized(stem):
+            raise UserError(
+                f"{plugin.distribution} {plugin.version} brings a {group} called {plugin.name!r} already.",
+                "Choose another name.",
+            )
+    return stem
+
+
+def _words(stem: str, kind: ScaffoldKind) -> dict[str, str]:
+    camel = "".join(part.capitalize() for part in stem.split("_"))
+    suffix = "Images" if kind == "data" else "Model"
+    return {
+        "PACKAGE": f"{_PREFIX}{stem.replace('_', '-')}",
+        "MODULE": f"{_PREFIX}{stem}".replace("-", "_"),
+        "STEM": stem,
+        "CLASS": f"{camel}{suffix}" if camel in _TAKEN else camel,
+        "TITLE": stem.replace("_", " ").capitalize(),
+        "GROUP": "data" if kind == "data" else "models",
+        "FILE": "data" if kind == "data" else "model",
+        "MINOR": ".".join(__version__.split(".")[:2]),
+    }
+
+
+def _files(kind: ScaffoldKind, words: dict[str, str]) -> dict[Path, str]:
+    """Return the text of every file of the package by its path."""
+    files = {}
+    for part in ("common", kind):
+        root = _TEMPLATES / part
+        for source in sorted(root.rglob(f"*{_SUFFIX}")):
+            path = str(source.relative_to(root)).removesuffix(_SUFFIX).replace("src/package", "src/@MODULE@")
+            files[Path(_filled(path, words))] = _filled(source.read_text(encoding="utf-8"), words)
+    return files
+
+
+def _filled(text: str, words: dict[str, str]) -> str:
+    return re.sub(r"@([A-Z]+)@", lambda found: words[found[1]], text)

@@ -1,0 +1,153 @@
+"""Small parsers that the commands share; standard library only."""
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+
+from aigc_lightning.errors import UserError, did_you_mean
+
+#: What the help of a command with a model's own options says.
+MODEL_OPTIONS = "Options of the model itself are written --NAME VALUE; `aigc plugins show MODEL` lists them."
+_MOST_SEEDS = 1_000_000
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool = False) -> argparse.Namespace:
+    """Parse a command's options.
+
+    Args:
+        parser: made with `exit_on_error=False`.
+        argv: the options.
+        intermixed: let options stand between the arguments of a list, as in `a.png --out b c.png`.
+
+    Raises:
+        UserError: an option that does not exist, is missing or has the wrong type.
+    """
+    options, extra = parse_known(parser, argv, intermixed=intermixed)
+    if extra:
+        raise UserError(
+            f"{parser.prog} does not know {extra[0]!r}.",
+            did_you_mean(extra[0], option_names(parser)) or f"See: {parser.prog} --help",
+        )
+    return options
+
+
+def parse_known(
+    parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool = False
+) -> tuple[argparse.Namespace, list[str]]:
+    """Parse the options of a command that hands others on, and return those others as they were given.
+
+    Args:
+        parser: made with `exit_on_error=False`.
+        argv: the options.
+        intermixed: see `parse`.
+
+    Raises:
+        UserError: an option is missing or has the wrong type.
+    """
+    parser.allow_abbrev = False  # a misspelt option must not pass as the beginning of another one
+    parser.error = _raise  # type: ignore[method-assign,assignment]
+    parser._negative_number_matcher = re.compile(r"-\.?\d")  # values such as -3..3, too; no option begins like this
+    try:
+        read = parser.parse_known_intermixed_args if intermixed else parser.parse_known_args
+        options, extra = read(argv)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{parser.prog}: {error}", f"See: {parser.prog} --help") from error
+    return options, extra
+
+
+def seed_list(text: str) -> list[int]:
+    """Return the seeds of a text such as "0-15" or "3,7,20-29", in the order written.
+
+    Raises:
+        UserError: it is not a list of non-negative numbers and ranges.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UserError(f"The seeds {text!r} are not numbers and ranges.", "Write 0-15, or 3,7,20-29.")
+        if int(last or first) - int(first) + len(seeds) >= _MOST_SEEDS:
+            raise UserError(f"The seeds {text!r} are more than a million.", "Make them in several calls.")
+        if int(last or first) >= 2**63:
+            raise UserError(f"A seed of {text!r} has more than 63 bits.", "Give smaller numbers.")
+        seeds += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def option_names(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the options of a parser as they are written, such as ["-h", "--help"]."""
+    return [name for action in parser._actions for name in action.option_strings]
+
+
+def refuse_special_files(argv: Sequence[str]) -> None:
+    """Refuse values of options that are FIFOs or devices: whatever takes a config from a file would wait for them.
+
+    Raises:
+        UserError: there is one.
+    """
+    for argument in argv:
+        for value in (argument, argument.partition("=")[2]):
+            if os.path.exists(value) and not os.path.isfile(value) and not os.path.isdir(value):
+                raise UserError(f"{value} is neither a file nor a folder.", "Write it to a file, and give that.")
+
+
+def split_model_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the options that a parser does not know, which are perhaps the model's, and everything else.
+
+    Args:
+        parser: with the command's own options.
+        argv: the options; each unknown one takes one value.
+
+    Returns:
+        Texts by name, such as {"trunc": "0.7"} of `--trunc 0.7`, and what is left.
+
+    Raises:
+        UserError: an unknown option without a value.
+    """
+    known = option_names(parser)
+    given: dict[str, str] = {}
+    others: list[str] = []
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if argument == "--":  # what follows are no options
+            return given, [*others, argument, *rest]
+        if not name.startswith("--") or name in known:
+            others.append(argument)
+            continue
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                hint = did_you_mean(name, known) or f"An option of the model is written {name} VALUE."
+                raise UserError(f"{parser.prog} does not know {name!r} without a value.", hint)
+            value = rest.pop(0)
+        given[name.removeprefix("--").replace("-", "_")] = value
+    return given, others
+
+
+def split_data_options(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return the `--data...` options of a command line, each as `--option=value`, and everything else.
+
+    Raises:
+        UserError: an option without a value.
+    """
+    own: list[str] = []
+    others: list[str] = []
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, _ = argument.partition("=")
+        if name != "--data" and not name.startswith("--data."):
+            others.append(argument)
+        elif equals:
+            own.append(argument)
+        elif rest:
+            own.append(f"{argument}={rest.pop(0)}")
+        else:
+            raise UserError(f"{argument} has no value.", "Give the name of the data, see: aigc data")
+    return own, others
+
+
+def _raise(message: str) -> None:
+    raise argparse.ArgumentError(None, message)

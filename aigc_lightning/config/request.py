@@ -1,0 +1,325 @@
+"""The command line of a stage before jsonargparse sees it: presets, defaults, help, and configs checked by hand.
+
+A mistake that is found here can be explained in the user's words.
+"""
+
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from aigc_lightning import plugins
+from aigc_lightning.config.command_line import refuse_special_files
+from aigc_lightning.core.io.download import is_address
+from aigc_lightning.core.run.folder import find_checkpoint
+from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.yaml_file import read_yaml
+
+Stage = Literal["fit", "validate", "test", "predict"]
+CONFIG_NAME = "config.yaml"
+_COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "grids", "checkpoints"}
+#: Known to all stages, so that a run's config serves them all; only `fit` acts on them.
+_OF_FIT = {"max_images", "logger", "timeout", "compile"}
+SECTIONS: dict[str, set[str]] = {
+    "fit": _COMMON | _OF_FIT | {"resume"},
+    "validate": _COMMON | _OF_FIT | {"checkpoint"},
+    "test": _COMMON | _OF_FIT | {"checkpoint"},
+    "predict": _COMMON | _OF_FIT | {"checkpoint"},
+}
+
+#: Options that a config cannot hold.
+_STARTING = ("run", "resume", "checkpoint")
+#: What the sections are, those that are no single values.
+_HOLDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("trainer", "engine", "grids", "checkpoints"), (dict,)),
+    **dict.fromkeys(("model", "data"), (dict, str)),
+}
+#: Where a run lives is said on the command line: a config may come from a stranger.
+_ON_THE_COMMAND_LINE = ("run", "resume", "checkpoint")
+#: Options that print a text whatever else is given.
+_HELP = ("--help", "--model.help", "--data.help")
+_LARGEST_SEED = 2**32 - 1
+
+
+@dataclass
+class Request:
+    """A prepared command line.
+
+    Args:
+        given: what the user wrote.
+        argv: the same for jsonargparse, with presets replaced by files.
+        configs: the config files, in order.
+        run_config: the config that was found beside a checkpoint, where the user gave none.
+        name: of the run, from its first config or from model and data.
+        help: whether only the short help is wanted.
+        trust_config: whether a config may run any code.
+        parse_only: whether to end once the options are known to be good.
+        record_of: the checkpoint whose record takes the place of a config, where no config is there.
+        recorded: what that record says, as sections of a config.
+    """
+
+    given: list[str] = field(default_factory=list)
+    argv: list[str] = field(default_factory=list)
+    configs: list[Path] = field(default_factory=list)
+    run_config: Path | None = None
+    name: str = "run"
+    help: bool = False
+    trust_config: bool = False
+    parse_only: bool = False
+    record_of: Path | None = None
+    recorded: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prints_only(self) -> bool:
+        """Whether the command line asks for a text and not for a run."""
+        return any(argument.partition("=")[0] in ("--print_config", *_HELP) for argument in self.argv)
+
+
+def read_request(stage: Stage, argv: list[str]) -> Request:
+    """Prepare a stage's command line.
+
+    Raises:
+        UserError: a config that is missing or wrong, or an option that no stage has.
+    """
+    refuse_special_files(argv)
+    request = Request(given=list(argv))
+    rest = list(argv)
+    named: list[str] = []  # --model and --data, which go before their options, as configs go before everything
+    others: list[str] = []
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if argument in ("-h", "--help"):
+            request.help = True
+        elif argument == "--help-all":
+            others.append("--help")
+        elif argument == "--trust-config":
+            request.trust_config = True
+        elif name in ("-c", "--config"):
+            if not equals and not rest:
+                raise UserError("--config has no value.", "Give a YAML file or a preset; see: aigc configs")
+            _add_config(stage, request, value if equals else rest.pop(0))
+        elif argument == "--resume" and (not rest or rest[0].startswith("-")):
+            others.append("--resume=latest")
+        elif name in ("--model", "--data"):
+            named += [argument] if equals or not rest else [argument, rest.pop(0)]
+        else:
+            others.append(argument)
+    request.argv += named + others
+    _add_run_config(stage, request)
+    request.name = _run_name(request)
+    if not request.help and not any(argument.partition("=")[0] in _HELP for argument in request.argv):
+        _check_required(stage, request)
+    return request
+
+
+def value_of(argv: list[str], option: str) -> str | None:
+    """Return the last value that an argument list gives to an option, or None."""
+    found = None
+    for number, argument in enumerate(argv):
+        if argument.startswith(f"{option}="):
+            found = argument.partition("=")[2]
+        elif argument == option and number + 1 < len(argv):
+            found = argv[number + 1]
+    return found
+
+
+def _add_config(stage: Stage, request: Request, given: str) -> None:
+    path = Path(given)
+    if not path.is_file():
+        if path.suffix in (".yaml", ".yml", ".json") or len(path.parts) > 1:
+            raise UserError(f"There is no config file {given}.", _near_config(path))
+        path = plugins.find_preset(given)
+    check_config(stage, path)
+    request.configs.append(path)
+    request.argv += ["--config", str(path)]
+
+
+def _near_config(path: Path) -> str:
+    names = [name for name, _, _ in plugins.presets()]
+    if path.stem in names:
+        return f"There is a preset of that name: --config {path.stem}"
+    siblings = [str(file) for file in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    return did_you_mean(str(path), siblings) or did_you_mean(path.stem, names) or "`aigc configs` lists the presets."
+
+
+def check_config(stage: Stage, path: Path) -> None:
+    """Check that a config is YAML with the right sections.
+
+    Raises:
+        UserError: it is not, with the place of the mistake.
+    """
+    config = read_yaml(path)
+    if config is None:
+        raise UserError(f"{path} is empty.", "Give it the sections model, data and trainer.")
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds a {type(config).__name__}.", "A config is a mapping of sections such as model:.")
+    for key, value in config.items():
+        _check_section(stage, path, key, value)
+        if key in _ON_THE_COMMAND_LINE and value is not None:
+            raise UserError(
+                f"{path} has a section {key!r}, and a config does not say where a run is.",
+                f"Leave it out, and write --{key} on the command line.",
+            )
+        wanted = _HOLDS.get(key, (object,))
+        if value is not None and not isinstance(value, wanted):
+            raise UserError(
+                f"{path} has a {type(value).__name__} under {key}:",
+                f"Write the options of {key} below it, one a line, each as `name: value`.",
+            )
+
+
+def _check_section(stage: Stage, path: Path, key: Any, value: Any) -> None:
+    if key in _STARTING and value is not None:  # a config is handed on to others: it names no folder to write to
+        raise UserError(f"{path} has a section {key!r}.", f"Take it out, and write --{key} on the command line.")
+    if key in SECTIONS[stage]:
+        return
+    if key in SECTIONS:
+        raise UserError(
+            f"{path} puts its sections under {key!r}.", f"Write them at the top: `aigc {stage}` says it already."
+        )
+    homes = {"class_path": "model or data", "init_args": "model or data", "batch_size": "data: init_args"}
+    trainer = {"max_steps", "max_epochs", "accelerator", "devices", "precision", "callbacks", "strategy", "max_time"}
+    home = "trainer" if key in trainer else homes.get(key)
+    hint = f"{key} belongs under {home}:" if home else did_you_mean(str(key), SECTIONS[stage])
+    raise UserError(f"{path} has a section {key!r}, which `aigc {stage}` does not know.", hint)
+
+
+def check_seed(seed: Any) -> None:
+    """Check that a seed is one: a number that numpy takes, True for a random one, or None.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(seed, bool) and seed is not None and not 0 <= seed <= _LARGEST_SEED:
+        raise UserError(f"seed_everything is {seed}.", f"Give a whole number from 0 to {_LARGEST_SEED}.")
+
+
+def _add_run_config(stage: Stage, request: Request) -> None:
+    """Take the config of the run that is resumed or scored where no other is given."""
+    option = "--resume" if stage == "fit" else "--checkpoint"
+    target = value_of(request.argv, option)
+    if request.configs or target is None or value_of(request.argv, "--model"):
+        return
+    if target in ("auto", "latest"):
+        chosen = value_of(request.argv, "--run")
+        if chosen is None:
+            raise UserError("--resume needs to know whose run.", "Add --config NAME, or write --resume RUN_FOLDER.")
+        target = chosen
+    if is_address(target):
+        return  # of what lies beside it nothing is known
+    checkpoint = find_checkpoint(target)
+    folder = checkpoint.parent
+    for candidate in (folder, folder.parent):
+        if (candidate / CONFIG_NAME).is_file():
+            check_config(stage, candidate / CONFIG_NAME)
+            request.run_config = candidate / CONFIG_NAME
+            request.configs.append(request.run_config)
+            request.argv[:0] = ["--config", str(candidate / CONFIG_NAME)]
+            return
+    request.record_of = checkpoint
+
+
+def _run_name(request: Request) -> str:
+    if request.configs:
+        path = request.configs[0]
+        if path.name != CONFIG_NAME:
+            return path.stem
+        run = path.resolve().parent  # the config of a run, named after the folder of such runs
+        return run.parent.name if run.name.isdecimal() else run.name
+    parts = [value_of(request.argv, "--model"), value_of(request.argv, "--data")]
+    return "_".join(part.rpartition(".")[2].rpartition(":")[2].lower() for part in parts if part) or "run"
+
+
+def _check_required(stage: Stage, request: Request) -> None:
+    if request.record_of is not None:
+        return
+    merged: dict[str, Any] = {}
+    for path in request.configs:
+        merged.update(read_yaml(path))
+    for section in ("model", "data"):
+        given = value_of(request.argv, f"--{section}") or value_of(request.argv, f"--{section}.class_path")
+        if not merged.get(section) and given is None:
+            names = ", ".join(plugin.name for plugin in plugins.plugins("model" if section == "model" else "data"))
+            raise UserError(
+                f"`aigc {stage}` needs a {section}, and neither the config nor the command line names one.",
+                f"Add --{section} NAME (known: {names}), or --config PRESET (see: aigc configs).",
+            )
+
+
+def short_help(stage: Stage) -> str:
+    """Return the options that people use, on one screen."""
+    models, data = (_listed([plugin.name for plugin in plugins.plugins(kind)]) for kind in ("model", "data"))
+    head = {
+        "fit": "Train a model on data.",
+        "validate": "Score a checkpoint on held-out images.",
+        "test": "Score a checkpoint on the data's test images.",
+        "predict": "Write a checkpoint's output for the data's test images.",
+    }[stage]
+    own = _FIT_HELP if stage == "fit" else _USE_HELP
+    return f"""{head}
+
+Usage: aigc {stage} --config NAME_OR_FILE [--config MORE.yaml] [OPTIONS]
+       aigc {stage} --model NAME --data NAME [OPTIONS]
+
+What
+  --config C             a preset (see: aigc configs) or a YAML file; later ones win over earlier ones
+  --model M              {models}
+  --model.OPTION V       an option of the model, such as --model.width 32
+  --data D               {data}
+  --data.OPTION V        an option of the data, such as --data.batch_size 32
+  --seed_everything N    seed of the run (0)
+{own}
+Machine
+  --trainer.accelerator A   auto, cpu, gpu, mps
+  --trainer.devices N       how many of them
+  --trainer.num_nodes N     machines; several are started by torchrun or srun, see: aigc job --help
+  --trainer.precision P     auto (bf16-mixed where the device is made for it), 32-true, bf16-mixed, 16-mixed
+  --compile true            compile the networks at the start, for long runs
+  --timeout S               end when another process does not answer for so many seconds (1800)
+  --trainer.OPTION V        an option of Lightning's Trainer, see docs/training.md
+
+Help
+  --print_config         the whole config, every default written out, and nothing else
+  --help-all             every option
+  --trust-config         let the config import and run any code; only for configs that you trust
+  --debug                show the traceback of an error"""
+
+
+def _listed(names: list[str]) -> str:
+    """Return names with a way out, in lines that stand beside the options."""
+    text = ", ".join([*names, "or a class path"])
+    return textwrap.fill(text, 118 - _BESIDE, break_on_hyphens=False).replace("\n", "\n" + " " * _BESIDE)
+
+
+_BESIDE = 25  # columns of the options
+_FIT_HELP = """
+How long
+  --trainer.max_steps N    batches (5000 when no end is given)
+  --trainer.max_epochs N   passes over the data
+  --trainer.max_time T     such as 00:00:30:00 for half an hour
+  --max_images N           images seen
+
+Run folder
+  --run DIR              where the run goes (runs/<config>/<number>); never overwrites another run
+  --resume [RUN|FILE]    continue a run: the latest of this config, a run folder or a checkpoint
+  --resume auto          continue what is there, else start; for jobs that are started again by themselves
+  --logger L             wandb, tensorboard or [wandb,tensorboard], beside metrics.csv
+  --grids.every_n_steps N          a picture of samples every N batches (500)
+  --grids.num N                    samples in it (64)
+  --checkpoints.every_n_steps N    save last.ckpt every N batches (1000)
+  --checkpoints.every_n_minutes M  and every M minutes (10)
+  --checkpoints.monitor S          score that chooses best.ckpt (named by the model)
+  --trainer.val_check_interval V   how often to score held-out images
+  --trainer.log_every_n_steps N    how often to write losses (50)
+
+Adversarial models
+  --engine.ema_decay D        averaging of the generator, 0 for none (0.999)
+  --engine.micro_batches K    process a batch in K parts to save memory (1)
+  --engine.clip_norm N        largest gradient norm of each network (none)
+"""
+_USE_HELP = """
+Which
+  --checkpoint C         a run folder or a checkpoint; its config is used when none is given
+  --run DIR              where results go (the run folder of the checkpoint)
+"""

@@ -1,0 +1,60 @@
+"""Sampling in chunks of one size: as fast as batches, and a seed gives the same image whatever else is asked for.
+
+The rounding of a matrix product depends on the size of the batch. So models are always asked for `sampling_chunk`
+images at once; a chunk that is not full is padded by repeating its last seed, and the surplus is dropped.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aigc_lightning.core.capabilities import Generator
+
+#: Images that are sampled at once, by the type of the device; a model may choose its own in `sampling_chunk`.
+CHUNKS = {"cpu": 16}
+_OTHER_DEVICES = 64
+
+
+def chunk_size(model: Any) -> int:
+    """Return how many images a model samples at once on its device."""
+    own = getattr(model, "sampling_chunk", None)
+    return int(own) if own is not None else CHUNKS.get(model.device.type, _OTHER_DEVICES)
+
+
+def sampled(model: Generator, seeds: Sequence[int], labels: Sequence[int] | None = None, **options: Any) -> Tensor:
+    """Return one image per seed, (B, C, H, W) in [-1, 1], on the device of the model.
+
+    Args:
+        model: makes images.
+        seeds: at least one.
+        labels: the class of each image; None for what the model makes by itself.
+        **options: of the model's own `sample`.
+    """
+    return torch.cat([images for _, images in sampled_chunks(model, seeds, labels, **options)])
+
+
+def sampled_chunks(
+    model: Generator, seeds: Sequence[int], labels: Sequence[int] | None = None, **options: Any
+) -> Iterator[tuple[Sequence[int], Tensor]]:
+    """Yield seeds and their images, chunk by chunk; see `sampled`."""
+    for part in parts(len(seeds), chunk_size(model)):
+        asked = {} if labels is None else {"labels": padded([labels[place] for place in part], chunk_size(model))}
+        chosen = [seeds[place] for place in part]
+        yield chosen, model.sample(padded(chosen, chunk_size(model)), **asked, **options)[: len(chosen)]
+
+
+def parts(count: int, size: int) -> list[range]:
+    """Return the places of `count` items in parts of at most `size`."""
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def padded(items: list[int], size: int) -> list[int]:
+    """Return items with the last one repeated until there are `size` of them."""
+    return items + items[-1:] * (size - len(items))
+
+
+def padded_rows(rows: Tensor, size: int) -> Tensor:
+    """Return rows (B, ...) with the last one repeated until there are `size` of them."""
+    return torch.cat([rows, rows[-1:].expand(size - len(rows), *rows.shape[1:])]) if len(rows) < size else rows

@@ -1,0 +1,5 @@
+"""Parts of adversarial training: a player's update, moving averages, several processes, non-finite gradients."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

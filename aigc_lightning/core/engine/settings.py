@@ -1,0 +1,53 @@
+"""Settings of adversarial training that apply to every model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from aigc_lightning.core.engine.augmentation import check_policies
+from aigc_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Settings of adversarial training that apply to every model.
+
+    Args:
+        ema_decay: fraction of the generator's average that is kept at each step; 0 keeps no average.
+        micro_batches: number of parts into which a batch is split to save memory.
+        clip_norm: largest norm of a player's gradient; None for no clipping.
+        max_skipped: number of consecutive updates that may be skipped for a non-finite gradient; 0 stops at the first.
+        augment: differentiable augmentation of all images that discriminators judge: "none", "diff" (always) or "ada"
+            (just often enough to keep the discriminators from memorizing the real images).
+        augment_policies: which augmentations to apply, of "color,translation,cutout".
+        augment_target: mean sign of the logits of real images that "ada" aims for.
+        augment_images: number of images over which the probability of "ada" can rise from 0 to 1.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    ema_decay: float = 0.999
+    micro_batches: int = 1
+    clip_norm: float | None = None
+    max_skipped: int = 0
+    augment: Literal["none", "diff", "ada"] = "none"
+    augment_policies: str = "color,translation,cutout"
+    augment_target: float = 0.6
+    augment_images: int = 500_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"engine.ema_decay is {self.ema_decay}.", "Give a number from 0 (no average) to below 1.")
+        if self.micro_batches < 1:
+            raise UserError(f"engine.micro_batches is {self.micro_batches}.", "Give at least 1.")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise UserError(f"engine.clip_norm is {self.clip_norm}.", "Give a positive number, or leave it out.")
+        if self.max_skipped < 0:
+            raise UserError(f"engine.max_skipped is {self.max_skipped}.", "Give 0 or more.")
+        if self.augment not in ("none", "diff", "ada"):
+            raise UserError(f"engine.augment is {self.augment!r}.", "Give none, diff or ada.")
+        check_policies(self.augment_policies.split(","))
+        if not 0 < self.augment_target < 1:
+            raise UserError(f"engine.augment_target is {self.augment_target}.", "Give a number between 0 and 1.")
+        if self.augment_images < 1:
+            raise UserError(f"engine.augment_images is {self.augment_images}.", "Give at least 1.")

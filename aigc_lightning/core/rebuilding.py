@@ -1,0 +1,80 @@
+"""Rebuilding models from the record of a file.
+
+A class is only imported if an installed package has registered it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from aigc_lightning import plugins
+from aigc_lightning.core.checkpoint_file import first_line
+from aigc_lightning.core.records import check_finite
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+from aigc_lightning.plugins.source import canonical
+
+
+def names(record: dict[str, Any], model_class: type) -> bool:
+    """Whether a record names this class, by its defining path or a registered one."""
+    own, found = f"{model_class.__module__}.{model_class.__qualname__}", record["class_path"]
+    if own == found or own.partition(".")[0] != found.partition(".")[0]:
+        return bool(own == found)
+    return canonical(found) == canonical(own)
+
+
+def registered(record: dict[str, Any], origin: Path) -> plugins.Plugin:
+    """Return the plugin whose model a record names.
+
+    Raises:
+        UserError: no installed package provides it.
+    """
+    class_path = record["class_path"]
+    plugin = plugins.find_by_class_path("model", class_path)
+    if plugin is None:
+        raise UserError(
+            f"{origin} holds a {class_path}, which no installed package provides.",
+            f"Install the package that has {class_path.split('.')[0]}; `aigc models` lists the installed models.",
+        )
+    return plugin
+
+
+def build(model_class: Any, record: dict[str, Any], origin: Path) -> Any:
+    """Return an untrained model of a class, a `CheckpointedModule`, with the arguments and settings of a record.
+
+    Raises:
+        UserError: the class does not take the arguments.
+    """
+    try:
+        model = model_class(**{"spec": ImageSpec.from_dict(record["spec"]), **record["config"]})
+        model.take_settings(record)
+        model.configure_model()
+    except UserError:
+        raise
+    except Exception as error:  # a class may fail in any way on another version's arguments
+        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        raise UserError(
+            f"{model_class.__name__} cannot be built from {origin}: {error}",
+            f"The file was written with {versions}; install that version, or pass arguments that the class accepts.",
+        ) from error
+    return model
+
+
+def take_weights(
+    model: nn.Module, weights: dict[str, Tensor], record: dict[str, Any], origin: Path, *, strict: bool = True
+) -> None:
+    """Load weights into a model.
+
+    Raises:
+        UserError: they do not fit, or are not finite.
+    """
+    try:
+        model.load_state_dict(weights, strict=strict)
+    except RuntimeError as error:
+        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        raise UserError(
+            f"The weights in {origin} do not fit {type(model).__name__}: {first_line(error, 1)}",
+            f"Use the version of the package that wrote the checkpoint: {versions}",
+        ) from error
+    check_finite(model, weights, origin)

@@ -1,0 +1,13 @@
+from .base import ImageDataModule as ImageDataModule
+from .degraded_images import DegradedImages as DegradedImages
+from .folders.captioned_images import CaptionedImages as CaptionedImages
+from .folders.image_folder import ImageFolder as ImageFolder
+from .folders.paired_images import PairedImages as PairedImages
+from .folders.unpaired_images import UnpairedImages as UnpairedImages
+from .sets.digits import Digits as Digits
+from .sets.photos import Photos as Photos
+from .sets.shapes import Shapes as Shapes
+from .sets.torchvision_sets import CIFAR10 as CIFAR10
+from .sets.torchvision_sets import MNIST as MNIST
+from .sets.torchvision_sets import FashionMNIST as FashionMNIST
+from .shards.shards import Shards as Shards

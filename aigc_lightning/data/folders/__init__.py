@@ -1,0 +1,1 @@
+"""Data from folders of image files."""

@@ -1,0 +1,1 @@
+"""Data inspection: unreadable files, duplicates, and class balance."""

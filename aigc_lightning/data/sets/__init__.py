@@ -1,0 +1,1 @@
+"""Fixed datasets: shipped in packages, procedurally drawn, or published."""

@@ -1,0 +1,1 @@
+"""Data from tar shards in WebDataset's format."""

@@ -1,0 +1,5 @@
+"""Using trained models: sampling, editing and interpolation, for commands, plugins and notebooks."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

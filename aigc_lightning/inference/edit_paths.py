@@ -1,0 +1,116 @@
+"""The input and output paths of `aigc edit`; nothing is decoded here."""
+
+import os
+from glob import glob, has_magic
+from itertools import takewhile
+from pathlib import Path, PurePath
+
+from aigc_lightning.core.io.escape import shown
+from aigc_lightning.data.decode import SUFFIXES
+from aigc_lightning.data.folders.find_images import find_images, warn_of_others
+from aigc_lightning.errors import UserError
+from aigc_lightning.inference.picture_file import JPEG_SUFFIXES
+
+#: Files written beside the results.
+SHEET, PAGE = "before_after.png", "compare.html"
+
+
+class Results:
+    """The output path of each picture.
+
+    Args:
+        out: the folder.
+        inputs: the files, with their names relative to `out`.
+
+    Raises:
+        UserError: the folder cannot be written to, or a result would overwrite an input.
+    """
+
+    def __init__(self, out: Path, inputs: list[tuple[Path, PurePath]]) -> None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The folder {out} cannot be written: {error.strerror}.", "Choose another --out."
+            ) from error
+        self.out = out
+        self.paths = _result_paths(inputs, out)
+        read = {identity: path for path, _ in inputs if (identity := _identity(path)) is not None}
+        for path in (*self.paths.values(), out / SHEET, out / PAGE):
+            if (overwritten := read.get(_identity(path) or (-1, -1))) is not None:
+                raise UserError(f"The results would overwrite {shown(overwritten)}.", "Choose another --out.")
+
+
+def input_files(arguments: list[str], out: Path) -> list[tuple[Path, PurePath]]:
+    """Return the files that the arguments name, in order, each with its name relative to the output folder.
+
+    A folder stands for all image files in it and below, as for `image_folder`: sorted by name, following links,
+    skipping litter. Its subfolders are kept. If `out` lies in a given folder, its content is skipped, being results of
+    an earlier call.
+
+    Args:
+        arguments: files, folders or patterns such as "scans/**/*.png".
+        out: the output folder.
+
+    Raises:
+        UserError: an argument matches nothing.
+    """
+    found: dict[Path, PurePath] = {}
+    for argument in arguments:
+        for path, name in _named(argument, out):
+            found.setdefault(path, name)
+    return list(found.items())
+
+
+def _named(argument: str, out: Path) -> list[tuple[Path, PurePath]]:
+    path = Path(argument)
+    if path.is_dir():
+        found = find_images(path)
+        names = found.names
+        warn_of_others(path, found.others)
+        files = [(path / name, PurePath(name)) for name in names if not _is_result(path / name, path, out)]
+        if not files:
+            raise UserError(f"The folder {argument} holds no images.", f"Images end in {', '.join(SUFFIXES)}.")
+        return files
+    if os.path.lexists(path):  # a broken link is skipped with a message when it is read
+        return [(path, PurePath(path.name))]
+    if "://" in argument:
+        raise UserError(f"{argument} is an address, but pictures are only read from files.", "Download it first.")
+    fixed = Path(*takewhile(lambda part: not has_magic(part), path.parts))
+    matches = [Path(name) for name in sorted(glob(argument, recursive=True))]
+    files = [
+        (match, PurePath(match.name)) for match in matches if not match.is_dir() and not _is_result(match, fixed, out)
+    ]
+    if not files:
+        kind = "No file matches" if has_magic(argument) else "There is no file or folder"
+        raise UserError(f"{kind} {argument}.", "Check the path; it is relative to the working directory.")
+    return files
+
+
+def _result_paths(inputs: list[tuple[Path, PurePath]], out: Path) -> dict[Path, Path]:
+    """Return the file of each result; of inputs with the same name, the later ones get a number."""
+    taken = {SHEET, PAGE}
+    paths = {}
+    for path, name in inputs:
+        suffix = name.suffix if name.suffix.lower() in JPEG_SUFFIXES else ".png"
+        chosen, number = name.with_suffix(suffix), 2
+        while chosen.as_posix().lower() in taken:
+            chosen, number = name.with_name(f"{name.stem}-{number}{suffix}"), number + 1
+        taken.add(chosen.as_posix().lower())
+        paths[path] = out / chosen
+    return paths
+
+
+def _is_result(path: Path, folder: Path, out: Path) -> bool:
+    """Return whether a file of a folder is in the output folder, which lies inside that folder."""
+    out, folder = out.resolve(), folder.resolve()
+    return out != folder and out.is_relative_to(folder) and path.resolve().is_relative_to(out)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what identifies a file; None if it does not exist or its name is invalid."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,192 @@
+"""Films and pictures of interpolations in a latent space."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from aigc_lightning.core.capabilities import LatentGenerator, latent_spaces
+from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
+from aigc_lightning.core.io.film import write_film
+from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
+from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.inference.latent_walk import closed_walk, slerp, traversal
+from aigc_lightning.inference.loaded_model import LoadedModel
+from aigc_lightning.inference.model_options import model_options
+
+_MOST_COLUMNS = 16  # maximum number of columns in the strip
+_STEPS = 9  # columns in a row from one seed to the next, and in a traversal
+_REACH = 3.0  # standard deviations
+_OPTIONS = ("--seeds", "--frames", "--out", "--grid", "--traverse", "--class", "--space", "--device")
+
+
+class LatentModel:
+    """A model with a latent space to interpolate in, from a run or checkpoint.
+
+    Args:
+        target: a run folder or a checkpoint.
+        device: such as "cpu".
+        class_name: class of the images; None for the first class of a class-conditional model.
+        space: name of the latent space; None for the standard normal one.
+        given: values of the model's own options, as texts.
+
+    Attributes:
+        class_name: class of the images; None for an unconditional model.
+
+    Raises:
+        UserError: the checkpoint cannot be used, its model has no latents or no such class, space or option, or there
+            is no such device.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        device: str,
+        class_name: str | None,
+        space: str | None = None,
+        given: Mapping[str, str] | None = None,
+    ) -> None:
+        self._loaded = LoadedModel(target, device)
+        model = self._loaded.model
+        if not isinstance(model, LatentGenerator):
+            raise UserError(
+                f"The {type(model).__name__} in {self._loaded.path} has no latent space to interpolate in.",
+                "Use a model that makes images from latents, such as dcgan.",
+            )
+        self._options = model_options(model, "decode", given or {}, _OPTIONS)
+        if class_name is None and getattr(model, "num_classes", None):
+            class_name = model.spec.class_names[0]
+        self.class_name = class_name
+        self._label = None if class_name is None else self._loaded.class_number(class_name)
+        self._space = _checked_space(model, space)
+
+    def latents(self, seeds: list[int]) -> Tensor:
+        """Return the latents (B, ...) of seeds, in chunks like samples."""
+        model: Any = self._loaded.model
+        size, found = chunk_size(model), []
+        for part in parts(len(seeds), size):
+            chosen = padded([seeds[place] for place in part], size)
+            asked = {"labels": self._labels_of(size), "space": self._space} if self._space else {}
+            found.append(model.latents(chosen, **asked)[: len(part)])
+        return torch.cat(found)
+
+    def images(self, latents: Tensor) -> Tensor:
+        """Return images, uint8 (B, C, H, W), in chunks, so that a seed's image is the one that `sample` makes."""
+        model: Any = self._loaded.model
+        asked = {**self._options, **({"space": self._space} if self._space else {})}
+        size, found = chunk_size(model), []
+        for part in torch.split(latents, size):
+            images = model.decode(padded_rows(part, size), self._labels_of(size), **asked)[: len(part)]
+            found.append(to_uint8(images).cpu())
+        return torch.cat(found)
+
+    def frames(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the images, uint8 (C, H, W), of latents that come in pieces (B, ...), many at a time."""
+        size, waiting = chunk_size(self._loaded.model), []
+        for latent in (row[None] for piece in latents for row in piece):
+            waiting.append(latent)
+            if len(waiting) == size:
+                yield from self.images(torch.cat(waiting))
+                waiting = []
+        if waiting:
+            yield from self.images(torch.cat(waiting))
+
+    def _labels_of(self, count: int) -> list[int] | None:
+        return None if self._label is None else [self._label] * count
+
+    def walk(self, latents: Tensor, frames: int) -> Iterator[Tensor]:
+        """Yield the latents of a closed walk: along arcs if they are standard normal, else straight lines."""
+        return closed_walk(latents, frames, torch.lerp if self._space else slerp)
+
+    def text(self, seeds: list[int], **options: Any) -> dict[str, str]:
+        """Return the metadata for a picture of these seeds made with these options of the command."""
+        return self._loaded.text(seeds, {**options, "class": self.class_name, "space": self._space, **self._options})
+
+
+def write_walk(model: LatentModel, seeds: list[int], frames: int, out: Path, *, with_grid: bool) -> list[Path]:
+    """Write a film that interpolates from seed to seed and back to the first, a strip of its steps, and perhaps a grid.
+
+    Args:
+        model: the model.
+        seeds: at least two.
+        frames: number of frames from one seed to the next.
+        out: a .gif or .mp4 file; `<stem>_strip.png` and `<stem>_grid.png` are written beside it.
+        with_grid: also write the grid, with one row from each seed to the next.
+
+    Returns:
+        The files.
+    """
+    text, latents = model.text(seeds, frames=frames), model.latents(seeds)
+    total = len(seeds) * frames
+    count = min(total, _MOST_COLUMNS)
+    columns = {number * total // count for number in range(count)}
+    strip: list[Tensor] = []
+
+    def pictures() -> Iterator[Image.Image]:
+        for number, image in enumerate(model.frames(model.walk(latents, frames))):
+            if number in columns:
+                strip.append(image)
+            yield film_frame(image)
+
+    write_film(pictures(), out, "\n".join(text.values()))
+    paths = [out, out.with_name(f"{out.stem}_strip.png")]
+    save_png(image_grid(torch.stack(strip), count), paths[1], text)
+    if with_grid:
+        paths.append(out.with_name(f"{out.stem}_grid.png"))
+        save_png(image_grid(_rows(model, latents), _STEPS), paths[2], text)
+    return paths
+
+
+def write_traversal(model: LatentModel, seed: int, count: int, out: Path) -> list[int]:
+    """Write a picture with one row for each of the latent dimensions that change a seed's picture most.
+
+    In a row one coordinate of the seed's latent varies from -3 to 3 while the others are fixed. A dimension's effect is
+    the mean pixel difference between both ends.
+
+    Args:
+        model: the model.
+        seed: gives the fixed coordinates.
+        count: number of rows, at most the number of dimensions.
+        out: the PNG file.
+
+    Returns:
+        The dimensions, the one with the largest effect first.
+    """
+    latent = model.latents([seed])
+    ends = torch.tensor([-_REACH, _REACH])
+    frames = model.frames(traversal(latent, dimension, ends) for dimension in range(latent[0].numel()))
+    changes = [(next(frames).float() - low.float()).abs().mean() for low in frames]
+    dimensions: list[int] = torch.stack(changes).argsort(descending=True, stable=True)[:count].tolist()
+    values = torch.linspace(-_REACH, _REACH, _STEPS)
+    rows = torch.stack([*model.frames(traversal(latent, dimension, values) for dimension in dimensions)])
+    text = model.text([seed], traverse=count)
+    save_png(image_grid(rows, _STEPS), out, {**text, "Comment": f"Rows: latent dimensions {dimensions}"})
+    return dimensions
+
+
+def _rows(model: LatentModel, latents: Tensor) -> Tensor:
+    """Return the pictures of a row from each latent to the next, both included."""
+    steps = torch.stack([*model.frames(model.walk(latents, _STEPS - 1))])
+    legs = steps.view(len(latents), _STEPS - 1, *steps.shape[1:])
+    return torch.cat([legs, legs[:, :1].roll(-1, dims=0)], dim=1).flatten(0, 1)
+
+
+def _checked_space(model: LatentGenerator, name: str | None) -> str | None:
+    """Return the name of a space, or None for the model's first one.
+
+    Raises:
+        UserError: the model has no such space.
+    """
+    spaces = latent_spaces(model)
+    if name is None or name in spaces[:1]:
+        return None
+    if name not in spaces:
+        kind = type(model).__name__
+        raise UserError(
+            f"{kind} has no latent space {name!r}.",
+            did_you_mean(name, spaces) if spaces else f"{kind} has only one space: leave --space out.",
+        )
+    return name

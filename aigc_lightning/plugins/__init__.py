@@ -1,0 +1,37 @@
+"""Registry of models, data, presets, callbacks and commands. Standard library only: listings never import torch."""
+
+from aigc_lightning.plugins.entry import API_VERSION, BUILTIN, GROUPS, Kind, Plugin, kind_of, normalized
+from aigc_lightning.plugins.registry import (
+    clashing,
+    denied,
+    find,
+    find_by_class_path,
+    find_preset,
+    forget,
+    plugins,
+    preset_files,
+    presets,
+    presets_of,
+    unknown_in_allow_variable,
+)
+
+__all__ = [
+    "API_VERSION",
+    "BUILTIN",
+    "GROUPS",
+    "Kind",
+    "Plugin",
+    "clashing",
+    "denied",
+    "find",
+    "find_by_class_path",
+    "find_preset",
+    "forget",
+    "kind_of",
+    "normalized",
+    "plugins",
+    "preset_files",
+    "presets",
+    "presets_of",
+    "unknown_in_allow_variable",
+]

@@ -1,0 +1,1 @@
+"""What `aigc fit`, `validate`, `test` and `predict` are made of."""

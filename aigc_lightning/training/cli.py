@@ -1,0 +1,311 @@
+"""LightningCLI with short names, run folders and resuming."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+from jsonargparse.typing import PositiveInt
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
+
+from aigc_lightning import compat
+from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from aigc_lightning.callbacks.compiled import Compiled
+from aigc_lightning.callbacks.ending import Ending
+from aigc_lightning.callbacks.grids import Grids
+from aigc_lightning.callbacks.held_out_scores import SlicedWasserstein
+from aigc_lightning.callbacks.interruption import Interruption
+from aigc_lightning.callbacks.loggers import make_loggers
+from aigc_lightning.callbacks.loss_log import LossLog
+from aigc_lightning.callbacks.predictions import Predictions
+from aigc_lightning.callbacks.progress import Progress
+from aigc_lightning.callbacks.provenance import Provenance
+from aigc_lightning.config import explain, places, short_names, trainer_options
+from aigc_lightning.config.parser import Parser
+from aigc_lightning.config.recorded_options import settle, to_repeat
+from aigc_lightning.config.request import Request, Stage, check_seed
+from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.redaction import redacted_text
+from aigc_lightning.core.records import check_finite
+from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE
+from aigc_lightning.core.run.log import run_log, say
+from aigc_lightning.core.run.memory import keep_memory
+from aigc_lightning.core.run.quiet import quiet_console
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.errors import UserError
+from aigc_lightning.training import next_step, precision, profiling, resume
+from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
+from aigc_lightning.training.strategy import adversarial_strategy, started_safely
+from aigc_lightning.training.trainer_values import check_values, give_an_end
+from aigc_lightning.yaml_file import read_yaml
+
+
+def run(stage: Stage, request: Request) -> int:
+    """Build and run a stage.
+
+    Raises:
+        UserError: the options do not fit together, or what they name cannot be used.
+    """
+    started_by_another = RUN_VARIABLE in os.environ
+    try:
+        with quiet_console(), ExitStack() as resources:
+            with explain.explained(stage):
+                cli = TrainingCLI(stage, request, resources)
+            with explain.explained(stage, running=True), answering(cli.trainer.strategy):
+                cli.run()
+    finally:
+        if not started_by_another:
+            os.environ.pop(RUN_VARIABLE, None)  # the next run of this process is another run
+    return 0
+
+
+class TrainingCLI(LightningCLI):
+    """Parses one stage's options, builds data, model and trainer, and runs the stage.
+
+    Args:
+        stage: "fit", "validate", "test" or "predict".
+        request: the prepared command line.
+        resources: what is open during the stage, such as the run's log.
+    """
+
+    def __init__(self, stage: Stage, request: Request, resources: ExitStack) -> None:
+        self.stage = stage
+        self.request = request
+        self.resources = resources
+        self.checkpoint: Path | None = None
+        self.record: dict[str, Any] | None = None  # what the checkpoint holds
+        short_names.limit(trusted=request.trust_config)
+        if request.record_of is not None:
+            resume.take_from_record(request)
+        # The spec is one value that comes from the data, not a group of options.
+        jsonargparse.set_parsing_settings(subclasses_enabled=[ImageSpec])
+        super().__init__(
+            model_class=ImageModel,
+            datamodule_class=ImageDataModule,
+            trainer_class=precision.RunTrainer,
+            parser_class=Parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"log_every_n_steps": 50, "num_sanity_val_steps": 0, "enable_model_summary": False},
+            # A misspelt option must not pass as the beginning of another one.
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, stage: {"exit_on_error": False}},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # our checkpoints say themselves how to build the model
+            args=request.argv,
+        )
+
+    # ---- what LightningCLI asks
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Build the parser of this stage alone, and take no argument of the trainer's method but ours."""
+        method = {"model", "dataloaders", "train_dataloaders", "val_dataloaders", "datamodule"}
+        return {self.stage: method | {"ckpt_path", "weights_only", "verbose", "return_predictions"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what a run has beside Lightning's options."""
+        self.stage_parser = parser
+        parser.add_argument("--run", type=str | None, default=None, help="Folder of the run.")
+        if self.stage == "fit":
+            parser.add_argument("--resume", type=str | None, default=None, help="Continue a run: latest, or a path.")
+        else:
+            parser.add_argument("--checkpoint", type=str | None, default=None, help="A run folder or a checkpoint.")
+        parser.add_argument("--max_images", type=int | None, default=None, help="Stop after so many images.")
+        parser.add_argument("--logger", type=str | list[str] | None, default=None, help="wandb, tensorboard or both.")
+        parser.add_argument("--compile", type=bool, default=False, help="Run the networks as compiled code.")
+        parser.add_argument("--timeout", type=PositiveInt | None, default=None, help="Seconds to wait for others.")
+        parser.add_class_arguments(Engine, "engine")
+        parser.add_lightning_class_args(Grids, "grids")
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.link_arguments("data", "model.init_args.spec", compute_fn=_spec, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the prepared command line."""
+        with _without_secrets(self.request):
+            self.config = parser.parse_args([self.stage, *args])
+        values = self.config[self.stage]
+        places.check(self.stage_parser, values, short_names.allowed())
+        trainer_options.check(values.trainer, trusted=self.request.trust_config)
+        check_seed(values.seed_everything)
+        if self.request.parse_only:
+            sys.exit(0)
+
+    @property
+    def _trust(self) -> list[str]:
+        """The option without which the same command would be refused."""
+        return ["--trust-config"] if self.request.trust_config else []
+
+    def before_instantiate_classes(self) -> None:
+        """Settle where the run lives before anything is built."""
+        values = self.config[self.stage]
+        self._settle_recorded(values)
+        check_launch(values.trainer)
+        notes: list[str] = []
+        if self.stage != "fit":
+            self.checkpoint, self.folder = resume.run_of_checkpoint(values, self.request)
+        elif not values.trainer.fast_dev_run:
+            start = resume.start_of_run(values, self.request, self.resources)
+            self.checkpoint, self.folder, notes = start.checkpoint, start.folder, start.notes
+        if values.trainer.fast_dev_run:
+            self.folder = resume.trial_folder(values, self.resources)
+        if self.checkpoint is not None:
+            self.record = read_checkpoint(self.checkpoint)
+        chosen = precision.settle(values, self.record)
+        if self.checkpoint is not None and self.record is not None:
+            notes += resume.check_same(self.record, values, self.checkpoint)
+        if self.stage == "fit":
+            self.resources.enter_context(run_log(self.folder, ["aigc", "fit", *self.request.argv, *self._trust]))
+            for line in [*notes, *([chosen] if chosen else [])]:
+                say(line)
+        if precision.uses_cuda(values.trainer):
+            self.resources.enter_context(precision.fast_products())
+        else:
+            keep_memory()
+
+    def _settle_recorded(self, values: Any) -> None:
+        """Look at what the config of a run names and the user did not."""
+        request = self.request
+        recorded, origin = request.recorded, request.record_of
+        if request.run_config is not None:
+            recorded, origin = read_yaml(request.run_config), request.run_config
+        settle(values, recorded, str(origin or "the config"), request.given)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with our callbacks and loggers, and give the model its engine."""
+        values = self.config_init[self.stage]
+        if isinstance(self.model, AdversarialModel):
+            self.model.engine = values["engine"]
+        trainer = values["trainer"]
+        max_images = values.get("max_images")
+        give_an_end(trainer, max_images)
+        check_values(trainer)
+        trainer["plugins"] = [*(trainer["plugins"] or []), *cluster_environment()]
+        logged = values.get("logger") or []
+        wanted = [logged] if isinstance(logged, str) else logged
+        given = trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]
+        own = make_loggers(wanted, self.folder) if self.stage == "fit" else []
+        trainer["logger"] = [*own, *(logger for logger in given if isinstance(logger, Logger))] or False
+        trainer["strategy"] = started_safely(trainer["strategy"], self.model)
+        if isinstance(self.model, AdversarialModel) and self.stage == "fit":
+            trainer["strategy"] = adversarial_strategy(trainer, type(self.model).__name__)
+        trainer["default_root_dir"] = str(self.folder)
+        trainer["use_distributed_sampler"] = False  # our sampler shares the samples out itself
+        trainer["plugins"].append(AtomicCheckpointIO())
+        trainer["enable_checkpointing"] = self.stage == "fit" and trainer["enable_checkpointing"] is not False
+        trainer["profiler"] = profiling.profiler(trainer["profiler"], self.folder)
+        given = trainer["callbacks"] or []
+        trainer["callbacks"] = [*(given if isinstance(given, list) else [given]), *self._own_callbacks(values)]
+        if trainer["benchmark"] is None and not trainer["deterministic"] and precision.uses_cuda(trainer):
+            trainer["benchmark"] = True  # images of a run have one size, so what cuDNN learns of it pays
+        built = self.trainer_class(**trainer, **kwargs)
+        if values["timeout"] and isinstance(built.strategy, DDPStrategy):
+            compat.set_timeout(built.strategy, values["timeout"])
+        if max_images is not None:
+            images_per_step = self.datamodule.batch_size * built.world_size
+            built.fit_loop.epoch_loop.max_steps = max(1, -(-max_images // images_per_step))
+        return built
+
+    def _own_callbacks(self, built: Any) -> list[Callback]:
+        """Return what a stage has beside the callbacks that were asked for."""
+        trainer = built["trainer"]
+        progress = [] if trainer["enable_progress_bar"] is False else [Progress()]
+        if self.stage != "fit":
+            return [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
+        values = self.config["fit"]
+        repeated = [*to_repeat(values), *self._trust]
+        own = [LossLog(), SlicedWasserstein(), built["grids"], Provenance(self.stage_parser, values), *progress]
+        own += [built["checkpoints"]] if trainer["enable_checkpointing"] else []
+        own += [Ending(trainer["max_time"], repeated), Interruption(repeated)]
+        return [*own, *([Compiled()] if values.compile else [])]
+
+    def fit(self, **_: Any) -> None:
+        """Wait: the stage is run by `run`, when everything is built."""
+
+    validate = test = predict = fit
+
+    # ---- running
+
+    def run(self) -> None:
+        """Run the stage and say where its results are."""
+        if self.stage == "fit":
+            step = self.record["global_step"] if self.record else 0
+            if step and 0 <= self.trainer.max_steps <= step:
+                if self.config["fit"].resume == "auto":  # a job that was started again after its end
+                    self._say_next()
+                    return
+                raise UserError(
+                    f"{self.checkpoint} is at step {step} and the run ends at {self.trainer.max_steps}.",
+                    "Give a larger --trainer.max_steps to go on.",
+                )
+            self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
+            if self.trainer.interrupted:
+                sys.exit(130)
+            self._say_next()
+            return
+        if self.record is not None:
+            self.model.configure_model()
+            self.model.load_state_dict(self.record["state_dict"])
+            check_finite(self.model, self.record["state_dict"], str(self.checkpoint))
+        method = getattr(self.trainer, self.stage)
+        method(self.model, datamodule=self.datamodule)
+        self._say_results()
+
+    def _say_next(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a helper of the trainer
+            echo("", f"The trial of {self.trainer.max_steps} batch(es) went through; nothing of it is kept.")
+            return
+        echo("", f"Run folder: {self.folder}")
+        self._say_reports()
+        following = next_step.sampling(self.model, self.folder)
+        if following and (self.folder / CHECKPOINTS / LAST).is_file():
+            echo(f"Next: {following}")
+
+    def _say_reports(self) -> None:
+        if self.config_init[self.stage]["trainer"]["profiler"] is not None:
+            for path in profiling.reports(self.folder):
+                echo(f"Profile: {path}")
+
+    def _say_results(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        self._say_reports()
+        for name, value in sorted(self.trainer.callback_metrics.items()):
+            echo(f"{name}: {float(value):.6g}")
+        if self.stage == "predict" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            echo(f"Predictions: {self.folder / 'predictions'}")
+        elif not self.trainer.callback_metrics:
+            echo(f"{type(self.model).__name__} has no score for this data.")
+
+
+@contextmanager
+def _without_secrets(request: Request) -> Iterator[None]:
+    """Hide secrets in the config that jsonargparse prints in the block, where the command line asks for it."""
+    if not request.prints_only:
+        yield
+        return
+    printed = StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        sys.stdout.write(redacted_text(printed.getvalue()))
+
+
+def _spec(data: ImageDataModule) -> Any:
+    return data.spec

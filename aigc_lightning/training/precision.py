@@ -1,0 +1,142 @@
+"""What `trainer.precision auto` means, and what else a run on a GPU computes with.
+
+The choice depends on the hardware alone, never on a measurement, so that a run that is started again chooses the same.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import Trainer
+
+from aigc_lightning.callbacks.ending import asking_to_stop
+from aigc_lightning.core.records import RECORD_KEY
+from aigc_lightning.core.run.launch import agreed
+
+AUTO = "auto"
+FULL, HALF = "32-true", "bf16-mixed"
+#: The first generation of NVIDIA's GPUs that multiplies bf16 (Ampere).
+_FIRST_CAPABILITY = (8, 0)
+#: What makes bf16 faster on processors, by the names that torch has for it, the fastest first.
+_PROCESSOR_UNITS = {"amx_tile": "matrix units for bf16 (AMX)", "avx512_bf16": "instructions for bf16 (AVX-512)"}
+
+
+class Choice(NamedTuple):
+    """A precision by Lightning's name, and why."""
+
+    precision: str
+    reason: str
+
+
+if TYPE_CHECKING:
+    Precision = Any
+else:  # for the parser: Lightning's own, which have no public name
+    Precision = inspect.signature(Trainer).parameters["precision"].annotation | Literal["auto"]
+
+
+class RunTrainer(Trainer):
+    """Lightning's trainer, whose option `precision` may also be "auto".
+
+    Args:
+        precision: one of Lightning's, or "auto": what the device multiplies fastest without harm, bf16-mixed or
+            32-true. It is settled before a trainer is built.
+    """
+
+    def __init__(self, *args: Any, precision: Precision = "auto", **kwargs: Any) -> None:
+        assert precision != "auto"
+        #: The callback, model or data that asked the run to stop; None where nobody did.
+        self.stopper: Any = None
+        self._should_stop = False
+        super().__init__(*args, precision=precision, **kwargs)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the run is to stop; Lightning's attribute, which here remembers who set it."""
+        return self._should_stop
+
+    @should_stop.setter
+    def should_stop(self, value: bool) -> None:
+        if bool(value) != self._should_stop:
+            self.stopper = asking_to_stop() if value else None
+        self._should_stop = bool(value)
+
+
+def settle(values: Any, record: dict[str, Any] | None) -> str | None:
+    """Put a precision in the place of "auto".
+
+    Args:
+        values: the options of a stage; `trainer.precision` is changed.
+        record: the checkpoint that the stage goes on from or uses, whose precision is taken over; or None.
+
+    Returns:
+        A line that says what was chosen and why; None where nothing was to be chosen.
+    """
+    trainer = values.trainer
+    if trainer.precision != AUTO:
+        return None
+    if record is not None:
+        # Records from before there was a choice do not name it: 32-true was the default.
+        trainer.precision = record[RECORD_KEY].get("precision", FULL)
+        return f"Precision {trainer.precision}: as in the checkpoint."
+    if trainer.plugins:
+        trainer.precision = None  # a plugin may be a precision itself, and Lightning refuses both
+        return None
+    chosen = Choice(*agreed("precision", lambda: "\n".join(choose(trainer))).split("\n"))
+    trainer.precision = chosen.precision
+    return f"Precision {chosen.precision}: {chosen.reason}."
+
+
+def choose(trainer: Any) -> Choice:
+    """Return the precision for the device that a run will use.
+
+    Args:
+        trainer: the trainer's settings, of which `accelerator` and `strategy` count.
+    """
+    if uses_cuda(trainer):
+        return _for_gpus(trainer)
+    if trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.backends.mps.is_available()):
+        return _for_processor()
+    return Choice(FULL, "bf16 is chosen on processors and NVIDIA GPUs alone; see --trainer.precision")
+
+
+def uses_cuda(trainer: Any) -> bool:
+    """Return whether a run with these settings computes on NVIDIA GPUs."""
+    return trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """Let GPUs multiply float32 matrices in TF32, as they do in convolutions anyway."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _for_gpus(trainer: Any) -> Choice:
+    if "forkserver" in str(trainer.strategy):  # Lightning then refuses a process that has asked a GPU anything
+        return Choice(FULL, "the start method forkserver forbids to ask the GPU what it can do")
+    weakest = min(range(torch.cuda.device_count()), key=torch.cuda.get_device_capability)
+    major, minor = torch.cuda.get_device_capability(weakest)
+    name = f"{torch.cuda.get_device_name(weakest)} (compute capability {major}.{minor})"
+    if (major, minor) >= _FIRST_CAPABILITY:
+        return Choice(HALF, f"{name} has units for bf16")
+    return Choice(FULL, f"{name} has no units for bf16")
+
+
+def _for_processor() -> Choice:
+    units = [label for unit, label in _PROCESSOR_UNITS.items() if _has(unit)]
+    if units:
+        return Choice(HALF, f"the processor has {units[0]}")
+    return Choice(FULL, "the processor has nothing that makes bf16 faster (AMX or AVX-512 BF16)")
+
+
+def _has(unit: str) -> bool:
+    """Return whether the processor has a unit, by its name in `torch.cpu.get_capabilities`."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get(unit, False))
+    return bool(getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)())  # before torch 2.11

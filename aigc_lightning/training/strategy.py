@@ -1,0 +1,118 @@
+"""Which strategy a model is trained with over several devices."""
+
+from typing import Any
+
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+)
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from aigc_lightning import compat
+from aigc_lightning.core.engine.distributed import LaunchedDDPStrategy, PlayersStrategy
+from aigc_lightning.core.run.log import say
+from aigc_lightning.core.run.silent_trainer import silent_trainer
+from aigc_lightning.errors import UserError
+
+#: Callbacks that take steps, or change those of a single optimizer.
+_ONE_OPTIMIZER = (BatchSizeFinder, LearningRateFinder, GradientAccumulationScheduler, StochasticWeightAveraging)
+_SHARDED = ("fsdp", "deepspeed", "modelparallel")
+
+
+def started_safely(asked: Any, model: nn.Module) -> Any:
+    """Return a strategy whose processes start in a way that works: by name as was asked for, or what comes nearest.
+
+    Args:
+        asked: name or strategy.
+        model: that the processes get.
+    """
+    label = asked if isinstance(asked, str) else type(asked).__name__
+    method = _start_method(asked)
+    if method == "fork":
+        say(f"Strategy {label} becomes ddp: processes that are forked hang where other threads ran before.")
+    elif method == "spawn" and any(is_parametrized(module) for module in model.modules()):
+        say(f"Strategy {label} becomes ddp: torch cannot hand {type(model).__name__}'s layers on to other processes.")
+    elif method == "spawn" and isinstance(asked, str):
+        unused: Any = _unused_parameters(asked)
+        return LaunchedDDPStrategy(start_method="spawn", **unused)
+    else:
+        return asked
+    if isinstance(asked, DDPStrategy):
+        compat.start_by_popen(asked)
+        return asked
+    return "_".join(["ddp", *label.split("_")[2:]])
+
+
+def _start_method(asked: Any) -> str:
+    """Return the start method of a strategy; "" for what is no DDP."""
+    if isinstance(asked, DDPStrategy):
+        return compat.start_method(asked)
+    methods = {"ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork", "ddp_notebook": "fork"}
+    name = str(asked).partition("_find_unused_parameters_")[0]
+    return methods.get(name, "")
+
+
+def _unused_parameters(asked: str) -> dict[str, bool]:
+    _, found, value = asked.partition("_find_unused_parameters_")
+    return {"find_unused_parameters": value == "true"} if found else {}
+
+
+def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
+    """Return the strategy for a model whose networks are trained against each other.
+
+    Args:
+        trainer: the trainer's arguments.
+        name: of the model, for messages.
+
+    Returns:
+        What was asked for on one device, else `PlayersStrategy`, started as was asked for.
+
+    Raises:
+        UserError: a strategy or an option that one backward pass a step would need.
+    """
+    asked = trainer["strategy"]
+    label = asked if isinstance(asked, str) else type(asked).__name__
+    if label.lower().startswith(_SHARDED):
+        raise UserError(
+            f"{name} trains several networks against each other, which {label} cannot do: it takes one optimizer.",
+            "Use --trainer.strategy auto.",
+        )
+    replaced = {"gradient_clip_val": ("clip_norm", None), "accumulate_grad_batches": ("micro_batches", 1)}
+    for option, (ours, nothing) in replaced.items():
+        if trainer[option] not in (None, nothing):
+            raise UserError(
+                f"trainer.{option} acts on one backward pass a step, and {name} has one a network.",
+                f"Use --engine.{ours} {trainer[option]}.",
+            )
+    if trainer["gradient_clip_algorithm"] is not None:
+        raise UserError(
+            f"trainer.gradient_clip_algorithm acts on one backward pass a step, and {name} has one a network.",
+            "Use --engine.clip_norm NORM, which clips each network's gradient by its norm.",
+        )
+    callbacks = trainer["callbacks"] or []
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+        if isinstance(callback, _ONE_OPTIMIZER):
+            raise UserError(
+                f"{type(callback).__name__} works with one optimizer, and {name} has one a network.",
+                "Leave the callback out.",
+            )
+    if isinstance(asked, PlayersStrategy):
+        return asked
+    chosen = _lightnings_choice(trainer)
+    if isinstance(chosen, SingleDeviceStrategy):
+        return asked
+    if not isinstance(chosen, DDPStrategy):
+        raise UserError(f"{name} cannot be trained with the strategy {label}.", "Use --trainer.strategy auto.")
+    if asked != "auto":
+        say(f"Strategy {label} becomes PlayersStrategy: {name} averages each network's gradient by itself.")
+    return PlayersStrategy(start_method=compat.start_method(chosen), timeout=compat.timeout(chosen))
+
+
+def _lightnings_choice(trainer: dict[str, Any]) -> Any:
+    """Return the strategy that Lightning would take for the devices that were asked for."""
+    keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "plugins")
+    return silent_trainer(**{key: trainer[key] for key in keys}).strategy

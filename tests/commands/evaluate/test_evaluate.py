@@ -1,0 +1,129 @@
+"""Scores on the command line: tables, receipts, pages, and the refusal to compare what cannot be compared."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIGC_ASSETS", str(tmp_path / "assets"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+def scores(path):
+    return json.loads(path.read_text())["sections"][0]["scores"]
+
+
+def test_a_generator_gets_a_table_a_receipt_and_a_page(aigc, trained, judge, folder):
+    done = aigc("evaluate", trained, "--extractor", judge, "--num", 200, "--out", "e", "--json", "copy.json")
+    assert done.code == 0, done.err
+    assert "Frechet distance" in done.out and "REAL AGAINST REAL" in done.out and "FID" not in done.out
+    receipt = json.loads((folder / "e" / "scores.json").read_text())
+    assert receipt == json.loads((folder / "copy.json").read_text())
+    section = receipt["sections"][0]
+    assert {"frechet_distance", "kernel_distance", "precision", "recall", "coverage"} < section["scores"].keys()
+    assert section["protocol"]["num_real"] == section["protocol"]["num_fake"] == 200
+    assert section["protocol"]["extractor"].startswith("cnn sha256:") and section["protocol"]["resize"] == "clean"
+    assert receipt["model"]["step"] == 40 and len(receipt["model"]["sha256"]) == 16
+    assert receipt["model"]["averaged_weights"] is True and section["subject"]["seeds"] == "0-199"
+    page = (folder / "e" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 and "Nearest neighbours" in page and "src='http" not in page
+
+
+def test_the_same_checkpoint_gets_the_same_digits_and_other_seeds_others(aigc, trained, judge, folder):
+    options = ("--extractor", judge, "--num", 150, "--metrics", "frechet_distance,precision_recall")
+    for name, seed in {"a": 0, "b": 0, "c": 1000}.items():
+        assert aigc("evaluate", trained, *options, "--seed", seed, "--out", name).code == 0
+    first, second, third = (scores(folder / name / "scores.json") for name in "abc")
+    assert first == second != third and set(first) == {"frechet_distance", "precision", "recall"}
+
+
+def test_a_classifier_gets_its_scores_by_class(aigc, judge, folder):
+    done = aigc("evaluate", judge, "--out", "e")
+    assert done.code == 0 and "Accuracy" in done.out, done.err
+    section = json.loads((folder / "e" / "scores.json").read_text())["sections"][0]
+    assert section["kind"] == "classification" and section["scores"]["accuracy"] > 0.9
+    assert list(section["classes"]) == list("0123456789")
+
+
+def test_a_classifier_on_other_classes_is_refused(aigc, judge):
+    done = aigc("evaluate", judge, "--data", "shapes", "--data.size", 16)
+    assert done.code == 2 and "knows the classes 0, 1, 2, 3" in done.err and len(done.lines) <= 4
+
+
+def test_folders_are_compared_like_models(aigc, trained, judge, folder):
+    aigc("sample", trained, "--seeds", "0-39", "--out", "one")
+    aigc("sample", trained, "--seeds", "40-79", "--out", "two")
+    done = aigc("evaluate", "--fake", "one", "--real", "two", "--extractor", judge, "--out", "e")
+    assert done.code == 0, done.err
+    assert scores(folder / "e" / "scores.json")["frechet_distance"] > 0
+    done = aigc("evaluate", "--fake", "one", "--real", "one", "--metrics", "psnr,mae", "--out", "p")
+    assert done.code == 0 and scores(folder / "p" / "scores.json")["mae"] == 0
+    done = aigc("evaluate", "--fake", "one", "--real", "two", "--metrics", "psnr")
+    assert done.code == 2 and "No file in one has the name" in done.err
+
+
+def test_runs_are_compared_when_their_protocols_agree(aigc, trained, judge, folder):
+    for name, num in {"a": 100, "b": 100, "c": 120}.items():
+        options = ("--num", num, "--seed", 7 if name == "b" else 0, "--metrics", "frechet_distance")
+        assert aigc("evaluate", trained, "--extractor", judge, *options, "--out", name).code == 0
+    done = aigc("compare", "a", "b")
+    assert done.code == 0 and "Frechet distance" in done.out and done.out.count(" *") == 1
+    assert set(json.loads(aigc("compare", "a", "b", "--json").out)) == {"a", "b"}
+    done = aigc("compare", "a", "c")
+    assert done.code == 2 and "differ in their num real: 100 and 120" in done.err and len(done.lines) <= 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ((), "Nothing to score"),
+        (("RUN", "--metrics", "frechet"), "frechet_distance"),
+        (("RUN", "--metrics", "psnr"), "no score psnr for a DCGAN"),
+        (("RUN", "--num", "1"), "at least 2"),
+        (("RUN",), "aigc assets fetch inception"),
+        (("RUN", "--extractor", "RUN"), "does not embed images"),
+        (("RUN", "--extractor", "incepton"), "inception"),
+        (("RUN", "--extractor", "JUDGE", "--resize", "area"), "no resize protocol"),
+        (("RUN", "--extractor", "JUDGE", "--data", "digts"), "Did you mean digits"),
+        (("RUN", "--extractor", "JUDGE", "--data.sze", "8"), "data.size"),
+        (("RUN", "--fake", "x"), "both given"),
+        (("--fake", "x"), "Only one folder"),
+        (("--fake", "x", "--real", "y"), "no folder x"),
+        (("RUN", "--device", "cuda:9"), "no device"),
+    ],
+)
+def test_mistakes_are_explained(aigc, trained, judge, argv, message):
+    known = {"RUN": trained, "JUDGE": judge}
+    done = aigc("evaluate", *(known.get(argument, argument) for argument in argv))
+    assert done.code == 2 and message in done.err and len(done.lines) <= 4 and "Traceback" not in done.err
+
+
+def test_a_run_without_scores_cannot_be_compared(aigc, trained, judge):
+    done = aigc("compare", trained, judge)
+    assert done.code == 2 and "holds no scores" in done.err and "aigc evaluate" in done.err
+    assert "Only one run" in aigc("compare", trained).err
+
+
+def test_scores_that_cannot_be_computed_do_not_take_the_others_along(aigc, folder):
+    options = ["--model=autoencoder", "--model.width=4", "--data=digits", "--data.size=12", "--run=r"]
+    assert aigc("fit", *options, "--trainer.max_steps=1", "--trainer.accelerator=cpu").code == 0
+    done = aigc("evaluate", "r", "--num", 20)
+    assert done.code == 0, done.err
+    assert "MS-SSIM (ms_ssim) is left out. It needs 161 pixels a side, and the images have 12x12." in done.out
+    section = json.loads((folder / "r" / "evaluation" / "scores.json").read_text())["sections"][0]
+    assert {"psnr", "ssim"} < section["scores"].keys() and list(section["left_out"]) == ["ms_ssim"]
+    assert "ms_ssim) is left out" in (folder / "r" / "evaluation" / "report.html").read_text()
+    done = aigc("evaluate", "r", "--num", 20, "--metrics", "psnr,ssim,ms_ssim")
+    assert done.code == 2 and "ms_ssim" in done.err and "--metrics" in done.err
+    done = aigc("evaluate", "r", "--num", 20, "--metrics", "psnr,frechet_distance")
+    assert done.code == 2 and "no score frechet_distance" in done.err
+
+
+def test_few_images_leave_scores_out(aigc, trained, judge, folder):
+    done = aigc("evaluate", trained, "--extractor", judge, "--num", 4, "--out", "e")
+    assert done.code == 0, done.err
+    section = json.loads((folder / "e" / "scores.json").read_text())["sections"][0]
+    assert "inception_score" in section["left_out"] and "frechet_distance" in section["scores"]
+    assert "(inception_score) is left out." in done.out
