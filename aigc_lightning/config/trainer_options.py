@@ -90,7 +90,7 @@ OPTIONS: dict[str, TrainerOption] = {
     ),
     "sync_batchnorm": _works("batch statistics over all GPUs"),
     "reload_dataloaders_every_n_epochs": _works("make the loaders again; the order of samples stays"),
-    "default_root_dir": TrainerOption("ours instead", "`--run DIR`", "Use --run DIR."),
+    "default_root_dir": TrainerOption("ours instead", "`--run` names the folder of a run", "Use --run DIR."),
     "enable_autolog_hparams": _works("hand the model's hyperparameters to the loggers"),
     "model_registry": TrainerOption(
         "refused", "it would upload checkpoints to Lightning's cloud", "Use `aigc export` and upload the file."

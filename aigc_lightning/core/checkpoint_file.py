@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,6 @@ from aigc_lightning.core.io.checksums import check_archive, read_tensors
 from aigc_lightning.core.records import RECORD_KEY, check_record, check_size, check_weights
 from aigc_lightning.errors import UserError
 
-_ANOTHER = "Take another checkpoint of the run, such as best.ckpt."
-
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return the content of a checkpoint, on the CPU, after its checksums are verified.
@@ -25,16 +24,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if path.suffix == ".safetensors":
         raise UserError(f"{path} holds weights only.", "Use it with `aigc sample`; here, give a run folder or a .ckpt.")
-    check_archive(path, _ANOTHER)
+    check_archive(path, _another(path))
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} holds objects that could run code: {first_line(error)}",
-            "Only checkpoints of tensors and plain values are loaded. Take another one, such as best.ckpt.",
+            f"{path} holds objects that could run code{_which(error)}.",
+            f"Only checkpoints of tensors and plain values are loaded. {_another(path)}",
         ) from error
     except Exception as error:  # corrupt bytes can make the reader fail anywhere
-        raise UserError(f"{path} cannot be read as a checkpoint: {first_line(error)}", _ANOTHER) from error
+        raise UserError(f"{path} cannot be read as a checkpoint: {first_line(error)}", _another(path)) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"{path} was not written by aigc_lightning.", "Give a checkpoint that `aigc fit` wrote.")
     check_size(checkpoint, path)
@@ -43,10 +42,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def _another(path: Path) -> str:
+    return f"Take another checkpoint of the run, such as {'last' if path.stem == 'best' else 'best'}.ckpt."
+
+
+def _which(error: Exception) -> str:
+    """Return what torch names in a refusal; the rest of its text advises to load the file all the same."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f": {found[1]}" if found else ""
+
+
 def step_of(path: Path) -> int:
     """Return the number of steps that a checkpoint's run had done, -1 if unreadable; reads no tensor."""
     try:
-        check_archive(path, _ANOTHER, suffix="data.pkl")
+        check_archive(path, _another(path), suffix="data.pkl")
         step = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
     except Exception:  # corrupt bytes can make the reader fail anywhere
         return -1

@@ -276,7 +276,7 @@ def newest_loadable(run: Path, notes: list[str]) -> Path:
         try:
             read_checkpoint(path)
         except UserError as error:
-            damaged.append(f"Passed over {path}: {error.what}")
+            damaged.append(f"Passed over: {error.what}")
         else:
             taken = [f"Going on from {path}, which is of step {steps[path]:,}."] if damaged else []
             notes += [*damaged, *taken]

@@ -320,8 +320,9 @@ def test_lightnings_way_may_leave_weights_out(checkpoint, tmp_path):
 def test_lightnings_way_executes_nothing(checkpoint, folder):
     hide(checkpoint, "top")
     torch.save(checkpoint, "bad.ckpt")
-    with pytest.raises(UserError, match=r"bad\.ckpt holds objects that could run code"):
+    with pytest.raises(UserError, match=r"bad\.ckpt holds objects that could run code: io\.open\.") as refusal:
         DCGAN.load_from_checkpoint("bad.ckpt")
+    assert "weights_only" not in str(refusal.value)  # torch's advice to load it all the same
     assert not (folder / "marker").exists()
 
 
@@ -359,3 +360,10 @@ def test_an_export_replaces_the_old_file_or_leaves_it(trained, tmp_path, monkeyp
     with pytest.raises(ZeroDivisionError):
         save_weights(model, path, {})
     assert path.read_bytes() == old and [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_damaged_best_checkpoint_is_not_recommended(tmp_path):
+    for name, other in {"best": "last", "last": "best"}.items():
+        (tmp_path / f"{name}.ckpt").write_bytes(b"damaged")
+        with pytest.raises(UserError, match=rf"such as {other}\.ckpt"):
+            read_checkpoint(tmp_path / f"{name}.ckpt")

@@ -79,7 +79,9 @@ def test_runs_are_numbered_and_nothing_is_overwritten(run, folder):
 
 def test_a_chosen_folder(run, folder):
     assert "Run folder: my/run\n" in run("--run", "my/run").out
-    assert "Run folder: my/run-2\n" in run("--run", "my/run").out
+    again = run("--run", "my/run").out
+    assert "Run folder: my/run-2\n" in again
+    assert "my/run is in use or not empty, so this run goes to my/run-2." in again
     assert "Run folder: my/run-3\n" in run("--run", "my/run").out
     (folder / "empty").mkdir()
     assert "Run folder: empty\n" in run("--run", "empty").out

@@ -94,7 +94,7 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        #: Message about a process that ended without releasing the folder; "" if there was none.
+        #: What the user should know: a process ended without releasing the folder, or it is not the one asked for.
         self.note = ""
         self._path = folder / RUNNING_FILE
         self._lock = FileLock(folder / LOCK_FILE, thread_local=False)
@@ -217,6 +217,9 @@ def claim_chosen(path: Path) -> RunLock:
             if not _holds_something(folder):
                 lock = claim(folder)
                 if not _holds_something(folder):
+                    if folder != path:
+                        moved = f"{path} is in use or not empty, so this run goes to {folder}."
+                        lock.note = f"{lock.note} {moved}".strip()
                     return lock
                 lock.release()  # another run has started and ended meanwhile
         number += 1

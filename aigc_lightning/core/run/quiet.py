@@ -16,6 +16,7 @@ _NOISE = (
     ".*ckpt_path.*contains.*hparams.*",
     ".*Found .* module\\(s\\) in eval mode.*",  # the averages
     ".*exists and is not empty.*",
+    ".*requested to overfit but enabled.*",  # the order of validation is the same at every visit
     ".*epoch parameter in `scheduler.step.*",
     ".*No audio backend.*",
     ".*`srun` command is available.*",  # also where torchrun was used, or no launcher is needed

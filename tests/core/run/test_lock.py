@@ -58,6 +58,14 @@ def test_a_chosen_folder_that_holds_something_gets_a_sibling(tmp_path):
     assert closed(claim_chosen(tmp_path / "deep" / "er")) == tmp_path / "deep" / "er"
 
 
+def test_a_sibling_is_not_taken_in_silence(tmp_path):
+    first = claim_chosen(tmp_path / "a")
+    second = claim_chosen(tmp_path / "a")
+    assert first.note == "" and f"this run goes to {tmp_path / 'a-2'}" in second.note
+    first.release()
+    second.release()
+
+
 @pytest.mark.parametrize("path", ["file", "file/below", "file/below/it"])
 def test_folders_that_cannot_be(path, tmp_path):
     (tmp_path / "file").write_text("")
