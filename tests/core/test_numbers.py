@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from aigc_lightning.core.numbers import check_numbers
@@ -7,6 +9,7 @@ from aigc_lightning.errors import UserError
 def test_the_number_that_is_too_small_is_named():
     check_numbers(lr=0.1, width=1)
     check_numbers(zero=True, weight=0.0)
+    options: dict[str, Any]
     for options in ({"width": 0}, {"width": -1}, {"zero": True, "width": -1}):
         with pytest.raises(UserError, match=rf"model\.width is {options['width']}"):
             check_numbers(lr=0.1, **options)
