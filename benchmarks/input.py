@@ -80,7 +80,8 @@ class Arrays(ImageDataModule):
     @property
     def spec(self) -> ImageSpec:
         """What they look like."""
-        return ImageSpec(1, self.source.size, self.source.size)
+        side = self.source.images([0]).shape[-1]
+        return ImageSpec(1, side, side)
 
     def train_source(self) -> ArraySource:
         """Return them."""

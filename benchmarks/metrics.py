@@ -20,6 +20,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
+from scipy.linalg import sqrtm
+
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch

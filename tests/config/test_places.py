@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 
 import jsonargparse
 import pytest
@@ -173,7 +173,7 @@ def places(group: str) -> Iterator[tuple[str, Any]]:
     if group == "sections":
         yield from places_in_sections()
     elif group == "model" or group == "data":  # mypy follows this
-        yield from places_in_plugins(group)
+        yield from places_in_plugins(cast(plugins.Kind, group))
     else:
         for target in built[group]:
             yield from places_in(group, target)

@@ -140,9 +140,7 @@ def plain_gan(model: Small, steps: int, *, every: int = 1, repeats: int = 1, cli
 
 def assert_close(one: nn.Module, other: nn.Module, tolerance: float = 1e-6) -> None:
     for (name, first), second in zip(one.named_parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(
-            first, second, rtol=tolerance, atol=tolerance, msg=partial("{}: {}".format, name)
-        )
+        torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance, msg=partial("{}: {}".format, name))
 
 
 # ---- the loop

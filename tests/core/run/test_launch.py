@@ -111,7 +111,8 @@ def test_processes_of_a_step_agree_or_end_together(fails, tmp_path):
     port = subprocess.check_output(
         [sys.executable, "-c", "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"]
     )
-    common: dict[str, Any] = {**STEP, "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port.strip()}
+    common: dict[str, Any] = {**STEP, "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "MASTER_ADDR": "127.0.0.1"}
+    common["MASTER_PORT"] = port.strip()
     command = [sys.executable, "-c", ASK, *(["fail"] if fails else [])]
     started = [
         subprocess.Popen(
