@@ -37,16 +37,13 @@ class Players(AdversarialModel):
     """Up to three networks with dropout, each updated in a ratio of its own, and schedulers of both kinds."""
 
     players: ClassVar[tuple[str, ...]] = ("first", "second", "third")
+    averaged_players = ("first",)
 
     def __init__(self, spec, ratios):
         super().__init__(spec)
         self.ratios = ratios
         for name in self.players:
             setattr(self, name, nn.Sequential(nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 1)))
-
-    @property
-    def averaged_players(self):
-        return self.players[:1]
 
     def adversarial_step(self, batch):
         values = batch["image"].flatten(1) + self.noise(len(batch["image"]), 64)

@@ -32,8 +32,8 @@ class Running(VAE):
     def step(self) -> int:
         return self.number
 
-    @property
-    def trainer(self):  # type: ignore[override]  # nobody sets it
+    @property  # type: ignore[misc]  # nobody sets it
+    def trainer(self):
         return SimpleNamespace(world_size=self.processes, strategy=self)
 
     def noise(self, count: int, *shape: int) -> torch.Tensor:

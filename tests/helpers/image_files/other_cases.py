@@ -252,7 +252,7 @@ def _bmp() -> Iterator[Case]:
 
 def _packed(parts: Iterable[np.ndarray], shifts: Iterable[int]) -> np.ndarray:
     """Return parts (H, W) of a pixel, each shifted by so many bits, as one number."""
-    return np.sum([part << np.uint64(shift) for part, shift in zip(parts, shifts, strict=True)], axis=0)
+    return np.asarray(sum(part << np.uint64(shift) for part, shift in zip(parts, shifts, strict=True)))
 
 
 def _tga() -> Iterator[Case]:
