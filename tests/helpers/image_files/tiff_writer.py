@@ -227,6 +227,7 @@ def _from_pillow(data: bytes, compression: str, width: int, height: int, mode: s
     """Return the only strip of a file that Pillow writes: byte streams do not depend on what the bytes mean."""
     stream = io.BytesIO()
     Image.frombytes(mode, (width, height), data).save(stream, "TIFF", compression=compression, tiffinfo={278: height})
+    stream.seek(0)
     with TiffImagePlugin.TiffImageFile(stream) as image:
         offset, size = image.tag_v2[273], image.tag_v2[279]
     assert len(offset) == 1
