@@ -1,6 +1,6 @@
-"""Errors that a person made and a person can mend.
+"""Errors that users make and can correct.
 
-Standard library only: the listings and the front door use it without importing torch.
+Standard library only: listings and the command line use it without importing torch.
 """
 
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """Something the user gave is wrong: shown as a short message, exit code 2, no traceback.
+    """Invalid user input: shown as a short message, with exit code 2 and no traceback.
 
     Args:
         what: what was wrong and where, in one sentence.
@@ -22,7 +22,7 @@ class UserError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
-    """Return "Did you mean a or b?", or the whole list when nothing is near and it is short, or ""."""
+    """Return "Did you mean a or b?", or the whole list if nothing is similar and it is short, or ""."""
     choices = sorted(set(known))
     folded = {choice.lower().replace("_", "-"): choice for choice in choices}
     near = get_close_matches(name.lower().replace("_", "-"), folded, n=limit, cutoff=0.6)

@@ -1,6 +1,6 @@
-"""Where modules of version 0.1 went: saved configs, records and plugins may still name them. Standard library only.
+"""New locations of modules of version 0.1, which configs, records and plugins may still name. Standard library only.
 
-Classes are found under their old paths, and old modules can be imported: their names are those of the new ones.
+Classes are found under their old paths, and old modules can be imported as aliases of the new ones.
 """
 
 import sys
@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 _ROOT = "aigc_lightning."
-#: Old to new, without the package: modules whose classes configs and records name, and those that were documented.
+#: Old to new, without the package: modules whose classes appear in configs and records, and documented ones.
 _MOVED = {
     "callbacks.losses": "callbacks.loss_log",
     "callbacks.scores": "callbacks.held_out_scores",
@@ -46,7 +46,7 @@ _RENAMED = {"UsedModel": "LoadedModel"}
 
 
 def new_path(path: str) -> str:
-    """Return the dotted path of a module, or of something in one, where it is now."""
+    """Return the current dotted path of a module, or of something in one."""
     if not path.startswith(_ROOT):
         return path
     module, _, name = path.removeprefix(_ROOT).rpartition(".")
@@ -57,22 +57,22 @@ def new_path(path: str) -> str:
 
 
 class _OldModule(ModuleType):
-    """Has the names of the module that took its place."""
+    """An alias of the module that replaced it."""
 
     def __getattr__(self, name: str) -> Any:
-        """Return what has the name, or another one now, in the new module."""
+        """Return the object of this name, which may have been renamed, from the new module."""
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(import_module(new_path(self.__name__)), _RENAMED.get(name, name))
 
 
 class _OldModules(MetaPathFinder, Loader):
-    """Finds modules by the names that they had."""
+    """Finds modules by their old names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return how to make a module that stands for the new one, None for other names."""
+        """Return a spec for an alias of the new module; None for other names."""
         return ModuleSpec(fullname, self) if new_path(fullname) != fullname else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -80,10 +80,10 @@ class _OldModules(MetaPathFinder, Loader):
         return _OldModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: the names are looked up when they are asked for."""
+        """Do nothing: names are looked up on access."""
 
 
 def install() -> None:
-    """Let old modules be imported."""
+    """Make old module names importable."""
     if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
         sys.meta_path.append(_OldModules())

@@ -1,6 +1,6 @@
-"""The one reader of YAML: safe, strict about keys that are given twice, and unmoved by aliases that grow without end.
+"""The only YAML reader: safe, strict about duplicate keys, and protected against alias bombs.
 
-Below everything that reads presets and configs; besides yaml it needs the standard library alone.
+Used by everything that reads presets and configs; depends only on yaml and the standard library.
 """
 
 import re
@@ -13,14 +13,14 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from aigc_lightning.errors import UserError
 
 _MOST_BYTES = 10 * 2**20
-#: Values that aliases may add to those that are written out; a bomb of ten lines adds billions.
+#: Maximum number of values that aliases may add to those written out; a bomb of ten lines adds billions.
 _MOST_REPEATED = 10_000
 _STRING, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 _FLOAT, _TIMESTAMP = "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp"
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone; as in YAML 1.2, 1e-3 is a number, and a date is a text."""
+    """Loads plain values only; as in YAML 1.2, 1e-3 is a number, and a date is a text."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -38,14 +38,14 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds.
+    """Return the content of a YAML file.
 
     Raises:
-        UserError: it cannot be read, is not YAML, gives a key twice, or has aliases that multiply what it holds.
+        UserError: it cannot be read, is not YAML, has a duplicate key, or has aliases that multiply its content.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise UserError(f"{path} has more than {_MOST_BYTES >> 20} MB.", "Give a config; they have kilobytes.")
+            raise UserError(f"{path} has more than {_MOST_BYTES >> 20} MB.", "Give a config; configs have kilobytes.")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as YAML: {error}", "Give a YAML file in UTF-8.") from error
@@ -53,14 +53,14 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, origin: str = "A YAML value") -> Any:
-    """Return what a YAML text stands for.
+    """Parse a YAML text.
 
     Args:
         text: the YAML.
         origin: where it comes from, for messages.
 
     Raises:
-        UserError: it is not YAML, gives a key twice, or has aliases that multiply what it holds.
+        UserError: it is not YAML, has a duplicate key, or has aliases that multiply its content.
     """
     node = _composed(text, origin)
     if node is None:
@@ -75,10 +75,10 @@ def parse_yaml(text: str, origin: str = "A YAML value") -> Any:
 
 
 def check_yaml(text: str, origin: str = "A YAML value") -> None:
-    """Check a YAML text that somebody else is about to load; what is not YAML is theirs to complain about.
+    """Check a YAML text before another library loads it; invalid YAML is left to that library.
 
     Raises:
-        UserError: it gives a key twice, or has aliases that multiply what it holds.
+        UserError: it has a duplicate key, or aliases that multiply its content.
     """
     try:
         _composed(text, origin)
@@ -99,7 +99,7 @@ def _composed(text: str, origin: str) -> Node | None:
 
 
 class _Checker:
-    """Walks through the nodes of one text, each of them once, however often it is repeated.
+    """Visits each node of a text once, however often it is repeated.
 
     Args:
         origin: where the text comes from, for messages.
@@ -107,16 +107,16 @@ class _Checker:
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
-        self._sizes: dict[int, int | None] = {}  # of what a node becomes with all aliases written out, by its id
-        self._inner: list[Node] = []  # kept, so that no other node gets the id of one
+        self._sizes: dict[int, int | None] = {}  # of a node with all aliases expanded, by its id
+        self._inner: list[Node] = []  # kept alive, so that no other node gets the same id
 
     def check(self, root: Node) -> None:
-        """Refuse keys that are given twice and aliases without end."""
+        """Reject duplicate keys and exploding or circular aliases."""
         size = self._size(root)
         if size - len(self._sizes) > _MOST_REPEATED:
             raise UserError(
-                f"{self._origin} has aliases that make {size:,} values of {len(self._sizes):,}.",
-                "Write out what is repeated; nothing honest needs so many.",
+                f"{self._origin} has aliases that expand {len(self._sizes):,} values to {size:,}.",
+                "Write out what is repeated; no ordinary config needs so many.",
             )
 
     def _size(self, node: Node) -> int:
@@ -124,7 +124,7 @@ class _Checker:
             size = self._sizes[id(node)]
             if size is None:
                 raise UserError(
-                    f"{self._origin}, {_line(node)}: an alias stands inside of what it names.", "Write out its value."
+                    f"{self._origin}, {_line(node)}: an alias is inside the value it names.", "Write out its value."
                 )
             return size
         self._sizes[id(node)] = None
@@ -140,7 +140,7 @@ class _Checker:
         return size
 
     def _size_as_yaml(self, text: str) -> int:
-        """Return the size of what a text becomes where it is read as YAML once more, as jsonargparse does."""
+        """Return the size of a text that is parsed as YAML once more, as jsonargparse does."""
         try:
             inner = yaml.compose(text, Loader=_Loader)
         except yaml.YAMLError:
@@ -169,7 +169,7 @@ def _line(node: Node) -> str:
 
 def _not_yaml(error: Exception, origin: str) -> UserError:
     if isinstance(error, RecursionError):
-        return UserError(f"{origin} is nested too deeply.", "Give a config; they have a few levels.")
+        return UserError(f"{origin} is nested too deeply.", "Give a config, which has a few levels.")
     mark = getattr(error, "problem_mark", None)
     where = f", line {mark.line + 1}" if mark else ""
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]

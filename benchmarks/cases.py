@@ -1,9 +1,9 @@
-"""What the benchmarks of training steps compare: built-in models with the layer shapes of their references.
+"""The cases of the training benchmarks: built-in models with the layer shapes of their reference implementations.
 
 The layer shapes are those of the reference implementations: DCGAN of pytorch/examples (64x64, batch 64, width 64, 100
 latents), CycleGAN (9 blocks, 128x128, batch 1) and pix2pix (U-Net, 256x256, batch 1) of their authors, a residual VAE
-for 32x32 with batch 64. `fashion` is the preset `dcgan_fashion_mnist` and `fashion64` a DCGAN of width 64 on its data,
-both beside a plain loop of width 64.
+for 32x32 with batch 64. `fashion` is the preset `dcgan_fashion_mnist` and `fashion64` a DCGAN of width 64 on its data;
+both are compared with a plain loop of width 64.
 """
 
 import sys
@@ -54,7 +54,7 @@ class Noise(ImageDataModule):
 
     @property
     def spec(self) -> ImageSpec:
-        """As given."""
+        """The given spec."""
         return self._spec
 
     def train_source(self) -> "Noise":
@@ -64,7 +64,7 @@ class Noise(ImageDataModule):
     val_source = train_source
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of images."""
         return len(self.classes)
 
     def fields(self, visits: Visits) -> dict[str, Any]:
@@ -72,21 +72,21 @@ class Noise(ImageDataModule):
         return {key: images[torch.from_numpy(visits.indices)] for key, images in self.images.items()}
 
     def labels(self, indices: Any) -> Tensor | None:
-        """Return their classes, where the spec has them."""
+        """Return their classes, if the spec has any."""
         return self.classes[torch.as_tensor(indices)] if self._spec.class_names else None
 
 
 class Case(NamedTuple):
-    """What is compared.
+    """One comparison.
 
     Args:
-        model: made for a spec.
-        plain: made for what returns batches.
-        networks: of the model, in the order of the plain loop's; None where the two differ by intention.
-        inputs: of those networks.
-        spec: of the images; None for Fashion-MNIST.
-        batch_size: images in a step.
-        steps: in a block.
+        model: creates the model for a spec.
+        plain: creates the plain loop from a function that returns batches.
+        networks: returns the model's networks in the order of the plain loop's; None if the two differ by intention.
+        inputs: inputs of those networks.
+        spec: spec of the images; None for Fashion-MNIST.
+        batch_size: number of images per step.
+        steps: number of steps per block.
     """
 
     model: Callable[[ImageSpec], ImageModel]
@@ -107,7 +107,7 @@ def preset_model(spec: ImageSpec) -> DCGAN:
 
 
 def images(channels: int, size: int, count: int = 2) -> Tensor:
-    """Return noise in place of images."""
+    """Return noise instead of images."""
     return torch.rand(count, channels, size, size) * 2 - 1
 
 
@@ -187,7 +187,7 @@ def data_of(case: Case, root: str | None) -> ImageDataModule:
 
 
 def batches_of(data: ImageDataModule) -> Callable[[], Batch]:
-    """Return what draws a batch for the plain loop."""
+    """Return a function that draws a batch for the plain loop."""
     samples = data.samples(data.train_source())
 
     def draw() -> Batch:

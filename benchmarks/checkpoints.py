@@ -1,8 +1,8 @@
-"""What the checksums of checkpoints and exports cost, and writing beside the target instead of through the temp folder.
+"""The cost of checksums in checkpoints and exports, and of writing beside the target instead of via the temp folder.
 
     python benchmarks/checkpoints.py [--megabytes 500] [--rounds 5] [--folder DIR]
 
-Each way takes its turn in each round; medians of the process's own time and of the clock, which also counts the disk.
+All variants take turns in each round; shown are medians of CPU time and of wall time, which includes the disk.
 """
 
 import argparse
@@ -31,13 +31,13 @@ def main() -> None:
     weights = {f"layer{number}": torch.randn(options.megabytes * 250_000 // LAYERS) for number in range(LAYERS)}
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         found = measured(ways(Path(name), weights), options.rounds)
-    print(f"{options.megabytes} MB, seconds of the process and by the clock")
+    print(f"{options.megabytes} MB, CPU and wall seconds")
     for label, times in found.items():
         print(f"{label:<46}{times.cpu:8.2f}{times.wall:8.2f}")
 
 
 def ways(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, Callable[[], object]]:
-    """Return what is measured, in an order in which each reads what was written before."""
+    """Return the variants, ordered such that files are written before they are read."""
     ours, theirs = folder / "ours.ckpt", folder / "lightning.ckpt"
     digest, plain = folder / "digest.safetensors", folder / "plain.safetensors"
     return {
@@ -53,7 +53,7 @@ def ways(folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, Callable[[
 
 
 def measured(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Return the medians of all ways, which take turns; the first round is not counted."""
+    """Return the medians of all variants, which take turns, without the first round."""
     times: dict[str, list[Times]] = {label: [] for label in ways}
     for _ in range(rounds + 1):
         for label, way in ways.items():

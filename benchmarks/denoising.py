@@ -1,14 +1,14 @@
-"""A trained autoencoder against classical filters, on the same noisy crops of photographs that it never saw.
+"""A trained autoencoder against classical filters, on the same noisy crops of unseen photographs.
 
     aigc fit --config autoencoder_photos --run RUN
     python benchmarks/denoising.py RUN [--std 15 25 50] [--picture FILE]
 
 The crops are the tiles of 100x100 pixels of the two held-out photographs of `photos`, 36 in all, with Gaussian noise,
-rounded to 8 bits. Every method gets the same noisy crops, and its output is rounded to 8 bits. The filters are
-favoured: each knows the level of the noise, and has of several strengths the one, shown in brackets, whose PSNR on
-these very crops is best. The network is told nothing.
+rounded to 8 bits. Every method gets the same noisy crops, and its output is rounded to 8 bits. The filters are at an
+advantage: each knows the noise level and uses, of several strengths, the one (shown in brackets) with the best PSNR on
+these very crops. The network is given only the images.
 
-PSNR (dB) and SSIM are means over the crops; time is CPU time a crop, one at a time.
+PSNR (dB) and SSIM are means over the crops; time is CPU time per crop, one crop at a time.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def median(pixels: Pixels, std: float, strength: float) -> Pixels:
 
 
 def bilateral(pixels: Pixels, std: float, strength: float) -> Pixels:
-    """Tomasi and Manduchi, ICCV 1998; that of scikit-image 0.26 is no use, its weights lie in the wrong places."""
+    """Tomasi and Manduchi, ICCV 1998; scikit-image 0.26's is unusable, since its weights are misplaced."""
     radius, height, width = 6, *pixels.shape[:2]
     padded = np.pad(pixels, ((radius, radius), (radius, radius), (0, 0)), "reflect")
     total, weights = np.zeros_like(pixels), np.zeros((height, width, 1))
@@ -64,14 +64,14 @@ def total_variation(pixels: Pixels, std: float, strength: float) -> Pixels:
 
 
 def bicubic(pixels: Pixels, std: float, strength: float) -> Pixels:
-    """Smaller by a factor and back, which averages the noise."""
+    """Shrink by a factor and enlarge again, which averages out the noise."""
     picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
     small = picture.resize([round(side / strength) for side in picture.size], Image.Resampling.BICUBIC)
     return np.asarray(small.resize(picture.size, Image.Resampling.BICUBIC)) / 255
 
 
 FILTERS: dict[str, tuple[Filter, tuple[float, ...]]] = {
-    "bicubic, smaller and back": (bicubic, (1.5, 2, 2.5, 3, 4)),
+    "bicubic, down and up": (bicubic, (1.5, 2, 2.5, 3, 4)),
     "median": (median, (3, 5, 7)),
     "bilateral": (bilateral, (1.5, 2, 3, 4, 6)),
     "total variation": (total_variation, (0.6, 0.8, 1.0, 1.2, 1.4, 1.7)),
@@ -112,7 +112,7 @@ def main() -> None:
     model = load_model(options.run)
     assert isinstance(model, Editor)
     clean = held_out()
-    print("| noise | method | PSNR, dB | SSIM | ms a crop |")
+    print("| noise | method | PSNR, dB | SSIM | ms per crop |")
     print("|---|---|---|---|---|")
     for std in options.std:
         spoilt = noisy(clean, std)

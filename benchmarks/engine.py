@@ -1,12 +1,12 @@
-"""What the engine costs: a step of `aigc fit` against a plain PyTorch loop that does the same work.
+"""The overhead of the engine: a step of `aigc fit` against a plain PyTorch loop that does the same work.
 
     python benchmarks/engine.py [--blocks 20] [--threads 1] [--cpu-time] [--case tiny]
 
 Both are timed in one process, in alternating blocks of steps; medians of the blocks are shown. The plain loop has the
-same networks, batches, losses, freezing, Adam and averaging, written as one would write it by hand. Ours runs through
-Lightning with the callbacks and the log file of `aigc fit`; grids and checkpoints are left out, since their cost is
-their cadence. A last table shows two processes on two cores against one process on one. `--cpu-time` counts the time of
-the process instead of the clock's, for machines that have other work to do.
+same networks, batches, losses, freezing, Adam and averaging, written by hand. Ours runs through Lightning with the
+callbacks and the log file of `aigc fit`; grids and checkpoints are disabled, since their cost depends on how often they
+are written. A final table compares two processes on two cores with one process on one. `--cpu-time` measures CPU time
+instead of wall time, for busy machines.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Pictures(ImageDataModule):
 
 
 class PlainLoop:
-    """The same GAN by hand."""
+    """The same GAN, written by hand."""
 
     def __init__(self, model: DCGAN, images: torch.Tensor, batch_size: int) -> None:
         self.generator, self.discriminator = deepcopy(model.generator), deepcopy(model.discriminator)
@@ -91,7 +91,7 @@ class PlainLoop:
 
 
 def compare(size: int, width: int, batch: int, steps: int, blocks: int) -> tuple[Times, Times]:
-    """Return the median seconds of a step, ours and the plain loop's."""
+    """Return the median seconds per step of ours and of the plain loop."""
     pl.seed_everything(0, verbose=False)
     data = Pictures(size, batch)
     model = DCGAN(data.spec, width=width)
@@ -102,7 +102,7 @@ def compare(size: int, width: int, batch: int, steps: int, blocks: int) -> tuple
 
 
 class StepTime(pl.Callback):
-    """Writes down in how many seconds the first process has trained; starting the processes does not count."""
+    """Records the training time of the first process, without the time to start processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,7 +119,7 @@ class StepTime(pl.Callback):
 
 
 def images_per_second(processes: int) -> float:
-    """Return the speed of 64x64 training with 32 images a process on its own core each."""
+    """Return the speed of 64x64 training with 32 images per process and one core each."""
     pl.seed_everything(0, verbose=False)
     data = Pictures(64, 32)
     model = DCGAN(data.spec, width=32, generator_norm="group", discriminator_norm="group")
@@ -143,13 +143,13 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--cpu-time", action="store_true")
-    parser.add_argument("--case", default="", help="only cases that begin so, and no second table")
+    parser.add_argument("--case", default="", help="only cases with this prefix, without the second table")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cases = {name: case for name, case in CASES.items() if name.startswith(options.case)}
     measured = {name: compare(**case, blocks=options.blocks) for name, case in cases.items()}
     rows = {name: [times.cpu if options.cpu_time else times.wall for times in both] for name, both in measured.items()}
-    print(f"\n{'step':<36}{'aigc fit':>12}{'plain loop':>12}{'ratio':>8}{'adds':>12}")
+    print(f"\n{'step':<36}{'aigc fit':>12}{'plain loop':>12}{'ratio':>8}{'overhead':>12}")
     for name, (ours, theirs) in rows.items():
         print(
             f"{name:<36}{ours * 1e3:>9.2f} ms{theirs * 1e3:>9.2f} ms{ours / theirs:>8.2f}"

@@ -1,15 +1,15 @@
-"""How fast models train on a GPU: a step of `aigc fit` against a plain fp32 PyTorch loop with the same networks.
+"""Training speed on a GPU: a step of `aigc fit` against a plain fp32 PyTorch loop with the same networks.
 
     python benchmarks/gpu.py [dcgan cyclegan ...] [--precision 32-true bf16-mixed] [--blocks 10] [--no-compile] [--cpu]
 
-The cases are those of `cases.py`; `steps.py` proves that both sides have the same networks. Ours runs as `aigc fit`
-does on a GPU: TF32 products, cuDNN's search for the fastest convolutions, pinned batches; the plain loop has the
-defaults of torch. Both run in one process, in alternating blocks of steps, and the clock is read when the GPU has done
-its work; medians are shown.
+The cases are those of `cases.py`; `steps.py` verifies that both sides have the same networks. Ours runs as `aigc fit`
+does on a GPU: TF32 products, cuDNN's search for the fastest convolutions, pinned batches; the plain loop uses torch's
+defaults. Both run in one process, in alternating blocks of steps, and the clock is read after the GPU has finished;
+medians are shown.
 
-Share: the arithmetic of a step over its time, in units of what one large convolution of the same precision reached in
-the same run. Waiting: the part of a step in which the host fetched the batch; the GPU computes meanwhile, so this is
-the most that faster data could win. `--cpu` runs the same on the processor, few steps, to see that everything works.
+Share: the arithmetic throughput of a step, relative to one large convolution of the same precision in the same run.
+Waiting: the fraction of a step in which the host fetched the batch; the GPU computes meanwhile, so this is the most
+that faster data could gain. `--cpu` runs a few steps on the CPU, to check that everything works.
 """
 
 import argparse
@@ -33,24 +33,24 @@ SECONDS_OF_A_BLOCK = 0.5
 
 
 class Waiting(pl.Callback):
-    """Times how long the host fetches batches."""
+    """Measures how long the host takes to fetch batches."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.ended = 0.0
 
     def on_train_batch_start(self, *_: object) -> None:
-        """Close the time between two steps."""
+        """Stop the clock between two steps."""
         if self.ended:
             self.seconds.append(time.perf_counter() - self.ended)
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Begin it; this callback is the last, so that no other counts."""
+        """Start it; this callback is the last, so that no other is counted."""
         self.ended = time.perf_counter()
 
 
 class Row(NamedTuple):
-    """Seconds of a step by the clock, share of the peak, share of waiting, and the device's memory in MB."""
+    """Wall seconds per step, fraction of the peak, fraction spent waiting, and device memory in MB."""
 
     ours: float
     theirs: float
@@ -64,7 +64,7 @@ class Bench:
 
     Args:
         accelerator: "gpu" or "cpu".
-        blocks: of steps.
+        blocks: number of blocks of steps.
     """
 
     def __init__(self, accelerator: str, blocks: int) -> None:
@@ -72,7 +72,7 @@ class Bench:
         self.device = torch.device("cuda" if accelerator == "gpu" else "cpu")
 
     def settle(self) -> None:
-        """Wait until the device has done its work."""
+        """Wait until the device has finished."""
         if self.accelerator == "gpu":
             torch.cuda.synchronize()
 
@@ -82,7 +82,7 @@ class Bench:
         convolution = nn.Conv2d(channels, channels, 3, padding=1, device=self.device)
         features = torch.randn(count, channels, size, size, device=self.device)
         half = precision == "bf16-mixed"
-        if half:  # weights and features as autocast makes them, once
+        if half:  # convert weights and features once, as autocast does
             convolution, features = convolution.bfloat16(), features.bfloat16()
         convolution = convolution.to(memory_format=torch.channels_last)
         features = features.contiguous(memory_format=torch.channels_last)
@@ -103,7 +103,7 @@ class Bench:
         pl.seed_everything(0, verbose=False)
         assert case.spec is not None
         data = Noise(case.spec, case.batch_size)
-        with self.device:  # where its layers and random numbers are made
+        with self.device:  # where its layers and random numbers are created
             plain = case.plain(self.batches(data))
         waiting, steps = Waiting(), self.steps_of(plain.step)
         run = self.on_device(plain.step)
@@ -122,13 +122,13 @@ class Bench:
         return Row(ours, theirs, share, statistics.median(waiting.seconds) / ours, memory)
 
     def work(self, case: Case, data: Noise, options: dict[str, Any]) -> float:
-        """Return the GFLOP of a step of ours, not compiled: torch cannot look into compiled code."""
+        """Return the GFLOP of one of our steps without compilation: torch cannot count inside compiled code."""
         counter = Counter()
         fit(case.model(data.spec), data, [counter], max_steps=2, **options)
         return counter.mode.get_total_flops() / 1e9
 
     def steps_of(self, step: Callable[[], None]) -> int:
-        """Return how many steps make a block that is long enough to be timed."""
+        """Return the number of steps in a block that is long enough to be timed."""
         if self.accelerator == "cpu":
             return 1
         run = self.on_device(step)
@@ -136,7 +136,7 @@ class Bench:
         return max(1, round(SECONDS_OF_A_BLOCK / block(run, 5, self.settle).wall))
 
     def on_device(self, step: Callable[[], None]) -> Callable[[], None]:
-        """Return a plain loop's step whose random numbers are made on the device."""
+        """Return a plain loop's step that draws its random numbers on the device."""
 
         def run() -> None:
             with self.device:
@@ -145,7 +145,7 @@ class Bench:
         return run
 
     def batches(self, data: Noise) -> Callable[[], Batch]:
-        """Return what draws a batch for the plain loop and brings it to the device."""
+        """Return a function that draws a batch for the plain loop and copies it to the device."""
         samples = data.samples(data.train_source())
 
         def draw() -> Batch:
@@ -158,19 +158,19 @@ class Bench:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("cases", nargs="*", help="of those of cases.py with random images; all when left out")
+    parser.add_argument("cases", nargs="*", help="cases of cases.py with random images; all by default")
     parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
     parser.add_argument("--blocks", type=int, default=10)
-    parser.add_argument("--no-compile", action="store_true", help="leave out the rows with compiled networks")
-    parser.add_argument("--cpu", action="store_true", help="a few steps on the processor")
+    parser.add_argument("--no-compile", action="store_true", help="skip the rows with compiled networks")
+    parser.add_argument("--cpu", action="store_true", help="a few steps on the CPU")
     options = parser.parse_args()
     if not options.cpu and not torch.cuda.is_available():
         parser.exit(1, "torch sees no GPU here. Add --cpu to see whether the benchmark works.\n")
     cases = {name: case for name, case in CASES.items() if case.spec is not None}
     if unknown := set(options.cases) - set(cases):
-        parser.exit(1, f"No such case: {', '.join(unknown)}. There are {', '.join(cases)}.\n")
+        parser.exit(1, f"No such case: {', '.join(unknown)}. Choose from {', '.join(cases)}.\n")
     bench = Bench("cpu" if options.cpu else "gpu", 2 if options.cpu else options.blocks)
-    name = "the processor" if options.cpu else torch.cuda.get_device_name()
+    name = "CPU" if options.cpu else torch.cuda.get_device_name()
     print(f"{name}, torch {torch.__version__}\n")
     head = ["model", "precision", "compiled", "images/s", "plain loop", "ratio", "share", "waiting", "MB"]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)

@@ -1,11 +1,11 @@
-"""How time and memory grow: with batch, resolution, size of the dataset, number of pictures and number of features.
+"""How time and memory grow with batch size, resolution, dataset size, number of pictures and number of features.
 
     python benchmarks/growth.py [--plot docs/images/growth.png]
 
-Each series is a process of its own with one thread that goes from small to large. Time is processor time. Memory is the
-most that the process has held so far, less what it held before the series began; of a loader process, what it holds.
-The exponent is the slope of time in logarithms: 0 is flat, 1 is a straight line. "KiB for one more" are the slopes of
-memory between the last three points: equal ones are a straight line.
+Each series runs from small to large in its own process with one thread. Time is CPU time. Memory is the process's peak
+so far minus its memory before the series began; for a loader process, its current memory. The exponent is the log-log
+slope of time: 0 is constant, 1 is linear. "KiB for one more" are the slopes of memory between the last three points:
+equal ones mean linear growth.
 """
 
 import argparse
@@ -35,7 +35,7 @@ MIB = 2**20
 
 
 class Point(NamedTuple):
-    """A measurement: how much, seconds, and MiB."""
+    """A measurement: amount, seconds and MiB."""
 
     amount: int
     seconds: float
@@ -46,12 +46,12 @@ Measured = Iterator[Point]
 
 
 def peak() -> float:
-    """Return the most memory that this process has held, in MiB."""
+    """Return the peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
 
 
 def seconds_of(work: Callable[[], object], times: int = 1) -> float:
-    """Return the least processor time of several runs."""
+    """Return the minimum CPU time of several runs."""
     found = []
     for _ in range(times):
         begin = time.process_time()
@@ -61,13 +61,13 @@ def seconds_of(work: Callable[[], object], times: int = 1) -> float:
 
 
 class Steps(pl.Callback):
-    """Notes the processor time of each step."""
+    """Records the CPU time of each step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Look at the clock."""
+        """Read the clock."""
         self.times.append(time.process_time())
 
     @property
@@ -91,7 +91,7 @@ def train(size: int, batch: int, folder: str | None = None) -> tuple[float, floa
 
 
 def batches() -> Measured:
-    """Step of DCGAN 64x64 by batch."""
+    """DCGAN step at 64x64, by batch size."""
     train(64, 4)
     before = peak()
     for batch in (16, 32, 64, 128):
@@ -100,7 +100,7 @@ def batches() -> Measured:
 
 
 def pixels() -> Measured:
-    """Step of DCGAN, batch 16, by pixels."""
+    """DCGAN step with batch size 16, by number of pixels."""
     train(16, 4)
     before = peak()
     for size in (32, 64, 128, 256):
@@ -109,7 +109,7 @@ def pixels() -> Measured:
 
 
 def scenes() -> Measured:
-    """First 16 batches of `shapes` by images in the dataset, the order of an epoch included."""
+    """First 16 batches of `shapes`, by images in the dataset, including the shuffling of an epoch."""
     from aigc_lightning.data.sets.shapes import Shapes
 
     def look(num: int) -> None:
@@ -123,7 +123,7 @@ def scenes() -> Measured:
 
 
 def workers() -> Measured:
-    """What a loader process holds, by images in the dataset."""
+    """Memory of a loader process, by images in the dataset."""
     from aigc_lightning.data.sets.shapes import Shapes
 
     for num in (1000, 1_000_000):
@@ -141,7 +141,7 @@ def workers() -> Measured:
 
 
 def pictures() -> Measured:
-    """`aigc sample` by pictures."""
+    """`aigc sample`, by number of pictures."""
     from aigc_lightning.inference.sample import write_samples
 
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +163,7 @@ def _features(num: int) -> Iterator[torch.Tensor]:
 
 
 def distances() -> Measured:
-    """Frechet distance of streamed features by images."""
+    """Frechet distance of streamed features, by number of images."""
     from aigc_lightning.metrics.frechet import frechet_distance
     from aigc_lightning.metrics.moments import Moments
 
@@ -180,7 +180,7 @@ def distances() -> Measured:
 
 
 def manifolds() -> Measured:
-    """Precision and recall by images, which compare each with each."""
+    """Precision and recall, which compare all pairs, by number of images."""
     from aigc_lightning.metrics.manifold import precision_recall
 
     def score(num: int) -> None:
@@ -193,7 +193,7 @@ def manifolds() -> Measured:
         yield Point(num, seconds_of(partial(score, num)), peak() - before)
 
 
-#: By name: what is measured, and what grows.
+#: By name: the measurement and the quantity that grows.
 SERIES: dict[str, tuple[Callable[[], Measured], str]] = {
     "batch": (batches, "images in a batch"),
     "resolution": (pixels, "pixels of an image"),
@@ -206,19 +206,19 @@ SERIES: dict[str, tuple[Callable[[], Measured], str]] = {
 
 
 def exponent(points: list[Point]) -> float:
-    """Return the slope of time by amount in logarithms, over the upper half of the points."""
+    """Return the log-log slope of time by amount, over the upper half of the points."""
     half = points[(len(points) - 1) // 2 :]
     logarithms = np.log([(point.amount, point.seconds) for point in half])
     return float(np.polyfit(logarithms[:, 0], logarithms[:, 1], 1)[0])
 
 
 def added(first: Point, last: Point) -> float:
-    """Return the memory that one more takes, in KiB."""
+    """Return the additional memory of one more item, in KiB."""
     return 1024 * (last.memory - first.memory) / (last.amount - first.amount)
 
 
 def plot(found: dict[str, list[Point]], path: Path) -> None:
-    """Draw time and memory of the series that have more than two points."""
+    """Plot time and memory of the series with more than two points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator

@@ -1,11 +1,11 @@
-"""Images a second of the data: against bare decoders, and against torchvision's datasets with PyTorch's loader.
+"""Images per second of the data, against bare decoders and against torchvision's datasets with PyTorch's loader.
 
     python benchmarks/input.py [--rounds 5]
 
-All run in one process with one thread and take turns, block by block; shown are medians of images per second of
-processor time. Files are made in a temporary folder: smooth noise with grain, which JPEG and PNG compress about as they
-do photographs. The work is the same on both sides: decode, resize to 64x64 (bicubic, antialiased) and cut out the
-centre, scale to [-1, 1], put into batches of 16.
+All run in one process with one thread and take turns, block by block; shown are medians of images per second of CPU
+time. Files are created in a temporary folder: smooth noise with grain, which JPEG and PNG compress about as well as
+photographs. The work is the same on both sides: decode, resize to 64x64 (bicubic, antialiased), crop the centre, scale
+to [-1, 1], and batch by 16.
 """
 
 import argparse
@@ -58,7 +58,7 @@ Block = Callable[[], int]
 
 
 class Pictures(Dataset[Any]):
-    """Arrays in memory as torchvision has them: `torchvision.datasets.MNIST` without the download."""
+    """Arrays in memory in torchvision's way: `torchvision.datasets.MNIST` without the download."""
 
     def __init__(self, images: torch.Tensor, transform: Any) -> None:
         self.images, self.transform = images, transform
@@ -71,7 +71,7 @@ class Pictures(Dataset[Any]):
 
 
 class Arrays(ImageDataModule):
-    """Arrays in memory as our sets have them."""
+    """Arrays in memory in our way."""
 
     def __init__(self, images: torch.Tensor, **options: Any) -> None:
         super().__init__(**options)
@@ -84,7 +84,7 @@ class Arrays(ImageDataModule):
         return ImageSpec(1, side, side)
 
     def train_source(self) -> ArraySource:
-        """Return them."""
+        """Return the images."""
         return self.source
 
     def val_source(self) -> ArraySource:
@@ -111,7 +111,7 @@ def fill(root: Path, suffix: str, size: tuple[int, int], count: int) -> Path:
 
 
 def blocks(loader: Any, num_batches: int) -> Block:
-    """Return a block that takes batches from a loader, epoch after epoch."""
+    """Return a block that iterates over a loader's batches, epoch after epoch."""
 
     def endless() -> Iterator[Any]:
         while True:
@@ -151,7 +151,7 @@ def load(path: Path) -> None:
 
 
 def take_turns(ways: dict[str, Block], rounds: int) -> dict[str, float]:
-    """Return the median of images a second of processor time of each way."""
+    """Return the median of images per second of CPU time for each variant."""
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, block in ways.items():
@@ -165,7 +165,7 @@ def take_turns(ways: dict[str, Block], rounds: int) -> dict[str, float]:
 
 def from_files(folder: Path, rounds: int) -> None:
     print(
-        "| files, 64x64 out of | Pillow, decode alone | torchvision.io, decode alone | torchvision ImageFolder |",
+        "| files, 64x64 out of | Pillow, decode only | torchvision.io, decode only | torchvision ImageFolder |",
         end="",
     )
     print(" image_folder | ours / theirs | shards | prepared |")

@@ -1,4 +1,4 @@
-"""Timing of `aigc fit` and of a plain loop in one process, in alternating blocks of steps."""
+"""Timing of `aigc fit` and a plain loop in one process, in alternating blocks of steps."""
 
 import statistics
 import tempfile
@@ -19,11 +19,11 @@ WARM_UP = 2  # blocks that are not counted
 
 
 class Times(NamedTuple):
-    """Seconds of a step.
+    """Seconds per step.
 
     Args:
-        cpu: of all threads of the process; what other processes do does not count.
-        wall: by the clock.
+        cpu: CPU time of all threads of the process, without other processes.
+        wall: wall time.
     """
 
     cpu: float
@@ -31,16 +31,16 @@ class Times(NamedTuple):
 
 
 def now() -> Times:
-    """Return the present times."""
+    """Return the current times."""
     return Times(time.process_time(), time.perf_counter())
 
 
 def block(step: Callable[[], None], steps: int, settle: Callable[[], None] = lambda: None) -> Times:
-    """Do some steps and return the seconds of one.
+    """Run some steps and return the seconds per step.
 
     Args:
-        step: of a plain loop.
-        steps: how many.
+        step: a step of the plain loop.
+        steps: number of steps.
         settle: waits for the device.
     """
     began = now()
@@ -51,16 +51,16 @@ def block(step: Callable[[], None], steps: int, settle: Callable[[], None] = lam
 
 
 def since(began: Times, steps: int) -> Times:
-    """Return the seconds of one of the steps that were done since a time."""
+    """Return the seconds per step since a given time."""
     return Times(*((end - begin) / steps for begin, end in zip(began, now(), strict=True)))
 
 
 class Alternate(pl.Callback):
-    """Times blocks of the trainer's steps, and has a block of the plain loop timed after each.
+    """Times blocks of the trainer's steps, each followed by a block of the plain loop.
 
     Args:
-        plain: does a block of the plain loop and returns the seconds of a step.
-        steps: in a block.
+        plain: runs a block of the plain loop and returns the seconds per step.
+        steps: number of steps per block.
         settle: waits for the device.
     """
 
@@ -92,13 +92,13 @@ def fit(
     accelerator: str = "cpu",
     **options: Any,
 ) -> None:
-    """Train as `aigc fit` does, without grids, checkpoints and validation: their cost is their cadence.
+    """Train as `aigc fit` does, but without grids, checkpoints and validation, whose cost depends on their frequency.
 
     Args:
         model: to train.
         data: to train on.
-        callbacks: beside those of `aigc fit`.
-        accelerator: as Lightning calls it.
+        callbacks: in addition to those of `aigc fit`.
+        accelerator: Lightning's name of it.
         **options: of the trainer, such as `max_steps`.
     """
     with tempfile.TemporaryDirectory() as folder, quiet_console():

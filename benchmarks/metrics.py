@@ -1,11 +1,11 @@
-"""What scoring costs: ours against torchmetrics and torch-fidelity, on the same images with the same extractor.
+"""The cost of scoring: ours against torchmetrics and torch-fidelity, on the same images with the same extractor.
 
     python benchmarks/metrics.py [--num 10000] [--rounds 3]
 
-Each measurement is a process of its own with one thread, and the libraries take turns; shown are medians of processor
-time, which says the same as a clock and does not count what else the machine does. The extractor is a small
-convolutional network with 2,048 random features, so that what a library does around it shows. Memory is what scoring
-adds to a process that already holds the images and the network. A second table shows the Frechet distance alone.
+Each measurement runs in its own process with one thread, and the libraries take turns; shown are medians of CPU time,
+which excludes other work on the machine. The extractor is a small convolutional network with 2,048 random features, so
+that the libraries' own overhead is visible. Memory is what scoring adds to a process that already has the images and
+the network. A second table shows only the Frechet distance.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def make_network() -> nn.Sequential:
 
 
 class Bytes(nn.Module):
-    """The network behind the interface of torchmetrics: uint8 in, features out."""
+    """The network with the interface of torchmetrics: uint8 in, features out."""
 
     num_features = FEATURES
 
@@ -53,14 +53,14 @@ class Bytes(nn.Module):
         self.network = make_network()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Describe uint8 images."""
+        """Compute the features of uint8 images."""
         with torch.no_grad():
             features: Tensor = self.network(images.float() / 127.5 - 1)
         return features
 
 
 class Images(Dataset[Tensor]):
-    """Images behind the interface of torch-fidelity."""
+    """Images with the interface of torch-fidelity."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -182,7 +182,7 @@ def trace_of_root(first: Any, second: Any) -> float:
 
 
 def measure(library: str, task: str, num: int) -> None:
-    """Score once and print what it took."""
+    """Score once and print the cost."""
     torch.set_num_threads(1)
     makers = {"ours": ours, "torchmetrics": torchmetrics, "torch-fidelity": torch_fidelity}
     score = makers[library](*make_images(num), task)

@@ -1,8 +1,8 @@
-"""Training loops as one writes them after reading the papers: fp32, contiguous memory, default optimizers.
+"""Straightforward training loops written after the papers: fp32, contiguous memory, default optimizers.
 
-The networks are those that the built-in models have, written down once more in plain layers, so that nothing that
-makes ours faster makes these faster. `same_networks` proves it: with the same weights they give the same outputs.
-Updates follow the authors' code, where there is any: shared fakes, and frozen discriminators in CycleGAN and pix2pix.
+The networks are those of the built-in models, rewritten with plain layers, so that our optimizations do not affect
+them. `same_networks` verifies that they give the same outputs with the same weights. Updates follow the authors' code,
+if there is any: shared fakes, and frozen discriminators in CycleGAN and pix2pix.
 """
 
 import math
@@ -22,7 +22,7 @@ BETAS = (0.5, 0.999)
 
 
 class Plain(ABC):
-    """A training loop by hand.
+    """A handwritten training loop.
 
     Args:
         batches: returns the next batch, images in [-1, 1].
@@ -40,17 +40,17 @@ class Plain(ABC):
         """Take a batch and update every network."""
 
     def optimizer(self, *networks: nn.Module) -> Optimizer:
-        """Return Adam as GANs have it."""
+        """Return Adam with the usual settings for GANs."""
         return Adam(chain.from_iterable(network.parameters() for network in networks), lr=2e-4, betas=BETAS)
 
 
 def same_networks(plain: Plain, ours: list[nn.Module], inputs: list[tuple[Any, ...]]) -> bool:
-    """Give a plain loop the weights of our networks, and return whether both give the same outputs.
+    """Copy the weights of our networks to a plain loop, and return whether both give the same outputs.
 
     Args:
         plain: the loop; its weights are overwritten.
         ours: networks whose parameters come in the same order.
-        inputs: of each network.
+        inputs: inputs of each network.
     """
     for theirs, network, arguments in zip(plain.networks(), ours, inputs, strict=True):
         with torch.no_grad():
@@ -182,7 +182,7 @@ class _UNet(nn.Module):
 
 
 class Pool:
-    """The 50 latest fakes, of which one is shown in every other fake's place."""
+    """A pool of 50 earlier fakes, which replace every other fake."""
 
     def __init__(self) -> None:
         self.images: list[Tensor] = []
@@ -312,7 +312,7 @@ class PlainVAE(Plain):
         return [self.encoder, self.decoder]
 
     def step(self) -> None:
-        """Raise the evidence lower bound."""
+        """Maximize the evidence lower bound."""
         images = self.batches()["image"]
         mean, log_variance = self.encoder(images).chunk(2, dim=1)
         latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
@@ -359,7 +359,7 @@ class PlainAutoencoder(Plain):
         return [self.network]
 
     def step(self) -> None:
-        """Lower the Charbonnier error."""
+        """Minimize the Charbonnier loss."""
         batch = self.batches()
         loss = ((self.network(batch["degraded"]) - batch["image"]) ** 2 + 1e-6).sqrt().mean()
         self.adam.zero_grad()
@@ -402,7 +402,7 @@ class PlainCNN(Plain):
         return [self.network]
 
     def step(self) -> None:
-        """Lower the cross entropy."""
+        """Minimize the cross entropy."""
         batch = self.batches()
         loss = cross_entropy(self.network(batch["image"]), batch["label"], label_smoothing=0.1)
         self.adam.zero_grad()

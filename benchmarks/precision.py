@@ -1,10 +1,10 @@
-"""What bf16 does for presets on this machine's processor: a training step in bf16-mixed against one in 32-true.
+"""The effect of bf16 on this machine's CPU: a training step of presets in bf16-mixed against one in 32-true.
 
     python benchmarks/precision.py [dcgan_digits vae_digits=20 ...] [--blocks 3] [--threads 1] [--data ROOT]
 
-Each preset is trained in blocks of steps (a number behind "=", else 8) that alternate between the two precisions; shown
-are medians of the processor's time of a step. ROOT has the folder FashionMNIST, for presets that need it. It is by
-this table that `trainer.precision auto` takes bf16-mixed on processors with AVX-512 BF16.
+Each preset is trained in blocks of steps (the number after "=", by default 8) that alternate between the two
+precisions; shown are medians of CPU time per step. ROOT has the folder FashionMNIST, for presets that need it. Because
+of these results, `trainer.precision auto` selects bf16-mixed on CPUs with AVX-512 BF16.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def built(preset: str, root: str | None) -> tuple[pl.LightningModule, pl.Lightni
 
 
 def compare(preset: str, steps: int, blocks: int, root: str | None) -> dict[str, float]:
-    """Return the median seconds of a step by precision; the first block of each warms up."""
+    """Return the median seconds per step by precision; the first block of each is a warm-up."""
     model, data = built(preset, root)
     found: dict[str, list[float]] = {"32-true": [], "bf16-mixed": []}
     for block in range(blocks + 1):
@@ -77,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     short_names.limit()
-    table = ["| preset | 32-true | bf16-mixed | times as fast |", "|---|---|---|---|"]
+    table = ["| preset | 32-true | bf16-mixed | speedup |", "|---|---|---|---|"]
     for argument in options.presets:
         preset, _, steps = argument.partition("=")
         full, half = compare(preset, int(steps or 8), options.blocks, options.data).values()

@@ -1,11 +1,12 @@
-"""The same picture in less time: some minutes on Fashion-MNIST by `aigc fit` and by a plain fp32 PyTorch loop.
+"""Image quality after the same time: a few minutes on Fashion-MNIST with `aigc fit` and a plain fp32 PyTorch loop.
 
     python benchmarks/same_time.py --data ROOT --judge RUN [--minutes 10] [--threads 2] [--out FOLDER]
 
 The plain loop is that of `plain_loops.py`, a DCGAN of width 64 with batches of 64 images, padded to 32x32. Ours is
-`aigc fit --config dcgan_fashion_mnist` as it comes; its start, pictures and checkpoints are in its minutes. One runs
-after the other, alone. ROOT has the folder FashionMNIST with the published files. RUN is one of `cnn_fashion_mnist`, by
-which `aigc evaluate` judges 10,000 images of each side against 10,000 real ones. All is kept in FOLDER.
+`aigc fit --config dcgan_fashion_mnist` with its defaults; its startup, pictures and checkpoints count towards its
+minutes. They run one after the other. ROOT has the folder FashionMNIST with the published files. RUN is a run of
+`cnn_fashion_mnist`, with which `aigc evaluate` scores 10,000 images of each side against 10,000 real ones. All results
+are kept in FOLDER.
 """
 
 import argparse
@@ -28,7 +29,7 @@ NUM = 10_000
 
 
 def write_images(images: torch.Tensor, folder: Path, first: int) -> None:
-    """Write images (B, C, H, W) in [-1, 1] as PNG files that are numbered from `first` on."""
+    """Write images (B, C, H, W) in [-1, 1] as PNG files numbered from `first` on."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(to_uint8(images), first):
         write_png(image, str(folder / f"{number:05}.png"))
@@ -42,7 +43,7 @@ def write_real(data: FashionMNIST, folder: Path) -> None:
 
 
 def run_plain(data: FashionMNIST, seconds: float, folder: Path) -> int:
-    """Train the plain loop, write its images, and return how many steps it did."""
+    """Train the plain loop, write its images, and return its number of steps."""
     torch.manual_seed(0)
     plain, steps = PlainDCGAN(batches_of(data), 1, 32, 64, 100), 0
     ends = time.monotonic() + seconds
@@ -63,7 +64,7 @@ def aigc(options: argparse.Namespace, *arguments: str) -> None:
 
 
 def run_ours(options: argparse.Namespace, folder: Path) -> int:
-    """Train the preset, write its images, and return how many steps it did."""
+    """Train the preset, write its images, and return its number of steps."""
     run, minutes = str(options.out / "run"), int(options.minutes)
     limit = f"00:00:{minutes:02}:{round(60 * (options.minutes - minutes)):02}"
     data = ["--config", "dcgan_fashion_mnist", "--data.root", options.data, "--run", run]

@@ -3,8 +3,8 @@
     python benchmarks/set5.py FOLDER
 
 FOLDER holds `img_001_SRF_2_HR.png`, `img_001_SRF_2_LR.png` and so on, for five images and the scales 2, 3 and 4. The
-published values are those of bicubic interpolation on luma, with as many border pixels left out as the scale says.
-Ends with code 1 if one of them is missed by more than 0.01 dB.
+published values are those of bicubic interpolation on luma, without a border as wide as the scale in pixels.
+Exits with code 1 if one of them is missed by more than 0.01 dB.
 """
 
 import argparse

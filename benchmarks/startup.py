@@ -1,11 +1,10 @@
-"""How long people wait: `aigc --help`, and `aigc fit` from the enter key to the end of the first step.
+"""Startup time: of `aigc --help`, and of `aigc fit` until the end of the first step.
 
     python benchmarks/startup.py [--runs 5] [--config dcgan_digits] [--files 200000] [--imports]
 
-With `--files`, runs on two folders of small PNGs in ten classes are started as well: one of so many files, and one of a
-hundredth of them. Each is a process of its own, started several times after one that warms the disk's cache up; medians
-are shown. On a machine that has other work to do, the processor's time says more than the clock's. `--imports` lists
-the packages that take longest to import.
+With `--files`, runs on two folders of small PNGs in ten classes are also started: one with that many files, and one
+with a hundredth of them. Each runs in its own process, several times after one that warms up the disk cache; medians
+are shown. On a busy machine, CPU time is more meaningful than wall time. `--imports` lists the slowest imports.
 """
 
 import argparse
@@ -24,17 +23,17 @@ import lightning.pytorch as pl
 import numpy as np
 from PIL import Image
 
-STARTED = "STARTUP_BEGAN"  # the variable in which a run is told when it was started
+STARTED = "STARTUP_BEGAN"  # the variable that tells a run when it was started
 
 
 class FirstStep(pl.Callback):
-    """Ends the process when the first step is done, and prints the seconds until then."""
+    """Ends the process after the first step, and prints the seconds until then."""
 
     def on_train_batch_end(self, *_: object) -> None:
         """Print and end."""
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
         print(f"\nFirst step after {time.time() - float(os.environ[STARTED]):.3f} s, {held:.0f} MiB", flush=True)
-        os._exit(0)  # what follows, such as the saving of the run, is not the start
+        os._exit(0)  # what follows, such as saving the run, does not belong to the startup
 
 
 def first_step(settings: list[str], folder: Path) -> list[str]:
@@ -45,7 +44,7 @@ def first_step(settings: list[str], folder: Path) -> list[str]:
 
 
 def fill(root: Path, count: int) -> list[str]:
-    """Write so many PNGs of 32x32 pixels of noise; return the options of a run on them."""
+    """Write this many PNGs of 32x32 pixels of noise; return the options of a run on them."""
     random = np.random.default_rng(0)
     contents = []
     for _ in range(64):
@@ -71,19 +70,19 @@ def fill(root: Path, count: int) -> list[str]:
 
 
 def aigc() -> list[str]:
-    """Return the installed program."""
+    """Return the command of the installed program."""
     return [str(Path(sys.executable).with_name("aigc"))]
 
 
 def environment_with(cache: Path) -> dict[str, str]:
-    """Return the variables of a process that may keep Python's compiled files, as installed programs have them."""
+    """Return the environment of a process that may cache Python bytecode, as installed programs do."""
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     own = {"PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(cache), STARTED: repr(time.time())}
     return {**{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}, **own}
 
 
 def measured(command: list[str], cache: Path) -> tuple[float, float, float]:
-    """Return the seconds by the clock and of the processor that a command takes, and the MiB of a run (0 of others)."""
+    """Return the wall and CPU seconds that a command takes, and the MiB of a run (0 for other commands)."""
     environment = environment_with(cache)
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -96,7 +95,7 @@ def measured(command: list[str], cache: Path) -> tuple[float, float, float]:
 
 
 def imports(command: list[str], cache: Path, most: int = 25) -> list[tuple[str, float]]:
-    """Return the packages that a command imports by the seconds that their own modules take."""
+    """Return the packages that a command imports, with the seconds that their own modules take."""
     timed = [sys.executable, "-X", "importtime", *command]
     done = subprocess.run(timed, capture_output=True, text=True, check=False, env=environment_with(cache))
     own: dict[str, float] = {}
@@ -129,7 +128,7 @@ def main() -> None:
             clock, worked, held = (statistics.median(column) for column in zip(*times[1:], strict=True))
             print(f"{label:<32}{clock:>8.2f} s{worked:>10.2f} s" + (f"{held:>9,.0f} MiB" if held else ""))
         if options.imports:
-            print("\nimports of the run, seconds of their own")
+            print("\nimports of the run, own seconds")
             given = ["--config", options.config]
             for package, seconds in imports(first_step(given, Path(name) / "imports"), cache):
                 print(f"{package:<32}{seconds:>8.2f} s")

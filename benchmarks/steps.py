@@ -1,16 +1,16 @@
-"""How fast models train: a step of `aigc fit` against a plain fp32 PyTorch loop with the same networks.
+"""Training speed on a CPU: a step of `aigc fit` against a plain fp32 PyTorch loop with the same networks.
 
     python benchmarks/steps.py [dcgan cyclegan ...] [--precision 32-true bf16-mixed] [--blocks 10] [--threads 1]
     python benchmarks/steps.py fashion fashion64 --data ROOT
 
 The cases are in `cases.py`, with the layer shapes of the reference implementations, and the plain loops in
 `plain_loops.py`. Ours runs through Lightning with the callbacks and the log file of `aigc fit`, averages included. Each
-has a process of its own, since `aigc fit` sets how its process keeps memory; they take turns in blocks of steps, and
-medians are shown. Before that both get the same weights and must give the same outputs.
+has its own process, since `aigc fit` changes how its process keeps memory; they take turns in blocks of steps, and
+medians are shown. Before that, both get the same weights and must give the same outputs.
 
-GFLOP are those of a step as torch counts them, multiplications and additions. The share is of what one large
-convolution of the same precision reached in the same run. Memory is the growth of the process over the model's life, in
-a process of its own. ROOT has the folder FashionMNIST with the published files.
+GFLOP are those of a step as counted by torch, multiplications and additions. The share is relative to one large
+convolution of the same precision in the same run. Memory is the growth of a separate process over the model's life.
+ROOT has the folder FashionMNIST with the published files.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from aigc_lightning.core.run.memory import keep_memory
 
 
 class Counter(pl.Callback):
-    """Counts the arithmetic of the first step."""
+    """Counts the FLOP of the first step."""
 
     def __init__(self) -> None:
         self.mode = FlopCounterMode(display=False)
@@ -51,7 +51,7 @@ class Counter(pl.Callback):
 
 
 class Row(NamedTuple):
-    """What was measured: seconds of a step, GFLOP of a step, GFLOP/s of a large convolution in each one's precision."""
+    """Measurements: seconds per step, GFLOP per step, and GFLOP/s of a large convolution in each side's precision."""
 
     ours: Times
     theirs: Times
@@ -62,7 +62,7 @@ class Row(NamedTuple):
 
 
 def peak_rate(dtype: torch.dtype) -> float:
-    """Return the GFLOP/s of a large convolution in the memory format that is fastest for it."""
+    """Return the GFLOP/s of a large convolution in its fastest memory format."""
     convolution = nn.Conv2d(256, 256, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
     features = torch.randn(4, 256, 64, 64, dtype=dtype).contiguous(memory_format=torch.channels_last)
     work = 2 * 9 * 256 * 256 * 4 * 64 * 64
@@ -76,10 +76,10 @@ def peak_rate(dtype: torch.dtype) -> float:
 
 
 class PlainProcess:
-    """The plain loop of a case in a process of its own.
+    """The plain loop of a case in its own process.
 
     Args:
-        name: of the case.
+        name: name of the case.
         root: folder of the data.
     """
 
@@ -96,7 +96,7 @@ class PlainProcess:
             sys.exit("The plain loop did not start.")
 
     def block(self) -> Times:
-        """Run a block and return the seconds of a step."""
+        """Run a block and return the seconds per step."""
         self.connection.send(None)
         times: Times = self.connection.recv()
         return times
@@ -108,14 +108,14 @@ class PlainProcess:
 
 
 def serve_plain(name: str, root: str | None, threads: int, connection: Connection) -> None:
-    """Send the GFLOP of a step of a plain loop, and then the times of a block whenever one is asked for."""
+    """Send the GFLOP of a plain loop's step, and then the times of a block on each request."""
     torch.set_num_threads(threads)
     pl.seed_everything(0, verbose=False)
     case = CASES[name]
     data = data_of(case, root)
     plain = case.plain(batches_of(data))
     if case.networks is not None and not same_networks(plain, case.networks(case.model(data.spec)), case.inputs):
-        sys.exit("The plain loop has other networks.")
+        sys.exit("The plain loop has different networks.")
     for network in plain.networks():
         network.train()
     with FlopCounterMode(display=False) as count:
@@ -147,14 +147,14 @@ def compare(name: str, precision: str, blocks: int, root: str | None) -> Row:
 
 
 def memory(name: str, precision: str, who: str, options: argparse.Namespace) -> float:
-    """Return by how many MB the memory of a process of its own grew at most."""
+    """Return the peak memory growth of a separate process in MB."""
     command = [sys.executable, __file__, name, "--precision", precision, "--memory-of", who]
     command += ["--threads", str(options.threads), *(["--data", options.data] if options.data else [])]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def resident(field: str) -> float:
-    """Return the memory of this process in MB, at present (VmRSS) or at most so far (VmHWM)."""
+    """Return the memory of this process in MB, current (VmRSS) or peak (VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
@@ -170,13 +170,13 @@ def print_memory(case: Case, precision: Any, who: str, root: str | None) -> None
         for _ in range(4):
             plain.step()
     else:
-        keep_memory()  # not earlier: what the data has freed would be kept, and would not count as growth
+        keep_memory()  # not earlier: memory freed by the data would be kept and not count as growth
         fit(case.model(data.spec), data, [], max_steps=4, precision=precision)
     print(resident("VmHWM") - before)
 
 
 def line(name: str, precision: str, row: Row, batch_size: int, grown: list[float]) -> str:
-    """Return a row of the table."""
+    """Format a row of the table."""
     ours, theirs = row.ours, row.theirs
     shares = (row.our_work / ours.cpu / row.our_peak, row.their_work / theirs.cpu / row.their_peak)
     cells = [
@@ -196,7 +196,7 @@ def line(name: str, precision: str, row: Row, batch_size: int, grown: list[float
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all but the last two when left out")
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all but the last two by default")
     parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
@@ -207,11 +207,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     names = options.cases or [name for name, case in CASES.items() if case.spec is not None]
     if unknown := set(names) - set(CASES):
-        sys.exit(f"No such case: {', '.join(unknown)}. There are {', '.join(CASES)}.")
+        sys.exit(f"No such case: {', '.join(unknown)}. Choose from {', '.join(CASES)}.")
     if options.memory_of:
         print_memory(CASES[names[0]], options.precision[0], options.memory_of, options.data)
         return
-    head = ["model", "precision", "images/s", "plain loop", "ratio", "ratio by the clock", "GFLOP", "plain", "share"]
+    head = ["model", "precision", "images/s", "plain loop", "ratio", "wall ratio", "GFLOP", "plain", "share"]
     head += ["plain", *([] if options.no_memory else ["MB", "plain"])]
     table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in names:

@@ -1,4 +1,4 @@
-"""Our VAE against pythae's, with no more weights, on the same batches of Fashion-MNIST for as many steps.
+"""Our VAE against pythae's, with no more weights, on the same batches of Fashion-MNIST and for as many steps.
 
     pip install pythae
     python benchmarks/vae.py ROOT [--steps 1000] [--seeds 2] [--threads 1]
@@ -6,11 +6,11 @@
 ROOT has the folder FashionMNIST with the published files. pythae's VAE has its residual networks for such images. Runs
 take turns: pythae and ours with one seed, then with the next. In each, a plain loop draws the same batches of 64 images
 and takes Adam steps. "pythae's objective" is half the squared error of pixels in [0, 1], summed, plus the divergence;
-ours has it with a fixed scale of 2 on [-1, 1], and is run with the scale that it learns, too. pythae has a learning
-rate of 1e-3, and is run with the schedule of our configs, too.
+ours has it with a fixed scale of 2 on [-1, 1], and is also run with a learned scale. pythae uses a learning rate of
+1e-3, and is also run with the schedule of our configs.
 
 Measured on the first 2,000 test images, with posterior means: mean squared error and PSNR of reconstructions (pixels in
-[0, 1]), the divergence in nats an image, and pythae's objective. All are means over the seeds; time is CPU time.
+[0, 1]), the divergence in nats per image, and pythae's objective. All are means over the seeds; time is CPU time.
 """
 
 import argparse
@@ -39,7 +39,7 @@ WIDTH = 24  # of ours: the largest multiple of 8 with no more weights than pytha
 
 
 class Score(NamedTuple):
-    """Of one run."""
+    """The scores of one run."""
 
     mse: float
     psnr: float
@@ -49,7 +49,7 @@ class Score(NamedTuple):
 
 
 class Rival(ABC):
-    """What is compared."""
+    """A VAE under comparison."""
 
     network: nn.Module
 
@@ -59,7 +59,7 @@ class Rival(ABC):
 
     @abstractmethod
     def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return reconstructions of such images from their posterior means, and the divergence of each (B,)."""
+        """Return reconstructions of images from their posterior means, and the divergence of each (B,)."""
 
 
 class Pythae(Rival):
@@ -163,7 +163,7 @@ def main() -> None:
             found[name].append(score(rival, train, test[:2000], options.steps, seed))
             print(f"seed {seed}, {name}: {found[name][-1]}", flush=True)
     print(f"\n{options.steps} steps of {BATCH_SIZE} images, {options.seeds} seeds, {options.threads} threads\n")
-    print("| VAE | weights | squared error | PSNR, dB | divergence, nats | pythae's objective | ms a step |")
+    print("| VAE | weights | squared error | PSNR, dB | divergence, nats | pythae's objective | ms per step |")
     print("|---|---|---|---|---|---|---|")
     for name, scores in found.items():
         error, decibels, divergence, objective, seconds = (mean(column) for column in zip(*scores, strict=True))

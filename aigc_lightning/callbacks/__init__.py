@@ -1,1 +1,1 @@
-"""What happens around a run: progress, pictures, losses, checkpoints, provenance."""
+"""Callbacks around training: progress, sample grids, losses, checkpoints, provenance."""

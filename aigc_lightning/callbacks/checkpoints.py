@@ -1,4 +1,4 @@
-"""Checkpoints at steps and minutes: the last, the best, and as many others as asked for."""
+"""Periodic checkpoints by steps or minutes: the last, the best, and others on request."""
 
 import time
 from collections.abc import Iterable
@@ -22,67 +22,67 @@ from aigc_lightning.errors import UserError, did_you_mean
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the old one, then puts it in its place: a kill or a full disk loses neither.
+    """Writes a checkpoint beside the old one, then replaces it atomically: a kill or a full disk never loses both.
 
-    Lightning's own way goes through the temporary folder, where a kill leaves a file of the checkpoint's size.
+    Lightning writes through the temporary folder, where a kill leaves a file of the checkpoint's size.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the file; only tensors and plain values go in.
 
         Raises:
-            OSError: it cannot be written, as where the disk is full; the old one is whole.
+            OSError: the file cannot be written, for example because the disk is full; the old one is intact.
         """
         if storage_options is not None:
-            raise TypeError(f"{type(self).__name__} knows no storage_options")
+            raise TypeError(f"{type(self).__name__} does not support storage_options")
         try:
             with replacing(Path(path)) as temporary, with_checksums(), temporary.open("wb") as file:
                 torch.save(checkpoint, file)
-        except RuntimeError as error:  # torch closes its archive, and stumbles, before it says what happened
+        except RuntimeError as error:  # torch closes its archive, which fails in turn and hides the original error
             cause = error.__context__
             if isinstance(cause, OSError):
                 raise OSError(cause.errno, cause.strerror, str(path)) from error
             raise
 
     def load_checkpoint(self, path: Any, *given: Any, **options: Any) -> dict[str, Any]:
-        """Return what a checkpoint holds, on the CPU, after a look at its checksums; never anything but plain values.
+        """Return the contents of a checkpoint, on the CPU, after verifying its checksums; plain values only.
 
         Raises:
-            UserError: it is damaged, or is not ours.
+            UserError: it is damaged, or was not written by this program.
         """
         return read_checkpoint(Path(path))
 
 
 def unknown_score(option: str, name: str, known: Iterable[str]) -> UserError:
-    """Return the error for a score that is monitored and that no validation has.
+    """Return the error for a monitored score that no validation computes.
 
     Args:
-        option: that names the score.
-        name: of the score.
-        known: the scores that there are.
+        option: the option that names the score.
+        name: the name of the score.
+        known: the available scores.
     """
     scores = sorted(known)
     near = did_you_mean(name, scores)
     listed = f"Scores of this run: {', '.join(scores) or 'none'}."
     return UserError(
-        f"{option} is {name!r}, and no score has that name.", f"{near} {listed}" if near[:3] == "Did" else listed
+        f"{option} is {name!r}, but no score has that name.", f"{near} {listed}" if near[:3] == "Did" else listed
     )
 
 
 class Checkpoints(Checkpoint):
-    """Saves `checkpoints/last.ckpt` at a cadence and at the end, and `checkpoints/best.ckpt` when a score improves.
+    """Saves `checkpoints/last.ckpt` periodically and at the end, and `checkpoints/best.ckpt` when a score improves.
 
     Args:
-        every_n_steps: save after so many batches; None for no such cadence.
-        every_n_minutes: save when so many minutes have passed; None for no such cadence.
+        every_n_steps: batches between saves; None to disable.
+        every_n_minutes: minutes between saves; None to disable.
         keep_every_n_steps: also keep `step_0005000.ckpt` at multiples of this; None keeps none.
         monitor: the score of `best.ckpt`, such as "val/sliced_wasserstein"; "auto" for the score that the model names,
-            of which the smallest is the best; None keeps no best.
+            for which lower is better; None keeps no best checkpoint.
         mode: whether the best score is the smallest ("min") or the largest ("max").
 
     Raises:
-        UserError: a cadence that is not positive; "max" for the score that the model names; while training, a score
-            that the first validation does not have.
+        UserError: an interval is not positive; "max" is combined with "auto"; or, in training, the first validation
+            does not compute the score.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Checkpoints(Checkpoint):
             if value is not None and value <= 0:
                 raise UserError(f"checkpoints.{name} is {value}.", "Give a positive number, or null for none.")
         if monitor == "auto" and mode == "max":
-            raise UserError("checkpoints.mode is max and checkpoints.monitor auto.", "Name the score to be monitored.")
+            raise UserError("checkpoints.mode is max and checkpoints.monitor auto.", "Name the score to monitor.")
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
         self.keep_every_n_steps = keep_every_n_steps
         self.monitor, self.mode = monitor, mode
@@ -113,19 +113,19 @@ class Checkpoints(Checkpoint):
         return {"best_score": self.best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best score."""
+        """Restore the best score."""
         self.best_score = checked_state(state_dict, {"best_score": (float, NoneType)}, "checkpoints")["best_score"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count minutes from here, and say so where a score is monitored that will never be computed."""
+        """Start counting minutes, and warn if the monitored score will never be computed."""
         if self.monitor not in (None, "auto") and not trainer.enable_validation:
-            rank_zero_warn(f"The run has no validation, so no checkpoint is kept as the best by {self.monitor}.")
+            rank_zero_warn(f"The run has no validation, so no best checkpoint by {self.monitor} is kept.")
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save when a cadence is due."""
+        """Save if a checkpoint is due."""
         step = trainer.global_step
         if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
             self._save(trainer, f"step_{step:07d}.ckpt")
@@ -133,7 +133,7 @@ class Checkpoints(Checkpoint):
             self.save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the best when the score improved."""
+        """Save the best checkpoint if the score improved."""
         if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.global_step or self.monitor is None:
             return
         monitor = getattr(pl_module, "monitor", None) if self.monitor == "auto" else self.monitor
@@ -151,7 +151,7 @@ class Checkpoints(Checkpoint):
             self._save(trainer, BEST)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the end of the run."""
+        """Save the final state."""
         if trainer.global_step > self._saved_step:
             self.save_last(trainer)
 
@@ -170,7 +170,7 @@ class Checkpoints(Checkpoint):
         due = time.monotonic() - self._saved_at >= 60 * self.every_n_minutes
         if trainer.world_size == 1:
             return due
-        # Clocks differ between processes, and saving is a joint act: ask now and then, all together.
+        # Clocks differ between processes and saving is collective, so the processes agree on it periodically.
         if trainer.global_step % 50:
             return False
         return bool(self._poll.largest(due, trainer.strategy.root_device))

@@ -1,4 +1,4 @@
-"""Networks as compiled code, kept between runs."""
+"""Compilation of networks, cached between runs."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.assets import cache_folder
 
-#: Names the folder in which torch keeps compiled code.
+#: The variable that names torch's folder for compiled code.
 FOLDER_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class Compiled(pl.Callback):
     """Compiles the trained networks in place; names and values of their weights stay as they are.
 
-    The code is made when a network meets a shape of batch for the first time, and kept in the user's cache.
+    A network is compiled when it first receives a batch of a new shape; the code is kept in the user's cache.
 
     Raises:
         UserError: there is no C++ compiler.
@@ -28,16 +28,16 @@ class Compiled(pl.Callback):
         name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
         if shutil.which(name) is None:
             raise UserError(
-                f"--compile needs a C++ compiler, and there is no {name} here.",
+                f"--compile needs a C++ compiler, but {name} was not found.",
                 "Install one (Debian, Ubuntu: apt install g++), name yours in CXX, or leave --compile out.",
             )
-        from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # private: only where it is needed
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # private, so imported only if needed
 
         if os.environ.get(FOLDER_VARIABLE) in (None, default_cache_dir()):  # torch fills it in when it is imported
             os.environ[FOLDER_VARIABLE] = str(cache_folder() / "compiled")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compile; here, since the averages are made and the processes started by now."""
+        """Compile, now that the averages exist and the processes are running."""
         for network in networks(pl_module).values():
             network.compile()
 

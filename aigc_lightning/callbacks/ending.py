@@ -1,4 +1,4 @@
-"""Why a run ended before the end that was asked for, and how it goes on."""
+"""Why a run ended early, and how to resume it."""
 
 import sys
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from aigc_lightning.shell import command
 
 
 class Ending(pl.Callback):
-    """Says at which step of how many a run stopped, by what and why, and what to do to go on; otherwise is silent.
+    """Reports at which step a run stopped early, what stopped it and why, and how to resume it.
 
     Args:
-        max_time: the trainer's own limit, None for none.
-        options: to be given again when the run goes on, since its config cannot say them.
+        max_time: the trainer's time limit, None for none.
+        options: options to repeat when the run is resumed, since its config cannot contain them.
     """
 
     def __init__(self, max_time: Any = None, options: Sequence[str] = ()) -> None:
@@ -30,11 +30,11 @@ class Ending(pl.Callback):
         self._began = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that an error from here on stops a run."""
+        """Note that training has begun, so that an error from here on stops a run."""
         self._began = True
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Speak where the run stopped early."""
+        """Report an early stop."""
         if _came_to_its_end(trainer):
             return
         stopper = getattr(trainer, "stopper", None)
@@ -57,7 +57,7 @@ class Ending(pl.Callback):
             say(stopped(trainer, "trainer.limit_train_batches", "there are no batches to train on."))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Say what is saved, before the error itself is shown."""
+        """Report what is saved, before the error itself is shown."""
         if self._began and isinstance(exception, Exception):
             path = Path(trainer.default_root_dir) / CHECKPOINTS / LAST
             saved = step_of(path)
@@ -74,8 +74,8 @@ def stopped(trainer: pl.Trainer, by: str, why: str) -> str:
     """Return the line that says where a run stopped.
 
     Args:
-        trainer: that stopped.
-        by: what made it stop.
+        trainer: the trainer that stopped.
+        by: what stopped it.
         why: the reason, as the end of a sentence.
     """
     total = steps_asked(trainer)
@@ -84,11 +84,11 @@ def stopped(trainer: pl.Trainer, by: str, why: str) -> str:
 
 
 def going_on(trainer: pl.Trainer, options: Sequence[str] = (), *changes: str) -> list[str]:
-    """Return lines that say how a run goes on.
+    """Return lines that say how to resume a run.
 
     Args:
-        trainer: of the run.
-        options: that have to be given again, since the config of the run cannot say them, such as --trust-config.
+        trainer: the trainer of the run.
+        options: options to repeat, since the config of the run cannot contain them, such as --trust-config.
         changes: further options, such as a later end.
     """
     line = command("aigc", "fit", "--resume", Path(trainer.default_root_dir), *options, *changes)

@@ -1,4 +1,4 @@
-"""Grids during training: samples, always of the same seeds, or edits of the same images, and a timelapse of them."""
+"""Grids during training: samples of fixed seeds, or edits of fixed images, and a timelapse of them."""
 
 import re
 from pathlib import Path
@@ -25,22 +25,22 @@ _FRAME = re.compile(r"step_(\d{6,18})\.png", re.ASCII)
 
 
 class Grids(pl.Callback):
-    """Draws `grids/step_000500.png` of the seeds 0, 1, ... at a cadence, before the first step and at the end.
+    """Draws `grids/step_000500.png` of the seeds 0, 1, ... before the first step, periodically, and at the end.
 
-    Models with classes have a class each row. `grids/seeds.txt` and each picture's text say which seed is where. When
-    training ends, well or not, the grids become `timelapse.gif`.
+    Models with classes get one class per row. `grids/seeds.txt` and the metadata of each image say which seed is where.
+    When training ends, even with an error, the grids become `timelapse.gif`.
 
-    A model that edits is shown at work on some held-out images: what goes in, what comes out and, where there is
-    one, what should have come out, side by side (`comparison`). These are its grids if it cannot sample, and
-    `grids/edits_000500.png` if it can. A model that can do neither is left alone. The first process draws while the
-    others go on, so `sample` and `edit` must not wait for other processes.
+    For a model that edits, held-out images are shown side by side: input, output and, if there is one, target
+    (`comparison`). These are its grids if it cannot sample, and `grids/edits_000500.png` if it can. Models that can do
+    neither are ignored. Rank 0 draws while the others continue, so `sample` and `edit` must not wait for other
+    processes.
 
     Args:
-        every_n_steps: draw after so many batches.
-        num: samples in a grid; a third as many edits, since these have two or three pictures each.
+        every_n_steps: batches between grids.
+        num: samples in a grid; a third as many edits, since these have two or three images each.
 
     Raises:
-        UserError: a number below 1.
+        UserError: an argument is below 1.
     """
 
     def __init__(self, every_n_steps: int = 500, num: int = 64) -> None:
@@ -54,7 +54,7 @@ class Grids(pl.Callback):
         self._held_out: dict[str, Any] = {}  # a batch to edit
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw what the model makes before its first step, which is where the timelapse begins."""
+        """Draw a grid before the first step, as the first frame of the timelapse."""
         self._held_out = {}
         if trainer.global_step == 0:
             self._draw(trainer, pl_module)
@@ -62,18 +62,18 @@ class Grids(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draw when it is time."""
+        """Draw a grid if one is due."""
         if trainer.global_step % self.every_n_steps == 0:
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw what the model makes in the end, and the timelapse."""
+        """Draw the final grid and the timelapse."""
         if trainer.global_step > self._latest_step:
             self._draw(trainer, pl_module)
         self._timelapse(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Make the timelapse of an interrupted run, except where its process was told to end and time is short."""
+        """Make the timelapse of an interrupted run, unless its process was told to terminate and time is short."""
         if not isinstance(exception, SystemExit):
             self._timelapse(trainer)
 
@@ -108,7 +108,7 @@ class Grids(pl.Callback):
         log_image(trainer, "grids/edits", path, trainer.global_step)
 
     def _save(self, trainer: pl.Trainer, model: object, grid: Image, stem: str, text: dict[str, str]) -> Path:
-        """Write a grid of the present step; one that is called `step` is a frame of the timelapse."""
+        """Write a grid of the current step; grids named `step` are frames of the timelapse."""
         step = trainer.global_step
         path = inside(Path(trainer.default_root_dir), GRIDS_FOLDER, f"{stem}_{step:06d}.png")
         save_png(grid, path, {"model": type(model).__name__, "step": str(step), **text})
@@ -130,13 +130,13 @@ class Grids(pl.Callback):
 
 
 def seed_rows(num: int, num_classes: int = 0) -> list[list[int]]:
-    """Return the seeds 0, 1, ... in rows: near-square, or a class each row for models with classes.
+    """Return the seeds 0, 1, ... in rows: near-square, or one class per row for models with classes.
 
-    As models give seed s the class s mod K where nobody asks for one, the rows hold every K-th seed.
+    Since seed s has the class s mod K by default, each row holds every K-th seed.
 
     Args:
-        num: of samples; with classes it is rounded down to full rows.
-        num_classes: K, 0 for models without classes. Where it is larger than `num` the classes cannot have rows.
+        num: number of samples; with classes it is rounded down to full rows.
+        num_classes: K, 0 for models without classes. If it exceeds `num`, the rows are near-square.
     """
     if 0 < num_classes <= num:
         return [list(range(row, num // num_classes * num_classes, num_classes)) for row in range(num_classes)]
@@ -145,10 +145,10 @@ def seed_rows(num: int, num_classes: int = 0) -> list[list[int]]:
 
 
 def comparison(model: Editor, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """Return what a model makes of a batch as columns of a picture, by name, images (B, C, H, W) in [-1, 1] each.
+    """Return the columns of a model's edit grid by name, images (B, C, H, W) in [-1, 1] each.
 
-    A model that has more to show defines a method `comparison` that takes a batch and returns such columns. Of others
-    these are the input, the edited image, and the wanted image where the batch has it.
+    A model can define a method `comparison` that takes a batch and returns such columns. By default these are the
+    input, the edited image, and the target if the batch has one.
     """
     own = getattr(model, "comparison", None)
     if callable(own):
@@ -159,7 +159,7 @@ def comparison(model: Editor, batch: dict[str, Any]) -> dict[str, Tensor]:
     return {**columns, target: batch[target]} if target else columns
 
 
-#: Keys of what goes in and of what should come out, by task.
+#: Keys of input and target, by task.
 _COMPARED = (("degraded", "image"), ("source", "target"), ("image_a", None), ("image", None))
 
 
@@ -175,12 +175,12 @@ def side_by_side(columns: list[Tensor]) -> Tensor:
 
 
 def _some_held_out(trainer: pl.Trainer, num: int) -> dict[str, Any]:
-    """Return held-out samples of the run's data, always the same, at most so many; nothing without data."""
+    """Return a fixed batch of at most this many held-out samples of the run's data; empty without data."""
     data: Any = getattr(trainer, "datamodule", None)
     if data is None:
         return {}
     loader = data.val_dataloader()
-    if hasattr(loader.dataset, "__getitems__"):  # our data: evenly chosen, and without loader processes
+    if hasattr(loader.dataset, "__getitems__"):  # our data modules: evenly spaced, and without loader processes
         order = list(loader.sampler)
         num = min(num, len(order))
         batch = loader.dataset.__getitems__([order[number * len(order) // num] for number in range(num)])

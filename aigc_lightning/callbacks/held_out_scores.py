@@ -18,19 +18,19 @@ class SlicedWasserstein(pl.Callback):
 
     `aigc test` logs `test/sliced_wasserstein`, of the test images.
 
-    It is a cheap signal for choosing the best checkpoint of a run: it sees colours, contrast, layout and lost variety.
-    It is not FID, says little about sharpness and detail, and cannot be compared between image sizes, between values
-    of `num`, or between numbers of processes. It is never 0: two halves of the held-out images have a distance, too.
+    It is a cheap signal for selecting the best checkpoint of a run: it is sensitive to colours, contrast, layout and
+    mode collapse. It is not FID, says little about sharpness and detail, and is not comparable between image sizes,
+    values of `num`, or numbers of processes. It is never 0: even two halves of the held-out images differ.
 
     The samples have the same seeds each time. Each process scores its share of the images, and all get the mean,
-    weighted by the shares. Models that cannot sample and batches without `image` are left alone.
+    weighted by the shares. Models that cannot sample and batches without `image` are ignored.
 
     Args:
-        num: held-out images to compare with, over all processes; fewer where there are fewer.
+        num: held-out images to compare with, over all processes; all of them if there are fewer.
         num_projections: random directions on which the images are compared.
 
     Raises:
-        UserError: a number below 1.
+        UserError: an argument is below 1.
     """
 
     name = "sliced_wasserstein"
@@ -44,7 +44,7 @@ class SlicedWasserstein(pl.Callback):
         self._directions = torch.empty(0, 0)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start anew."""
+        """Reset the buffers."""
         self._real = []
 
     def on_validation_batch_end(
@@ -56,7 +56,7 @@ class SlicedWasserstein(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take held-out images until there are enough."""
+        """Collect held-out images until there are enough."""
         wanted = math.ceil(self.num / trainer.world_size) - sum(map(len, self._real))
         if wanted > 0 and self._scores(trainer, pl_module) and isinstance(batch, dict) and "image" in batch:
             self._real.append(self._projected(batch["image"][:wanted]))
@@ -67,7 +67,7 @@ class SlicedWasserstein(pl.Callback):
             return
         count = sum(map(len, self._real))
         distance = self._distance(trainer, pl_module) if count else 0.0
-        # All processes come here, those without images too, so nobody waits in vain.
+        # All processes call this, including those without images, so none waits forever.
         sums = torch.tensor([distance * count, count], device=pl_module.device)
         total, weight = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         if weight:
@@ -76,7 +76,7 @@ class SlicedWasserstein(pl.Callback):
             log_metrics(trainer, {key: total / weight})
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start anew."""
+        """Reset the buffers."""
         self.on_validation_start(trainer, pl_module)
 
     def on_test_batch_end(
@@ -88,7 +88,7 @@ class SlicedWasserstein(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take test images until there are enough."""
+        """Collect test images until there are enough."""
         self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -101,7 +101,7 @@ class SlicedWasserstein(pl.Callback):
     def _distance(self, trainer: pl.Trainer, model: pl.LightningModule) -> float:
         assert isinstance(model, Generator)
         fake, first = [], 0
-        for part in self._real:  # in batches of the same sizes, which are known to fit
+        for part in self._real:  # in batches of the same sizes, which are known to fit in memory
             seeds = range(first, first + len(part))
             fake.append(
                 self._projected(model.sample([seed * trainer.world_size + trainer.global_rank for seed in seeds]))

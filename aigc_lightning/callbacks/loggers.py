@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go. No logger can end a run, and none waits for a network that is not there."""
+"""Loggers for a run's metrics and images. No logger can end a run, and none waits for an unavailable network."""
 
 import importlib.util
 import logging
@@ -33,11 +33,11 @@ from aigc_lightning.core.io.redaction import redacted, redacted_text
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 
-#: Loggers that may be asked for by name; `metrics.csv` is always written.
+#: Loggers that can be requested by name; `metrics.csv` is always written.
 LOGGERS = ("tensorboard", "wandb")
 
 _PATIENCE = 3.0  # seconds to wait for the W&B server
-_LOGGER_PATIENCE = 60.0  # seconds that a logger may keep a run waiting, once
+_LOGGER_PATIENCE = 60.0  # seconds that a logger may block a run, once
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 @contextmanager
 def warn_instead(what: str) -> Iterator[None]:
-    """Turn an error inside the block into one line of warning, for work that a run can do without."""
+    """Turn an error inside the block into a one-line warning, for work that is not essential to a run."""
     try:
         yield
     except Exception as error:
@@ -53,11 +53,11 @@ def warn_instead(what: str) -> Iterator[None]:
 
 
 class SafeLogger(Logger):
-    """Stands before another logger, which is switched off at its first error while the run goes on.
+    """Wraps another logger, which is disabled at its first error while the run continues.
 
     Args:
-        inner: the logger that does the work.
-        patience: seconds that it may take for one thing before it is switched off; None for as long as it wants.
+        inner: the wrapped logger.
+        patience: seconds that one call may take before the logger is disabled; None for no limit.
     """
 
     def __init__(self, inner: Logger, patience: float | None = None) -> None:
@@ -66,7 +66,7 @@ class SafeLogger(Logger):
         self.working = True
 
     def attempt(self, action: Callable[[Logger], T], otherwise: T) -> T:
-        """Return what the action gives on the inner logger, or the other value once the logger is switched off."""
+        """Return the result of the action on the inner logger, or the other value once the logger is disabled."""
         if self.working:
             try:
                 return (
@@ -75,7 +75,7 @@ class SafeLogger(Logger):
             except Exception as error:
                 self.working = False
                 name = type(self.inner).__name__
-                _log.warning("%s is switched off, the run goes on: %s", name, _short(error))
+                _log.warning("%s is disabled, the run continues: %s", name, _short(error))
         return otherwise
 
     @property
@@ -95,29 +95,29 @@ class SafeLogger(Logger):
 
     @property
     def experiment(self) -> Any:
-        """What the inner logger writes to; Lightning asks for it to start loggers early."""
+        """The inner logger's backend; Lightning accesses it to start loggers early."""
         nothing = DummyLogger().experiment
         return self.attempt(lambda logger: getattr(logger, "experiment", nothing), nothing)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Hand numbers on."""
+        """Forward metrics."""
         self.attempt(lambda logger: logger.log_metrics(metrics, step), None)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Hand the run's settings on, without secrets."""
+        """Forward the run's settings, without secrets."""
         plain = redacted(vars(params) if isinstance(params, Namespace) else params)
         self.attempt(lambda logger: logger.log_hyperparams(plain, *args, **kwargs), None)
 
     def log_graph(self, model: nn.Module, input_array: Any = None) -> None:
-        """Hand the model on."""
+        """Forward the model."""
         self.attempt(lambda logger: logger.log_graph(model, input_array), None)
 
     def log_image(self, key: str, path: Path, step: int) -> None:
-        """Hand a picture on, where the inner logger takes pictures."""
+        """Forward an image, if the inner logger supports images."""
         self.attempt(lambda logger: _log_image(logger, key, path, step), None)
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after a step, where the inner logger can."""
+        """Drop what was logged after a step, if the inner logger supports it."""
         self.attempt(lambda logger: logger.rewind(step) if isinstance(logger, MetricsFile) else None, None)
 
     def save(self) -> None:
@@ -135,10 +135,10 @@ def make_loggers(
     """Return the loggers of a run, none of which can end it; the first one writes `metrics.csv`.
 
     Args:
-        names: of `LOGGERS`.
+        names: names in `LOGGERS`.
         run_folder: the folder of the run, in which every file is written.
-        project: W&B's name of the group of runs; the variable WANDB_PROJECT goes first.
-        run_name: W&B's name of the run; None for the path of the folder.
+        project: the W&B project; the variable WANDB_PROJECT takes precedence.
+        run_name: the name of the run in W&B; None for the path of the folder.
 
     Raises:
         UserError: an unknown name, or a logger whose package is not installed.
@@ -162,19 +162,19 @@ def make_loggers(
 
 
 def log_metrics(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
-    """Write numbers of the present step to all loggers."""
+    """Write metrics of the current step to all loggers."""
     for logger in trainer.loggers:
         logger.log_metrics(dict(values), step=trainer.global_step)
 
 
 def log_image(trainer: pl.Trainer, key: str, path: Path, step: int) -> None:
-    """Give a picture to the loggers that show pictures.
+    """Log an image to the loggers that support images.
 
     Args:
-        trainer: of the run.
+        trainer: the trainer of the run.
         key: such as `grids/samples`.
         path: a PNG file.
-        step: the number of batches that were done when the picture was made.
+        step: the number of completed batches when the image was made.
     """
     for logger in trainer.loggers:
         if isinstance(logger, SafeLogger):
@@ -191,12 +191,12 @@ def _log_image(logger: Logger, key: str, path: Path, step: int) -> None:
 
 
 def _wandb_logger(run_folder: Path, project: str, run_name: str) -> WandbLogger:
-    import wandb  # takes a second: only runs that log there should pay for it
+    import wandb  # takes a second, so imported only by runs that log there
 
     run_id = _wandb_id(run_folder)
     mode = os.environ.get("WANDB_MODE") or None
     # What is not uploaded by then stays in the run's folder, for `wandb sync`.
-    # What it notes about the machine has the whole command line, in which a secret may stand.
+    # Its record of the machine contains the whole command line, which may include a secret.
     command_line = " ".join(sys.argv)
     has_secrets = redacted_text(command_line) != command_line
     settings = wandb.Settings(finish_timeout=_LOGGER_PATIENCE, x_disable_meta=has_secrets)
@@ -213,18 +213,18 @@ def _wandb_logger(run_folder: Path, project: str, run_name: str) -> WandbLogger:
         mode=mode,
         settings=settings,
     )
-    # Lightning hands on an option of older days, about which W&B warns in each run.
+    # Lightning passes a deprecated option, about which W&B warns in every run.
     getattr(logger, "_wandb_init", {}).pop("anonymous", None)
     return logger
 
 
 def _wandb_id(run_folder: Path) -> str:
-    """Return W&B's name of a run, the same each time the run goes on."""
+    """Return W&B's ID of a run, which stays the same when the run is resumed."""
     inside(run_folder, "wandb", "any file")
     run_folder.mkdir(parents=True, exist_ok=True)
     path = found_inside(run_folder, "wandb_id.txt")
     found = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
-    if not re.fullmatch("[0-9a-z]{8}", found):  # it becomes a part of names of files
+    if not re.fullmatch("[0-9a-z]{8}", found):  # it becomes part of file names
         found = uuid.uuid4().hex[:8]
         with replacing(path) as temporary:
             temporary.write_text(found + "\n", encoding="utf-8")
@@ -232,7 +232,7 @@ def _wandb_id(run_folder: Path) -> str:
 
 
 def _why_offline() -> str:
-    """Return why W&B cannot be reached, or nothing when it can; W&B itself would wait 100 s and end the run."""
+    """Return why W&B cannot be reached, or "" if it can; W&B itself would wait 100 s and end the run."""
     import wandb
 
     url = os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
@@ -245,7 +245,7 @@ def _why_offline() -> str:
 
 
 def _answers(url: str) -> bool:
-    """Say whether the server of a URL, or the proxy on the way to it, takes a connection."""
+    """Return whether the server of a URL, or its proxy, accepts a connection."""
     try:
         parts = urlsplit(url)
         proxy = urllib.request.getproxies().get(parts.scheme)
@@ -263,7 +263,7 @@ def _answers(url: str) -> bool:
             return
         connected.set()
 
-    # In a thread of its own, since looking a name up knows no time limit.
+    # In a separate thread, since name resolution has no timeout.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(_PATIENCE)

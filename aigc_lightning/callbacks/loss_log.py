@@ -1,4 +1,4 @@
-"""Losses: to the loggers at a cadence, and as a plot at the end."""
+"""Losses: logged periodically, and plotted at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,16 @@ LOSSES_FILE = "losses.png"
 class LossLog(pl.Callback):
     """Writes the means of what the model recorded, every `log_every_n_steps` steps of the trainer and at the end.
 
-    When training ends, well or not, `losses.png` is drawn from `metrics.csv`, so that it shows the whole of a resumed
-    run.
+    When training ends, even with an error, `losses.png` is drawn from `metrics.csv`, so that it covers all parts of a
+    resumed run.
     """
 
     def __init__(self) -> None:
-        #: The values that were written last, by name.
+        #: The most recently written values, by name.
         self.latest: dict[str, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drop what an earlier part of the run logged beyond the step that this part starts from."""
+        """Drop what an earlier part of the run logged after the step from which this part resumes."""
         for logger in trainer.loggers:
             if isinstance(logger, SafeLogger):
                 logger.rewind(trainer.global_step)
@@ -34,21 +34,21 @@ class LossLog(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write when it is time."""
+        """Write the means if they are due."""
         cadence: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a helper of the trainer
         if cadence and trainer.global_step % cadence == 0:
             self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what is left, and draw the plot.
+        """Write the remaining values, and draw the plot.
 
-        The values are kept: where the run goes on, its next row is the mean that it would have been without the stop.
+        The values are kept, so that the next row of a resumed run is what it would have been without the stop.
         """
         self._write(trainer, pl_module, keep=True)
         self._plot(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Draw the plot of an interrupted run, except where its process was told to end and time is short."""
+        """Draw the plot of an interrupted run, unless its process was told to terminate and time is short."""
         if not isinstance(exception, SystemExit):
             self._plot(trainer)
 
@@ -67,7 +67,7 @@ class LossLog(pl.Callback):
 
 
 def plot_metrics(metrics: Path, path: Path) -> None:
-    """Draw the training losses and, in a panel below, the validation scores; without any, draw nothing.
+    """Draw the training losses and, in a panel below, the validation scores; draw nothing if there are no values.
 
     Args:
         metrics: a `metrics.csv`.
@@ -80,7 +80,7 @@ def plot_metrics(metrics: Path, path: Path) -> None:
     if not drawn:
         return
 
-    # Takes a second, and is needed once a run. Not pyplot, which keeps figures and picks a window system.
+    # Takes a second and is needed once per run. Not pyplot, which keeps figures alive and selects a GUI backend.
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -1,4 +1,4 @@
-"""The run's numbers in `metrics.csv`: one row a step, one column a metric, readable while the run goes on."""
+"""The run's metrics in `metrics.csv`: one row per step, one column per metric, readable during the run."""
 
 import csv
 import io
@@ -22,8 +22,8 @@ Rows = dict[int, dict[str, str]]
 class MetricsFile(Logger):
     """Writes `metrics.csv`.
 
-    Values of the same step share a row. A row is in the file as soon as it is logged, so a killed run keeps its rows.
-    The file of a resumed run is continued; `rewind` drops what was logged beyond the step that it resumes from.
+    Values of the same step share a row. Rows are written to the file as soon as they are logged, so a killed run keeps
+    them. A resumed run appends to its file; `rewind` drops what was logged after the step from which it resumes.
 
     Args:
         run_folder: the folder of the run.
@@ -32,7 +32,7 @@ class MetricsFile(Logger):
     def __init__(self, run_folder: Path) -> None:
         super().__init__()
         self.path = Path(run_folder) / METRICS_FILE
-        self._columns: list[str] | None = None  # of the file, without `step`; None before it was looked at
+        self._columns: list[str] | None = None  # of the file, without `step`; None until it has been read
         self._step, self._cells = -1, dict[str, str]()  # the last row
         self._start, self._end = 0, 0  # bytes before and up to the end of the last row
 
@@ -64,16 +64,16 @@ class MetricsFile(Logger):
             self._put(step, cells)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Write nothing: the run's folder holds its config."""
+        """Do nothing: the run's folder holds its config."""
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Drop the rows after a step: those of a part of the run that is about to be done again."""
+        """Drop the rows after a step, which are about to be computed again."""
         columns, rows = _read(self.path)
         self._write(columns, {number: cells for number, cells in rows.items() if number <= step})
 
     def _put(self, step: int, cells: dict[str, str]) -> None:
-        """Append a row, or write the last row again with more cells."""
+        """Append a row, or rewrite the last row with more cells."""
         if step == self._step:
             cells = {**self._cells, **cells}
         else:
@@ -86,7 +86,7 @@ class MetricsFile(Logger):
         self._step, self._cells, self._end = step, cells, self._start + len(line)
 
     def _insert(self, step: int, cells: dict[str, str]) -> None:
-        """Write the file again with a row further up or more columns."""
+        """Rewrite the file with an earlier row changed or with more columns."""
         columns, rows = _read(self.path)
         rows[step] = {**rows.get(step, {}), **cells}
         self._write(list(dict.fromkeys([*columns, *cells])), rows)
@@ -107,7 +107,7 @@ def read_metrics(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Return each metric's steps and values, in the order of the columns.
 
     Args:
-        path: a `metrics.csv`; it may be one that a run is writing.
+        path: a `metrics.csv`, possibly one that a run is still writing.
     """
     columns, rows = _read(path)
     series: dict[str, tuple[list[int], list[float]]] = {name: ([], []) for name in columns}
@@ -119,7 +119,7 @@ def read_metrics(path: Path) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def _read(path: Path) -> tuple[list[str], Rows]:
-    """Return columns and rows; a last line that was not finished is left out, a missing file is empty."""
+    """Return columns and rows; an unfinished last line is left out, and a missing file counts as empty."""
     path = found_inside(path.parent, path.name)
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     lines = [line for line in csv.reader(io.StringIO(text[: text.rfind("\n") + 1])) if line]

@@ -1,4 +1,4 @@
-"""Pictures from `aigc predict`."""
+"""Images written by `aigc predict`."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ class Predictions(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write one picture a sample."""
+        """Write one image per sample."""
         if not isinstance(outputs, Tensor):
             return
         folder = Path(trainer.default_root_dir)

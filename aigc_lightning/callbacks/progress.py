@@ -1,4 +1,4 @@
-"""How the run goes, on the screen."""
+"""Progress display of a run."""
 
 import logging
 import sys
@@ -24,26 +24,26 @@ from aigc_lightning.core.records import checked_state
 from aigc_lightning.core.run.loop_state import steps_asked
 from aigc_lightning.errors import UserError
 
-_REFRESH = 0.2  # seconds between two looks of the live lines
-_WINDOW = 10.0  # seconds over which images are counted for the present speed
-_WORTH_SAYING = 0.05  # share of the time spent in waiting for data from which on it is shown
+_REFRESH = 0.2  # seconds between two updates of the live lines
+_WINDOW = 10.0  # seconds over which the current speed is measured
+_WORTH_SAYING = 0.05  # share of the time spent waiting for data above which it is shown
 
 
 class Progress(ProgressBar):
     """Shows step, images, speed, losses, time left and the newest grid.
 
-    Where more than 5 % of the last seconds went by in waiting for batches, `data` and the share are shown, too. On a
-    GPU, which goes on computing meanwhile, that is the most that could be won by faster data.
+    If more than 5 % of the last seconds was spent waiting for batches, `data` and the share are also shown. On a GPU,
+    which keeps computing in the meantime, this is an upper bound on what faster data could gain.
 
-    In a terminal these are two or three live lines; elsewhere a plain line is printed now and then. The losses come
-    from `LossLog` and the grid from `Grids`, where these are among the callbacks, and no tensor is read. All processes
-    but the first are silent.
+    In a terminal these are two or three live lines; otherwise a plain line is printed periodically. The losses come
+    from `LossLog` and the grid from `Grids`, if these are among the callbacks, and no tensor is read. Only rank 0
+    prints.
 
     Args:
-        seconds_between_lines: where there is no terminal.
+        seconds_between_lines: interval of the plain lines without a terminal.
 
     Raises:
-        UserError: a time that is not positive.
+        UserError: the interval is not positive.
     """
 
     def __init__(self, seconds_between_lines: float = 10.0) -> None:
@@ -54,7 +54,7 @@ class Progress(ProgressBar):
             )
         self.seconds_between_lines = seconds_between_lines
         self.is_enabled = True
-        #: Images seen by all processes since the run began, earlier parts of a resumed run included.
+        #: Images seen by all processes since the run began, including earlier parts of a resumed run.
         self.images = 0
         self._world_size = 1
         self._live: Live | None = None
@@ -62,25 +62,25 @@ class Progress(ProgressBar):
         self._status = ""
         self._due = 0.0
         self._start_time, self._start_step = 0.0, -1  # at the end of the first batch, which may have been slow
-        self._speed, self._waits = Speed(), Speed()  # images, and seconds of waiting, per second
+        self._speed, self._waits = Speed(), Speed()  # images per second, and seconds spent waiting per second
         self._losses: LossLog | None = None
         self._grids: Grids | None = None
 
     def enable(self) -> None:
-        """Show something."""
+        """Enable the display."""
         self.is_enabled = True
 
     def disable(self) -> None:
-        """Show nothing."""
+        """Disable the display."""
         self.is_enabled = False
         self._stop()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the count of images, which cannot be had from the count of steps when batches vary."""
+        """Return the count of images, which does not follow from the count of steps if batch sizes vary."""
         return {"images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the count of images."""
+        """Restore the count of images."""
         self.images = checked_state(state_dict, {"images": int}, "progress")["images"]
 
     # ---- training
@@ -100,12 +100,12 @@ class Progress(ProgressBar):
             self._live.start()
             _follow_streams()
         self._show(time.perf_counter())
-        self._due = 0.0  # look at the clock when the first batch is done
+        self._due = 0.0  # update when the first batch is done
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the images; the rest happens a few times a second."""
+        """Count the images; everything else happens a few times per second."""
         if not self.is_enabled:
             return
         self.images += batch_size(batch) * self._world_size
@@ -120,17 +120,17 @@ class Progress(ProgressBar):
             self._show(now)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show how far the run came."""
+        """Show the final progress."""
         self._stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Show how far the run came, and leave the terminal as it was."""
+        """Show the progress at the error, and restore the terminal."""
         self._stop()
 
     # ---- the other stages
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say that the run validates."""
+        """Show that the run is validating."""
         now = time.perf_counter()
         self._speed.pause(now)
         self._waits.pause(now)
@@ -149,7 +149,7 @@ class Progress(ProgressBar):
         self.say(f"validating, batch {batch_idx + 1}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go back to training."""
+        """Show training again."""
         now = time.perf_counter()
         self._speed.resume(now)
         self._waits.resume(now)
@@ -186,7 +186,7 @@ class Progress(ProgressBar):
         return _REFRESH if self._live else self.seconds_between_lines
 
     def say(self, status: str) -> None:
-        """Show another stage, if it is time; the check before training is too short to be shown."""
+        """Show another stage, if an update is due; the sanity check before training is too short to be shown."""
         self._status = status
         now = time.perf_counter()
         if self.is_enabled and now >= self._due and not self.trainer.sanity_checking:
@@ -194,7 +194,7 @@ class Progress(ProgressBar):
 
     def _look(self, now: float) -> None:
         self._speed.look(now, self.images)
-        waited = getattr(self.trainer.train_dataloader, "seconds_waited", None)  # a loader of our own counts it
+        waited = getattr(self.trainer.train_dataloader, "seconds_waited", None)  # measured by our own loaders
         if waited is not None:
             self._waits.look(now, waited)
 
@@ -237,7 +237,7 @@ class Progress(ProgressBar):
         return shown
 
     def _counts(self) -> list[str]:
-        """Return images, speed, share of the time spent in waiting for data, and losses."""
+        """Return images, speed, share of the time spent waiting for data, and losses."""
         shown = [f"{self.images:,} images"]
         if (speed := self._speed.per_second()) is not None:
             shown.append(f"{speed:,.0f} images/s" if speed >= 10 else f"{speed:.2f} images/s")
@@ -249,21 +249,21 @@ class Progress(ProgressBar):
         return shown
 
     def _grid(self) -> str:
-        """Return where the newest grid is, or nothing; a trial keeps none."""
+        """Return the path of the newest grid, or nothing; a trial run keeps none."""
         if getattr(self.trainer, "fast_dev_run", False):
             return ""
         return str(self._grids.latest_path) if self._grids is not None and self._grids.latest_path else ""
 
 
 class Speed:
-    """How much of something a second over the last seconds, pauses left out."""
+    """A rate per second over the last seconds, excluding pauses."""
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, float]] = deque()
         self._paused: float | None = None
 
     def look(self, now: float, amount: float) -> None:
-        """Note how much there was by now, such as images; nothing is noted in a pause."""
+        """Record a cumulative amount, such as images; nothing is recorded during a pause."""
         if self._paused is not None:
             return
         self._looks.append((now, amount))
@@ -275,14 +275,14 @@ class Speed:
         self._paused = now
 
     def resume(self, now: float) -> None:
-        """Let the clock go on."""
+        """Restart the clock."""
         if self._paused is not None:
             gap = now - self._paused
             self._looks = deque((then + gap, amount) for then, amount in self._looks)
             self._paused = None
 
     def per_second(self) -> float | None:
-        """Return the speed, None before it is known."""
+        """Return the rate, None until it is known."""
         if len(self._looks) < 2:
             return None
         (first, before), (last, after) = self._looks[0], self._looks[-1]
@@ -290,12 +290,12 @@ class Speed:
 
 
 def _is_terminal() -> bool:
-    # Not rich's own answer, which says yes to a pipe where FORCE_COLOR is set.
+    # Not rich's own check, which takes a pipe for a terminal if FORCE_COLOR is set.
     return sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
 def _follow_streams() -> None:
-    """Send Lightning's messages to the present `sys.stderr`, which live lines replace so as not to be torn."""
+    """Send Lightning's messages to the current `sys.stderr`, which live lines replace so that they are not garbled."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         for handler in logging.getLogger(name).handlers:
             if type(handler) is logging.StreamHandler:

@@ -1,4 +1,4 @@
-"""What a run leaves behind says how it was made."""
+"""Records how a run was made in its outputs."""
 
 import json
 import platform
@@ -16,7 +16,7 @@ from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.yaml_file import parse_yaml
 
 _PACKAGES = ("aigc-lightning", "torch", "lightning", "torchvision", "torchmetrics", "jsonargparse", "numpy")
-#: Options that say what this start did and not what the run is.
+#: Options that describe this invocation rather than the run.
 _STARTING = ("config", "resume", "run")
 
 
@@ -24,7 +24,7 @@ class Provenance(pl.Callback):
     """Writes `config.yaml` and `environment.json`, and puts data, seed and precision into every checkpoint.
 
     Args:
-        parser: of the options.
+        parser: the parser of the options.
         config: the parsed options of the run.
     """
 
@@ -34,7 +34,7 @@ class Provenance(pl.Callback):
         self.config: dict[str, Any] = redacted(values)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write the files; an earlier part's config is kept under another name when this one differs."""
+        """Write the files; the config of an earlier part of the run is kept under another name if this one differs."""
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
@@ -51,7 +51,7 @@ class Provenance(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add data, seed and precision to the record that the model completes."""
+        """Add data, seed and precision to the model's record."""
         data = self.config["data"]
         checkpoint.setdefault(RECORD_KEY, {}).update(
             data={"class_path": data["class_path"], "config": data.get("init_args", {})},
@@ -61,7 +61,7 @@ class Provenance(pl.Callback):
 
 
 def precision_name(given: str | int | None) -> str:
-    """Return the full name of a trainer's precision, such as 32-true for nothing."""
+    """Return the full name of a trainer's precision; None stands for 32-true."""
     names = {"None": "32-true", "64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
     return names.get(str(given), str(given))
 

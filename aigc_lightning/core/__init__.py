@@ -1,4 +1,4 @@
-"""What every model stands on."""
+"""The foundations that every model shares."""
 
 import lazy_loader
 

@@ -1,10 +1,10 @@
-"""Training of networks against each other: everything that is easy to get wrong, once.
+"""Adversarial training: everything that is easy to get wrong, implemented once.
 
 One step is one batch, whatever the number of players and updates: the trainer's `global_step`, budgets, checkpoints,
 averages, schedulers and logs all count batches.
 
 A batch may be split into micro-batches to save memory. The players are then updated one after the other, each with
-its gradient summed over all micro-batches, as in one pass over the whole batch. So a step is never left half done, and
+its gradient summed over all micro-batches, as in one pass over the whole batch. So a step is never half finished, and
 a checkpoint between two steps is complete.
 """
 
@@ -37,10 +37,11 @@ from aigc_lightning.errors import UserError
 
 
 class AdversarialModel(ImageModel):
-    """Base of models whose networks are trained against each other.
+    """Base class of models whose networks are trained against each other.
 
-    A subclass names its `players` (attributes that hold the networks), says in `adversarial_step` who is updated with
-    which loss in which order, and returns one optimizer a player, in their order, from `configure_optimizers`.
+    A subclass names its `players` (attributes that hold the networks), defines in `adversarial_step` which of them is
+    updated with which loss in which order, and returns one optimizer per player, in the same order, from
+    `configure_optimizers`.
 
     Args:
         spec: what the images look like.
@@ -48,11 +49,11 @@ class AdversarialModel(ImageModel):
 
     #: Attribute names of the networks that are trained, in the order of their optimizers.
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
-    #: Attribute names of the networks of which an average is kept.
+    #: Attribute names of the networks whose moving average is kept.
     averaged_players: ClassVar[tuple[str, ...]] = ("generator",)
     #: Attribute names of the networks that judge images; None: the players whose names begin with "discriminator".
     discriminators: ClassVar[tuple[str, ...] | None] = None
-    #: Samples that a network compares with each other, such as those of a minibatch standard deviation: they stay
+    #: Number of samples that a network compares with each other, as in a minibatch standard deviation: they stay
     #: together when a batch is split.
     group_size: int = 1
 
@@ -66,14 +67,14 @@ class AdversarialModel(ImageModel):
         self._moving: list[MovingAverage] = []
         self._plain_backward, self._world_size = False, 1
         self._scaler: Scaler = None
-        self._now = -1  # number of the step, while it runs
+        self._now = -1  # number of the running step, -1 between steps
         self._guard: LateGuard | None = None
         self._hooks: list[RemovableHandle] = []
 
     # ---- what a model defines or uses
 
     def adversarial_step(self, batch: Any) -> None:
-        """Update the players on a batch (or on a micro-batch of it) by calls of `update`.
+        """Update the players on a batch (or on a micro-batch of it) by calling `update`.
 
         With micro-batches it runs once for each update and micro-batch: compute from the batch and `noise` alone.
         """
@@ -85,8 +86,9 @@ class AdversarialModel(ImageModel):
         Args:
             player: one of `players`.
             loss: returns the scalar mean loss over the samples of the batch in hand.
-            every: update only at each so-manieth step, counted from 1; the loss is not computed at the others.
-            name: under which the loss is logged, "<name>_loss"; that of the player unless the player has several.
+            every: update only at every n-th step, counted from 1; the loss is not computed at the other steps.
+            name: prefix under which the loss is logged, "<name>_loss"; the player's name by default. Needed where a
+                player has several losses.
 
         Raises:
             TypeError: the model names no such player.
@@ -101,28 +103,28 @@ class AdversarialModel(ImageModel):
             window.site = 0
 
     def averaged(self, player: str) -> nn.Module:
-        """Return the average of a player's network, or the network itself where no average is kept."""
+        """Return the moving average of a player's network, or the network itself if no average is kept."""
         return cast(nn.Module, self.averages[player] if player in self.averages else getattr(self, player))
 
     def observe_real(self, logits: Tensor) -> None:
-        """Show the adaptive augmentation how a discriminator judges real images; call this in its loss.
+        """Pass a discriminator's logits on real images to the adaptive augmentation; call this in its loss.
 
         Args:
-            logits: of any shape; above 0 where images look real.
+            logits: any shape; positive where images look real.
         """
         if self.augmentation is not None:
             self.augmentation.observe(logits)
 
     @property
     def step(self) -> int:
-        """Number of batches that were finished before this one."""
-        # Known while the players are updated; asking the trainer takes long.
+        """Number of batches finished before this one."""
+        # Cached while the players are updated; asking the trainer is slow.
         return self._now if self._now >= 0 else int(self.trainer.global_step)
 
     # ---- life of a run
 
     def configure_model(self) -> None:
-        """Start the averages and the augmentation; called before weights are loaded or training begins."""
+        """Create the averages and the augmentation; called before weights are loaded or training begins."""
         if self.engine.augment != "none" and self.augmentation is None:
             adaptive = self.engine.augment == "ada"
             self.augmentation = Augmentation(
@@ -139,23 +141,23 @@ class AdversarialModel(ImageModel):
         """Pair players with optimizers.
 
         Raises:
-            TypeError: the optimizers do not match the players, or a scheduler waits for a plateau: errors of the
-                model's author.
+            TypeError: the optimizers do not match the players, or a scheduler waits for a plateau; both are mistakes of
+                the model's author.
         """
         if len(self.trainer.optimizers) != len(self.players):
             raise TypeError(
-                f"{type(self).__name__} has {len(self.players)} players {self.players} and configure_optimizers "
-                f"gave {len(self.trainer.optimizers)} optimizers"
+                f"{type(self).__name__} has {len(self.players)} players {self.players} but configure_optimizers "
+                f"returned {len(self.trainer.optimizers)} optimizers"
             )
         if any(isinstance(config.scheduler, ReduceLROnPlateau) for config in self.trainer.lr_scheduler_configs):
-            raise TypeError(f"{type(self).__name__} uses ReduceLROnPlateau, and losses of opponents have no plateau")
+            raise TypeError(f"{type(self).__name__} uses ReduceLROnPlateau, but adversarial losses have no plateau")
         for name, optimizer in zip(self.players, self.trainer.optimizers, strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
             self._table[name] = Player(name, getattr(self, name), optimizer, parameters)
         for player in self._table.values():
             player.others = [other for other in self._table.values() if other is not player]
         self._moving = [MovingAverage(average, getattr(self, name)) for name, average in self.averages.items()]
-        # Asked once: the ways to the trainer's settings are long.
+        # Read once: looking up the trainer's settings is slow.
         self._scaler, self._world_size = getattr(self.trainer.precision_plugin, "scaler", None), self.trainer.world_size
         self._plain_backward, self._now = backward_is_plain(self), -1
         self._guard = LateGuard() if waits(self.device) else None
@@ -163,7 +165,7 @@ class AdversarialModel(ImageModel):
             self._place_augmentation(self.augmentation)
 
     def on_train_start(self) -> None:
-        """Prepare the optimizers, whose state has been loaded by now, to leave updates out on the device."""
+        """Prepare the optimizers, whose state has been loaded by now, to skip updates on the device."""
         super().on_train_start()
         for player in self._table.values():
             if self._guard is not None:
@@ -183,31 +185,31 @@ class AdversarialModel(ImageModel):
         self._finish_step()
 
     def on_train_epoch_end(self) -> None:
-        """Step the schedulers that count epochs, where nobody knows in advance when one ends."""
+        """Step the schedulers that count epochs if the length of an epoch is not known in advance."""
         if self.trainer.num_training_batches == float("inf"):
             self._step_schedulers("epoch", self.trainer.current_epoch + 1)
 
     def on_train_end(self) -> None:
-        """Learn whether the last updates were left out.
+        """Find out whether the last updates were skipped.
 
         Raises:
-            UserError: the gradient of one was not finite.
+            UserError: a gradient was not finite.
         """
         if self._guard is not None:
             self._guard.settle()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the record, unless the run is about to stop because a gradient is not finite.
+        """Write the record, unless the run is about to stop because of a non-finite gradient.
 
         Raises:
-            UserError: it is.
+            UserError: a gradient was not finite.
         """
         if self._guard is not None:
             self._guard.settle()
         super().on_save_checkpoint(checkpoint)
 
     def take_settings(self, record: dict[str, Any]) -> None:
-        """Take the engine's settings from a record; those of other versions that this one does not know are left."""
+        """Restore the engine's settings from a record; settings that this version does not know are ignored."""
         known = {item.name for item in fields(Engine)}
         self.engine = Engine(**{name: value for name, value in record.get("engine", {}).items() if name in known})
 
@@ -218,9 +220,9 @@ class AdversarialModel(ImageModel):
     # ---- the engine
 
     def _run(self, batch: Any, window: Window) -> int:
-        """Run the model's step in a window; return the number of updates that it asked for."""
+        """Run the model's step in a window; return the number of updates that it requested."""
         self._window = window
-        # Every update sees the same dropout on a micro-batch, as it does in one pass over the whole batch.
+        # Every update sees the same dropout mask on a micro-batch, as in one pass over the whole batch.
         seed_everywhere(run_seed(), self.step, window.start)
         self.adversarial_step(batch)
         return window.updates
@@ -261,7 +263,7 @@ class AdversarialModel(ImageModel):
                 scaler.scale(loss).backward()
 
     def _finish_step(self) -> None:
-        """Do what happens once a batch: scaler, schedulers, averages, and the count."""
+        """Do what is done once per batch: update the scaler, schedulers, averages and the step count."""
         if self._scaler is not None and any(player.updated_in == self.step for player in self._table.values()):
             self._scaler.update()
         if self._guard is not None:
@@ -278,7 +280,7 @@ class AdversarialModel(ImageModel):
         progress.increment_completed()
         self._now = -1
         self._step_schedulers("step", self.step)
-        # Not in the hook at an epoch's end, which is not called again when a run goes on from its last batch.
+        # Not in the hook at an epoch's end, which is not called again when a run resumes from its last batch.
         epoch, rest = divmod(self.step, self.trainer.num_training_batches)
         if rest == 0:
             self._step_schedulers("epoch", int(epoch))
@@ -290,7 +292,7 @@ class AdversarialModel(ImageModel):
         return [name for name in self.players if name.startswith("discriminator")]
 
     def _place_augmentation(self, augmentation: Augmentation) -> None:
-        """Let the discriminators see varied images while players are updated."""
+        """Make the discriminators see augmented images while players are updated."""
         if not self._judges:
             raise UserError(f"{type(self).__name__} has no discriminator to augment.", "Leave engine.augment out.")
         for hook in self._hooks:

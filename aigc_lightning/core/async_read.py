@@ -1,4 +1,4 @@
-"""Numbers from the device that are read when they have arrived, so that nobody waits for the device."""
+"""Asynchronous reads from the device: numbers are read once they have arrived, so the host never waits."""
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ def waits(device: torch.device) -> bool:
 class Late:
     """A tensor on its way to the host.
 
-    On a GPU the copy is queued behind the work that makes the tensor; reading it waits for that work alone, not for
-    what was queued afterwards. Elsewhere reading is free.
+    On a GPU the copy is queued behind the work that computes the tensor; reading it waits for that work only, not for
+    what was queued afterwards. On other devices reading is free.
 
     Args:
         value: any tensor.

@@ -1,4 +1,4 @@
-"""The batches that data hands to models, by the field's names.
+"""The batches that data modules hand to models, with the field's names as keys.
 
 Images are float tensors (B, C, H, W) in [-1, 1]; labels and indices are int64 tensors (B,).
 """
@@ -55,10 +55,10 @@ class RestorationBatch(TypedDict):
 
 
 def check_batch(batch: Any, spec: ImageSpec) -> None:
-    """Check that a loader, which may be anybody's, gives images by their names.
+    """Check that a loader, which may be third-party, yields a dict with the expected images.
 
     Raises:
-        UserError: it does not; says what a batch is.
+        UserError: it does not; the message describes a valid batch.
     """
     wanted = IMAGE_KEYS[spec.task]
     if isinstance(batch, Mapping) and all(key in batch for key in wanted):
@@ -66,8 +66,8 @@ def check_batch(batch: Any, spec: ImageSpec) -> None:
     entries = [f'"{key}": (B, {", ".join(map(str, spec.shape))}) in [-1, 1]' for key in wanted]
     entries += ['"label": int64 (B,)'] if spec.class_names else []
     raise UserError(
-        f"A batch of the data is {_described(batch)}, and the model takes a dict with {' and '.join(wanted)}.",
-        f'Give {{{", ".join(entries)}, "index": int64 (B,)}}, by collate_fn; docs/data.md, "Data of your own".',
+        f"A batch of the data is {_described(batch)}, but the model takes a dict with {' and '.join(wanted)}.",
+        f'Give {{{", ".join(entries)}, "index": int64 (B,)}}, e.g. by a collate_fn; docs/data.md, "Data of your own".',
     )
 
 

@@ -1,4 +1,4 @@
-"""What a model can do for its users. Commands and callbacks ask for a capability, never for a class."""
+"""What a model can do for its users. Commands and callbacks check for a capability, never for a class."""
 
 from collections.abc import Callable, Sequence
 from inspect import Parameter, signature
@@ -9,50 +9,50 @@ from torch import Tensor
 
 @runtime_checkable
 class Generator(Protocol):
-    """Makes images from seeds.
+    """Generates images from seeds.
 
-    A model that makes them by class has an argument `labels`. Keyword-only arguments with a default become options of
-    the commands, see `method_options`.
+    A class-conditional model has an argument `labels`. Keyword-only arguments with a default become options of the
+    commands, see `method_options`.
     """
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Return one image a seed, float (B, C, H, W) in [-1, 1], from the averaged weights where there are any.
+        """Return one image per seed, float (B, C, H, W) in [-1, 1], from the averaged weights if the model keeps any.
 
-        An image depends on its own seed alone. The model's mode and the global random state are left as they were.
+        An image depends on its own seed only. The model's mode and the global random state are left unchanged.
         """
         ...
 
 
 @runtime_checkable
 class LatentGenerator(Generator, Protocol):
-    """Makes images from points of a latent space, between which one can walk.
+    """Generates images from points of a latent space in which one can interpolate.
 
-    A model with further spaces names all of them in a class attribute `spaces`, the one of standard normal points
-    first. Its `latents` then takes `labels` and `space`, and its `decode` takes `space`. One walks on arcs in the first
-    space and straight in the others. Keyword-only arguments of `decode` become options, see `method_options`.
+    A model with several spaces lists them in a class attribute `spaces`, the standard normal one first. Its `latents`
+    then takes `labels` and `space`, and its `decode` takes `space`. Interpolation follows arcs in the first space and
+    straight lines in the others. Keyword-only arguments of `decode` become options, see `method_options`.
     """
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
-        """Return the latent of each seed, float (B, Z), standard normal; `decode` makes of it what `sample` shows."""
+        """Return the latent of each seed, float (B, Z), standard normal; `decode` maps it to the image of `sample`."""
         ...
 
     def decode(self, latents: Tensor, labels: Sequence[int] | None = None) -> Tensor:
-        """Return images, float (B, C, H, W) in [-1, 1], of latents (B, Z).
+        """Return images, float (B, C, H, W) in [-1, 1], decoded from latents (B, Z).
 
         Args:
             latents: on any device.
-            labels: the class of each image where the model has classes; class 0 when left out.
+            labels: the class of each image if the model is class-conditional; class 0 by default.
         """
         ...
 
 
 @runtime_checkable
 class Editor(Protocol):
-    """Turns images into images.
+    """Edits or translates images.
 
-    Images have the height and width of the model's spec, or, where the model has an attribute `size_multiple` (int),
-    any multiples of this number. A model that makes variants of a result has an argument `seeds`, one an image, which
-    may be left out; one that edits in two directions has an argument `direction`, "AtoB" or "BtoA".
+    Images have the height and width of the model's spec or, if the model has an attribute `size_multiple` (int), any
+    multiples of that number. A model that can produce variants of a result has an optional argument `seeds`, one per
+    image; one that edits in two directions has an argument `direction`, "AtoB" or "BtoA".
     """
 
     def edit(self, images: Tensor) -> Tensor:
@@ -62,16 +62,16 @@ class Editor(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Describes images by vectors."""
+    """Embeds images as vectors."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return one vector an image, float (B, D)."""
+        """Return one vector per image, float (B, D)."""
         ...
 
 
 @runtime_checkable
 class Classifier(Protocol):
-    """Names what images show."""
+    """Classifies images."""
 
     def classify(self, images: Tensor) -> Tensor:
         """Return logits (B, K) over the spec's class names."""
@@ -82,31 +82,31 @@ CAPABILITIES: dict[str, type] = {"sample": Generator, "edit": Editor, "embed": E
 
 
 def capabilities(model: object) -> list[str]:
-    """Return the names of what a model or model class can do, such as ["sample", "edit"]."""
+    """Return the names of the capabilities of a model or model class, such as ["sample", "edit"]."""
     return [name for name in CAPABILITIES if callable(getattr(model, name, None))]
 
 
 def num_sampled_classes(model: object) -> int:
-    """Return K, the classes by which a model makes images on request; 0 for a model that takes no labels."""
+    """Return K, the number of classes that a model generates on request; 0 for a model that takes no labels."""
     sample = getattr(model, "sample", None)
     takes_labels = sample is not None and "labels" in signature(sample).parameters
     return int(getattr(model, "num_classes", 0)) if takes_labels else 0
 
 
 def latent_spaces(model: object) -> tuple[str, ...]:
-    """Return the names of the spaces in which one can walk, the default first; none for a model that has no choice."""
+    """Return the names of a model's latent spaces, the default first; empty if there is only one."""
     return tuple(getattr(model, "spaces", ()))
 
 
 def method_options(method: Callable[..., Any]) -> dict[str, Parameter]:
-    """Return what a model declares as options of the commands that call a method, by name.
+    """Return the options, by name, that a model declares for the commands that call a method.
 
     These are the keyword-only arguments with a default whose type is bool, int, float, str or a `Literal`: a `sample`
     with `*, trunc: float = 1.0` gives `aigc sample RUN --trunc 0.7`.
     """
     try:
         known = signature(method, eval_str=True).parameters
-    except NameError:  # types that are there for type checkers alone
+    except NameError:  # types imported for type checkers only
         known = signature(method).parameters
     return {
         name: parameter
@@ -118,5 +118,5 @@ def method_options(method: Callable[..., Any]) -> dict[str, Parameter]:
 
 
 def size_multiple(editor: Editor) -> int | None:
-    """Return the number of which an editor's heights and widths are multiples, None where its spec says both."""
+    """Return the number that an editor's heights and widths must be multiples of; None if its spec fixes both."""
     return getattr(editor, "size_multiple", None)

@@ -1,6 +1,6 @@
-"""Checkpoints: tensors and plain values that say how to build the model again.
+"""Checkpoints: tensors and plain values that describe how to rebuild the model.
 
-Nothing in a file is executed: files are read with `weights_only`, and a class is only imported when an installed
+Nothing in a file is executed: files are read with `weights_only`, and a class is only imported if an installed
 package has registered it.
 """
 
@@ -31,7 +31,7 @@ def load_model(path: str | Path) -> ImageModel:
 def load_with_record(file: Path) -> tuple[ImageModel, dict[str, Any]]:
     """Return the model of a file as `load_model` does, and the record of how it was made.
 
-    The record of a checkpoint has `step` as well, the number of steps that were done.
+    The record of a checkpoint also has `step`, the number of training steps done.
 
     Raises:
         UserError: see `load_model`.
@@ -43,10 +43,10 @@ def load_with_record(file: Path) -> tuple[ImageModel, dict[str, Any]]:
 
 
 def build_model(record: dict[str, Any], origin: Path) -> ImageModel:
-    """Return an untrained model as a checkpoint's record describes it.
+    """Return an untrained model built from a checkpoint's record.
 
     Args:
-        record: what `ImageModel.provenance` gave.
+        record: as returned by `ImageModel.provenance`.
         origin: the file, for messages.
 
     Raises:
@@ -56,7 +56,7 @@ def build_model(record: dict[str, Any], origin: Path) -> ImageModel:
 
 
 def save_weights(model: ImageModel, path: Path, extra: dict[str, Any]) -> None:
-    """Write a model's weights and record as safetensors, the format for handing models to others.
+    """Write a model's weights and record as safetensors, the format for sharing models.
 
     Args:
         model: the model.

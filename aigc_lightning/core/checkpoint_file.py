@@ -1,4 +1,4 @@
-"""Files of checkpoints and exports: read without running anything in them, after a look at their checksums."""
+"""Checkpoint and export files: read without executing anything in them, after their checksums are verified."""
 
 import hashlib
 import json
@@ -18,15 +18,13 @@ _ANOTHER = "Take another checkpoint of the run, such as best.ckpt."
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, on the CPU, after a look at its checksums.
+    """Return the content of a checkpoint, on the CPU, after its checksums are verified.
 
     Raises:
         UserError: it cannot be read, is damaged, holds more than tensors and plain values, or is not ours.
     """
     if path.suffix == ".safetensors":
-        raise UserError(
-            f"{path} holds weights alone.", "Use it with `aigc sample`; here, give a run folder or a .ckpt."
-        )
+        raise UserError(f"{path} holds weights only.", "Use it with `aigc sample`; here, give a run folder or a .ckpt.")
     check_archive(path, _ANOTHER)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -35,7 +33,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} holds objects that could run code: {first_line(error)}",
             "Only checkpoints of tensors and plain values are loaded. Take another one, such as best.ckpt.",
         ) from error
-    except Exception as error:  # bytes that are no checkpoint can make the reader stumble anywhere
+    except Exception as error:  # corrupt bytes can make the reader fail anywhere
         raise UserError(f"{path} cannot be read as a checkpoint: {first_line(error)}", _ANOTHER) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"{path} was not written by aigc_lightning.", "Give a checkpoint that `aigc fit` wrote.")
@@ -46,11 +44,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def step_of(path: Path) -> int:
-    """Return the number of steps that a checkpoint's run had done, -1 if it cannot be read; reads no tensor."""
+    """Return the number of steps that a checkpoint's run had done, -1 if unreadable; reads no tensor."""
     try:
         check_archive(path, _ANOTHER, suffix="data.pkl")
         step = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-    except Exception:  # bytes that are no checkpoint can make the reader stumble anywhere
+    except Exception:  # corrupt bytes can make the reader fail anywhere
         return -1
     return step if isinstance(step, int) else -1
 
@@ -64,7 +62,7 @@ def file_hash(path: Path) -> str:
 def read_record(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the record and the weights of a checkpoint or an export.
 
-    The record of a checkpoint has `step` as well, the number of steps that were done.
+    The record of a checkpoint also has `step`, the number of training steps done.
 
     Raises:
         UserError: see `read_checkpoint`.
@@ -86,6 +84,6 @@ def read_record(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def first_line(error: Exception, number: int = 0) -> str:
-    """Return a line of an error's message, the first one unless told otherwise."""
+    """Return one line of an error's message, by default the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[min(number, len(lines) - 1)][:200]

@@ -1,4 +1,4 @@
-"""Modules whose checkpoints say how to build them again, and from which training goes on exactly."""
+"""Modules whose checkpoints describe how to rebuild them and from which training resumes exactly."""
 
 import inspect
 from collections.abc import Mapping
@@ -38,19 +38,19 @@ UNLOGGED_KEY = "aigc_unlogged"
 class CheckpointedModule(pl.LightningModule):
     """A module that is built from a spec and plain values, which its checkpoints name.
 
-    A subclass that overrides `on_save_checkpoint` or `on_load_checkpoint` calls the method of this class, too.
+    A subclass that overrides `on_save_checkpoint` or `on_load_checkpoint` must also call the method of this class.
     """
 
     spec: ImageSpec
     _init_values: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Remember the arguments, so that a checkpoint can name them without help from the subclass."""
+        """Remember the arguments, so that a checkpoint can store them without help from the subclass."""
         model = super().__new__(cls)
-        if args or kwargs:  # copies and unpickled models are made without arguments and get their state afterwards
+        if args or kwargs:  # copied and unpickled models are created without arguments and get their state afterwards
             try:
                 bound = inspect.signature(cls.__init__).bind(model, *args, **kwargs)
-            except TypeError:  # __init__ will say it better
+            except TypeError:  # __init__ reports it better
                 return model
             bound.apply_defaults()
             values = dict(list(bound.arguments.items())[1:])
@@ -65,7 +65,7 @@ class CheckpointedModule(pl.LightningModule):
         ] = {}  # numbers of optimizers and schedulers in the checkpoint that was resumed
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # Lightning's takes open files, too
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's also takes open files
         cls,
         checkpoint_path: str | Path,
         map_location: str | torch.device | None = None,
@@ -74,20 +74,20 @@ class CheckpointedModule(pl.LightningModule):
         weights_only: bool | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Return the model of a checkpoint, built as its record says, in training mode.
+        """Return the model of a checkpoint, rebuilt from its record, in training mode.
 
-        The file is checked for damage and read with `weights_only`, whatever is asked for.
+        The file is always checked for damage and read with `weights_only`.
 
         Args:
             checkpoint_path: a .ckpt, an exported .safetensors file, the folder of a run, or an http(s) address.
             map_location: the device of the model; the CPU by default.
-            hparams_file: nothing; the record has the arguments.
-            strict: whether all weights must be there and fit; they must by default.
-            weights_only: nothing else than True.
+            hparams_file: must be None; the record has the arguments.
+            strict: whether all weights must be present and fit; True by default.
+            weights_only: only True is accepted.
             **kwargs: arguments of the model that replace the recorded ones, such as `lr=1e-4`.
 
         Raises:
-            UserError: the file cannot be used, or holds a model that is none of this class.
+            UserError: the file cannot be used, or its model is not an instance of this class.
         """
         if weights_only is False:
             raise UserError(
@@ -100,18 +100,18 @@ class CheckpointedModule(pl.LightningModule):
         found = cls if names(record, cls) else registered(record, file).load()  # it need not be registered
         if not issubclass(found, cls):
             raise UserError(
-                f"{file} holds a {record['class_path']}, which is no {cls.__name__}.",
-                f"Load it by {found.__name__}.load_from_checkpoint, or by ImageModel.load_from_checkpoint.",
+                f"{file} holds a {record['class_path']}, which is not a {cls.__name__}.",
+                f"Load it with {found.__name__}.load_from_checkpoint or ImageModel.load_from_checkpoint.",
             )
         model: Self = build(found, {**record, "config": {**record["config"], **kwargs}}, file)
         take_weights(model, weights, record, file, strict=strict is not False)
         return model if map_location is None else model.to(map_location)
 
     def take_settings(self, record: dict[str, Any]) -> None:
-        """Take what a record says beside the arguments; called when the model has been built from it."""
+        """Restore what a record holds besides the arguments; called after the model was built from it."""
 
     def provenance(self) -> dict[str, Any]:
-        """Return plain values that say how to build this model again."""
+        """Return plain values from which this model can be rebuilt."""
         values = {name: plain(value, name) for name, value in self._init_values.items() if name != "spec"}
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         plugin = plugins.find_by_class_path("model", class_path)
@@ -119,30 +119,30 @@ class CheckpointedModule(pl.LightningModule):
         return {
             "format": FORMAT,
             "class_path": class_path,
-            "config": redacted(values),  # checkpoints are handed to others
+            "config": redacted(values),  # checkpoints are shared
             "spec": self.spec.to_dict(),
             "versions": {"aigc_lightning": __version__, "torch": str(torch.__version__), **makers},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a run that came to its end go on as if it had been interrupted there.
+        """Let a finished run continue as if it had been interrupted.
 
         Raises:
-            UserError: training cannot go on from what the checkpoint holds.
+            UserError: training cannot resume from the content of the checkpoint.
         """
         origin = Path(str(self.trainer.ckpt_path))
         if RECORD_KEY in checkpoint:  # a subclass may keep none
             check_record(checkpoint[RECORD_KEY], origin)
         check_finite(self, checkpoint["state_dict"], origin)
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
-            self.double()  # Lightning does it after the weights are loaded, which would round them
+            self.double()  # Lightning does this after loading the weights, which would round them
         if not self.trainer.training:
             return
         check_resumable(checkpoint, origin)
         loops = checkpoint["loops"]
         if found := first_mismatch(loops["fit_loop"], kind_of(self.trainer.fit_loop.state_dict()), "loops.fit_loop"):
             raise UserError(
-                f"Training cannot go on from {origin}: {found}.", "Give a checkpoint that `aigc fit` wrote."
+                f"Training cannot resume from {origin}: {found}.", "Give a checkpoint that `aigc fit` wrote."
             )
         as_interrupted(loops)
         self._restored_counts = {name: len(checkpoint[name]) for name in ("optimizer_states", "lr_schedulers")}
@@ -158,26 +158,26 @@ class CheckpointedModule(pl.LightningModule):
         checkpoint[RECORD_KEY] = record
 
     def _check_restored(self) -> None:
-        """Check that the optimizers and schedulers are those of the checkpoint: Lightning leaves out what is too many.
+        """Check that the optimizers and schedulers match those of the checkpoint: Lightning ignores surplus ones.
 
         Raises:
-            UserError: there is another number of them.
+            UserError: their number differs.
         """
         trainer = self.trainer
         there = {"optimizer_states": len(trainer.optimizers), "lr_schedulers": len(trainer.lr_scheduler_configs)}
         for name, number in self._restored_counts.items():
             if number != there[name]:
                 raise UserError(
-                    f"The checkpoint has {number} {name} and {type(self).__name__} makes {there[name]}.",
+                    f"The checkpoint has {number} {name} but {type(self).__name__} creates {there[name]}.",
                     "Resume with the version of the package that wrote it, or start a new run without --resume.",
                 )
 
 
 def plain(value: Any, where: str) -> Any:
-    """Return a copy made of None, bool, int, float, str, list and dict alone.
+    """Return a copy made only of None, bool, int, float, str, list and dict.
 
     Raises:
-        TypeError: something else is inside; a program error of the model's author, hence no UserError.
+        TypeError: it contains something else; a mistake of the model's author, hence not a UserError.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value

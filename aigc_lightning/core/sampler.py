@@ -1,8 +1,8 @@
 """The order in which samples are seen, as a pure function of (seed, position).
 
-Position p counts the batches of all processes together since the start of the run. A resumed run therefore needs
-nothing but the number of batches that it has done, and every process knows what the others see. The batches do not
-depend on how many processes share them, so a run may go on with others, as long as they take as many samples a step.
+Position p counts global batches since the start of the run. A resumed run therefore needs only the number of batches
+done, and every process knows what the others see. The batches do not depend on how many processes share them, so a run
+may continue on another number of processes, as long as they take as many samples per step.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,32 +17,32 @@ from aigc_lightning.core import keyed
 from aigc_lightning.core.window import BatchLayout
 from aigc_lightning.errors import UserError
 
-#: Epoch and number of visits in order, int64 (N, 2).
+#: Visits in order, int64 (N, 2): epoch and sample number.
 Visits = npt.NDArray[np.int64]
 
 
 class SampleKey(NamedTuple):
-    """Names one visit to one sample; augmentation is keyed by it."""
+    """Identifies one visit to one sample; augmentation is keyed by it."""
 
-    epoch: int  # number of visits before, counted from the start of the run
+    epoch: int  # number of earlier visits since the start of the run
     number: int  # of the sample in the dataset
 
 
 class StreamSampler(Sampler[list[SampleKey]]):
-    """Batches of shuffled samples from a position on, for one of several processes.
+    """Yields one process's batches of shuffled samples, starting from a position.
 
-    Each epoch visits every sample exactly once over all processes. The last batch of an epoch may be smaller; where it
-    would leave one of the processes with which the run began without a sample, it is joined to the batch before it.
+    Each epoch visits every sample exactly once over all processes. The last batch of an epoch may be smaller; if it has
+    fewer samples than the run had processes when it began, it is merged into the batch before it.
 
     Args:
         num_samples: size of the dataset.
         batch_size: samples per process in a batch.
-        seed: of the run.
-        rank: number of this process.
+        seed: seed of the run.
+        rank: rank of this process.
         world_size: number of processes.
-        position: returns the number of batches already done; asked whenever an iteration starts.
-        shuffle: keep the dataset's order when False.
-        original_world_size: number of processes with which the run began; `world_size` for a new run.
+        position: returns the number of batches already done; called at the start of each iteration.
+        shuffle: if False, keep the dataset's order.
+        original_world_size: number of processes that the run began with; `world_size` for a new run.
 
     Raises:
         UserError: fewer samples than processes, in the dataset or in the last batch of an epoch; or a batch size below
@@ -77,16 +77,16 @@ class StreamSampler(Sampler[list[SampleKey]]):
 
     @property
     def global_batch_size(self) -> int:
-        """Samples of all processes in a full batch."""
+        """Number of samples of all processes in a full batch."""
         return self.batch_size * self.world_size
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         full, rest = divmod(self.num_samples, self.global_batch_size)
         return full + (1 if rest >= self.original_world_size or full == 0 else 0)
 
     def layout(self, position: int) -> BatchLayout:
-        """Return where this process's samples lie in the global batch at a position."""
+        """Return the place of this process's samples in the global batch at a position."""
         return self._share(position % len(self), self.rank, self.world_size)
 
     def samples_before(self, position: int) -> int:
@@ -95,7 +95,7 @@ class StreamSampler(Sampler[list[SampleKey]]):
         return epochs * self.num_samples + number * self.global_batch_size
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        """Yield an epoch's number of batches, from the present position on and across an epoch's end."""
+        """Yield an epoch's number of batches from the current position on, across the end of an epoch."""
         position = self.position()
         order, order_epoch = np.empty((0, 2), np.int64), -1
         for step in range(position, position + len(self)):
@@ -104,18 +104,18 @@ class StreamSampler(Sampler[list[SampleKey]]):
                 order, order_epoch = self._order(epoch), epoch
             layout = self.layout(step)
             begin = self._bounds(number)[0] + layout.start
-            # Keys are made when they are due: those of a million samples take a hundred megabytes and a second.
+            # Keys are created lazily: those of a million samples take a hundred megabytes and a second.
             yield [SampleKey(*visit) for visit in order[begin : begin + layout.count].tolist()]
 
     def _share(self, number: int, rank: int, world_size: int) -> BatchLayout:
-        """Return where a process's samples lie in the epoch's global batch of this number."""
+        """Return the place of a process's samples in the n-th global batch of the epoch."""
         first, last = self._bounds(number)
         total = last - first
         start, stop = (total * r // world_size for r in (rank, rank + 1))
         return BatchLayout(start, stop - start, total)
 
     def _bounds(self, number: int) -> tuple[int, int]:
-        """Return first and last (exclusive) place in the epoch's order of the epoch's batch of this number."""
+        """Return the first and last (exclusive) place, in the epoch's order, of its n-th global batch."""
         first = number * self.global_batch_size
         last = self.num_samples if number == len(self) - 1 else first + self.global_batch_size
         return first, last
@@ -128,17 +128,17 @@ class StreamSampler(Sampler[list[SampleKey]]):
 
 
 class BalancedSampler(StreamSampler):
-    """A stream in which all classes are seen equally often, whatever their share of the dataset.
+    """A stream that shows all classes equally often, whatever their share of the dataset.
 
-    An epoch has as many visits as the dataset has samples. Each class has an endless stream of its own: its samples in
-    a random order, then in another one, and so on. So no sample is visited twice before all of its class have been
-    visited once, and each visit has a key of its own. Samples are shuffled over the classes in each epoch.
+    An epoch has as many visits as the dataset has samples. Each class has its own endless stream: its samples in one
+    random order after another. So no sample is visited twice before all of its class have been visited once, and each
+    visit has its own key. In each epoch the samples of all classes are shuffled together.
 
     Args:
-        labels: int64 (N,) the class of each sample; classes without samples are passed over.
+        labels: int64 (N,) the class of each sample; classes without samples are skipped.
         batch_size: samples per process in a batch.
-        seed: of the run.
-        rank: number of this process.
+        seed: seed of the run.
+        rank: rank of this process.
         world_size: number of processes.
         position: returns the number of batches already done.
         original_world_size: see `StreamSampler`.
@@ -174,7 +174,7 @@ class BalancedSampler(StreamSampler):
         first = epoch * self.num_samples
         parts: list[Visits] = []
         for number, members in enumerate(self._members):
-            # Visit v of the run, before shuffling, is to class v mod K.
+            # Before shuffling, visit v of the run belongs to class v mod K.
             begin, end = ((visit - number + count - 1) // count for visit in (first, first + self.num_samples))
             parts += self._visits(number, members, begin, end)
         order = keyed.permutation(self.num_samples, self.seed, epoch).numpy()
@@ -182,7 +182,7 @@ class BalancedSampler(StreamSampler):
         return shuffled
 
     def _visits(self, number: int, members: Tensor, begin: int, end: int) -> Iterator[Visits]:
-        """Yield the visits from `begin` to before `end` of a class's stream, turn by turn."""
+        """Yield visits [begin, end) of a class's stream, one pass over the class at a time."""
         for turn in range(begin // len(members), -(-end // len(members))):
             start = turn * len(members)
             order = members[keyed.permutation(len(members), self.seed, turn, number)]

@@ -1,4 +1,4 @@
-"""What the images of a dataset look like, said once by the data and read by the model."""
+"""Description of a dataset's images, provided by the data and read by the model."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,12 +18,12 @@ class ImageSpec:
         channels: C, one of 1 (grey), 3 (RGB) or 4 (RGBA).
         height: H in pixels.
         width: W in pixels.
-        class_names: the name of each label in order; empty when the images have no labels.
+        class_names: the name of each label in order; empty if the images have no labels.
         task: which keys a batch has: "generation" (`image`, perhaps `label` and `caption`), "paired" (`source`,
             `target`), "unpaired" (`image_a`, `image_b`) or "restoration" (`image`, `degraded`).
 
     Raises:
-        UserError: the numbers describe no image.
+        UserError: the numbers do not describe an image.
     """
 
     channels: int
@@ -52,15 +52,15 @@ class ImageSpec:
         return self.channels, self.height, self.width
 
     def __str__(self) -> str:
-        """Say it as a person would: `32x32 grey, 10 classes`."""
+        """Return a readable form: `32x32 grey, 10 classes`."""
         classes = f", {self.num_classes} classes" if self.class_names else ""
         return f"{self.height}x{self.width} {CHANNEL_NAMES[self.channels]}{classes}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values only, for a checkpoint."""
+        """Return plain values for a checkpoint."""
         return {**asdict(self), "class_names": list(self.class_names)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ImageSpec":
-        """Rebuild what `to_dict` gave."""
+        """Rebuild a spec from the result of `to_dict`."""
         return cls(**{**values, "class_names": tuple(values.get("class_names", ()))})

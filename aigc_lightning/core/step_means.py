@@ -1,4 +1,4 @@
-"""Scalars of steps, such as losses, kept on their device until somebody looks at their means."""
+"""Per-step scalars, such as losses, kept on their device until their means are read."""
 
 from collections import defaultdict
 from typing import Any
@@ -9,19 +9,19 @@ from torch import Tensor
 from aigc_lightning.core.records import checked_state
 from aigc_lightning.core.run.collectives import everyones, joint_means
 
-#: Values of one name that are kept apart, between two looks.
+#: Number of values per name that are stored separately before they are merged.
 _MOST_KEPT = 1000
 _KIND = [{str: {"values": Tensor, "weights": [(int, float)]}}]
 
 
 class Recorded:
-    """Scalars by name, each with the weight that it has in the mean over all processes."""
+    """Scalars by name, each with its weight in the mean over all processes."""
 
     def __init__(self) -> None:
         self.pairs: dict[str, list[tuple[Tensor, float]]] = defaultdict(list)
 
     def add(self, name: str, value: Tensor, weight: float) -> None:
-        """Keep a scalar; nothing is copied from its device."""
+        """Record a scalar; nothing is copied from its device."""
         pairs = self.pairs[name]
         pairs.append((value.detach(), weight))
         if len(pairs) == _MOST_KEPT:
@@ -31,7 +31,7 @@ class Recorded:
             pairs[:] = [(torch.stack(values).float() @ shares.to(values[0].device), total)]
 
     def means(self) -> dict[str, float]:
-        """Return the weighted mean of each name over all processes, called by all of them together."""
+        """Return the weighted mean per name over all processes; a collective operation."""
         sums = {}
         for name, pairs in self.pairs.items():
             values = torch.stack([value for value, _ in pairs]).tolist()
@@ -41,11 +41,11 @@ class Recorded:
         return joint_means(sums)
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Discard all recorded values."""
         self.pairs = defaultdict(list)
 
     def to_state(self) -> list[dict[str, Any]]:
-        """Return what each process has kept, for a checkpoint, called by all processes together."""
+        """Return the recorded values of each process, for a checkpoint; a collective operation."""
         own = {
             name: {"values": torch.stack([value for value, _ in pairs]).cpu(), "weights": [w for _, w in pairs]}
             for name, pairs in self.pairs.items()
@@ -53,16 +53,16 @@ class Recorded:
         return everyones(own)
 
     def load_state(self, parts: Any, rank: int, world_size: int, device: torch.device) -> None:
-        """Take over this process's part of what `to_state` gave; on another number of processes the first takes all.
+        """Restore this process's part of a state; if the number of processes has changed, the first takes all.
 
         Raises:
-            UserError: it is something else.
+            UserError: the state has a different structure.
         """
         parts = checked_state({"parts": parts}, {"parts": _KIND}, "unlogged losses")["parts"]
         if not parts:
             return
         same = len(parts) == world_size
-        share = 1.0 if same else world_size / len(parts)  # weights are relative to a process's share of a batch
+        share = 1.0 if same else world_size / len(parts)  # weights are relative to one process's share of a batch
         for part in parts[rank : rank + 1] if same else parts if rank == 0 else []:
             for name, held in part.items():
                 values = held["values"].to(device).flatten().unbind()

@@ -1,4 +1,4 @@
-"""One DataModule a file, over one decoder and one order of samples."""
+"""Data modules, one per file, that share one decoder and one sampler."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""Augmentation of uint8 batches in which every sample's variation is a function of (seed, epoch, index).
+"""Augmentation of uint8 batches, with random numbers that are a function of (seed, epoch, index).
 
 The random transforms of torchvision draw from the global generator, so what they do to a sample depends on all samples
-before it, and a resumed run would see others. Here the draws are keyed.
+before it, and a resumed run would see different images. Here the draws are keyed.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from aigc_lightning.errors import UserError
 
 # One number per kind of draw, so that adding a kind does not change the others.
 _FLIP, _CROP_Y, _CROP_X, _BRIGHTNESS, _CONTRAST, _SATURATION, _JITTER_Y, _JITTER_X = range(8)
-_KINDS = 100  # the draws of the next stream begin here
+_KINDS = 100  # offset of the next stream's draws
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What to vary while training.
+    """Augmentation during training.
 
     Args:
-        flip: mirror half of the images left to right.
-        crop: shift by up to this many pixels in each direction, the border reflected.
+        flip: mirror a random half of the images left to right.
+        crop: shift by up to this many pixels in each direction, with reflected borders.
         color: largest relative change of brightness, contrast and saturation, from 0 to 1.
-        jitter: make the height so many pixels larger and the width in proportion (bicubic), and cut an image of the
-            first size out at random. Isola et al., CVPR 2017, have 30 at 256 pixels.
+        jitter: enlarge the height by this many pixels and the width in proportion (bicubic), then crop to the original
+            size at random. Isola et al., CVPR 2017, use 30 at 256 pixels.
 
     Raises:
         UserError: a negative number of pixels, or a colour change outside [0, 1].
@@ -56,15 +56,15 @@ def augment(
     indices: npt.NDArray[np.integer],
     stream: int = 0,
 ) -> Tensor:
-    """Return varied images.
+    """Return augmented images.
 
     Args:
         images: uint8 (B, C, H, W).
-        options: what to vary.
-        seed: of the run.
+        options: which augmentations to apply.
+        seed: seed of the run.
         epochs: (B,) epoch of each visit.
         indices: (B,) number of each sample in the dataset.
-        stream: images of one stream are varied alike, those of different streams independently.
+        stream: images of the same stream are augmented alike, those of different streams independently.
 
     Returns:
         uint8 (B, C, H, W).
@@ -85,7 +85,7 @@ def augment(
 
 
 def _shift(images: Tensor, reach: int, y: Tensor, x: Tensor) -> Tensor:
-    """Cut (H, W) windows out of the images reflected by `reach` pixels; y, x in [0, 1) place them."""
+    """Crop (H, W) windows from the images padded by `reach` reflected pixels; y, x in [0, 1) give their positions."""
     height, width = images.shape[-2:]
     if reach >= min(height, width):
         raise UserError(f"augmentation.crop of {reach} pixels does not fit {height}x{width} images.", "Give less.")
@@ -93,7 +93,7 @@ def _shift(images: Tensor, reach: int, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _reflected(images: Tensor, reach: int) -> Tensor:
-    """Return images with a border of `reach` pixels, mirrored at their edges; PyTorch has that for floats only."""
+    """Return images padded by `reach` reflected pixels; PyTorch supports that for floats only."""
     height, width = images.shape[-2:]
     padded = torch.empty((*images.shape[:2], height + 2 * reach, width + 2 * reach), dtype=torch.uint8)
     target, last = padded.numpy(), -1 - reach
@@ -106,7 +106,7 @@ def _reflected(images: Tensor, reach: int) -> Tensor:
 
 
 def _mirrored(images: Tensor, chosen: Tensor) -> Tensor:
-    """Return images of which the chosen ones are mirrored left to right."""
+    """Return the images with the chosen ones mirrored left to right."""
     varied = images.clone()
     # NumPy's indexing copies whole images; PyTorch's goes by the byte.
     varied.numpy()[chosen.numpy()] = images.index_select(0, chosen.nonzero().flatten()).flip(-1).numpy()
@@ -114,7 +114,7 @@ def _mirrored(images: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _jitter(images: Tensor, pixels: int, y: Tensor, x: Tensor) -> Tensor:
-    """Cut (H, W) windows out of the images enlarged by `pixels`; y, x in [0, 1) place them."""
+    """Crop (H, W) windows from the images enlarged by `pixels`; y, x in [0, 1) give their positions."""
     height, width = images.shape[-2:]
     return _windows(resized(images, height + pixels, round(width * (height + pixels) / height)), height, width, y, x)
 
@@ -128,7 +128,7 @@ def resized(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def _windows(images: Tensor, height: int, width: int, y: Tensor, x: Tensor) -> Tensor:
-    """Cut a window of this size out of each image; y, x in [0, 1) are its place from the first to the last."""
+    """Crop a window of this size from each image; y, x in [0, 1) run from the first to the last position."""
     cut = torch.empty((*images.shape[:2], height, width), dtype=torch.uint8)
     tops = (y * (images.shape[-2] - height + 1)).long().tolist()
     lefts = (x * (images.shape[-1] - width + 1)).long().tolist()
@@ -139,7 +139,7 @@ def _windows(images: Tensor, height: int, width: int, y: Tensor, x: Tensor) -> T
 
 
 def _recolor(images: Tensor, strength: float, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """Scale brightness, contrast about the mean and saturation about grey; alpha is left alone."""
+    """Scale brightness, contrast about the mean and saturation about grey; alpha is unchanged."""
 
     def factor(draw: Tensor) -> Tensor:
         return (1 + strength * (2 * draw - 1)).float()[:, None, None, None]

@@ -25,15 +25,15 @@ from aigc_lightning.data.unreadable import LOST_KEY, LostImages, collected
 from aigc_lightning.errors import UserError
 
 _LARGEST_BATCH = 2**31
-_OWN_DRAWS = {"image_b": 1}  # fields that show something else than the others are varied on their own
+_OWN_DRAWS = {"image_b": 1}  # fields that show something different from the others are augmented independently
 
 
 class Visits(NamedTuple):
-    """Visits to samples, one a sample of a batch; what is random about a batch is a function of them.
+    """Visits to samples, one per sample of a batch; everything random about a batch is a function of them.
 
     Args:
-        seed: of the run; 0 for images that are held out.
-        epochs: int64 (B,) number of earlier visits to each sample; 0 for images that are held out.
+        seed: seed of the run; 0 for held-out images.
+        epochs: int64 (B,) number of earlier visits to each sample; 0 for held-out images.
         indices: int64 (B,) number of each sample in the dataset.
     """
 
@@ -54,24 +54,24 @@ class ImageSource(Protocol):
         ...
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
-        """Return their labels, int64 (B,), or None when there are none."""
+        """Return their labels, int64 (B,), or None if there are none."""
         ...
 
 
 @runtime_checkable
 class FieldSource(Protocol):
-    """Numbered samples of several images each, or with more than labels beside them."""
+    """Numbered samples with several images each, or with more than labels."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
         ...
 
     def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return the samples by the keys of their batch: uint8 images (B, C, H, W), and what is handed on as it is."""
+        """Return the samples by batch key: uint8 images (B, C, H, W), and other fields unchanged."""
         ...
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
-        """Return their labels, int64 (B,), or None when there are none."""
+        """Return their labels, int64 (B,), or None if there are none."""
         ...
 
 
@@ -93,7 +93,7 @@ class ArraySource:
 
     def images(self, indices: Sequence[int]) -> Tensor:
         """Return these images, uint8 (B, C, H, W)."""
-        # Not by indexing, which goes byte by byte and takes twenty times as long.
+        # Not by indexing, which copies byte by byte and takes twenty times as long.
         return self._images.index_select(0, torch.as_tensor(indices, dtype=torch.int64))
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
@@ -107,9 +107,9 @@ def to_signed(images: Tensor) -> Tensor:
 
 
 def read_fields(source: ImageSource | FieldSource, visits: Visits) -> dict[str, Any]:
-    """Return samples of any source by the keys of their batch, images as uint8 (B, C, H, W) and not varied."""
+    """Return samples of any source by batch key, with images as uint8 (B, C, H, W), not augmented."""
     indices = visits.indices.tolist()
-    # Not `isinstance`, which looks at every method of the protocol, at every batch.
+    # Not `isinstance`, which checks every method of the protocol for every batch.
     has_fields = hasattr(source, "fields")
     fields = (
         cast(FieldSource, source).fields(visits) if has_fields else {"image": cast(ImageSource, source).images(indices)}
@@ -126,12 +126,12 @@ def is_image(field: Any) -> bool:
 class ImageSamples(Dataset[dict[str, Any]]):
     """Fetches whole batches from a source: gather, augment by key, scale to [-1, 1].
 
-    Images of one scene, such as the source and target of a pair, are varied alike.
+    Images of one scene, such as the source and target of a pair, are augmented alike.
 
     Args:
         source: the images.
         seed: of the augmentation.
-        augmentation: what to vary, or None.
+        augmentation: applied to the images, or None.
     """
 
     def __init__(self, source: ImageSource | FieldSource, seed: int = 0, augmentation: Augment | None = None) -> None:
@@ -146,16 +146,16 @@ class ImageSamples(Dataset[dict[str, Any]]):
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[int | SampleKey]) -> dict[str, Any]:
-        """Return the batch of these keys (a plain index means epoch 0), and under `LOST_KEY` what is bad in it."""
+        """Return the batch of these keys (a plain index means epoch 0), and unreadable images under `LOST_KEY`."""
         with collected() as lost:
             batch = self.read(keys)
         return {**batch, LOST_KEY: lost} if lost else batch
 
     def read(self, keys: Sequence[int | SampleKey]) -> dict[str, Any]:
-        """Return the batch of these keys outside of a loader.
+        """Return the batch of these keys outside a loader.
 
         Raises:
-            UserError: more of the images that were read so far are bad than may be.
+            UserError: more of the images read so far are unreadable than allowed.
         """
         pairs = [key if isinstance(key, tuple) else SampleKey(0, key) for key in keys]
         epochs, indices = np.array(pairs, np.int64).reshape(-1, 2).T
@@ -164,7 +164,7 @@ class ImageSamples(Dataset[dict[str, Any]]):
         return {**batch, "index": torch.tensor(indices)}
 
     def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return the samples of these visits as a model sees them, images still as uint8 (B, C, H, W)."""
+        """Return the augmented samples of these visits, with images still as uint8 (B, C, H, W)."""
         fields = read_fields(self.source, visits)
         return {name: self._varied(name, field, visits) for name, field in fields.items()}
 
@@ -175,7 +175,7 @@ class ImageSamples(Dataset[dict[str, Any]]):
 
 
 class ImageDataModule(pl.LightningDataModule):
-    """Base of all data: a spec, a source to train on and a source to validate on.
+    """Base class of all data modules: a spec, a source to train on and a source to validate on.
 
     A subclass defines `spec`, `train_source` and `val_source`; downloading or checking files belongs in `prepare_data`.
     What its docstring leaves out of `Args:` is what its bases say about the argument.
@@ -187,9 +187,10 @@ class ImageDataModule(pl.LightningDataModule):
         balanced: show all classes equally often while training, whatever their share of the images; needs labels.
     """
 
-    #: Arguments that may differ when a run is resumed, since they do not change what is seen.
+    #: Arguments that may change when a run is resumed, since they do not affect the samples.
     free_on_resume: tuple[str, ...] = ("num_workers", "root")
-    #: Arguments that ask a server or name a place to write to: no checkpoint's record and no config of a run sets them.
+    #: Arguments that contact a server or name a place to write to: never set from a checkpoint's record or a run's
+    #: config.
     said_by_user: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -212,13 +213,13 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_size, self.num_workers, self.augmentation = batch_size, num_workers, augmentation
         self.balanced = balanced
         self._lost = LostImages()
-        self._stream: StreamSampler | None = None  # of the run, once it has begun
-        self._saved: dict[str, int] = {}  # what a checkpoint says about the stream of the run that goes on
+        self._stream: StreamSampler | None = None  # of the run, once it has started
+        self._saved: dict[str, int] = {}  # the stream's state in the checkpoint of a resumed run
 
     @property
     @abstractmethod
     def spec(self) -> ImageSpec:
-        """What the images look like; may read files, and raises `UserError` when they cannot be used."""
+        """Description of the images; may read files, and raises `UserError` if they cannot be used."""
 
     @abstractmethod
     def train_source(self) -> ImageSource | FieldSource:
@@ -226,36 +227,36 @@ class ImageDataModule(pl.LightningDataModule):
 
     @abstractmethod
     def val_source(self) -> ImageSource | FieldSource:
-        """Return the images that are held out."""
+        """Return the held-out images."""
 
     def test_source(self) -> ImageSource | FieldSource:
-        """Return the images to test on: the held-out ones, where a dataset has no test split of its own."""
+        """Return the images to test on: the held-out ones if a dataset has no test split."""
         return self.val_source()
 
     def samples(
         self, source: ImageSource | FieldSource, seed: int = 0, augmentation: Augment | None = None
     ) -> ImageSamples:
-        """Return what fetches the batches of a source; data that changes images after augmentation has its own."""
+        """Return the dataset that fetches batches of a source; override it to change images after augmentation."""
         return ImageSamples(source, seed, augmentation)
 
     def train_sampler(self) -> StreamSampler:
-        """Return the order of the training images for this process, starting where the trainer stands.
+        """Return the order of the training images for this process, starting from the trainer's position.
 
         Raises:
-            UserError: classes are to be balanced and there are no labels.
+            UserError: balanced classes are requested but there are no labels.
         """
         source = self.train_source()
         if not self.balanced:
             return StreamSampler(len(source), self.batch_size, run_seed(), **self._place())
-        # Not those of stand-ins for bad files: which are known depends on what was read before.
+        # Not the labels of replacements for bad files: which of those are known depends on what was read before.
         labels = getattr(source, "listed_labels", None)
         labels = source.labels(range(len(source))) if labels is None else labels
         if labels is None:
-            raise UserError(f"data.balanced is true and the images have no classes ({self.spec}).", "Leave it out.")
+            raise UserError(f"data.balanced is true but the images have no classes ({self.spec}).", "Leave it out.")
         return BalancedSampler(labels, self.batch_size, run_seed(), **self._place())
 
     def _place(self) -> dict[str, Any]:
-        """Return the arguments of a `StreamSampler` that say which process this is, and where the run stands."""
+        """Return the arguments of a `StreamSampler` for this process and the run's position."""
         trainer = self.trainer
         return {
             "rank": trainer.global_rank if trainer else 0,
@@ -264,13 +265,13 @@ class ImageDataModule(pl.LightningDataModule):
             "original_world_size": self._saved.get("world_size"),
         }
 
-    # A trainer asks for these in inference mode, and what sources keep in memory must serve training as well.
+    # A trainer calls this in inference mode, but what sources cache must be usable in training as well.
     @torch.inference_mode(False)
     def train_dataloader(self) -> StreamLoader:
         """Return shuffled, augmented batches.
 
         Raises:
-            UserError: the run that goes on took another number of images a step.
+            UserError: the resumed run took another number of images per step.
         """
         samples = self.samples(self.train_source(), run_seed(), self.augmentation)
         self._stream = self.train_sampler()
@@ -279,21 +280,21 @@ class ImageDataModule(pl.LightningDataModule):
         return self._loader(samples, batch_sampler=self._stream)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the run stands in its data, counted in samples, and what that depends on."""
+        """Return the run's position in its data, counted in samples, and what that depends on."""
         return {} if self._stream is None else stream_state(self._stream)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; it is compared with this run's data when training begins."""
+        """Keep a result of `state_dict`; it is compared with this run's data when training begins."""
         self._saved = checked_stream(state_dict)
 
     @torch.inference_mode(False)
     def val_dataloader(self) -> StreamLoader:
-        """Return the held-out images in order, shared out between the processes."""
+        """Return the held-out images in order, divided among the processes."""
         return self._in_order(self.val_source())
 
     @torch.inference_mode(False)
     def test_dataloader(self) -> StreamLoader:
-        """Return the test images in order, shared out between the processes."""
+        """Return the test images in order, divided among the processes."""
         return self._in_order(self.test_source())
 
     def predict_dataloader(self) -> StreamLoader:
@@ -301,10 +302,10 @@ class ImageDataModule(pl.LightningDataModule):
         return self.test_dataloader()
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Take out of the batch which images were lost on its way.
+        """Remove the reports of lost images from the batch and count them.
 
         Raises:
-            UserError: more than may be.
+            UserError: more were lost than allowed.
         """
         if self.trainer is not None:
             self._lost.take(batch, self.trainer)

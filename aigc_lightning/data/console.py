@@ -1,4 +1,4 @@
-"""What data says while it works: progress bars, and warnings of the first process."""
+"""Console output of data: progress bars, and warnings of the first process."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -18,12 +18,12 @@ Result = TypeVar("Result")
 
 
 def watched(steps: Iterable[Result], title: str, total: int | None = None) -> Iterator[Result]:
-    """Pass the steps on, with a progress bar once they take longer than is polite.
+    """Iterate over steps, with a progress bar once they take longer than `_PATIENCE_S`.
 
     Args:
         steps: of the work.
-        title: what is done, such as "Checking images".
-        total: number of steps; None where it is not known, and only their number is shown.
+        title: description of the work, such as "Checking images".
+        total: number of steps; if None, only the count so far is shown.
     """
     due, bar, done = monotonic() + _PATIENCE_S, None, 0
     try:
@@ -42,7 +42,7 @@ def watched(steps: Iterable[Result], title: str, total: int | None = None) -> It
 
 @rank_zero_only
 def _started(title: str, total: int | None) -> "Progress":
-    from rich.console import Console  # short work need not wait for it
+    from rich.console import Console  # short work need not wait for this import
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -64,5 +64,5 @@ def _started(title: str, total: int | None) -> "Progress":
 
 @rank_zero_only
 def warn(message: str, *values: object) -> None:
-    """Write a warning to the log, in the first process alone."""
+    """Log a warning, in the first process only."""
     _log.warning(message, *values)

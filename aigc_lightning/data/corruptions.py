@@ -1,7 +1,7 @@
-"""What spoils images: noise, blur, compression, darkness and lost pixels, keyed and in any order.
+"""Image corruptions: noise, blur, compression, darkening and downscaling, keyed and in any order.
 
-Shapes: B batch, C channels, H and W height and width in pixels. Pixels are floats from 0 to 255. Transparency (a fourth
-channel) is left alone by all but `Downscale`.
+Shapes: B batch, C channels, H and W height and width in pixels. Pixels are floats from 0 to 255. Only `Downscale`
+changes transparency (a fourth channel).
 """
 
 import math
@@ -20,33 +20,33 @@ from aigc_lightning.core import keyed
 from aigc_lightning.core.io.pictures import to_picture
 from aigc_lightning.errors import UserError
 
-#: A strength: a number, or the range (low, high) from which each sample draws its own.
+#: A strength: a number, or a range (low, high) from which each sample draws its own.
 Strength = float | tuple[float, float]
 
 _STRENGTH, _PIXELS = range(2)  # kinds of draws
-_KEYS = 1000  # keys of corruptions begin here, above those of augmentation
+_KEYS = 1000  # first key of corruptions, above those of augmentation
 
 
 class Corruption(ABC):
-    """One way to spoil images. Subclasses are dataclasses of their strengths."""
+    """One kind of corruption. Subclasses are dataclasses of their strengths."""
 
     @abstractmethod
     def spoil(self, image: Tensor, strength: float, key: tuple[int, ...]) -> Tensor:
-        """Return the spoilt version of one image.
+        """Return the corrupted version of one image.
 
         Args:
             image: float (C, H, W) in [0, 255], C being 1 or 3.
-            strength: a number out of the range of `strength`.
+            strength: a number from the range of `strength`.
             key: for random numbers.
         """
 
     @property
     @abstractmethod
     def strength(self) -> Strength:
-        """How strongly images are spoilt."""
+        """The strength of the corruption."""
 
     def _check(self, name: str, low: float, high: float) -> None:
-        """Refuse a strength outside of [low, high], or a range that is none."""
+        """Reject a strength outside [low, high], or an invalid range."""
         bounds = _range(self.strength)
         if not low <= bounds[0] <= bounds[1] <= high:
             what = f"{type(self).__name__}.{name} is {self.strength}."
@@ -56,10 +56,10 @@ class Corruption(ABC):
 
 @dataclass(frozen=True)
 class GaussianNoise(Corruption):
-    """Independent normal noise on every channel of every pixel.
+    """Independent Gaussian noise on every channel of every pixel.
 
     Args:
-        std: standard deviation, of 255; 0 or more.
+        std: standard deviation on a scale of 0 to 255; at least 0.
 
     Raises:
         UserError: std out of range.
@@ -82,10 +82,10 @@ class GaussianNoise(Corruption):
 
 @dataclass(frozen=True)
 class GaussianBlur(Corruption):
-    """Blur as of a lens that is out of focus; the border is reflected.
+    """Gaussian blur, as of a lens out of focus, with reflected borders.
 
     Args:
-        sigma: standard deviation of the kernel in pixels; 0 or more.
+        sigma: standard deviation of the kernel in pixels; at least 0.
 
     Raises:
         UserError: sigma out of range.
@@ -102,7 +102,7 @@ class GaussianBlur(Corruption):
         return self.sigma
 
     def spoil(self, image: Tensor, strength: float, key: tuple[int, ...]) -> Tensor:
-        """Convolve with a normal density that is cut off at three standard deviations."""
+        """Convolve with a Gaussian kernel truncated at three standard deviations."""
         radius = min(math.ceil(3 * strength), min(image.shape[1:]) - 1)
         if radius < 1:
             return image
@@ -114,7 +114,7 @@ class GaussianBlur(Corruption):
 
 @dataclass(frozen=True)
 class JPEG(Corruption):
-    """Lossy compression, as in pictures from the web.
+    """JPEG compression, as in pictures from the web.
 
     Args:
         quality: of the JPEG encoder, from 1 (worst) to 95.
@@ -143,12 +143,12 @@ class JPEG(Corruption):
 
 @dataclass(frozen=True)
 class LowLight(Corruption):
-    """An exposure that is too short: less light in every pixel, counted before the curve of sRGB (IEC 61966-2-1).
+    """Underexposure: less light in every pixel, in linear light (sRGB, IEC 61966-2-1).
 
-    Real dark pictures are noisy, too: put `GaussianNoise` behind it.
+    Real dark pictures are also noisy: add `GaussianNoise` after it.
 
     Args:
-        exposure: share of the light that is left, from 0 to 1.
+        exposure: fraction of the light that remains, from 0 to 1.
 
     Raises:
         UserError: exposure out of range.
@@ -161,7 +161,7 @@ class LowLight(Corruption):
 
     @property
     def strength(self) -> Strength:
-        """The share of the light that is left."""
+        """The fraction of the light that remains."""
         return self.exposure
 
     def spoil(self, image: Tensor, strength: float, key: tuple[int, ...]) -> Tensor:
@@ -173,13 +173,13 @@ class LowLight(Corruption):
 
 @dataclass(frozen=True)
 class Downscale(Corruption):
-    """A smaller copy (bicubic, antialiased), as super-resolution starts from. The same factor for all samples.
+    """Downscaling (bicubic, antialiased), as in super-resolution, with the same factor for all samples.
 
     Args:
-        factor: how many times smaller height and width get; they must be multiples of it.
+        factor: divisor of height and width, which must be multiples of it.
 
     Raises:
-        UserError: a factor below 2; and when images are no multiples of it.
+        UserError: a factor below 2, or images whose size is not a multiple of it.
     """
 
     factor: int = 4
@@ -197,21 +197,21 @@ class Downscale(Corruption):
         """Resize."""
         height, width = image.shape[1:]
         if height % self.factor or width % self.factor:
-            what = f"Downscale.factor is {self.factor} and the images have {height}x{width} pixels."
+            what = f"Downscale.factor is {self.factor} but the images have {height}x{width} pixels."
             raise UserError(what, f"Choose a size that is a multiple of {self.factor}.")
         size = (height // self.factor, width // self.factor)
         return functional.interpolate(image[None], size, mode="bicubic", align_corners=False, antialias=True)[0]
 
 
 def corrupt(images: Tensor, corruptions: Sequence[Corruption], keys: Sequence[tuple[int, ...]]) -> Tensor:
-    """Return the images after all corruptions in order.
+    """Apply all corruptions to the images in order.
 
-    Between the corruptions pixels are neither rounded nor clipped, except where JPEG needs it.
+    Between the corruptions pixels are neither rounded nor clipped, except as JPEG requires.
 
     Args:
         images: uint8 (B, C, H, W).
-        corruptions: what to do to them.
-        keys: B keys; what happens to an image depends on its own key alone.
+        corruptions: the corruptions to apply.
+        keys: B keys; the corruption of an image depends on its own key only.
 
     Returns:
         uint8 (B, C, h, w); smaller than the images after `Downscale`.

@@ -1,4 +1,4 @@
-"""One decoder for every image file: what a person sees in a viewer becomes uint8 numbers of the size that is asked for.
+"""The decoder for all image files: what a viewer would show becomes uint8 values at the requested size.
 
 Shapes: C channels, H and W height and width in pixels.
 """
@@ -20,28 +20,28 @@ from aigc_lightning.data.decoding.picture import PROFILES, How, Picture, header,
 from aigc_lightning.data.decoding.picture import Profile as Profile
 from aigc_lightning.errors import UserError, did_you_mean
 
-#: Pixels (H * W) above which a file is refused before it is decoded.
+#: Maximum number of pixels (H * W); larger files are rejected before they are decoded.
 MAX_PIXELS = 64_000_000
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_REMARKS_SHOWN = 5  # files, in each process
+_REMARKS_SHOWN = 5  # number of files, in each process
 _log = logging.getLogger(__name__)
 
 
 class CorruptImageError(UserError):
-    """A file is no image that can be used.
+    """A file is not a usable image.
 
     Args:
-        path: which file.
+        path: the file.
         reason: what is wrong with it, without a full stop.
     """
 
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path, self.reason = str(path), reason
-        super().__init__(f"{path} cannot be read as an image: {reason}.", "Mend or remove the file.")
+        super().__init__(f"{path} cannot be read as an image: {reason}.", "Repair or remove the file.")
 
     def __reduce__(self) -> tuple[type["CorruptImageError"], tuple[str, str]]:
-        """Pickle the arguments: an exception's own way would call the class with its message."""
+        """Pickle the arguments: by default an exception is rebuilt from its message."""
         return type(self), (self.path, self.reason)
 
 
@@ -54,25 +54,25 @@ def decode(
     profile: Profile = "srgb",
     max_pixels: int = MAX_PIXELS,
 ) -> Tensor:
-    """Return the picture of a file as a viewer shows it; docs/data_files.md says which files are read how.
+    """Return the picture of a file as a viewer shows it; see docs/data_files.md for the supported files.
 
-    EXIF rotation is applied, colours are converted to sRGB, transparency is laid on white unless four channels are
-    asked for, more than 8 bits are scaled to 8, an animation gives its first picture.
+    EXIF rotation is applied, colours are converted to sRGB, transparency is composited on white unless four channels
+    are requested, more than 8 bits are scaled to 8, and of an animation the first frame is used.
 
     Args:
         source: a path, or the bytes of a file.
         channels: C, one of 1 (grey), 3 (RGB) or 4 (RGBA).
-        size: (H, W) in pixels; the file's own when None.
+        size: (H, W) in pixels; None for the file's own.
         resize: how to reach `size`, see `resize_rule`.
-        profile: "srgb" converts from the file's ICC profile or gamma, "keep" leaves the numbers as they are.
-        max_pixels: refuse files with more pixels, by their header and before they are decoded.
+        profile: "srgb" converts from the file's ICC profile or gamma, "keep" leaves the pixel values unchanged.
+        max_pixels: reject files with more pixels, from their header and before they are decoded.
 
     Returns:
         uint8 (C, H, W).
 
     Raises:
-        CorruptImageError: the file is missing, truncated, damaged, too large or no image.
-        UserError: another number of channels, an unknown resize rule or treatment of profiles.
+        CorruptImageError: the file is missing, truncated, damaged, too large or not an image.
+        UserError: an unsupported number of channels, or an unknown resize rule or profile option.
     """
     rule = resize_rule(resize)
     shrink = None if size is None or resize == "pad" else partial(_shrunk, size, rule)
@@ -85,16 +85,16 @@ def decode(
 
 
 def as_tensor(picture: Picture, channels: int = 3) -> Tensor:
-    """Return a picture that was loaded as `decode` does, uint8 (C, H, W)."""
+    """Convert a loaded picture as `decode` does, to uint8 (C, H, W)."""
     return _pixels(in_mode(picture.image, channels), channels)
 
 
 def load(source: str | Path | bytes, *, profile: Profile = "srgb", max_pixels: int = MAX_PIXELS) -> Picture:
-    """Return the picture of a file with what the file says beside the pixels; `decode` describes the arguments.
+    """Return the picture of a file with its metadata; see `decode` for the arguments.
 
     Raises:
         CorruptImageError: as for `decode`.
-        UserError: an unknown treatment of profiles.
+        UserError: an unknown profile option.
     """
     return _loaded(source, How(max_pixels, known_profile(profile)))
 
@@ -107,10 +107,10 @@ def _loaded(source: str | Path | bytes, how: How) -> Picture:
 
 
 def known_profile(profile: Profile) -> Profile:
-    """Return a treatment of colour profiles.
+    """Check a profile option and return it.
 
     Raises:
-        UserError: there is no such one.
+        UserError: there is no such option.
     """
     if profile not in PROFILES:
         raise UserError(f'data.profile is "{profile}".', f"Give {' or '.join(PROFILES)}.")
@@ -120,15 +120,15 @@ def known_profile(profile: Profile) -> Profile:
 def _shrunk(
     size: tuple[int, int], rule: Callable[[Image.Image, int, int], Image.Image], image: Image.Image
 ) -> Image.Image:
-    """Return a picture at its final size if that is smaller; pictures are enlarged after all else."""
+    """Shrink a picture to its final size if that is smaller; pictures are enlarged last."""
     return rule(image, *size) if size[0] <= image.height and size[1] <= image.width else image
 
 
 def size_and_kind(path: Path) -> tuple[int, int, str]:
-    """Return height, width and kind of pixels of a file by its first bytes, such as (480, 640, "RGB").
+    """Return height, width and pixel mode of a file from its first bytes, such as (480, 640, "RGB").
 
     Raises:
-        CorruptImageError: as for `decode`, as far as the first bytes tell.
+        CorruptImageError: as for `decode`, as far as the first bytes show.
     """
     try:
         return header(path)
@@ -145,10 +145,10 @@ def _corrupt(source: str | Path | bytes, error: ValueError | OSError) -> Corrupt
 def decode_halves(
     path: str | Path, channels: int, size: tuple[int, int], resize: str, *, profile: Profile = "srgb"
 ) -> tuple[Tensor, Tensor]:
-    """Return the left and the right half of a file's picture as two images of the same size.
+    """Return the left and right halves of a file's picture as two images of the same size.
 
     Args:
-        path: the file; of an odd number of columns the middle one belongs to neither half.
+        path: the file; with an odd number of columns, the middle one is dropped.
         channels: C, one of 1 (grey), 3 (RGB) or 4 (RGBA).
         size: (H, W) of each half in pixels.
         resize: how to reach `size`, see `resize_rule`.
@@ -158,7 +158,7 @@ def decode_halves(
         Two images, uint8 (C, H, W).
 
     Raises:
-        CorruptImageError: as for `decode`, or the picture has a single column.
+        CorruptImageError: as for `decode`, or the picture has only one column.
         UserError: an unknown resize rule.
     """
     rule = resize_rule(resize)
@@ -177,7 +177,7 @@ _telling = Lock()
 
 
 def tell(source: str | Path | bytes, remarks: list[str]) -> None:
-    """Write what is odd about a file to the log: once for each file, and for the first files of a process alone."""
+    """Log the remarks about a file: once per file, and only for the first files of a process."""
     if not remarks or isinstance(source, bytes):
         return
     with _telling:
@@ -186,7 +186,7 @@ def tell(source: str | Path | bytes, remarks: list[str]) -> None:
         _told.add(str(source))
         last = len(_told) > _REMARKS_SHOWN
     if last:
-        _log.warning("More files are read with such remarks; `aigc data check` names them.")
+        _log.warning("There are remarks about more files; `aigc data check` lists them.")
     else:
         _log.warning("%s: %s.", shown(str(source)), shown("; ".join(remarks)))
 
@@ -197,11 +197,11 @@ def _pixels(image: Image.Image, channels: int) -> Tensor:
 
 
 def resize_rule(name: str) -> Callable[[Image.Image, int, int], Image.Image]:
-    """Return the function (image, H, W) -> image of a resize rule; all of them are antialiased and bicubic.
+    """Return the function (image, H, W) -> image of a resize rule; all rules are bicubic with antialiasing.
 
     Args:
-        name: "crop" (scale until both sides are covered, cut the centre out), "pad" (scale until both sides fit, fill
-            up with white, transparent in RGBA) or "stretch" (scale both sides on their own).
+        name: "crop" (scale to cover the size, crop the centre), "pad" (scale to fit into the size, pad with white, or
+            transparent in RGBA) or "stretch" (scale both sides independently).
 
     Raises:
         UserError: there is no such rule.
@@ -212,15 +212,15 @@ def resize_rule(name: str) -> Callable[[Image.Image, int, int], Image.Image]:
 
 
 def in_mode(image: Image.Image, channels: int) -> Image.Image:
-    """Return a picture of a file with a number of channels, transparency on white unless there are four."""
+    """Convert a picture to a number of channels, compositing transparency on white unless there are four."""
     if channels not in _MODES:
-        raise UserError(f"{channels} channels were asked for.", "Use 1 (grey), 3 (RGB) or 4 (RGBA).")
-    if image.mode == "La":  # from which Pillow has no way but to LA
+        raise UserError(f"{channels} channels were requested.", "Use 1 (grey), 3 (RGB) or 4 (RGBA).")
+    if image.mode == "La":  # which Pillow can only convert to LA
         image = image.convert("LA")
     if channels != 4 and image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
-    # `convert` copies even where there is nothing to convert, which at 12 megapixels takes as long as to resize.
+    # `convert` copies even if there is nothing to convert, which at 12 megapixels takes as long as resizing.
     return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
 
 

@@ -1,4 +1,4 @@
-"""Any images beside spoilt versions of themselves, for restoration."""
+"""Images of any data with degraded versions, for restoration."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,13 +13,13 @@ from aigc_lightning.errors import UserError
 
 
 class DegradedSamples(ImageSamples):
-    """Samples with `image` and, spoilt after augmentation, `degraded`.
+    """Samples with `image` and, corrupted after augmentation, `degraded`.
 
     Args:
         source: the clean images.
-        corruptions: what to do to them.
-        seed: of augmentation and corruption.
-        augmentation: what to vary, or None.
+        corruptions: the corruptions to apply.
+        seed: seed of augmentation and corruption.
+        augmentation: applied to the images, or None.
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class DegradedSamples(ImageSamples):
 class DegradedImages(ImageDataModule):
     """Clean images of any data with their degraded versions.
 
-    What is done to an image in training is a function of (seed, epoch, index); held-out images are always degraded in
-    the same way. The clean images are varied first, then degraded.
+    The degradation of a training image is a function of (seed, epoch, index); held-out images are always degraded in
+    the same way. The clean images are augmented first, then degraded.
 
     Args:
-        data: where the clean images come from; its batch size, workers and labels are not used. Photos when None.
-        corruptions: in this order; Gaussian noise of standard deviation 25 when None.
+        data: source of the clean images; its batch size, workers and labels are not used. Photos by default.
+        corruptions: applied in this order; Gaussian noise with standard deviation 25 by default.
         batch_size: images per process in a step.
-        num_workers: loader processes.
-        augmentation: what to vary while training; that of `data` when None.
+        num_workers: number of loader processes.
+        augmentation: augmentation during training; that of `data` by default.
 
     Raises:
-        UserError: data of pairs, or no corruption.
+        UserError: paired data, or no corruption.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class DegradedImages(ImageDataModule):
 
     @property
     def spec(self) -> ImageSpec:
-        """That of the clean images, without classes."""
+        """The spec of the clean images, without classes."""
         clean = self.data.spec
         if clean.task != "generation":
             what = f"data.data gives {clean.task} images, not single ones to degrade."
@@ -88,7 +88,7 @@ class DegradedImages(ImageDataModule):
         return self.data.train_source()
 
     def val_source(self) -> ImageSource | FieldSource:
-        """Return the clean images that are held out."""
+        """Return the held-out clean images."""
         return self.data.val_source()
 
     def test_source(self) -> ImageSource | FieldSource:
@@ -98,5 +98,5 @@ class DegradedImages(ImageDataModule):
     def samples(
         self, source: ImageSource | FieldSource, seed: int = 0, augmentation: Augment | None = None
     ) -> DegradedSamples:
-        """Return what fetches clean images and degrades them."""
+        """Return the dataset that fetches clean images and degrades them."""
         return DegradedSamples(source, self.corruptions, seed, augmentation)

@@ -1,4 +1,4 @@
-"""From datasets to batches: a loader that stands where the trainer does."""
+"""A data loader whose position follows the trainer's."""
 
 import errno
 import os
@@ -17,20 +17,20 @@ from aigc_lightning.errors import UserError
 
 _END = 1.0  # seconds
 _SHARED_MEMORY = "/dev/shm"
-_SMALL = 2**30  # bytes of it that are little for loader processes
+_SMALL = 2**30  # bytes of shared memory that are scarce for loader processes
 
 
 def as_fetched(batch: Any) -> Any:
-    """Collate nothing: `ImageSamples` fetches whole batches."""
+    """Return the batch unchanged: `ImageSamples` fetches whole batches."""
     return batch
 
 
 def _watched(iterator: Any) -> Iterator[Any]:
-    """Yield the batches that loader processes make.
+    """Yield the batches of loader processes.
 
     Raises:
-        UserError: a process has died, there is no room for what it hands over, or none answers when this one was asked
-            to end.
+        UserError: a process has died, there is no shared memory for its batches, or none answers after this one was
+            asked to end.
     """
     while True:
         with awaiting(iterator._workers) as awaited:
@@ -38,7 +38,7 @@ def _watched(iterator: Any) -> Iterator[Any]:
                 batch = next(iterator)
             except StopIteration:
                 return
-            except Exception as error:  # what is met first: a closed pipe, a missing answer, a signal
+            except Exception as error:  # whatever comes first: a closed pipe, a missing answer, a signal
                 _explain_shortage(error)
                 if plain := _said_plainly(iterator._workers, in_vain=awaited.ended):
                     raise plain from error
@@ -49,39 +49,39 @@ def _watched(iterator: Any) -> Iterator[Any]:
 def _said_plainly(workers: Sequence[BaseProcess], *, in_vain: bool) -> UserError | None:
     if in_vain:
         return UserError(
-            f"The processes that load the data have given nothing for {PATIENCE_S:.0f} s, and were ended.",
-            "Does the disk answer? Go on from the last checkpoint with --resume.",
+            f"The data loader processes have not responded for {PATIENCE_S:.0f} s and were terminated.",
+            "Check that the disk responds. Continue from the last checkpoint with --resume.",
         )
-    wait([worker.sentinel for worker in workers], _END)  # its pipe may close before a process ends
+    wait([worker.sentinel for worker in workers], _END)  # the pipe may close before the process ends
     dead = [worker for worker in workers if worker.exitcode not in (None, 0)]
     if not dead:
         return None
     small = _shared_memory()
     cause = f"{_SHARED_MEMORY} of {small} MB" if small is not None else "machine's memory"
     return UserError(
-        f"A process that loads the data has died (exit code {dead[0].exitcode}).",
-        f"The {cause} may be full: try fewer --data.num_workers. Go on from the last checkpoint with --resume.",
+        f"A data loader process has died (exit code {dead[0].exitcode}).",
+        f"The {cause} may be full: try fewer --data.num_workers. Continue from the last checkpoint with --resume.",
     )
 
 
 def _explain_shortage(error: Exception) -> None:
-    """Say it where there is no room for what loader processes share with this one.
+    """Raise a clear error if the shared memory of loader processes is full.
 
     Raises:
-        UserError: there is none.
+        UserError: it is full.
     """
     full = isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
     if full or (isinstance(error, RuntimeError) and "shared memory" in str(error)):
         size = _shared_memory()
         raise UserError(
             f"The shared memory of this machine ({_SHARED_MEMORY}{'' if size is None else f', {size} MB'}) is full; "
-            "loader processes hand batches over in it.",
-            "Use --data.num_workers 0, or give it more room: `docker run --shm-size 2g` in a container.",
+            "loader processes pass batches through it.",
+            "Use --data.num_workers 0, or make it larger: `docker run --shm-size 2g` in a container.",
         ) from error
 
 
 def _shared_memory() -> int | None:
-    """Return the size of the shared memory in megabytes, None where it is large or unknown."""
+    """Return the size of the shared memory in megabytes; None if it is large or unknown."""
     try:
         status = os.statvfs(_SHARED_MEMORY)
     except (OSError, AttributeError):
@@ -91,20 +91,20 @@ def _shared_memory() -> int | None:
 
 
 class StreamLoader(DataLoader[Any]):
-    """A loader whose place in the data follows from the sampler's position.
+    """A loader whose position in the data follows from the sampler's.
 
-    Lightning asks loaders for their state to resume in mid-epoch; here the position is the trainer's batch count,
-    which Lightning restores by itself, so there is nothing to keep.
+    Lightning asks loaders for their state to resume mid-epoch; here the position is the trainer's batch count, which
+    Lightning restores by itself, so there is nothing to save.
     """
 
-    #: Seconds that were spent in waiting for batches; without loader processes that is in making them.
+    #: Seconds spent waiting for batches or, without loader processes, making them.
     seconds_waited = 0.0
 
     def __iter__(self) -> Any:
-        """Iterate, count the time that it takes, and say it plainly when a loader process dies or cannot start.
+        """Iterate, measure the waiting time, and raise a clear error if a loader process dies or cannot start.
 
         Raises:
-            UserError: one did.
+            UserError: a loader process died or could not start.
         """
         try:
             iterator = super().__iter__()
@@ -116,7 +116,7 @@ class StreamLoader(DataLoader[Any]):
     def _timed(self, iterator: Iterator[Any]) -> Iterator[Any]:
         while True:
             begin = time.perf_counter()
-            with torch.inference_mode(False):  # a source may keep what it makes here, for steps that train
+            with torch.inference_mode(False):  # sources may cache what they create here for training steps
                 batch = next(iterator, None)
             self.seconds_waited += time.perf_counter() - begin
             if batch is None:
@@ -124,8 +124,8 @@ class StreamLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the position is the trainer's."""
+        """Return an empty state: the position is the trainer's."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Accept the nothing of `state_dict`."""
+        """Accept the empty state of `state_dict`."""

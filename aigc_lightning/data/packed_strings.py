@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 class PackedStrings(Sequence[str]):
-    """Strings in two arrays: about their length and 8 bytes each, where a list takes some 60 bytes more.
+    """Strings packed into two arrays: each takes its length and about 8 bytes; in a list it takes some 60 bytes more.
 
     Args:
-        strings: to keep; taken one by one.
+        strings: the strings; consumed one by one.
     """
 
     def __init__(self, strings: Iterable[str] = ()) -> None:
@@ -24,7 +24,7 @@ class PackedStrings(Sequence[str]):
         self._ends = np.frombuffer(ends, np.int64) if ends else np.empty(0, np.int64)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of strings."""
         return len(self._ends)
 
     @overload
@@ -32,7 +32,7 @@ class PackedStrings(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        """Return a string, or some."""
+        """Return one string, or several."""
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
         number = range(len(self))[index]
@@ -47,7 +47,7 @@ class PackedStrings(Sequence[str]):
             first = last
 
     def __eq__(self, other: object) -> bool:
-        """Return whether the other holds the same strings in the same order."""
+        """Return whether the other has the same strings in the same order."""
         if not isinstance(other, PackedStrings):
             return NotImplemented
         return np.array_equal(self._ends, other._ends) and np.array_equal(self._text, other._text)
@@ -55,7 +55,7 @@ class PackedStrings(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]
 
     def take(self, numbers: npt.NDArray[Any]) -> "PackedStrings":
-        """Return the strings of these numbers, or those where a mask (N,) is true, in order."""
+        """Return the strings at these indices, or those where a mask (N,) is true, in order."""
         if numbers.dtype == bool:
             numbers = np.flatnonzero(numbers)
         lengths = np.diff(self._ends, prepend=0)

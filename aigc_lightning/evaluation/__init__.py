@@ -1,1 +1,1 @@
-"""Scores of images: networks that describe them, banks of descriptions, and where their weights come from."""
+"""Evaluation of images: feature extractors and their weights, feature banks, scores and receipts."""

@@ -1,4 +1,4 @@
-"""Weights that others published: what they are called, where they lie, and that they are the right ones.
+"""Published pretrained weights: their names, locations and verification.
 
 Standard library only: `aigc assets` answers without importing torch.
 """
@@ -15,9 +15,9 @@ from aigc_lightning.core.io.download import fetch
 from aigc_lightning.core.io.http import DownloadError
 from aigc_lightning.errors import UserError, did_you_mean
 
-#: Names a folder for weights and cached features; without it they go where the system keeps caches.
+#: The variable that names the folder for weights and cached features; the default is in the user's cache.
 FOLDER_VARIABLE = "AIGC_ASSETS"
-_MARGIN = 1.1  # a file that exceeds the published size by more is another one
+_MARGIN = 1.1  # a download that exceeds the published size by more is a different file
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Asset:
     Args:
         file: its name.
         address: where it was published.
-        sha256: of the file; there is no way around it.
+        sha256: of the file; always verified.
         megabytes: its size.
-        use: what it is for, in a few words.
+        use: short description of its purpose.
     """
 
     file: str
@@ -94,7 +94,7 @@ def known(name: str) -> Asset:
 
 
 def lies_at(name: str) -> Path | None:
-    """Return where an asset's file lies, here or in the cache of torch.hub; None where it does not."""
+    """Return the path of an asset's file, in our cache or that of torch.hub; None if it is in neither."""
     file = known(name).file
     hub = Path(os.environ.get("TORCH_HOME") or cache_folder().parent / "torch") / "hub" / "checkpoints"
     for path in (cache_folder() / file, hub / file):
@@ -104,22 +104,22 @@ def lies_at(name: str) -> Path | None:
 
 
 def find_asset(name: str, path: Path | None = None) -> Path:
-    """Return the file of an asset, after a check that it is the published one.
+    """Return the file of an asset, after verifying that it is the published one.
 
     Args:
         name: a key of `ASSETS`.
         path: a file to take instead of looking for one.
 
     Raises:
-        UserError: it is not there, or it is another file.
+        UserError: the file does not exist, or is a different one.
     """
     asset = known(name)
     found = path or lies_at(name)
     if found is None:
         raise UserError(
             f"The weights {name} ({asset.file}, {asset.megabytes} MB) are not in {cache_folder()}.",
-            f"Run `aigc assets fetch {name}`, with `--path FILE` where there is no internet; or use a classifier of "
-            "your own as the extractor: `aigc fit --config cnn_digits`, then give its run.",
+            f"Run `aigc assets fetch {name}`, with `--path FILE` if there is no internet; or use your own classifier "
+            "as the extractor: `aigc fit --config cnn_digits`, then give its run.",
         )
     if not found.is_file():
         raise UserError(f"There is no file {found}.", f"Give the path of {asset.file}.")
@@ -128,7 +128,7 @@ def find_asset(name: str, path: Path | None = None) -> Path:
         raise UserError(
             f"{found} is not the published {asset.file}: its SHA-256 is {digest[:16]}... and not "
             f"{asset.sha256[:16]}...",
-            f"Get it anew from {asset.address}",
+            f"Download it again from {asset.address}",
         )
     return found
 
@@ -138,12 +138,12 @@ def fetch_asset(
     path: Path | None = None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Path:
-    """Put an asset's file into the cache, from its address or from a file, and return where it lies.
+    """Put an asset's file into the cache, from its URL or from a file, and return its path.
 
     Args:
         name: a key of `ASSETS`.
         path: a file to copy instead of downloading.
-        progress: called with the bytes so far and in all, the latter None if the server does not say.
+        progress: called with the bytes so far and the total, which is None if the server does not report it.
 
     Raises:
         UserError: it cannot be downloaded or written, or it is not the published file.

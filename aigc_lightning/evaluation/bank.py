@@ -1,7 +1,7 @@
-"""What is kept of a set of images: the moments of their features, and the features themselves where they are needed.
+"""Feature banks: the moments of the features of a set of images, and the features themselves if they are needed.
 
-A bank is filled in one pass. Samples are known by their numbers: one that comes twice, as padding samplers make it,
-counts once, and the order in which they come changes nothing.
+A bank is filled in one pass. Samples are identified by index: duplicates, as from padding samplers, count once, and the
+order in which samples arrive does not matter.
 Shapes: N samples, D features, K classes.
 """
 
@@ -15,7 +15,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.extractor import Extractor
 from aigc_lightning.metrics.moments import Moments
 
-#: A batch to describe: uint8 images (B, C, H, W), sample numbers (B,), and labels (B,) or None.
+#: A batch of input: uint8 images (B, C, H, W), sample numbers (B,), and labels (B,) or None.
 Labelled = tuple[Tensor, Tensor, Tensor | None]
 _BLOCK = 64  # images that go through an extractor together
 _PENDING = 1024  # vectors that wait for a matrix product: few large ones are faster than many small ones
@@ -23,11 +23,11 @@ _FIELDS = ("index", "features", "logits", "labels")
 
 
 class FeatureBank:
-    """Features of numbered samples.
+    """Features of indexed samples.
 
     Args:
         num_features: D.
-        keep_features: keep every vector; without, only their moments, whose size does not grow.
+        keep_features: keep every vector; otherwise only their moments, whose size is constant.
     """
 
     def __init__(self, num_features: int, *, keep_features: bool = True) -> None:
@@ -74,7 +74,7 @@ class FeatureBank:
         return self._moments
 
     def add(self, features: Tensor, index: Tensor, logits: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Add samples; those whose numbers are already there are dropped.
+        """Add samples; those whose indices are already present are dropped.
 
         Args:
             features: (B, D).
@@ -115,8 +115,8 @@ class FeatureBank:
         twice = self._seen & other._seen
         if twice:
             raise UserError(
-                f"{len(twice)} samples, such as number {min(twice)}, were described by two processes.",
-                "Give each process samples of its own, or keep the features, so that doubles can be dropped.",
+                f"{len(twice)} samples, such as number {min(twice)}, were processed by two processes.",
+                "Give each process different samples, or keep the features, so that duplicates can be dropped.",
             )
         merged._seen = self._seen | other._seen
         merged._rows = {name: rows + other._rows[name] for name, rows in self._rows.items()}
@@ -172,17 +172,17 @@ def collect(
     with_logits: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> FeatureBank:
-    """Describe images in one pass.
+    """Compute the features of images in one pass.
 
-    Images go through the network in blocks of one size, whatever the batches: the rounding of a matrix product can
-    depend on its number of rows, and features must not depend on how samples are shared out between processes.
+    Images go through the network in blocks of a fixed size, whatever the batches: the rounding of a matrix product can
+    depend on its number of rows, and features must not depend on how samples are divided among processes.
 
     Args:
-        extractor: what describes them.
-        batches: uint8 images with their sample numbers and perhaps labels; sizes may differ from batch to batch.
+        extractor: the feature extractor.
+        batches: uint8 images with their indices and optionally labels; sizes may differ from batch to batch.
         keep_features: see `FeatureBank`.
-        with_logits: keep logits, too, where the extractor has them.
-        progress: called with the number of images described since the last call.
+        with_logits: also keep logits, if the extractor has them.
+        progress: called with the number of images processed since the last call.
 
     Returns:
         The bank of this process; see `FeatureBank.gathered`.

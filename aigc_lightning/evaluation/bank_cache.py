@@ -1,4 +1,4 @@
-"""Banks on disk, so that real images are described once."""
+"""Banks on disk, so that the features of real images are computed once."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class BankKey:
 
     @property
     def text(self) -> str:
-        """The key as JSON, which the file holds, too."""
+        """The key as JSON, which is also stored in the file."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
@@ -57,10 +57,10 @@ class BankCache:
         self.folder = folder
 
     def get(self, key: BankKey, make: Callable[[], FeatureBank]) -> FeatureBank:
-        """Return the bank of a key: from the disk, or made and written for the next time.
+        """Return the bank of a key, from disk if it is there; otherwise compute and store it.
 
-        Every process must call this. All of them read, or all of them make: processes of which some see a file and
-        some do not would wait for each other for ever.
+        Every process must call this. Either all of them read or all of them compute: if only some saw a file, the
+        processes would wait for each other forever.
 
         Args:
             key: what the bank depends on.
@@ -83,7 +83,7 @@ class BankCache:
         except OSError:
             return None
         except DamagedFileError as error:
-            _log.warning("%s The images are described again.", error.what)
+            _log.warning("%s The features are computed again.", error.what)
             return None
         return FeatureBank.from_tensors(tensors, key.num_features) if metadata.get(_RECORD) == key.text else None
 

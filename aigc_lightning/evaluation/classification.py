@@ -1,4 +1,4 @@
-"""The scores of a classifier's answers."""
+"""The scores of a classifier's predictions."""
 
 from collections.abc import Sequence
 
@@ -15,16 +15,16 @@ from aigc_lightning.metrics.classes import class_report
 
 
 def score_classifier(model: ImageModel, images: ImageSet, progress: Progress = silent) -> tuple[Section, Tensor]:
-    """Return the scores of a classifier's answers, and the confusion matrix, int64 (K, K), rows being the truth.
+    """Return the scores of a classifier's predictions, and the confusion matrix, int64 (K, K), true classes in rows.
 
     Raises:
-        UserError: the images have no classes, or others than the model knows.
+        UserError: the images have no classes, or their classes differ from the model's.
     """
     assert isinstance(model, Classifier)
     names = model.spec.class_names
     if images.class_names != names:
         raise UserError(
-            f"The model knows the classes {_few(names)} and the images have {_few(images.class_names)}.",
+            f"The model knows the classes {_few(names)}, but the images have {_few(images.class_names)}.",
             "Give data with the same classes.",
         )
     logits: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""What every feature extractor is: a frozen network outside of all models, with a fingerprint.
+"""Base class of feature extractors: frozen networks outside all models, with a fingerprint.
 
 Shapes: B batch, C channels, H and W height and width in pixels, D features, K classes.
 """
@@ -15,16 +15,16 @@ from aigc_lightning.metrics.resize import check_protocol, resize, to_channels
 
 
 class Features(NamedTuple):
-    """What an extractor says about images."""
+    """The output of an extractor."""
 
     features: Tensor  # (B, D) float32
-    logits: Tensor | None  # (B, K) float32; None without classes, or where nobody asked
+    logits: Tensor | None  # (B, K) float32; None without classes, or if not requested
 
 
 class Extractor(ABC):
-    """A frozen network that describes images by vectors.
+    """A frozen network that maps images to feature vectors.
 
-    It is no `nn.Module`, so that a model that holds one gets neither its weights into checkpoints nor its modes mixed.
+    It is not an `nn.Module`, so a model that holds one neither saves its weights in checkpoints nor changes its mode.
 
     Args:
         network: put into evaluation mode; its weights get no gradients.
@@ -75,11 +75,11 @@ class Extractor(ABC):
         return self
 
     def __call__(self, images: Tensor, *, with_logits: bool = True) -> Features:
-        """Describe images of any size and number of channels, in float32 whatever the precision of training.
+        """Compute features of images of any size and number of channels, in float32 whatever the training precision.
 
         Args:
             images: uint8 (B, C, H, W), C in {1, 3, 4}.
-            with_logits: whether logits are wanted, too; they can cost a second pass.
+            with_logits: whether to compute logits as well, which can take a second pass.
 
         Returns:
             Features on the extractor's device.
@@ -94,7 +94,7 @@ class Extractor(ABC):
             return resize(to_channels(images.to(self.device), channels), (height, width), self.resize)
 
     def describe(self, pixels: Tensor, *, with_logits: bool = True) -> Features:
-        """Describe what `prepare` gave."""
+        """Compute features of prepared pixels."""
         # Results outlive the caller's inference mode, whose tensors could not be changed later.
         with _exactly(), torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             found = self._describe(pixels, with_logits and self.num_classes > 0)
@@ -102,12 +102,12 @@ class Extractor(ABC):
 
     @abstractmethod
     def _describe(self, pixels: Tensor, with_logits: bool) -> Features:
-        """Describe float32 pixels (B, *shape) in [0, 255]."""
+        """Compute features of float32 pixels (B, *shape) in [0, 255]."""
 
 
 @contextmanager
 def _exactly() -> Iterator[None]:
-    """Switch off what trades digits for speed: TF32, bfloat16 in float32 products, algorithms chosen by the clock."""
+    """Disable what trades accuracy for speed: TF32, bfloat16 in float32 products, autotuned algorithms."""
     backends: Any = torch.backends  # some of these have no types
     products = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
     wanted: list[tuple[Any, str, Any]] = [(product, "fp32_precision", "ieee") for product in products]

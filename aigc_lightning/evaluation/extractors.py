@@ -1,4 +1,4 @@
-"""Feature extractors by name, or from a checkpoint of ours.
+"""Feature extractors, by name or from a run or checkpoint.
 
 Shapes: B batch, C channels, H and W height and width in pixels, D features, K classes.
 """
@@ -27,9 +27,9 @@ PRETRAINED: dict[str, Callable[[str | None, Path | None], Extractor]] = {
 
 
 class ModelExtractor(Extractor):
-    """A model of ours that embeds images, such as the classifier `cnn`; logits where it classifies.
+    """A trained model that embeds images, such as the classifier `cnn`; has logits if it classifies.
 
-    Scores by it compare models that were scored by the same one, and nothing else.
+    Its scores are comparable only between models that were scored with the same extractor.
 
     Args:
         model: with the capability `embed`.
@@ -42,7 +42,7 @@ class ModelExtractor(Extractor):
     def __init__(self, model: ImageModel, resize: str | None = None) -> None:
         if not isinstance(model, Embedder):
             raise UserError(
-                f"A {type(model).__name__} does not describe images, so it is no feature extractor.",
+                f"A {type(model).__name__} does not embed images, so it cannot serve as a feature extractor.",
                 "Give a run of a model with the capability `embed`, such as cnn (`aigc fit --config cnn_digits`).",
             )
         classes = model.spec.class_names if isinstance(model, Classifier) else ()
@@ -72,7 +72,7 @@ def find_extractor(name: str, *, resize: str | None = None, weights: Path | None
 
     Args:
         name: "inception", "dinov2" or "clip"; or a run folder or checkpoint of a model that embeds images.
-        resize: the resize protocol; each extractor's usual one when None.
+        resize: the resize protocol; None for the extractor's default.
         weights: file of a named extractor's weights; found in the caches when None.
 
     Raises:
@@ -82,8 +82,8 @@ def find_extractor(name: str, *, resize: str | None = None, weights: Path | None
         return PRETRAINED[name](resize, weights)
     if not Path(name).exists():
         raise UserError(
-            f"{name!r} is neither an extractor nor a run nor a checkpoint.",
-            did_you_mean(name, PRETRAINED) + " Or give the run of a classifier of yours.",
+            f"{name!r} is not an extractor, a run or a checkpoint.",
+            did_you_mean(name, PRETRAINED) + " Or give the run of your own classifier.",
         )
     if weights is not None:
         raise UserError(f"{name} has weights of its own.", f"Leave {weights} out.")

@@ -25,7 +25,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @runtime_checkable
 class FeatureMaps(Protocol):
-    """A model that shows its layers, as `cnn` does."""
+    """A model that exposes its layers' features, as `cnn` does."""
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Return the features of each layer, (B, ...), with gradients, for images (B, C, H, W) in [-1, 1]."""
@@ -35,14 +35,14 @@ class FeatureMaps(Protocol):
 class FeatureNetwork:
     """Features of a frozen network, for losses.
 
-    It is no module, so a model can keep it as an attribute without it becoming a part of the model: neither its
-    checkpoints nor `model.train()` nor an optimizer touch it.
+    It is not an `nn.Module`, so a model can hold it as an attribute without it becoming part of the model: neither
+    checkpoints nor `model.train()` nor optimizers include it.
 
     Args:
         name: "vgg16", or a run folder or checkpoint of a `cnn`.
 
     Raises:
-        UserError: the weights are not there, or the model does not show its layers.
+        UserError: the weights are missing, or the model does not expose its layers' features.
     """
 
     def __init__(self, name: str) -> None:
@@ -54,7 +54,8 @@ class FeatureNetwork:
             model: ImageModel = load_model(name)
             if not isinstance(model, FeatureMaps):
                 raise UserError(
-                    f"The {type(model).__name__} in {name} does not show its layers.", "Give a run of cnn, or vgg16."
+                    f"The {type(model).__name__} in {name} does not expose its layers.",
+                    "Give a run of cnn, or vgg16.",
                 )
             self.network, self.layers, self.channels = model, model.feature_maps, model.spec.channels
             self.size = (model.spec.height, model.spec.width)

@@ -1,4 +1,4 @@
-"""Whether a network of one's own may serve as a feature extractor: it must tell good images from bad ones first."""
+"""Sanity check of a custom feature extractor: its distances must tell good images from degraded ones."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -16,7 +16,7 @@ from aigc_lightning.metrics.classes import accuracy
 from aigc_lightning.metrics.frechet import frechet_distance
 from aigc_lightning.metrics.moments import Moments
 
-#: Share of right answers that a classifier of the same classes needs.
+#: Accuracy that a classifier of the same classes needs.
 LEAST_ACCURACY = 0.8
 #: Standard deviations: of the blur as a share of the image's shorter side, and of the noise in grey levels.
 BLURS = (0.0, 0.05, 0.1, 0.2)
@@ -32,7 +32,7 @@ class Gate(NamedTuple):
 
 
 def check_extractor(extractor: Extractor, images: Tensor, labels: Tensor | None, class_names: tuple[str, ...]) -> Gate:
-    """Measure whether distances of an extractor grow as images get worse, and whether it knows its classes.
+    """Measure whether an extractor's distances grow as images get worse, and its accuracy if it classifies.
 
     Args:
         extractor: to check.
@@ -41,15 +41,15 @@ def check_extractor(extractor: Extractor, images: Tensor, labels: Tensor | None,
         class_names: what the labels mean.
 
     Raises:
-        UserError: it fails; its scores would mean nothing.
+        UserError: it fails, so its scores would be meaningless.
     """
     bank = collect(extractor, [(images, torch.arange(len(images)), labels)])
     known = bank.logits is not None and labels is not None and extractor.class_names == class_names
     right = accuracy(bank.logits, labels) if known and bank.logits is not None and labels is not None else None
     if right is not None and right < LEAST_ACCURACY:
         raise UserError(
-            f"The extractor {extractor.name} names only {right:.1%} of the real images rightly; {LEAST_ACCURACY:.0%} "
-            "are needed before its distances mean anything.",
+            f"The extractor {extractor.name} classifies only {right:.1%} of the real images correctly; "
+            f"{LEAST_ACCURACY:.0%} are needed for its distances to be meaningful.",
             "Train it longer, or give another --extractor.",
         )
     measured = {

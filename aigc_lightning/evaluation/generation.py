@@ -1,4 +1,4 @@
-"""The scores of a set of images against real ones.
+"""The scores of a set of images against real images.
 
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size.
 """
@@ -31,9 +31,9 @@ class Reference(NamedTuple):
 
     Args:
         images: the reference.
-        spare: other real images, for the distance of real images from real ones.
-        seen: all images that a model was trained on, among which copies are looked for; when they are not the
-            reference itself, only if that score is asked for.
+        spare: other real images, for the distance between real images.
+        seen: all images that a model was trained on, in which copies are searched for; if they are not the reference
+            itself, only when that score is requested.
         held_out: real images that the model did not see.
     """
 
@@ -44,12 +44,12 @@ class Reference(NamedTuple):
 
 
 class Judge:
-    """Describes sets of images by one extractor, each real set once in the life of a cache.
+    """Computes feature banks with one extractor, and caches those of real images.
 
     Args:
-        extractor: describes images.
-        cache: of banks on disk.
-        progress: shows what is done.
+        extractor: the feature extractor.
+        cache: the cache of banks on disk.
+        progress: shows progress.
         rank: number of this process.
         world_size: number of processes.
     """
@@ -73,16 +73,16 @@ class Judge:
         return collect(self.extractor, batches, progress=partial(self.progress, what, len(images))).gathered()
 
     def describe_real(self, images: ImageSet, what: str) -> tuple[FeatureBank, str]:
-        """Return the bank of real images, from the disk where it is there, and the images' fingerprint."""
+        """Return the bank of real images, from disk if it is cached, and the images' fingerprint."""
         fingerprint = images.fingerprint()
         key = BankKey(self.extractor.fingerprint, fingerprint, len(images), self.extractor.num_features)
         return self.cache.get(key, lambda: self.describe(images, what)), fingerprint
 
     def check(self, images: ImageSet) -> None:
-        """Let an extractor of one's own prove that its distances mean something, on some of these images.
+        """Check on some of these images that the distances of a custom extractor are meaningful.
 
         Raises:
-            UserError: they do not.
+            UserError: they are not.
         """
         if not isinstance(self.extractor, ModelExtractor):
             return
@@ -115,18 +115,18 @@ def score_set(
     *,
     with_floor: bool = True,
 ) -> Generation:
-    """Score a set of images against real ones.
+    """Score a set of images against real images.
 
     Args:
-        judge: describes images.
-        fake: what is scored.
-        reference: what it is compared with.
-        asked: names of scores; all that need nothing more when empty.
+        judge: computes the feature banks.
+        fake: the images to score.
+        reference: the real images to compare with.
+        asked: names of scores; if empty, all that need nothing else.
         path_length: see `Sides`.
         with_floor: also check the extractor, and score real images against real ones; both are the same each time.
 
     Raises:
-        UserError: an extractor that cannot judge, or a score that cannot be computed.
+        UserError: the extractor fails its sanity check, or a score cannot be computed.
     """
     if with_floor:
         judge.check(reference.images)
@@ -158,7 +158,7 @@ def score_set(
 def _copy_banks(
     judge: Judge, reference: Reference, real: FeatureBank, asked: Sequence[str]
 ) -> tuple[FeatureBank | None, FeatureBank | None]:
-    """Return the banks of what a model saw and of what it did not, where copies are looked for."""
+    """Return the banks of training and held-out images, if copies are searched for."""
     if reference.seen is None or reference.held_out is None:
         return None, None
     is_reference = reference.seen is reference.images
@@ -169,7 +169,7 @@ def _copy_banks(
 
 
 def _floor(judge: Judge, reference: Reference, sides: Sides, keys: list[str]) -> tuple[dict[str, float], str]:
-    """Return the scores of real images against real ones, at the same numbers where there are enough of them."""
+    """Return the scores of real images against real images, at the same sample sizes if there are enough."""
     real = sides.real
     spare = judge.describe_real(reference.spare, "more real images")[0] if reference.spare else None
     if spare is not None and len(spare) >= len(sides.fake):
@@ -189,7 +189,7 @@ def _floor(judge: Judge, reference: Reference, sides: Sides, keys: list[str]) ->
 
 
 def _rows(bank: FeatureBank, places: Sequence[int]) -> FeatureBank:
-    """Return a bank of some samples, by their places, numbered anew."""
+    """Return a bank of the samples at some positions, reindexed from 0."""
     chosen_places = torch.tensor(list(places))
     part = FeatureBank(bank.num_features)
     features, logits, labels = bank.features, bank.logits, bank.labels
@@ -204,7 +204,7 @@ def _rows(bank: FeatureBank, places: Sequence[int]) -> FeatureBank:
 
 
 def _joined(first: FeatureBank, second: FeatureBank) -> FeatureBank:
-    """Return a bank of all samples of two, whose numbers may be the same."""
+    """Return a bank of all samples of two banks, whose indices may overlap."""
     joined = FeatureBank(first.num_features)
     for bank, start in ((first, 0), (second, len(first))):
         assert bank.features is not None
@@ -213,7 +213,7 @@ def _joined(first: FeatureBank, second: FeatureBank) -> FeatureBank:
 
 
 def _class_rows(sides: Sides) -> dict[str, dict[str, float]]:
-    """Return accuracy and Frechet distance of each class, where both sides have classes."""
+    """Return accuracy and Frechet distance of each class, if both sides have classes."""
     labels, logits = sides.fake.labels, sides.fake.logits
     if labels is None or sides.real.labels is None or not sides.fake_class_names:
         return {}

@@ -1,4 +1,4 @@
-"""Sets of numbered images to score: of a dataset, of a folder, samples of a model, or what a model made of images.
+"""Sets of indexed images to score: from a dataset or a folder, samples of a model, or images edited by a model.
 
 Shapes: B batch, C channels, H and W height and width in pixels.
 """
@@ -26,7 +26,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.bank import Labelled
 
 Part = Literal["train", "val", "test"]
-#: Images that are read or made together. Fixed, for the rounding of what a model makes can depend on its batch.
+#: Images read or generated together. Fixed, since the rounding of a model's output can depend on the batch size.
 BLOCK = 64
 
 
@@ -34,7 +34,7 @@ class ImageSet(ABC):
     """Numbered images, which can be read again by their numbers.
 
     Args:
-        name: for people, such as "digits, train".
+        name: display name, such as "digits, train".
         numbers: of the images, in order.
         class_names: what the labels mean; empty without labels.
     """
@@ -70,7 +70,7 @@ class ImageSet(ABC):
 
 
 class DataImages(ImageSet):
-    """Images of a part of a dataset, not varied.
+    """Images of a part of a dataset, without augmentation.
 
     Args:
         data: the dataset.
@@ -103,12 +103,12 @@ class DataImages(ImageSet):
 
 
 class Samples(ImageSet):
-    """What a generator makes of seeds.
+    """Samples of a generator.
 
     Args:
-        model: with the capability `sample`, and classes or not.
-        seeds: one an image.
-        labels: the class of each image, for models that make images by class; seed modulo K when None.
+        model: with the capability `sample`, with or without classes.
+        seeds: one per image.
+        labels: the class of each image, for class-conditional models; None for seed mod K.
     """
 
     def __init__(self, model: ImageModel, seeds: Sequence[int], labels: Sequence[int] | None = None) -> None:
@@ -131,11 +131,11 @@ class Samples(ImageSet):
 
 
 class Edits(ImageSet):
-    """What an editor makes of images.
+    """Images edited by a model.
 
     Args:
         model: with the capability `edit`.
-        given: what it edits.
+        given: its input images.
     """
 
     def __init__(self, model: ImageModel, given: DataImages) -> None:
@@ -190,11 +190,11 @@ class FolderImages(ImageSet):
             return decode(path, self.channels)
         except CorruptImageError as error:
             what = f"{shown(path)} cannot be read: {error.reason}."
-            raise UserError(what, "Mend or remove it: a score is of known images.") from error
+            raise UserError(what, "Repair or remove it: a score must cover all images.") from error
 
 
 def chosen(total: int, num: int) -> list[int]:
-    """Return which of so many images are taken where fewer are wanted: always the same, in ascending order."""
+    """Return the indices of a fixed subset of the given size, in ascending order."""
     if num >= total:
         return list(range(total))
     return sorted(keyed.permutation(total, 0)[:num].tolist())

@@ -25,17 +25,17 @@ def score_pairs(
     asked: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Section:
-    """Score images against their targets, and the images as they were before against the same.
+    """Score edited images against their targets, and the unedited images against the same targets.
 
     Args:
-        edited: what is scored.
-        targets: what it should be, in the same order.
-        given: the images before they were edited; their scores are the baseline where they have the targets' size.
-        asked: names from `PAIRS`, or "lpips"; all that the size of every image allows when empty.
-        progress: shows what is done.
+        edited: the images to score.
+        targets: their targets, in the same order.
+        given: the unedited images; their scores are the baseline if they have the targets' size.
+        asked: names from `PAIRS`, or "lpips"; if empty, all that the size of every image allows.
+        progress: shows progress.
 
     Raises:
-        UserError: sizes differ, or a score that was asked for cannot be computed.
+        UserError: sizes differ, or a requested score cannot be computed.
     """
     scoring = _Scoring(asked)
     block = min(edited.block, targets.block)
@@ -85,7 +85,7 @@ class _Scoring:
         """Score images (B, C, H, W) in [0, 1] against their targets.
 
         Raises:
-            UserError: they are too small for a score that was asked for.
+            UserError: they are too small for a requested score.
         """
         height, width = targets.shape[-2:]
         if not self._count or min(height, width) < min(self._smallest):
@@ -102,7 +102,7 @@ class _Scoring:
         self._compute(self.values, images, targets)
 
     def add_before(self, images: Tensor, targets: Tensor) -> None:
-        """Score images as they were before they were edited."""
+        """Score the unedited images."""
         self._compute(self.before, images, targets)
 
     def means(self, values: dict[str, list[Tensor]]) -> dict[str, float]:

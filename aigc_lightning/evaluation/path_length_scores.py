@@ -19,18 +19,18 @@ _PATHS = 1000
 
 
 class Paths(NamedTuple):
-    """What computes the mean and the deviation of path lengths, and the settings that they depend on."""
+    """A function that computes mean and deviation of path lengths, and the settings that they depend on."""
 
     compute: Callable[[], tuple[float, float]]
     settings: dict[str, str]
 
 
 def path_length_of(model: ImageModel, extractor: Extractor) -> Paths | None:
-    """Return what computes a model's perceptual path length; None for models without latents.
+    """Return the computation of a model's perceptual path length; None for models without latents.
 
-    Paths are straight ones in the model's last space where it names several, such as the styles of StyleGAN, else arcs
-    between latents; each belongs to one class, where there are classes. The distance is LPIPS where the weights of VGG
-    are there, else the squared distance of the extractor's features.
+    Paths are straight in the model's last latent space if it has several, such as the styles of StyleGAN, otherwise
+    arcs between latents; each path has one class, if there are classes. The distance is LPIPS if the weights of VGG are
+    installed, otherwise the squared distance of the extractor's features.
     """
     if not isinstance(model, LatentGenerator):
         return None

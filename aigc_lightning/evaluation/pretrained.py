@@ -1,4 +1,4 @@
-"""Extractors whose weights others published: Inception, DINOv2 and CLIP.
+"""Extractors with published weights: Inception, DINOv2 and CLIP.
 
 Sources: Inception v3 as in FID (Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017), weights and
 architecture of torch-fidelity; DINOv2 ViT-L/14 (Oquab et al., TMLR 2024), for Frechet distances as in Stein et al.,
@@ -34,7 +34,7 @@ class Inception(Extractor):
         path = find_asset("inception", weights)
         package = _package("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity", "fid")
         whole = package.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
-        # Its own forward would resize a second time; its layers run in the order in which they stand.
+        # Its forward would resize a second time; its layers run in the order of definition.
         layers = [layer for name, layer in whole.named_children() if name != "fc"]
         self._classes: Tensor = whole.fc.weight
         super().__init__(
@@ -58,7 +58,7 @@ class Inception(Extractor):
 
 
 class VisionTransformer(Extractor):
-    """A ViT of timm, at 224x224; its features are what timm's head gives.
+    """A timm ViT at 224x224; its features are the output of timm's head.
 
     Args:
         name: "dinov2" (class token, D = 1024) or "clip" (image embedding, D = 512).

@@ -1,4 +1,4 @@
-"""Scores with all that they depend on, as JSON, and the refusal to compare what cannot be compared."""
+"""Scores with everything they depend on, as JSON, and the refusal of comparisons that are not valid."""
 
 import json
 import math
@@ -28,12 +28,12 @@ class Section:
         kind: "generation" (a set of images against real ones), "pairs" (images against their targets) or
             "classification".
         scores: numbers by key, such as "frechet_distance".
-        protocol: what must be equal for two scores to be compared: extractor, resize, reference, counts, settings.
-        baseline: the same numbers for something known: real images against real ones, or the unedited images.
-        baseline_name: what that is.
-        classes: one mapping of numbers a class.
-        subject: what was scored: such as the images' name, seeds, and whether averaged weights made them.
-        left_out: why a score that nobody asked for by name could not be computed, by score.
+        protocol: what must be equal for two scores to be comparable: extractor, resize, reference, counts, settings.
+        baseline: the same scores of a known baseline: real against real images, or the unedited images.
+        baseline_name: description of the baseline.
+        classes: one mapping of scores per class.
+        subject: what was scored: such as the images' name, seeds, and whether averaged weights generated them.
+        left_out: why a score that was not explicitly requested could not be computed, by score.
     """
 
     kind: Kind
@@ -74,11 +74,11 @@ class Receipt:
             with replacing(path) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}.", "Choose another place.") from error
+            raise UserError(f"{path} cannot be written: {error.strerror}.", "Choose another path.") from error
 
 
 def _without_nan(value: Any) -> Any:
-    """Return the value with null for numbers that JSON does not know."""
+    """Return the value with null for numbers that JSON cannot represent."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -149,6 +149,6 @@ def check_comparable(receipts: Mapping[str, Receipt]) -> list[str]:
                 raise UserError(
                     f"The {kind} scores of {first} and {name} differ in their {key.replace('_', ' ')}: "
                     f"{wanted.get(key)} and {given.get(key)}.",
-                    "Evaluate both in the same way; numbers of different protocols say nothing about each other.",
+                    "Evaluate both in the same way; scores of different protocols are not comparable.",
                 )
     return list(kinds)

@@ -1,16 +1,16 @@
-"""What samples are compared with: real images of a dataset, and which of them for what."""
+"""Reference images: which real images of a dataset are used for which comparison."""
 
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.evaluation.generation import Reference
 from aigc_lightning.evaluation.image_sets import DataImages, ImageSet, Part, Samples, chosen
 
-#: Images on each side where no number is given.
+#: Default maximum number of images on each side.
 MOST = 10_000
 
 
 def reference_of(data: ImageDataModule, part: Part, num: int | None = None, field: str = "image") -> Reference:
-    """Return the real images, others for the floor, and for copies what a model saw and what it did not.
+    """Return the reference images, others for the floor, and training and held-out images for the copy rate.
 
     Args:
         data: the dataset.

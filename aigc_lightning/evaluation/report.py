@@ -1,4 +1,4 @@
-"""A page that shows scores, samples and their nearest neighbours: one file, to be opened in any browser."""
+"""A self-contained HTML report of scores, samples and their nearest neighbours."""
 
 import base64
 import math
@@ -40,7 +40,7 @@ _SHARES = ("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1
 _KINDS = {
     "generation": "Images against real images",
     "pairs": "Images against their targets",
-    "classification": "A classifier's answers",
+    "classification": "Classification",
 }
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
@@ -92,7 +92,7 @@ class Report:
 
 
 def title_of(key: str, section: Section | None = None) -> str:
-    """Return what a number is called: a Frechet distance is a FID only by its extractor and resize protocol."""
+    """Return the title of a score: a Frechet distance is called FID only for its extractor and resize protocol."""
     if section is not None and section.subject.get("is_standard_fid"):
         key = {"frechet_distance": "FID", "kernel_distance": "KID"}.get(key, key)
     return _TITLES.get(key, key.replace("_", " ").capitalize() if key.islower() else key)
@@ -122,7 +122,7 @@ def left_out_lines(section: Section) -> list[str]:
 
 
 def formatted(key: str, value: float | None) -> str:
-    """Return a number as people read it: shares in percent."""
+    """Return a number formatted for display: shares in percent."""
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.2%}" if key in _SHARES else f"{value:.4g}"
@@ -141,7 +141,7 @@ def neighbour_picture(rows: Sequence[tuple[Tensor, Sequence[Tensor]]]) -> Image.
 
 
 def confusion_picture(counts: Tensor, cell: int = 24) -> Image.Image:
-    """Return a confusion matrix (K, K) as grey cells: dark where many lie, each row a true class."""
+    """Return a confusion matrix (K, K) as grey cells: darker for larger counts, one true class per row."""
     shares = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     grey = (255 * (1 - shares.sqrt())).round().to(torch.uint8)
     return Image.fromarray(grey.repeat_interleave(cell, 0).repeat_interleave(cell, 1).numpy())

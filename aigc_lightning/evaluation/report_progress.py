@@ -1,8 +1,8 @@
-"""How long evaluations say what they do."""
+"""Progress reporting of long evaluations."""
 
 from collections.abc import Callable
 
-#: Called with what is being done, the images that it takes, and those done since the last call.
+#: Called with the current task, its number of images, and the images processed since the last call.
 Progress = Callable[[str, int, int], None]
 
 

@@ -1,4 +1,4 @@
-"""The scores that there are: what each is called, which way is better, what it needs, and how it is computed.
+"""The available scores: their names, which direction is better, what they need, and how they are computed.
 
 Shapes: B batch, N and M samples, D features, K classes.
 """
@@ -25,7 +25,7 @@ Better = Literal["lower", "higher"]
 
 @dataclass(frozen=True)
 class Sides:
-    """What is compared with what.
+    """The two sides of a comparison.
 
     Args:
         real: bank of the reference.
@@ -60,7 +60,7 @@ class Score:
         keys: the numbers that it gives; those that end in `_std` are deviations of the one before.
         better: for each number that is no deviation.
         compute: gives them.
-        lacks: says what is missing for it, "" when nothing is.
+        lacks: returns what is missing for it, "" if nothing is.
         settings: what else its value depends on.
         by_default: whether it is computed when nobody asks for it.
         has_floor: whether real images can be scored in place of the fakes.
@@ -166,7 +166,7 @@ class PairScore:
 
     Args:
         better: which way.
-        compute: gives one value an image (B,) from images and targets (B, C, H, W) in [0, 1].
+        compute: returns one value per image (B,) from images and targets (B, C, H, W) in [0, 1].
         smallest: pixels that both sides must have.
         by_default: whether it is computed when nobody asks for it.
     """
@@ -177,7 +177,7 @@ class PairScore:
     by_default: bool = True
 
 
-#: PSNR in dB that an image equal to its target counts with: one of them would make the mean of all infinite.
+#: PSNR in dB assigned to an image equal to its target, which would otherwise make the mean infinite.
 PSNR_OF_EQUAL = 100.0
 
 
@@ -202,7 +202,7 @@ CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
 
 
 def smallest_side(name: str) -> int:
-    """Return how many pixels a side the images need to have for a score of pairs."""
+    """Return the number of pixels a side that a score of pairs requires."""
     return _SMALLEST_FOR_LPIPS if name == LPIPS else PAIRS[name].smallest
 
 
@@ -219,7 +219,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 class Scores(NamedTuple):
-    """Numbers by key, and why a score has none."""
+    """Values by key, and the reasons for missing scores."""
 
     values: dict[str, float]
     left_out: dict[str, str]

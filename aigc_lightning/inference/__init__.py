@@ -1,4 +1,4 @@
-"""What trained models are used for: samples, edits and walks, for commands, plugins and notebooks alike."""
+"""Using trained models: sampling, editing and interpolation, for commands, plugins and notebooks."""
 
 import lazy_loader
 

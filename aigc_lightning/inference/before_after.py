@@ -1,4 +1,4 @@
-"""Before and after: one picture with both, and a page to slide between them."""
+"""Before and after: one picture that shows both, and a page with a slider between them."""
 
 import base64
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from aigc_lightning.core.io.output import html
 from aigc_lightning.core.io.pictures import save_png
 from aigc_lightning.inference.picture_file import on_white
 
-_MOST_ROWS = 6  # of the sheet
-_MOST_PAIRS = 100  # of the page, which holds its pictures
-_CELL = 384  # pixels that the longer side of a picture in the sheet has at most
-_SMALL = 256  # pixels below which a picture is shown enlarged, without smoothing
-_VIEW = 1280  # pixels that the longer side of a picture in the page has at most
+_MOST_ROWS = 6  # maximum number in the sheet
+_MOST_PAIRS = 100  # maximum number in the page, which embeds its pictures
+_CELL = 384  # maximum length of a picture's longer side in the sheet, in pixels
+_SMALL = 256  # pixels below which a picture is enlarged without smoothing
+_VIEW = 1280  # maximum length of a picture's longer side in the page, in pixels
 _GAP, _HEADER = 8, 28  # pixels
 _TEMPLATE = Path(__file__).with_name("compare.html")
 
@@ -32,7 +32,7 @@ class _Pair:
 
 
 class BeforeAfter:
-    """Collects pictures before and after; keeps small copies alone."""
+    """Collects pictures before and after editing; keeps only small copies."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -40,7 +40,7 @@ class BeforeAfter:
         self._pairs: list[_Pair] = []
 
     def add(self, name: str, before: Image.Image, after: Image.Image) -> None:
-        """Add a picture in mode L, RGB or RGBA, and what became of it."""
+        """Add a picture in mode L, RGB or RGBA and its edited version."""
         self.count += 1
         before, after = on_white(before), on_white(after)
         if len(self._rows) < _MOST_ROWS:
@@ -49,7 +49,7 @@ class BeforeAfter:
             self._pairs.append(_Pair(name, _embedded(before), _embedded(after), before.size, after.size))
 
     def write_sheet(self, path: Path, text: dict[str, str]) -> None:
-        """Write the first pictures as PNG, a row each: before on the left, after on the right."""
+        """Write the first pictures to a PNG, one pair per row: before on the left, after on the right."""
         column = max(picture.width for row in self._rows for picture in row)
         heights = [max(picture.height for picture in row) for row in self._rows]
         sheet = Image.new("RGB", (2 * column + 3 * _GAP, _HEADER + sum(heights) + _GAP * len(heights)), "white")
@@ -65,11 +65,11 @@ class BeforeAfter:
         save_png(sheet, path, text)
 
     def write_page(self, path: Path, about: str) -> None:
-        """Write an HTML page that needs no other file.
+        """Write a self-contained HTML page.
 
         Args:
             path: the file.
-            about: what was done, without a full stop.
+            about: description of the edit, without a full stop.
         """
         left_out = self.count - len(self._pairs)
         note = f'<p class="note">{left_out} more pictures are in the folder.</p>' if left_out else ""
@@ -80,7 +80,7 @@ class BeforeAfter:
 
 
 def _figure(pair: _Pair) -> str:
-    """Return a slider, or both pictures side by side where their sizes differ."""
+    """Return a slider, or both pictures side by side if their sizes differ."""
     name = html(pair.name)
     before = _image(pair.before, f"{name} before", pair.size, "before")
     after = _image(pair.after, f"{name} after", pair.after_size, "after")
@@ -105,12 +105,12 @@ def _image(source: str, label: str, size: tuple[int, int], kind: str) -> str:
 
 
 def _shown_width(size: tuple[int, int]) -> int:
-    """Return the width in the page: small pictures are enlarged by a whole factor."""
+    """Return the width in the page: small pictures are enlarged by an integer factor."""
     return size[0] * -(-_SMALL // max(size))
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
-    """Return a picture for the sheet: large ones reduced, small ones enlarged by a whole factor."""
+    """Return a picture for the sheet: large ones are reduced, small ones enlarged by an integer factor."""
     longer = max(picture.size)
     if longer < _SMALL:
         factor = -(-_SMALL // longer)
@@ -127,7 +127,7 @@ def _reduced(picture: Image.Image, most: int) -> Image.Image:
 
 
 def _embedded(picture: Image.Image) -> str:
-    """Return a picture as a data address: PNG where it is small, else JPEG."""
+    """Return a picture as a data URL: PNG if it is small, else JPEG."""
     small = max(picture.size) < _SMALL
     buffer = BytesIO()
     _reduced(picture, _VIEW).save(buffer, "PNG" if small else "JPEG", quality=90, subsampling=0)

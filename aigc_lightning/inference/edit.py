@@ -1,4 +1,4 @@
-"""Changing pictures with a model and with plain operations."""
+"""Editing pictures with a model and with plain operations."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,24 +36,24 @@ class PictureEditor:
 
     Args:
         model: can edit; on its device.
-        tile: side in pixels of the tiles into which larger pictures are cut, where the model takes any size.
-        seed: one of a model's variants, if not None.
-        direction: of a model that edits in two, if not None.
+        tile: side in pixels of the tiles into which larger pictures are cut if the model takes any size.
+        seed: selects one of the model's variants; None for the default.
+        direction: for a model that edits in two directions; None for the default.
 
     Raises:
-        UserError: the model does not make variants, or edits in one direction alone.
+        UserError: the model does not make variants, or edits in only one direction.
     """
 
     def __init__(self, model: ImageModel, tile: int, seed: int | None = None, direction: str | None = None) -> None:
         self.model, self.tile, self.seed, self.direction = model, tile, seed, direction
         known = signature(cast(Editor, model).edit).parameters
         if seed is not None and "seeds" not in known:
-            raise UserError(f"{type(model).__name__} makes one result of a picture.", "Leave --seed out.")
+            raise UserError(f"{type(model).__name__} makes only one result per picture.", "Leave --seed out.")
         if direction is not None and "direction" not in known:
-            raise UserError(f"{type(model).__name__} edits in one direction.", "Leave --direction out.")
+            raise UserError(f"{type(model).__name__} edits in only one direction.", "Leave --direction out.")
 
     def tiling(self, width: int, height: int) -> Tiling:
-        """Return where the tiles of a picture lie."""
+        """Return the positions of a picture's tiles."""
         multiple = size_multiple(cast(Editor, self.model))
         if multiple is None:
             return fixed_tiling(height, width, (self.model.spec.height, self.model.spec.width))
@@ -63,14 +63,14 @@ class PictureEditor:
         """Return the edited picture, of the same size, in the model's colours.
 
         A model without an alpha channel sees a transparent picture on white, as in training. Its result then gets the
-        colours that on white look like the model's, and the old transparency.
+        original transparency, and colours that on white look like the model's output.
 
         Args:
             picture: in mode L, RGB or RGBA.
-            advance: called with the number of tiles that are done since the last call.
+            advance: called with the number of tiles done since the last call.
 
         Raises:
-            UserError: the model gives images of another size, or needs more memory than there is.
+            UserError: the model returns images of another size, or needs more memory than is available.
         """
         channels = self.model.spec.channels
         pixels = _pixels(picture.convert(_MODES[channels]))
@@ -96,21 +96,22 @@ class PictureEditor:
         try:
             return apply_in_tiles(function, image, tiling, batch_pixels=self.tile**2, advance=advance)
         except ChangedShapeError as error:
-            raise UserError(f"The {name} does not keep the size: {error}.", "Use a model that does.") from error
+            raise UserError(f"The {name} changes the size: {error}.", "Use a model that keeps it.") from error
         except RuntimeError as error:  # torch.OutOfMemoryError on GPUs
             if "memory" not in str(error):
                 raise
             hint = f"Give a --tile below {self.tile}."
-            raise UserError(f"The {name} needs more memory than there is.", hint) from error
+            raise UserError(f"The {name} needs more memory than is available.", hint) from error
 
 
 def load_editor(
     target: str, device: str, tile: int, seed: int | None, direction: str | None
 ) -> tuple[PictureEditor, dict[str, object]]:
-    """Return the model of a run or checkpoint, ready to edit, and plain values that say which one it is.
+    """Return an editor with the model of a run or checkpoint, and plain values that identify the model.
 
     Raises:
-        UserError: the checkpoint cannot be used, its model does not edit, not so, or there is no such device.
+        UserError: the checkpoint cannot be used, its model does not edit or lacks an option, or there is no such
+            device.
     """
     loaded = LoadedModel(target, device)
     if not isinstance(loaded.model, Editor):
@@ -142,8 +143,8 @@ def edit_files(
         editor: the model; None for operations alone.
         before: operations before the model.
         after: operations after the model.
-        text: what every result carries.
-        opaque: lay transparent pictures on white first.
+        text: metadata stored in every result.
+        opaque: composite transparent pictures on white first.
 
     Raises:
         UserError: the model cannot edit them.
@@ -184,7 +185,7 @@ def edit_files(
 
 
 def _write_overview(overview: BeforeAfter, folder: Path, text: dict[str, str]) -> list[Path]:
-    """Write the sheet and the page; return what cannot be written."""
+    """Write the sheet and the page; return what could not be written."""
     write: dict[Path, Callable[[Path], None]] = {
         folder / SHEET: lambda path: overview.write_sheet(path, text),
         folder / PAGE: lambda path: overview.write_page(path, text["Description"]),
@@ -206,11 +207,11 @@ def _write_overview(overview: BeforeAfter, folder: Path, text: dict[str, str]) -
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Say which file it was that could not be written.
+    """Name the file that could not be written.
 
     Raises:
-        UserError: it could not: the disk is full, its name is too long or that of a folder, its picture too large for
-            its format.
+        UserError: it could not be written: the disk is full, its name is too long or belongs to a folder, or its
+            picture is too large for its format.
     """
     try:
         yield

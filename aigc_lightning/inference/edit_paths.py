@@ -1,4 +1,4 @@
-"""Which pictures `aigc edit` reads and where it writes; nothing is decoded here."""
+"""The input and output paths of `aigc edit`; nothing is decoded here."""
 
 import os
 from glob import glob, has_magic
@@ -11,19 +11,19 @@ from aigc_lightning.data.folders.find_images import find_images, warn_of_others
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.picture_file import JPEG_SUFFIXES
 
-#: Files beside the results.
+#: Files written beside the results.
 SHEET, PAGE = "before_after.png", "compare.html"
 
 
 class Results:
-    """Where the result of each picture goes.
+    """The output path of each picture.
 
     Args:
         out: the folder.
-        inputs: files with their names below `out`.
+        inputs: the files, with their names relative to `out`.
 
     Raises:
-        UserError: the folder cannot be written, or a result would overwrite an input.
+        UserError: the folder cannot be written to, or a result would overwrite an input.
     """
 
     def __init__(self, out: Path, inputs: list[tuple[Path, PurePath]]) -> None:
@@ -42,18 +42,18 @@ class Results:
 
 
 def input_files(arguments: list[str], out: Path) -> list[tuple[Path, PurePath]]:
-    """Return the files that arguments name, in their order, each with its name below the folder of results.
+    """Return the files that the arguments name, in order, each with its name relative to the output folder.
 
-    A folder stands for all image files in it and below, as for `image_folder`: in the order of their names, links
-    followed, litter left out. Its sub-folders stay sub-folders.
-    Where `out` lies in a folder that is given, what it holds is left out, being results of an earlier call.
+    A folder stands for all image files in it and below, as for `image_folder`: sorted by name, following links,
+    skipping litter. Its subfolders are kept. If `out` lies in a given folder, its content is skipped, being results of
+    an earlier call.
 
     Args:
         arguments: files, folders or patterns such as "scans/**/*.png".
-        out: the folder of results.
+        out: the output folder.
 
     Raises:
-        UserError: one of them names nothing.
+        UserError: an argument matches nothing.
     """
     found: dict[Path, PurePath] = {}
     for argument in arguments:
@@ -72,10 +72,10 @@ def _named(argument: str, out: Path) -> list[tuple[Path, PurePath]]:
         if not files:
             raise UserError(f"The folder {argument} holds no images.", f"Images end in {', '.join(SUFFIXES)}.")
         return files
-    if os.path.lexists(path):  # a link to nothing is skipped with a word when it is read
+    if os.path.lexists(path):  # a broken link is skipped with a message when it is read
         return [(path, PurePath(path.name))]
     if "://" in argument:
-        raise UserError(f"{argument} is an address, and pictures are read from files.", "Download it first.")
+        raise UserError(f"{argument} is an address, but pictures are only read from files.", "Download it first.")
     fixed = Path(*takewhile(lambda part: not has_magic(part), path.parts))
     matches = [Path(name) for name in sorted(glob(argument, recursive=True))]
     files = [
@@ -88,7 +88,7 @@ def _named(argument: str, out: Path) -> list[tuple[Path, PurePath]]:
 
 
 def _result_paths(inputs: list[tuple[Path, PurePath]], out: Path) -> dict[Path, Path]:
-    """Return the file of each result; where two inputs have one name, the later ones get a number."""
+    """Return the file of each result; of inputs with the same name, the later ones get a number."""
     taken = {SHEET, PAGE}
     paths = {}
     for path, name in inputs:
@@ -102,13 +102,13 @@ def _result_paths(inputs: list[tuple[Path, PurePath]], out: Path) -> dict[Path, 
 
 
 def _is_result(path: Path, folder: Path, out: Path) -> bool:
-    """Tell whether a file of a folder is in the folder of results, which lies inside of that folder."""
+    """Return whether a file of a folder is in the output folder, which lies inside that folder."""
     out, folder = out.resolve(), folder.resolve()
     return out != folder and out.is_relative_to(folder) and path.resolve().is_relative_to(out)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from all others; None where there is none, or its name cannot be one."""
+    """Return what identifies a file; None if it does not exist or its name is invalid."""
     try:
         status = path.stat()
     except OSError:

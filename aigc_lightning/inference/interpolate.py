@@ -1,4 +1,4 @@
-"""Films and pictures of walks through a latent space."""
+"""Films and pictures of interpolations in a latent space."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,28 +17,28 @@ from aigc_lightning.inference.latent_walk import closed_walk, slerp, traversal
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 
-_MOST_COLUMNS = 16  # of the strip
-_STEPS = 9  # columns of a row from one seed to the next, and of a traversal
+_MOST_COLUMNS = 16  # maximum number of columns in the strip
+_STEPS = 9  # columns in a row from one seed to the next, and in a traversal
 _REACH = 3.0  # standard deviations
 _OPTIONS = ("--seeds", "--frames", "--out", "--grid", "--traverse", "--class", "--space", "--device")
 
 
 class LatentModel:
-    """A model whose latent space can be walked, by a run or checkpoint.
+    """A model with a latent space to interpolate in, from a run or checkpoint.
 
     Args:
         target: a run folder or a checkpoint.
         device: such as "cpu".
-        class_name: of the images; None for the first class of a model that knows classes.
-        space: name of the latent space; None for the one of standard normal latents.
-        given: texts of the model's own options.
+        class_name: class of the images; None for the first class of a class-conditional model.
+        space: name of the latent space; None for the standard normal one.
+        given: values of the model's own options, as texts.
 
     Attributes:
-        class_name: of the images; None for a model that knows no classes.
+        class_name: class of the images; None for an unconditional model.
 
     Raises:
-        UserError: the checkpoint cannot be used, its model has no latents, or no such class, space or option, or there
-            is no device.
+        UserError: the checkpoint cannot be used, its model has no latents or no such class, space or option, or there
+            is no such device.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LatentModel:
         model = self._loaded.model
         if not isinstance(model, LatentGenerator):
             raise UserError(
-                f"The {type(model).__name__} in {self._loaded.path} has no latent space to walk in.",
+                f"The {type(model).__name__} in {self._loaded.path} has no latent space to interpolate in.",
                 "Use a model that makes images from latents, such as dcgan.",
             )
         self._options = model_options(model, "decode", given or {}, _OPTIONS)
@@ -98,23 +98,23 @@ class LatentModel:
         return None if self._label is None else [self._label] * count
 
     def walk(self, latents: Tensor, frames: int) -> Iterator[Tensor]:
-        """Yield the steps of a closed walk: on arcs where latents are standard normal, else straight."""
+        """Yield the latents of a closed walk: along arcs if they are standard normal, else straight lines."""
         return closed_walk(latents, frames, torch.lerp if self._space else slerp)
 
     def text(self, seeds: list[int], **options: Any) -> dict[str, str]:
-        """Return the text that a picture of these seeds carries, made with these options of the command."""
+        """Return the metadata for a picture of these seeds made with these options of the command."""
         return self._loaded.text(seeds, {**options, "class": self.class_name, "space": self._space, **self._options})
 
 
 def write_walk(model: LatentModel, seeds: list[int], frames: int, out: Path, *, with_grid: bool) -> list[Path]:
-    """Write a film that walks from seed to seed and back to the first, a strip of its steps, and perhaps a grid.
+    """Write a film that interpolates from seed to seed and back to the first, a strip of its steps, and perhaps a grid.
 
     Args:
         model: the model.
-        seeds: two at least.
-        frames: from a seed to the next.
-        out: a .gif or .mp4 file; `<stem>_strip.png` and `<stem>_grid.png` get their places beside it.
-        with_grid: write the grid, a row from each seed to the next.
+        seeds: at least two.
+        frames: number of frames from one seed to the next.
+        out: a .gif or .mp4 file; `<stem>_strip.png` and `<stem>_grid.png` are written beside it.
+        with_grid: also write the grid, with one row from each seed to the next.
 
     Returns:
         The files.
@@ -141,19 +141,19 @@ def write_walk(model: LatentModel, seeds: list[int], frames: int, out: Path, *, 
 
 
 def write_traversal(model: LatentModel, seed: int, count: int, out: Path) -> list[int]:
-    """Write a picture with a row for each of the dimensions that change a seed's picture most.
+    """Write a picture with one row for each of the latent dimensions that change a seed's picture most.
 
-    In a row one coordinate of the seed's latent goes from -3 to 3 and the others stay. How much a dimension changes the
-    picture is the mean difference of the pixels between both ends.
+    In a row one coordinate of the seed's latent varies from -3 to 3 while the others are fixed. A dimension's effect is
+    the mean pixel difference between both ends.
 
     Args:
         model: the model.
-        seed: where the rows begin.
-        count: rows; all dimensions where there are fewer.
+        seed: gives the fixed coordinates.
+        count: number of rows, at most the number of dimensions.
         out: the PNG file.
 
     Returns:
-        The dimensions, the one that changes most first.
+        The dimensions, the one with the largest effect first.
     """
     latent = model.latents([seed])
     ends = torch.tensor([-_REACH, _REACH])
@@ -175,7 +175,7 @@ def _rows(model: LatentModel, latents: Tensor) -> Tensor:
 
 
 def _checked_space(model: LatentGenerator, name: str | None) -> str | None:
-    """Return the name of a space that is not the model's first one, or None.
+    """Return the name of a space, or None for the model's first one.
 
     Raises:
         UserError: the model has no such space.
@@ -187,6 +187,6 @@ def _checked_space(model: LatentGenerator, name: str | None) -> str | None:
         kind = type(model).__name__
         raise UserError(
             f"{kind} has no latent space {name!r}.",
-            did_you_mean(name, spaces) if spaces else f"{kind} has one space: leave --space out.",
+            did_you_mean(name, spaces) if spaces else f"{kind} has only one space: leave --space out.",
         )
     return name

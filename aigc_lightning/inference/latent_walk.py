@@ -1,4 +1,4 @@
-"""Walks between points of a latent space.
+"""Interpolation between points of a latent space.
 
 Shapes: B batch, Z latent size.
 """
@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-_PARALLEL = 1e-4  # sine below which two directions are too close to each other, or too opposite, for an arc
+_PARALLEL = 1e-4  # sine below which two directions are too nearly parallel or opposite for an arc
 
 
 def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
-    """Return the point at a share of the way on the arc between two latents (Shoemake, SIGGRAPH 1985, section 3.3).
+    """Interpolate spherically between two latents (Shoemake, SIGGRAPH 1985, section 3.3).
 
-    High-dimensional standard normal latents lie near a sphere; a straight line would cut through its inside, where a
+    High-dimensional standard normal latents lie near a sphere; a straight line would pass through its inside, where a
     generator saw none in training (White, 2016, https://arxiv.org/abs/1609.04468, section 2.1).
 
     Args:

@@ -1,4 +1,4 @@
-"""Options of a command that a model declares, as arguments of the method that the command calls."""
+"""Command options that a model declares through the arguments of the method that the command calls."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,16 +10,16 @@ from aigc_lightning.errors import UserError, did_you_mean
 
 
 def model_options(model: object, method: str, given: Mapping[str, str], known: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the values of a model's own options, by argument.
+    """Return the values of a model's own options, by argument name.
 
     Args:
-        model: has the method.
+        model: the model.
         method: such as "sample"; `method_options` says which of its arguments are options.
-        given: texts by name, from `split_model_options`.
-        known: options of the command, such as "--seeds", for whoever misspells one of them.
+        given: values as texts, by name, from `split_model_options`.
+        known: options of the command, such as "--seeds", to suggest for a misspelt one.
 
     Raises:
-        UserError: the model has no such option, or the text is no value of its type.
+        UserError: the model has no such option, or the text is not a value of its type.
     """
     offered = method_options(getattr(model, method))
     for name in given:
@@ -33,10 +33,10 @@ def model_options(model: object, method: str, given: Mapping[str, str], known: I
 
 
 def _value(name: str, text: str, parameter: Parameter) -> Any:
-    """Return the value that a text stands for.
+    """Parse the text of an option's value.
 
     Raises:
-        UserError: it is none of the argument's type.
+        UserError: it is not of the argument's type.
     """
     kind, default = parameter.annotation, parameter.default
     if kind is str:

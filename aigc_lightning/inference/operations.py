@@ -1,4 +1,4 @@
-"""Plain operations on pictures, written as text: `crop=256x256,rotate=90,brightness=1.2`. Pillow alone, no model."""
+"""Plain operations on pictures, written as text: `crop=256x256,rotate=90,brightness=1.2`. Pillow only, no model."""
 
 import math
 import re
@@ -10,9 +10,9 @@ from PIL import Image, ImageEnhance, ImageFilter
 from aigc_lightning.errors import UserError, did_you_mean
 
 Picture = Image.Image
-_LARGEST_MEDIAN = 31  # pixels; the filter's time grows with its area
+_LARGEST_MEDIAN = 31  # pixels; the filter's running time grows with its area
 _QUARTERS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
-#: What appears in the corners: white, transparent where the picture has transparency.
+#: Fill colour of the corners: white, or transparent if the picture has transparency.
 _GROUND: dict[str, int | tuple[int, ...]] = {"L": 255, "RGB": (255, 255, 255), "RGBA": (255, 255, 255, 0)}
 _FLIPS = {"h": Image.Transpose.FLIP_LEFT_RIGHT, "v": Image.Transpose.FLIP_TOP_BOTTOM}
 
@@ -22,9 +22,9 @@ class Operation:
     """One operation with its value.
 
     Args:
-        text: as it was written, such as "rotate=90".
-        apply: maps a picture in mode L, RGB or RGBA to a new one in the same mode; raises `UserError` where the picture
-            is too small for it.
+        text: as written by the user, such as "rotate=90".
+        apply: maps a picture in mode L, RGB or RGBA to a new one in the same mode; raises `UserError` if the picture is
+            too small for it.
     """
 
     text: str
@@ -34,18 +34,18 @@ class Operation:
 def parse_operations(text: str) -> list[Operation]:
     """Return the operations of a text such as "rotate=90,flip=h", in the order written.
 
-    crop=WxH (pixels, out of the centre) or crop=WxH+X+Y (X from the left, Y from the top); rotate=DEGREES (clockwise);
-    flip=h (left and right change places) or flip=v (top and bottom); brightness=F, contrast=F and sharpen=F, where 1
+    crop=WxH (pixels, from the centre) or crop=WxH+X+Y (X from the left, Y from the top); rotate=DEGREES (clockwise);
+    flip=h (mirror left to right) or flip=v (top to bottom); brightness=F, contrast=F and sharpen=F, where 1
     changes nothing; denoise=N (median of N x N pixels, N odd).
 
     Raises:
-        UserError: an operation that does not exist, or a value that it does not take.
+        UserError: an unknown operation, or an invalid value for one.
     """
     return [_parsed(part.strip()) for part in text.split(",")]
 
 
 def apply_operations(picture: Picture, operations: list[Operation]) -> Picture:
-    """Return what a chain of operations makes of a picture.
+    """Apply a chain of operations to a picture.
 
     Raises:
         UserError: the picture is too small for one of them.
@@ -62,7 +62,7 @@ def _parsed(text: str) -> Operation:
     make, form = _MAKERS[name]
     apply = make(value)
     if apply is None:
-        raise UserError(f"The operation {text!r} has no value that it can take.", f"Write {form}.")
+        raise UserError(f"The operation {text!r} has an invalid value.", f"Write {form}.")
     return Operation(text, apply)
 
 
@@ -77,7 +77,7 @@ def _crop(value: str) -> Callable[[Picture], Picture] | None:
         top = (picture.height - height) // 2 if found[4] is None else int(found[4])
         if left < 0 or top < 0 or left + width > picture.width or top + height > picture.height:
             raise UserError(
-                f"crop={value} reaches beyond a picture of {picture.width}x{picture.height} pixels.",
+                f"crop={value} does not fit into a picture of {picture.width}x{picture.height} pixels.",
                 "Crop less, or leave the picture out.",
             )
         return picture.crop((left, top, left + width, top + height))
@@ -123,7 +123,7 @@ def _denoise(value: str) -> Callable[[Picture], Picture] | None:
 
 
 def _on_colours(picture: Picture, change: Callable[[Picture], Picture]) -> Picture:
-    """Change the colours of a picture and leave its transparency alone."""
+    """Change the colours of a picture but not its transparency."""
     if picture.mode != "RGBA":
         return change(picture)
     changed = change(picture.convert("RGB"))
@@ -139,13 +139,13 @@ def _number(value: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-#: By name: what turns a value into a function, None for a value it does not take; and how it is written.
+#: By name: the factory that turns a value into a function, or returns None for an invalid value; and the syntax.
 _MAKERS: dict[str, tuple[Callable[[str], Callable[[Picture], Picture] | None], str]] = {
-    "crop": (_crop, "crop=WIDTHxHEIGHT, or crop=WIDTHxHEIGHT+X+Y with the corner's place"),
+    "crop": (_crop, "crop=WIDTHxHEIGHT, or crop=WIDTHxHEIGHT+X+Y with the position of the corner"),
     "rotate": (_rotate, "rotate=90, in degrees clockwise"),
-    "flip": (_flip, "flip=h (left and right change places) or flip=v (top and bottom)"),
+    "flip": (_flip, "flip=h (mirror left to right) or flip=v (top to bottom)"),
     "brightness": (_enhanced(ImageEnhance.Brightness), "brightness=1.2; 1 changes nothing"),
     "contrast": (_enhanced(ImageEnhance.Contrast), "contrast=1.2; 1 changes nothing"),
     "sharpen": (_enhanced(ImageEnhance.Sharpness), "sharpen=2; 1 changes nothing, 0 smooths"),
-    "denoise": (_denoise, f"denoise=3, the odd side of a median's window, from 3 to {_LARGEST_MEDIAN} pixels"),
+    "denoise": (_denoise, f"denoise=3, the odd side of the median window, from 3 to {_LARGEST_MEDIAN} pixels"),
 }

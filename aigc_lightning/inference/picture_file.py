@@ -1,4 +1,4 @@
-"""Picture files that are read, changed and written again with what they hold beside the pixels."""
+"""Picture files that are read, edited and written with their metadata preserved."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,15 @@ from aigc_lightning.core.io.output import plain_metadata
 from aigc_lightning.data.decode import in_mode, load, tell
 from aigc_lightning.data.decoding.profiles import from_srgb, is_for
 
-#: Endings of the files that are written as JPEG; all others become PNG.
+#: Extensions of files that are written as JPEG; all others become PNG.
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 _JPEG_QUALITY = 95
 
 _ORIENTATION, _EXIF, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003  # EXIF tags
-# Tags that say how the old file keeps its pixels: size, bits, compression, strips, tiles, embedded JPEG tables.
+# Tags about how the original file stores its pixels: size, bits, compression, strips, tiles, embedded JPEG tables.
 _STORAGE = {254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339}
 _STORAGE |= {301, 330, 347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, 34675}
-# How an upright picture is turned to stand as the tag says: the inverse of what viewers do.
+# How an upright picture is transformed to match the orientation tag: the inverse of what viewers do.
 _TURNS_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,13 +34,13 @@ _TURNS_BACK = {
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture as a viewer shows it, and what its file says about it.
+    """A picture as a viewer shows it, with its file's metadata.
 
     Args:
         picture: upright, in mode L, RGB or RGBA with 8 bits.
-        exif: its EXIF tags, the orientation among them.
-        profile: the ICC colour profile of its file, None without one.
-        is_srgb: whether its colours are those of sRGB, otherwise of the profile.
+        exif: its EXIF tags, including the orientation.
+        profile: the ICC colour profile of its file, or None.
+        is_srgb: whether its colours are in sRGB rather than in the profile's space.
     """
 
     picture: Image.Image
@@ -50,15 +50,15 @@ class PictureFile:
 
 
 def read_picture(path: Path, *, keep_colors: bool = False) -> PictureFile:
-    """Return the picture of a file; transparency is kept.
+    """Read a picture file, keeping transparency.
 
     Args:
         path: the file.
-        keep_colors: leave the numbers of a file with a profile as they are, for changes after which it still holds:
-            sRGB does not have all colours of wider profiles. Profiles of inks are applied all the same.
+        keep_colors: do not convert the pixel values of a file with a profile, for edits after which the profile still
+            holds: sRGB lacks some colours of wider profiles. CMYK profiles are applied anyway.
 
     Raises:
-        CorruptImageError: the file is missing, truncated, damaged, too large or no image.
+        CorruptImageError: the file is missing, truncated, damaged, too large or not an image.
     """
     found = load(path, profile="keep" if keep_colors else "srgb")
     picture = _without_needless_channels(found.image)
@@ -71,25 +71,25 @@ def read_picture(path: Path, *, keep_colors: bool = False) -> PictureFile:
 
 
 def _without_needless_channels(image: Image.Image) -> Image.Image:
-    """Return a picture in mode RGBA where some of it is transparent, otherwise in RGB, or L where it is grey."""
+    """Return a picture in mode RGBA if any of it is transparent, otherwise in RGB, or in L if it is grey."""
     picture = in_mode(image, 4)
     if picture.getchannel("A").getextrema() == (255, 255):
         picture = in_mode(image, 1 if image.mode in ("1", "L", "LA", "La") else 3)
-    picture.info = {}  # of which a writer would take what it is not told: the old profile
+    picture.info = {}  # from which a writer would take the old profile
     return picture
 
 
 def write_picture(picture: Image.Image, path: Path, origin: PictureFile, text: dict[str, str]) -> None:
-    """Write a picture as JPEG or PNG, by the ending of the path, with the EXIF tags and the profile of another one.
+    """Write a picture as JPEG or PNG, by the path's extension, with the EXIF tags and the profile of its original.
 
-    The pixels are turned so that with the old orientation tag the picture is shown upright, and converted to the old
-    profile; where that is for other colours, such as CMYK, the file is in sRGB and has no profile.
+    The pixels are rotated so that the picture is shown upright with the original orientation tag, and converted to the
+    original profile; if that is for another colour space, such as CMYK, the file is in sRGB without a profile.
 
     Args:
-        picture: upright, in mode L, RGB or RGBA, in the colours of `origin`; a JPEG lays it on white.
-        path: the file; its folder is made where it does not exist.
-        origin: what the picture was made from.
-        text: what to write into a PNG's tEXt chunks by keyword, or into a JPEG's comment.
+        picture: upright, in mode L, RGB or RGBA, in the colours of `origin`; a JPEG is composited on white.
+        path: the file; its folder is created if necessary.
+        origin: the picture it was made from.
+        text: contents of a PNG's tEXt chunks by keyword, or of a JPEG's comment.
     """
     text = plain_metadata(text)
     turn = _TURNS_BACK.get(origin.exif.get(_ORIENTATION, 1))
@@ -122,21 +122,21 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def _kept(found: Image.Exif) -> Image.Exif:
-    """Return EXIF tags without those about the file; a thumbnail of the old picture is left out too."""
+    """Return EXIF tags without those about the file and without the original's thumbnail."""
     kept = Image.Exif()
     try:
         kept.load(found.tobytes())
         for tag in _STORAGE & set(kept):
             del kept[tag]
-    except Exception:  # files hold tags that their readers cannot write; what turns the picture is needed
+    except Exception:  # files contain tags that Pillow reads but cannot write; only the orientation is needed
         kept = Image.Exif()
         kept[_ORIENTATION] = found.get(_ORIENTATION, 1)
     return kept
 
 
 def _tags(exif: Image.Exif, size: tuple[int, int]) -> bytes:
-    """Return EXIF tags as bytes, with the size of the new picture where they say one."""
-    if _EXIF in exif:  # asking for what is not there would write an empty one
+    """Return EXIF tags as bytes, with any size tags updated to the new picture."""
+    if _EXIF in exif:  # asking for a missing directory would create an empty one
         details = exif.get_ifd(_EXIF)
         details.update({tag: length for tag, length in zip((_WIDTH, _HEIGHT), size, strict=True) if tag in details})
     return exif.tobytes() if exif else b""

@@ -1,4 +1,4 @@
-"""Pictures from seeds, as files."""
+"""Sampling pictures from seeds into files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,23 +33,23 @@ def write_samples(
     class_name: str | None = None,
     given: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Write `<seed>.png` for each seed, and `grid.png` where that is asked for; return the paths.
+    """Write `<seed>.png` for each seed and, if requested, `grid.png`; return the paths.
 
     Pictures that are there already and say that they were made in the same way are kept, so that a call that was
     interrupted goes on where it stopped.
 
     Args:
         target: a run folder, a checkpoint or an exported file.
-        seeds: one at least.
+        seeds: at least one.
         out: the folder.
         with_grid: also write the grid.
         device: such as "cpu".
-        class_name: of the images; None for what the model makes of itself.
-        given: texts of the model's own options.
+        class_name: class of the images; None for the model's default.
+        given: values of the model's own options, as texts.
 
     Raises:
-        UserError: the checkpoint cannot be used, its model does not make images or not these, or the folder cannot be
-            written.
+        UserError: the checkpoint cannot be used, its model cannot generate these images, or the folder cannot be
+            written to.
     """
     loaded = LoadedModel(target, device)
     known = ("--seeds", "--out", "--grid", "--device", "--class")

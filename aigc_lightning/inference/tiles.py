@@ -1,4 +1,4 @@
-"""Applying a network to images of any size: whole where they fit, else in tiles that overlap and are blended.
+"""Applying a network to images of any size: whole if they fit, else in overlapping tiles that are blended.
 
 Shapes: B batch, C channels, H and W height and width of the image in pixels, h and w those of a tile.
 """
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Pixels that neighbouring tiles share at least, where tiles are large enough; wider than most networks look.
+#: Minimum overlap of neighbouring tiles in pixels if tiles are large enough; wider than most receptive fields.
 _OVERLAP = 64
 _MOST_IN_BATCH = 64
 
 
 class ChangedShapeError(ValueError):
-    """A function does not keep the shape of images."""
+    """A function changes the shape of images."""
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Where tiles lie along one axis.
+    """The positions of tiles along one axis.
 
     Args:
         length: of the image in pixels.
-        size: of every tile; larger than `length` where there is one tile and the image has to be padded.
+        size: of every tile; larger than `length` if there is one tile and the image has to be padded.
         starts: first pixel of each tile, ascending; neighbours overlap.
     """
 
@@ -36,7 +36,7 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Where tiles lie in an image."""
+    """The positions of tiles in an image."""
 
     rows: Cuts
     columns: Cuts
@@ -47,7 +47,7 @@ class Tiling:
 
 
 def fixed_tiling(height: int, width: int, tile: tuple[int, int]) -> Tiling:
-    """Return tiles of exactly (h, w) pixels that overlap by a quarter at least; small images are to be padded."""
+    """Return tiles of exactly (h, w) pixels that overlap by at least a quarter; small images will be padded."""
     rows, columns = (
         _cuts(length, size, size // 4, 1, size) for length, size in zip((height, width), tile, strict=True)
     )
@@ -55,15 +55,15 @@ def fixed_tiling(height: int, width: int, tile: tuple[int, int]) -> Tiling:
 
 
 def free_tiling(height: int, width: int, multiple: int, side: int) -> Tiling:
-    """Return one tile, or tiles of about `side` x `side` pixels at most where the image has more pixels than that.
+    """Return one tile, or tiles of at most about `side` x `side` pixels if the image has more pixels than that.
 
     Sizes and starts are multiples, so that strided layers see the same grid in every tile as in the whole image.
 
     Args:
         height: H.
         width: W.
-        multiple: of which tiles' heights and widths are multiples.
-        side: raised to two overlaps, if it is less.
+        multiple: number that tile heights and widths are multiples of.
+        side: side of a tile in pixels; raised to twice the overlap if it is less.
     """
     whole = height * width <= side * side
     overlap = _up(min(_OVERLAP, max(side // 4, 1)), multiple)
@@ -82,17 +82,17 @@ def apply_in_tiles(
     batch_pixels: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Tensor:
-    """Return what a function makes of an image, tile by tile.
+    """Apply a function to an image tile by tile.
 
-    Where the image is smaller than a tile it is continued as in a mirror. Tiles fade into each other over their
-    overlap, except for their outermost pixels, where a network knows too little of the surroundings.
+    An image that is smaller than a tile is padded by reflection. Tiles are blended over their overlap, except for their
+    outermost pixels, where a network sees too little context.
 
     Args:
         function: maps (B, C, h, w) to (B, C, h, w), on any device.
         image: (C, H, W).
         tiling: made for (H, W).
-        batch_pixels: pixels of the tiles that the function gets at once; one tile at least.
-        advance: called with the number of tiles that are done since the last call.
+        batch_pixels: maximum number of pixels per call of the function; at least one tile is passed.
+        advance: called with the number of tiles done since the last call.
 
     Returns:
         float32 (C, H, W) on the CPU.
@@ -122,19 +122,19 @@ def apply_in_tiles(
 
 
 def _cuts(length: int, most: int, overlap: int, multiple: int, size: int | None = None) -> Cuts:
-    """Spread as few tiles as possible evenly over an axis; they have `size`, or as little as is needed."""
+    """Spread as few tiles as possible evenly over an axis, each of `size` or only as large as needed."""
     padded = max(_up(length, multiple), size or 0)
     number = 1 if padded <= most else math.ceil((padded - overlap) / (most - overlap))
     if size is None:
         size = _up(math.ceil((padded + (number - 1) * overlap) / number), multiple)
     spare = (padded - size) // multiple
-    # Rounded down, two starts are never further apart than an even spread rounded up, so the overlap stays.
+    # Rounded down, two starts are never further apart than an even spread rounded up, so the overlap is kept.
     starts = tuple(i * spare // max(number - 1, 1) * multiple for i in range(number))
     return Cuts(length, size, starts)
 
 
 def _weights(cuts: Cuts) -> list[Tensor]:
-    """Return the weight (size,) of each pixel of each tile along an axis; at every pixel of the image they add to 1."""
+    """Return the weights (size,) of each tile along an axis; at every pixel of the image they sum to 1."""
     reach = max(cuts.length, cuts.starts[-1] + cuts.size)
     planes = torch.zeros(len(cuts.starts), reach)
     for number, start in enumerate(cuts.starts):
@@ -149,7 +149,7 @@ def _weights(cuts: Cuts) -> list[Tensor]:
 
 
 def _fade(overlap: int, size: int) -> Tensor:
-    """Return weights that rise smoothly over the middle half of the first `overlap` pixels, and are 1 after them."""
+    """Return weights that rise smoothly over the middle half of the first `overlap` pixels and are 1 afterwards."""
     place = (torch.arange(size) + 0.5) / overlap
     rise = ((place - 0.25) / 0.5).clamp(0, 1)
     return rise * rise * (3 - 2 * rise)
@@ -165,7 +165,7 @@ def _tile(image: Tensor, top: int, left: int, height: int, width: int) -> Tensor
 
 
 def _mirrored(start: int, size: int, length: int) -> Tensor | None:
-    """Return which pixels of an axis stand at `start` and after, or None where the axis is long enough."""
+    """Return the pixel indices of a tile, reflected at the border, or None if no padding is needed."""
     if start + size <= length:
         return None
     place = torch.arange(start, start + size) % (2 * length)

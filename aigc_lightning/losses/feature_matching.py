@@ -4,8 +4,8 @@ Papers: Salimans et al., Improved Techniques for Training GANs, NeurIPS 2016, se
 https://arxiv.org/abs/1606.03498 (feature matching; there the features are the discriminator's); Johnson, Alahi, Li,
 Perceptual Losses for Real-Time Style Transfer and Super-Resolution, ECCV 2016, equation 2,
 https://arxiv.org/abs/1603.08155.
-Departs from the papers: the mean over all layers that are given; feature matching is a mean over a layer's features, as
-the perceptual loss is, so that its weight does not depend on their number.
+Departures from the papers: the mean over all given layers; feature matching is a mean over a layer's features, like
+the perceptual loss, so that its weight does not depend on their number.
 Shapes: L layers; the features of each are (B, ...).
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor
 def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
     """Return the squared difference between the mean features of real and of generated images, a scalar.
 
-    It asks for no likeness of single images. The means are those of the batch in hand, so the loss of a batch is not
-    the mean of the losses of its parts.
+    Individual images need not be similar. The means are those of the given batch, so the loss of a batch is not the
+    mean of the losses of its parts.
 
     Args:
         real: L tensors (B, ...).
@@ -30,7 +30,7 @@ def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
 
 
 def perceptual(output: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-    """Return the squared difference between the features of images and of what they should be, a scalar.
+    """Return the squared difference between the features of images and of their targets, a scalar.
 
     Args:
         output: L tensors (B, ...).

@@ -1,4 +1,4 @@
-"""Divergence of a Gaussian posterior from the standard normal prior, in nats.
+"""KL divergence of a Gaussian posterior from the standard normal prior, in nats.
 
 Shapes: B batch, Z latent size.
 """
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL(N(mean, variance) || N(0, 1)) of each latent number, in nats.
+    """Return KL(N(mean, variance) || N(0, 1)) of each latent dimension, in nats.
 
     Source: Kingma and Welling, ICLR 2014, appendix B, https://arxiv.org/abs/1312.6114.
 
@@ -23,9 +23,9 @@ def from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def with_free_bits(divergence: Tensor, free_nats: float, batch_mean: Tensor) -> Tensor:
-    """Return the divergence of each image in which a latent number costs what it is free to cost, or more.
+    """Return the divergence of each image with free bits.
 
-    A latent number whose mean divergence over the batch is below `free_nats` counts as `free_nats`, a constant, so
+    A latent dimension whose mean divergence over the batch is below `free_nats` counts as `free_nats`, a constant, so
     nothing pulls it further towards the prior.
     Source: Kingma et al., NeurIPS 2016, equation 15, https://arxiv.org/abs/1606.04934.
 
@@ -35,6 +35,6 @@ def with_free_bits(divergence: Tensor, free_nats: float, batch_mean: Tensor) -> 
         batch_mean: (Z,) mean of the divergence over the whole batch, of which `divergence` may be a part.
 
     Returns:
-        (B,) sums over the latent numbers.
+        (B,) sums over the latent dimensions.
     """
     return torch.where(batch_mean > free_nats, divergence, divergence.new_tensor(free_nats)).sum(1)

@@ -1,8 +1,8 @@
-"""How probable images are, given what a decoder says about each pixel.
+"""Likelihoods of images, given a decoder's output for each pixel.
 
-A likelihood is a number of channels, a log-likelihood and a mean. The log-likelihoods are in nats and summed
-over an image's C * H * W numbers. They measure different things (a density, a share of light, a probability of one of
-256 levels), so they cannot be compared with one another.
+A likelihood consists of a number of channels, a log-likelihood and a mean. The log-likelihoods are in nats and summed
+over an image's C * H * W values. They measure different things (a density, an intensity as a probability, the
+probability of one of 256 levels), so they are not comparable with one another.
 
 Shapes: B batch, C image channels, H and W height and width in pixels, K components of a mixture, D decoder channels.
 Images lie in [-1, 1].
@@ -18,16 +18,16 @@ from torch.nn import functional
 
 #: Components of a logistic mixture.
 NUM_COMPONENTS = 5
-_SMALLEST_LOG_SCALE = -7.0  # a quarter of a grey level: narrower, and the slopes become too steep to learn
+_SMALLEST_LOG_SCALE = -7.0  # a quarter of a grey level: at smaller scales the gradients become too large to learn from
 
 
 class Likelihood(NamedTuple):
     """One kind of pixel distribution.
 
     Args:
-        num_channels: that a network has to give for images of C channels; the scales of a Gaussian come on top.
+        num_channels: output channels of the network for images of C channels, not counting the scales of a Gaussian.
         log_likelihood: of images (B, C, H, W), given the decoder's output (B, D, H, W); in nats, (B,).
-        mean: image of the mean (B, C, H, W) in [-1, 1], given the decoder's output.
+        mean: mean image (B, C, H, W) in [-1, 1], given the decoder's output.
     """
 
     num_channels: Callable[[int], int]
@@ -36,11 +36,11 @@ class Likelihood(NamedTuple):
 
 
 def gaussian(images: Tensor, output: Tensor) -> Tensor:
-    """Return log densities (B,) of images where each number is N(mean, scale^2).
+    """Return log densities (B,) of images whose values are distributed as N(mean, scale^2).
 
     Args:
         images: (B, C, H, W).
-        output: (B, 2C, H, W), the means and the logarithms of the scales, the standard deviations.
+        output: (B, 2C, H, W), the means and the log scales (logarithms of the standard deviations).
     """
     means, log_scales = output.chunk(2, dim=1)
     errors = (images - means) * torch.exp(-log_scales)
@@ -48,9 +48,9 @@ def gaussian(images: Tensor, output: Tensor) -> Tensor:
 
 
 def bernoulli(images: Tensor, output: Tensor) -> Tensor:
-    """Return the negative cross-entropy (B,) between shares of light, (x + 1) / 2, and probabilities.
+    """Return the negative cross-entropy (B,) between intensities, (x + 1) / 2, and probabilities of white.
 
-    It is a log-probability for black and white images, and the usual stand-in for one in between.
+    It is a log-probability for black and white images, and the usual surrogate for grey ones.
 
     Args:
         images: (B, C, H, W).
@@ -63,10 +63,10 @@ def bernoulli(images: Tensor, output: Tensor) -> Tensor:
 def logistic_mixture(images: Tensor, output: Tensor) -> Tensor:
     """Return log-probabilities (B,) of images of 256 levels under a mixture of K discretised logistic distributions.
 
-    The channels of a pixel share its component, and are independent given it. Numbers between two levels count as the
-    interval of one level around them.
+    The channels of a pixel share its component, and are independent given it. A value between two levels gets the
+    probability of the interval of one level around it.
     Source: Salimans et al., ICLR 2017, equation 2, https://arxiv.org/abs/1701.05517; without the paper's dependence of
-    green and blue means on the channels before.
+    the green and blue means on the preceding channels.
 
     Args:
         images: (B, C, H, W).
@@ -81,11 +81,11 @@ def logistic_mixture(images: Tensor, output: Tensor) -> Tensor:
 def discretised_logistic(values: Tensor, means: Tensor, log_scales: Tensor, num_levels: int = 256) -> Tensor:
     """Return the log-probability of each value: a logistic distribution's mass in the level around it.
 
-    The lowest level reaches down and the highest up without end, so the probabilities of all levels sum to 1.
+    The lowest and highest levels extend to infinity, so the probabilities of all levels sum to 1.
     Source: Salimans et al., ICLR 2017, equation 2, https://arxiv.org/abs/1701.05517
 
     Args:
-        values: in [-1, 1], where the levels lie at equal distances.
+        values: in [-1, 1], where the levels are equally spaced.
         means: of the logistic distributions, broadcast against the values.
         log_scales: the logarithms of their scales, broadcast likewise; -7 and above are safe in float32.
         num_levels: at least 2.
@@ -94,7 +94,7 @@ def discretised_logistic(values: Tensor, means: Tensor, log_scales: Tensor, num_
     precisions = torch.exp(-log_scales)
     upper = (values + half - means) * precisions
     lower = (values - half - means) * precisions
-    # log(sigmoid(upper) - sigmoid(lower)) without a difference of nearly equal numbers.
+    # log(sigmoid(upper) - sigmoid(lower)) without cancellation.
     below = functional.logsigmoid(upper)
     above = functional.logsigmoid(-lower)
     width = torch.log(-torch.expm1(-2 * half * precisions))
@@ -108,7 +108,7 @@ def gaussian_mean(output: Tensor) -> Tensor:
 
 
 def bernoulli_mean(output: Tensor) -> Tensor:
-    """Return the probabilities of white as light, in [-1, 1]."""
+    """Return the probabilities of white as intensities, in [-1, 1]."""
     return output.sigmoid() * 2 - 1
 
 
@@ -116,7 +116,7 @@ def logistic_mixture_mean(output: Tensor) -> Tensor:
     """Return the means of the mixtures, their components' means clipped to [-1, 1]."""
     channels = (output.shape[1] // NUM_COMPONENTS - 1) // 2
     logits, means, _ = _components(output, channels)
-    return (logits.softmax(dim=1).unsqueeze(2) * means.clamp(-1, 1)).sum(1).clamp(-1, 1)  # the shares' sum is rounded
+    return (logits.softmax(dim=1).unsqueeze(2) * means.clamp(-1, 1)).sum(1).clamp(-1, 1)  # against rounding
 
 
 def _components(output: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     Source: Gulrajani et al., NeurIPS 2017, equation 3, https://arxiv.org/abs/1704.00028.
 
     Args:
-        critic: maps images (B, C, H, W) to values whose first dimension is B; it must treat each image alone.
+        critic: maps images (B, C, H, W) to values whose first dimension is B; it must treat each image independently.
         real: (B, C, H, W).
         fake: (B, C, H, W).
         mix: (B,) in [0, 1], the share of the real image in each point.
@@ -23,7 +23,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         Scalar that can be differentiated with respect to the critic's parameters.
     """
     share = mix.view(-1, *[1] * (real.ndim - 1)).to(real)
-    # Under autocast fakes come in half precision, real images never do.
+    # Under autocast, fakes are in half precision and real images are not.
     points = torch.lerp(fake.detach().to(real), real.detach(), share).requires_grad_()
     norms = _input_gradient(critic(points), points).flatten(1).square().sum(dim=1).sqrt()
     return (norms - 1).square().mean()
@@ -46,12 +46,12 @@ def r1(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
 
 
 def _input_gradient(values: Tensor, points: Tensor) -> Tensor:
-    # The sum gives each image's own gradient, since no value depends on another image.
+    # The sum gives per-image gradients, since no value depends on another image.
     with without_autocast(points.device):
         (slope,) = torch.autograd.grad(values.sum(dtype=_accurate(values)), points, create_graph=True)
     return slope.to(_accurate(slope))
 
 
 def _accurate(values: Tensor) -> torch.dtype:
-    """Return float64 for float64, else float32: squares of half-precision slopes lose too much."""
+    """Return float64 for float64, else float32: squares of half-precision gradients lose too much."""
     return torch.promote_types(values.dtype, torch.float32)

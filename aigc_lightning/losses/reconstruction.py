@@ -1,4 +1,4 @@
-"""How far images are from what they should be, one value an image.
+"""Reconstruction errors, one value per image.
 
 Shapes: B batch, C channels, H and W height and width in pixels.
 """
@@ -24,6 +24,6 @@ def charbonnier(images: Tensor, targets: Tensor, scale: float = 1e-3) -> Tensor:
     Args:
         images: (B, C, H, W).
         targets: (B, C, H, W).
-        scale: size of the error at which the loss turns from squares to absolute values.
+        scale: error at which the loss changes from quadratic to linear.
     """
     return ((images - targets).square() + scale**2).sqrt().flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""Scores by class: of a classifier, and of images that were asked for by class.
+"""Scores by class: of a classifier, and of class-conditional samples.
 
 Class-conditional accuracy is `accuracy` of the generated images' logits against the classes asked for (Ravuri, Vinyals,
 Classification Accuracy Score for Conditional Generative Models, NeurIPS 2019, is its stronger relative). Intra-class
@@ -18,17 +18,17 @@ from aigc_lightning.metrics.moments import Moments
 
 
 class ClassReport(NamedTuple):
-    """A classifier's answers; the tensors have one entry a class and are NaN for classes that do not occur."""
+    """Scores of a classifier; the tensors have one entry per class and are NaN for classes that do not occur."""
 
     scores: ClassScores  # accuracy, and macro averages
     precision: Tensor  # float64 (K,)
     recall: Tensor  # float64 (K,)
     f1: Tensor  # float64 (K,)
-    confusion: Tensor  # int64 (K, K); row: the right class, column: the answer
+    confusion: Tensor  # int64 (K, K); row: true class, column: predicted class
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Return the share of right answers.
+    """Return the share of correct predictions.
 
     Args:
         predicted: logits (N, K), or classes (N,).
@@ -38,7 +38,7 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
 
 
 def class_report(predicted: Tensor, labels: Tensor, num_classes: int) -> ClassReport:
-    """Return all scores of a classifier's answers.
+    """Return all scores of a classifier's predictions.
 
     Args:
         predicted: logits (N, K), or classes (N,).

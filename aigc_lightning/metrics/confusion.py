@@ -1,4 +1,4 @@
-"""Scores of a classifier from the counts of its answers, which can be added up over batches and processes.
+"""Scores of a classifier from its confusion matrix, which can be summed over batches and processes.
 
 Shapes: N samples, K classes.
 """
@@ -19,15 +19,15 @@ class ClassScores(NamedTuple):
 
 
 def confusion_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return how often each class was answered for each class.
+    """Return the confusion matrix.
 
     Args:
-        predictions: int64 (N,) the classes that were answered.
-        labels: int64 (N,) the classes that were right.
+        predictions: int64 (N,), the predicted classes.
+        labels: int64 (N,), the true classes.
         num_classes: K.
 
     Returns:
-        int64 (K, K); row: the right class, column: the answer.
+        int64 (K, K); row: true class, column: predicted class.
     """
     return torch.bincount(labels * num_classes + predictions, minlength=num_classes**2).view(num_classes, num_classes)
 
@@ -35,7 +35,7 @@ def confusion_counts(predictions: Tensor, labels: Tensor, num_classes: int) -> T
 def class_scores(counts: Tensor) -> ClassScores:
     """Return the scores of a matrix of `confusion_counts` (K, K).
 
-    A class that is never answered has precision 0, and one that is neither right nor answered does not count.
+    A class that is never predicted has precision 0; a class with neither labels nor predictions does not count.
     """
     counts = counts.double()
     right, answered, present = counts.diagonal(), counts.sum(dim=0), counts.sum(dim=1)

@@ -1,7 +1,7 @@
-"""How many generated images are copies of training images, by a threshold that genuine new images set.
+"""The share of generated images that are copies of training images, by a threshold from held-out images.
 
-A distance alone says nothing: in some data all images are near each other. Held-out images show how near images come
-that nobody copied; a fake that is nearer to a training image than nearly all of them is called a copy.
+A distance alone is meaningless: in some datasets all images are similar. Held-out images show how close independent
+images come to the training images; a fake that is closer than nearly all of them is flagged as a copy.
 Shapes: N, H and M samples, D dimensions.
 """
 
@@ -15,7 +15,7 @@ from aigc_lightning.metrics.neighbours import nearest
 
 
 class Copies(NamedTuple):
-    """What the fakes' nearest training images say."""
+    """The copy rate, and the nearest training images of the fakes."""
 
     rate: float  # share of the fakes that are called copies; about `false_alarms` when there are none
     threshold: float  # distances below are copies
@@ -38,7 +38,7 @@ def copies(train: Tensor, held_out: Tensor, fake: Tensor, false_alarms: float = 
     """
     for name, values in {"training": train, "held-out": held_out, "generated": fake}.items():
         if not len(values):
-            raise UserError(f"There are no {name} images, so copies cannot be found.", "Give some.")
+            raise UserError(f"There are no {name} images, so copies cannot be detected.", "Give some.")
     genuine = nearest(held_out, train)[0][:, 0].sort().values
     threshold = genuine[math.floor(false_alarms * len(genuine))].item()
     distances, numbers = nearest(fake, train)

@@ -1,4 +1,4 @@
-"""Inception Score: how sure a classifier is of each image, and how different its answers are.
+"""Inception Score: how confident a classifier is about each image, and how diverse its predictions are.
 
 Paper: Salimans et al., Improved Techniques for Training GANs, NeurIPS 2016, section 4.
 Shapes: N samples, K classes.

@@ -1,4 +1,4 @@
-"""Quality and variety apart: how much of the fakes lies among the real images, and of the real ones among the fakes.
+"""Fidelity and diversity as separate scores: precision and recall, density and coverage.
 
 Papers: Kynkäänniemi et al., Improved Precision and Recall Metric for Assessing Generative Models, NeurIPS 2019,
 equations 1 and 2; Naeem et al., Reliable Fidelity and Diversity Metrics for Generative Models, ICML 2020, equations 4

@@ -1,8 +1,8 @@
-"""How near an image comes to the one that was wanted: one number an image.
+"""Full-reference scores of images against their targets, one value per image.
 
-The score of a set is the mean of its images' numbers. All images lie in [0, 1], and so the range of PSNR and SSIM is 1.
-SSIM counts only windows that lie inside of the image, as its authors and scikit-image do; torchmetrics reflects images
-at their borders instead, hence ours.
+The score of a set is the mean over its images. Images lie in [0, 1], so the data range of PSNR and SSIM is 1. SSIM uses
+only windows inside the image, as its authors and scikit-image do; torchmetrics pads by reflection instead, hence this
+implementation.
 Papers: Wang, Bovik, Sheikh, Simoncelli, Image Quality Assessment, IEEE TIP 2004 (SSIM: Gaussian window of 11 pixels,
 deviation 1.5); Wang, Simoncelli, Bovik, Multi-Scale Structural Similarity, Asilomar 2003 (MS-SSIM); Zhang et al., The
 Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018 (LPIPS: VGG, version 0.1).
@@ -22,7 +22,7 @@ from aigc_lightning.errors import UserError
 _WINDOW, _DEVIATION = 11, 1.5  # pixels
 _C1, _C2 = 0.01**2, 0.03**2
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of MS-SSIM, from the finest scale to the coarsest
-# ITU-R BT.601 with head and foot room, as super-resolution papers compute it.
+# ITU-R BT.601 with studio range (16 to 235), as in super-resolution papers.
 _STUDIO_LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 _STUDIO_BLACK = 16 / 255
 
@@ -40,7 +40,7 @@ def mae(images: Tensor, targets: Tensor) -> Tensor:
 
 
 def psnr(images: Tensor, targets: Tensor, *, channel: Literal["rgb", "y"] = "rgb", border: int = 0) -> Tensor:
-    """Return the peak signal-to-noise ratio of each image, in dB; infinite where nothing differs.
+    """Return the peak signal-to-noise ratio of each image, in dB; infinite for equal images.
 
     Args:
         images: (B, C, H, W) in [0, 1].
@@ -70,7 +70,7 @@ def ms_ssim(images: Tensor, targets: Tensor) -> Tensor:
     """Return the structural similarity of each image at five scales (B, C, H, W), (B,) up to 1.
 
     Raises:
-        UserError: images of 160 pixels or less, which do not have so many scales.
+        UserError: the images have 160 pixels or less, too few for five scales.
     """
     _check(images, targets, smallest=(_WINDOW - 1) * 2 ** (len(_SCALE_WEIGHTS) - 1) + 1)
     x, y = images.double(), targets.double()
@@ -115,7 +115,7 @@ def cropped(images: Tensor, border: int) -> Tensor:
 
 
 class LPIPS:
-    """Learned perceptual distance: differences of VGG-16 activations, weighted as people weighted them.
+    """LPIPS: differences of VGG-16 activations, with weights fitted to human judgements.
 
     The weights of the differences come with torchmetrics, those of VGG-16 from torchvision (`aigc assets fetch vgg16`).
 

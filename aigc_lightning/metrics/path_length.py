@@ -2,7 +2,7 @@
 
 Paper: Karras, Laine, Aila, A Style-Based Generator Architecture for GANs, CVPR 2019, section 4.1 (full paths, on
 arcs in Z and straight ones in W).
-Departs from the paper: images are not cropped.
+Departures from the paper: images are not cropped.
 Shapes: N paths, B batch, Z latent size, C channels, H and W height and width in pixels.
 """
 

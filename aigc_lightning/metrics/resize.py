@@ -1,6 +1,6 @@
-"""The three ways in which images are brought to a network's size before they are scored.
+"""The three protocols for resizing images to a network's input size before scoring.
 
-Which one is used decides the score, so each has a name. `tf1` is what the first FID did (TensorFlow 1, bilinear without
+The choice affects the scores, so each has a name. `tf1` is what the first FID did (TensorFlow 1, bilinear without
 antialiasing, pixel corners aligned at the top left); `clean` is bicubic with antialiasing, as in Parmar, Zhang, Zhu, On
 Aliased Resizing and Surprising Subtleties in GAN Evaluation, CVPR 2022; `torchmetrics` is bilinear with antialiasing.
 Shapes: B batch, C channels, H and W height and width in pixels.
@@ -55,7 +55,7 @@ def resize(images: Tensor, size: tuple[int, int], protocol: str) -> Tensor:
 def to_channels(images: Tensor, channels: int) -> Tensor:
     """Return images with another number of channels.
 
-    Grey is repeated, colour becomes its luma, transparency is laid on white or added as opaque.
+    Grey is repeated, colour becomes luma, alpha is composited on white or added as opaque.
 
     Args:
         images: uint8, or float in [0, 255], (B, C, H, W), C in {1, 3, 4}.

@@ -1,7 +1,7 @@
 """Sliced Wasserstein distance.
 
 Paper: Rabin, Peyré, Delon, Bernot, Wasserstein Barycenter and its Application to Texture Mixing, SSVM 2011.
-Departs from the paper: the distance on a line is Wasserstein-1 (the mean of absolute differences), not -2.
+Departures from the paper: the distance on a line is Wasserstein-1 (the mean of absolute differences), not -2.
 Shapes: N samples, D dimensions, P projections.
 """
 

@@ -1,10 +1,10 @@
-"""Convolutional autoencoder, for the restoration of images and as a plain code of them.
+"""Convolutional autoencoder, for image restoration and for learning a compressed code.
 
 Papers: Ronneberger et al., U-Net, MICCAI 2015, https://arxiv.org/abs/1505.04597 (skip connections); Zhang et al.,
 DnCNN, TIP 2017, https://arxiv.org/abs/1608.03981 (the network computes a correction of its input); Lim et al., EDSR,
 CVPRW 2017, https://arxiv.org/abs/1707.02921 (residual blocks without normalisation).
-Departs from the papers: skip connections add features instead of stacking them; blocks are "full pre-activation" and
-start as the identity; Adam with one half cosine.
+Departures from the papers: skip connections add features instead of stacking them; blocks are "full pre-activation" and
+start as the identity; Adam with cosine decay.
 Shapes: B batch, C channels, H and W height and width in pixels, D channels of the code. Images lie in [-1, 1].
 """
 
@@ -35,26 +35,26 @@ _KEYS = {"restoration": ("degraded", "image"), "paired": ("source", "target"), "
 
 
 class Autoencoder(ImageModel):
-    """Restores degraded images of any size; from plain images, learns a code of them.
+    """Restores degraded images of any size; given clean images, learns a compressed code.
 
-    Degraded or paired images are mapped to the clean ones, with skip connections. Plain images are mapped to
-    themselves, through the code alone. Held-out images give `val/loss` and `val/psnr` (dB, mean over images).
+    Degraded or paired images are mapped to the clean ones, with skip connections. Clean images are reconstructed from
+    the code alone. Held-out images give `val/loss` and `val/psnr` (dB, mean over images).
 
     Args:
-        spec: what the images look like; given by the data.
-        width: channels at full size; doubled at each halving.
-        num_halvings: how often feature maps are halved.
+        spec: format of the images; declared by the data.
+        width: channels at full size; doubled at each downsampling step.
+        num_halvings: number of downsampling steps.
         num_blocks: residual blocks at each size, in encoder and decoder.
         code_channels: D of a network without skip connections, whose code has 1 / 4^num_halvings as many pixels as the
             image.
-        skips: whether there are skip connections; None for those tasks that need them, restoration and pairs.
+        skips: whether to use skip connections; None uses them for restoration and pairs.
         loss: "absolute", "squared" or "charbonnier" error of the pixels.
-        lr: largest Adam learning rate.
-        warmup_steps: batches until the learning rate is reached.
+        lr: peak Adam learning rate.
+        warmup_steps: batches of linear warm-up to the learning rate.
         schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
 
     Raises:
-        UserError: images without a target, or a number out of range.
+        UserError: the data is unpaired, or an argument is out of range.
     """
 
     monitor = "val/loss"
@@ -87,10 +87,10 @@ class Autoencoder(ImageModel):
         if skips is None:
             skips = spec.task != "generation"
         self.network = AutoencoderNetwork(spec.channels, width, num_halvings, num_blocks, code_channels, skips)
-        self.network.to(memory_format=torch.channels_last)  # faster; the numbers are the same
+        self.network.to(memory_format=torch.channels_last)  # faster, with the same results
         self.size_multiple = self.network.multiple
 
-    # ---- what it is used for
+    # ---- inference
 
     def edit(self, images: Tensor) -> Tensor:
         """Return restored images, or reconstructions, of images (B, C, H, W) of any size."""
@@ -99,7 +99,7 @@ class Autoencoder(ImageModel):
         return outputs
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return the mean of the code over its pixels, (B, D), of images (B, C, H, W) of any size."""
+        """Return the spatial mean of the code, (B, D), of images (B, C, H, W) of any size."""
         with self.inference():
             code = self.network.encode(images.to(self.device, self.network.last.weight.dtype))
         return code.mean(dim=(2, 3))
@@ -111,26 +111,26 @@ class Autoencoder(ImageModel):
     # ---- training
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return images (B, C, H, W) that are not yet clipped, with gradients."""
+        """Return unclipped output images (B, C, H, W), with gradients."""
         outputs: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         return outputs
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the mean error of the pixels."""
+        """Return the loss of a batch, the mean over its pixels."""
         inputs, targets = self._pair(batch)
         loss = LOSSES[self.loss](self(inputs), targets).mean()
         self.record("loss", loss)
         return loss * self.share
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Compare edited held-out images with what they should be."""
+        """Score edited held-out images against their targets."""
         inputs, targets = self._pair(batch)
         outputs = self.edit(inputs).float()
         self.log_held_out("loss", LOSSES[self.loss](outputs, targets))
         self.log_held_out("psnr", psnr((outputs + 1) / 2, (targets + 1) / 2))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam and its schedule, which goes by batches."""
+        """Return Adam and its schedule, stepped per batch."""
         optimizer = Adam(self.parameters(), lr=self.lr, fused=True)
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -141,7 +141,7 @@ class Autoencoder(ImageModel):
         if source.shape != target.shape:
             sizes = " and ".join(f"{image.shape[-2]}x{image.shape[-1]}" for image in (source, target))
             raise UserError(
-                f"The autoencoder keeps the size of images, and degraded and clean ones are {sizes}.",
-                "Leave out what changes the size, such as Downscale.",
+                f"The autoencoder preserves the image size, but degraded and clean images are {sizes}.",
+                "Remove corruptions that change the size, such as Downscale.",
             )
         return source, target

@@ -2,8 +2,8 @@
 
 Papers: He et al., Deep Residual Learning, CVPR 2016, https://arxiv.org/abs/1512.03385 (the default network); Szegedy et
 al., Rethinking the Inception Architecture, CVPR 2016, section 7, https://arxiv.org/abs/1512.00567 (label smoothing).
-Departs from the papers: a small network for small images (`networks/resnet.py`); AdamW with one warm-up and one half
-cosine instead of steps of SGD.
+Departures from the papers: a small network for small images (`networks/resnet.py`); AdamW with warm-up and cosine decay
+instead of SGD with step decay.
 Shapes: B batch, C channels, H and W height and width in pixels, K classes, D features. Images lie in [-1, 1].
 """
 
@@ -27,24 +27,24 @@ from aigc_lightning.networks.timm_backbone import TimmBackbone
 
 
 class CNN(ImageModel):
-    """Classifier of labelled images of any size, and the features that it judges them by.
+    """Classifier of labelled images of any size, which also provides their features.
 
     Held-out images give `val/accuracy`, `val/loss` (cross entropy) and the macro averages `val/recall`,
     `val/precision` and `val/f1`; test images `test/accuracy` and so on.
 
     Args:
-        spec: what the images look like; given by the data.
-        backbone: "resnet" for a small residual network, or the name of any network of timm.
+        spec: format of the images; declared by the data.
+        backbone: "resnet" for a small residual network, or the name of any timm network.
         width: channels of the residual network at full size; the features are up to 8 times as many.
         label_smoothing: share of each label that is spread over all classes, from 0 to below 1.
-        lr: largest AdamW learning rate.
-        weight_decay: of AdamW, for weights but not for norms and biases.
-        warmup_steps: batches until the learning rate is reached.
+        lr: peak AdamW learning rate.
+        weight_decay: of AdamW, applied to weights but not to norms and biases.
+        warmup_steps: batches of linear warm-up to the learning rate.
         schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
 
     Raises:
-        UserError: images without classes, a number out of range, a backbone that timm does not have or that does not
-            take such images.
+        UserError: the images have no classes, an argument is out of range, or the backbone is unknown to timm or does
+            not accept such images.
     """
 
     monitor = "val/loss"
@@ -63,24 +63,24 @@ class CNN(ImageModel):
         super().__init__(spec)
         if not spec.class_names:
             raise UserError(
-                f"A classifier needs images with labels and the data has none ({spec}).",
-                "Choose data with classes; a folder of images has classes where they lie in two or more sub-folders.",
+                f"A classifier needs labelled images, but the data has no labels ({spec}).",
+                "Choose data with classes; a folder of images has classes if it has two or more sub-folders of images.",
             )
         check_numbers(width=width, lr=lr, schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, weight_decay=weight_decay, warmup_steps=warmup_steps)
         if not 0 <= label_smoothing < 1:
-            raise UserError(f"model.label_smoothing is {label_smoothing}.", "Give a number from 0 to below 1.")
+            raise UserError(f"model.label_smoothing is {label_smoothing}.", "Give a number of at least 0 and below 1.")
         self.label_smoothing, self.lr, self.weight_decay = label_smoothing, lr, weight_decay
         self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
         self.backbone: ResNet | TimmBackbone
         self.backbone = ResNet(*spec.shape, width) if backbone == "resnet" else TimmBackbone(backbone, spec)
         self.head = nn.Linear(self.backbone.num_features, spec.num_classes)
-        # Twice as fast on processors and GPUs alike; the numbers are the same.
+        # Twice as fast on CPUs and GPUs, with the same results.
         self.backbone.to(memory_format=torch.channels_last)
         self._counts = torch.zeros(spec.num_classes, spec.num_classes, dtype=torch.int64)
         self._loss = torch.zeros(())
 
-    # ---- what it is used for
+    # ---- inference
 
     def classify(self, images: Tensor) -> Tensor:
         """Return logits (B, K) for images (B, C, H, W) in [-1, 1]."""
@@ -89,7 +89,7 @@ class CNN(ImageModel):
         return logits
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return the features (B, D) from which the last layer judges images (B, C, H, W) in [-1, 1]."""
+        """Return the features (B, D) that enter the last layer, for images (B, C, H, W) in [-1, 1]."""
         with self.inference():
             return self.features(images.to(self.device, self.head.weight.dtype))
 
@@ -100,16 +100,16 @@ class CNN(ImageModel):
     # ---- training
 
     def features(self, images: Tensor) -> Tensor:
-        """Return features (B, D), with gradients, in the mode in which the network is."""
+        """Return features (B, D), with gradients, in the network's current mode."""
         features: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))
         return features
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """Return what each layer of the backbone gives, (B, ...), with gradients; the features (B, D) at the end."""
+        """Return the output of each backbone layer, (B, ...), with gradients; the features (B, D) come last."""
         return self.backbone.feature_maps(images.contiguous(memory_format=torch.channels_last))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, K), with gradients, in the mode in which the network is."""
+        """Return logits (B, K), with gradients, in the network's current mode."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
@@ -122,7 +122,7 @@ class CNN(ImageModel):
         return loss * self.share
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW and its schedule, which goes by batches."""
+        """Return AdamW and its schedule, stepped per batch."""
         decayed = [parameter for parameter in self.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
@@ -138,7 +138,7 @@ class CNN(ImageModel):
         self._loss = torch.zeros((), device=self.device)
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Count the answers to a batch of held-out images."""
+        """Count the predictions for a batch of held-out images."""
         logits, labels = self(batch["image"]).float(), batch["label"]
         self._counts += confusion_counts(logits.argmax(dim=1), labels, self.spec.num_classes)
         self._loss += cross_entropy(logits, labels, reduction="sum")

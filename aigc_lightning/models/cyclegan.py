@@ -1,9 +1,9 @@
-"""CycleGAN: translation between two kinds of images, learnt without pairs.
+"""CycleGAN: unpaired translation between two image domains.
 
 Paper: Zhu, Park, Isola, Efros, Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, ICCV
 2017, https://arxiv.org/abs/1703.10593
-Departs from the paper: the discriminators are updated before the generators, on the same images; averaged weights in
-use; the identity loss is on by default, as in the authors' code.
+Departures from the paper: the discriminators are updated before the generators, on the same images; inference uses the
+averaged weights; the identity loss is on by default, as in the authors' code.
 Shapes: B batch, C channels, H and W height and width in pixels. Images lie in [-1, 1].
 """
 
@@ -36,45 +36,48 @@ CycleGANNorm = Literal["plain_instance", "instance", "group", "none"]
 Direction = Literal["AtoB", "BtoA"]
 Kind = Literal["A", "B"]
 Images = dict[Kind, Tensor]
-#: Where a checkpoint keeps the pools.
+#: Key of the pools in a checkpoint.
 _POOLS_KEY = "image_pools"
 _SMALL = 128  # pixels up to which the paper has 6 residual blocks, and 9 beyond
 _SCORES = {"l1": mae, "psnr": psnr, "ssim": ssim}
 
 
 class CycleGAN(AdversarialModel):
-    """Translates between two kinds of images A and B, of which there are no pairs.
+    """Translates between two image domains A and B, trained without pairs.
 
-    Held-out images give `val/cycle`, the mean absolute error of values in [0, 1] after a translation there and back;
-    where they are pairs, which training never learns, also `val/l1_AtoB`, `val/psnr_AtoB`, `val/ssim_AtoB` and those
-    of the other direction. None of them says which checkpoint is best, so none is marked as such.
+    Held-out images give `val/cycle`, the mean absolute error of values in [0, 1] after a full cycle; if they are pairs,
+    which training never uses, also `val/l1_AtoB`, `val/psnr_AtoB`, `val/ssim_AtoB` and those of the other direction.
+    None of these identifies the best checkpoint, so none is marked as best.
 
     Args:
-        spec: what the images look like; given by the data.
+        spec: format of the images; declared by the data.
         width: channels of the generators' first layer.
         num_blocks: residual blocks of the generators; None for 6 up to 128 pixels and 9 beyond.
         discriminator_width: channels of the discriminators' first layer.
         discriminator_layers: 1 to judge patches of 16x16 pixels, 2 for 34x34, 3 for 70x70, 4 for 142x142.
         norm: of all networks: "plain_instance" (without scale and shift, the paper's), "instance", "group" or "none".
-            Norms of each channel on its own lose the colours of large flat areas, which drawings have.
-        cycle_weight: of the mean absolute difference of an image translated there and back.
-        identity_weight: of the mean absolute difference of an image of the wanted kind that is translated; 0 for
-            none. It keeps colours; the paper has half of `cycle_weight` where it uses it.
-        pool_size: earlier translations that are shown to each discriminator again; 0 for none.
-        held_out_pairs: whether the held-out images of A and B with the same number show the same thing.
+            Per-channel norms lose the colours of large flat areas, as in drawings.
+        cycle_weight: weight of the cycle loss, the mean absolute difference between an image and its translation to the
+            other domain and back.
+        identity_weight: weight of the identity loss, the mean absolute difference between an image of the target domain
+            and its translation; 0 for none. It preserves colours; where the paper uses it, it is half of
+            `cycle_weight`.
+        pool_size: number of earlier translations from which each discriminator is shown some again; 0 for none.
+        held_out_pairs: whether held-out images of A and B with the same index show the same scene.
         lr: Adam learning rate of all networks.
         beta1: Adam's first decay rate.
         schedule_steps: batches until the learning rate is 0, usually `trainer.max_steps`: it is constant for the
             first half and then falls linearly; None keeps it.
 
     Raises:
-        UserError: data of one kind; images too small for the discriminators' patches; a number out of range.
+        UserError: the data is not unpaired; images are too small for the discriminators' patches; an argument is out of
+            range.
     """
 
     # The generators are updated together, since each one's loss goes through the other.
     players = ("discriminator_pair", "generator_pair")
     averaged_players = ("generator_pair",)
-    size_multiple = 4  # of the heights and widths that the generators halve evenly
+    size_multiple = 4  # heights and widths that the generators halve evenly are multiples of this
 
     def __init__(
         self,
@@ -95,8 +98,8 @@ class CycleGAN(AdversarialModel):
         super().__init__(spec)
         if spec.task != "unpaired":
             raise UserError(
-                f"CycleGAN learns from two kinds of images and the data is for {spec.task} ({spec}).",
-                "Choose data of two kinds, such as `--data shapes --data.task unpaired` or `--data unpaired_images`.",
+                f"CycleGAN needs unpaired images of two domains, but the data is for {spec.task} ({spec}).",
+                "Choose unpaired data, such as `--data shapes --data.task unpaired` or `--data unpaired_images`.",
             )
         check_patches(spec, discriminator_layers)
         if num_blocks is None:
@@ -106,7 +109,7 @@ class CycleGAN(AdversarialModel):
         check_numbers(schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, cycle_weight=cycle_weight, identity_weight=identity_weight, pool_size=pool_size)
         if not 0 <= beta1 < 1:
-            raise UserError(f"model.beta1 is {beta1}.", "Give a number from 0 to below 1.")
+            raise UserError(f"model.beta1 is {beta1}.", "Give a number of at least 0 and below 1.")
         self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
         self.held_out_pairs = held_out_pairs
         self.lr, self.beta1, self.schedule_steps = lr, beta1, schedule_steps
@@ -120,7 +123,7 @@ class CycleGAN(AdversarialModel):
         self.pools: dict[Kind, ImagePool] = {"A": ImagePool(pool_size), "B": ImagePool(pool_size)}
         self._shown: dict[Kind, list[Tensor]] = {}  # translations of this step, for the pools
 
-    # ---- what it is used for
+    # ---- inference
 
     def edit(self, images: Tensor, direction: Direction = "AtoB") -> Tensor:
         """Return translations (B, C, H, W) in [-1, 1] of images (B, C, H, W), by the averaged generator.
@@ -141,7 +144,7 @@ class CycleGAN(AdversarialModel):
         return translated
 
     def comparison(self, batch: UnpairedBatch) -> dict[str, Tensor]:
-        """Return what grids show: images of both kinds beside their translations, each (B, C, H, W)."""
+        """Return the columns of grids: images of both domains beside their translations, each (B, C, H, W)."""
         a, b = batch["image_a"], batch["image_b"]
         return {"A": a, "A to B": self.edit(a, "AtoB"), "B": b, "B to A": self.edit(b, "BtoA")}
 
@@ -152,9 +155,9 @@ class CycleGAN(AdversarialModel):
     # ---- training
 
     def discriminator_loss(self, kind: Kind, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the loss of the D of a kind on real and fake images (B, C, H, W); no gradient reaches G."""
+        """Return the loss of one domain's D on real and fake images (B, C, H, W); no gradient reaches G."""
         fake = fake.detach()
-        if self.augmentation is None:  # it treats each image alone, so that both sorts can go through it at once
+        if self.augmentation is None:  # D treats each image independently, so real and fake images can share one pass
             real_logits, fake_logits = self.discriminator_pair(torch.cat([real, fake]), kind).chunk(2)
         else:
             real_logits, fake_logits = self.discriminator_pair(real, kind), self.discriminator_pair(fake, kind)
@@ -162,7 +165,7 @@ class CycleGAN(AdversarialModel):
         return least_squares.discriminator(real_logits, fake_logits)
 
     def discriminators_loss(self, real: Images, fakes: Images) -> Tensor:
-        """Return the loss of both D, who see earlier fakes from the pools in the place of some of these."""
+        """Return the loss of both D, which see earlier fakes from the pools instead of some of these."""
         window = self._window
         losses = []
         for kind, pool in self.pools.items():
@@ -175,12 +178,12 @@ class CycleGAN(AdversarialModel):
         """Return the loss of both G, equation 3 and section 5.2.
 
         Args:
-            real: images (B, C, H, W) by kind.
-            fakes: translations by the kind that they are of now.
-            same: images that went through the G that makes their own kind; empty without identity loss.
+            real: images (B, C, H, W) by domain.
+            fakes: translations by target domain.
+            same: images translated to their own domain, for the identity loss; empty without it.
         """
         back: Images = {"A": self.generator_pair["BtoA"](fakes["B"]), "B": self.generator_pair["AtoB"](fakes["A"])}
-        # Without the factor 1/2 that the loss of D has.
+        # Without the factor 1/2 of D's loss.
         adversarial = _total(2 * least_squares.generator(self.discriminator_pair(fakes[k], k)) for k in fakes)
         cycle = _total(l1_loss(back[kind], real[kind]) for kind in real)
         self.record("adversarial", adversarial)
@@ -198,7 +201,7 @@ class CycleGAN(AdversarialModel):
         to_a, to_b = self.generator_pair["BtoA"], self.generator_pair["AtoB"]
         real: Images = {"A": a, "B": b}
         same: Images = {}
-        if self.identity_weight:  # G treats each image alone, so that one pass serves both purposes
+        if self.identity_weight:  # G treats each image independently, so one pass serves both losses
             fake_b, same_b = to_b(torch.cat([a, b])).chunk(2)
             fake_a, same_a = to_a(torch.cat([b, a])).chunk(2)
             same = {"A": same_a, "B": same_b}
@@ -209,7 +212,7 @@ class CycleGAN(AdversarialModel):
         self.update("generator_pair", lambda: self.generators_loss(real, fakes, same))
 
     def training_step(self, batch: UnpairedBatch, batch_idx: int) -> None:
-        """Run the step; the pools take in its translations at the end, when all processes are through."""
+        """Run the step, then add its translations to the pools once all processes are done."""
         keys = {kind: self._pool_key(kind) for kind in self.pools}  # before the step counts as done
         layout = self._layout(batch)
         self._shown = {"A": [], "B": []}
@@ -219,7 +222,7 @@ class CycleGAN(AdversarialModel):
                 pool.remember(joined(torch.cat(self._shown[kind]), layout.start, layout.total), *keys[kind])
 
     def configure_optimizers(self) -> list[OptimizerLRSchedulerConfig]:
-        """Return Adam for each player, and its schedule, which goes by batches."""
+        """Return Adam for each player, and its schedule, stepped per batch."""
         configs: list[OptimizerLRSchedulerConfig] = []
         for name in self.players:
             optimizer = Adam(getattr(self, name).parameters(), lr=self.lr, betas=(self.beta1, 0.999), fused=True)
@@ -228,15 +231,15 @@ class CycleGAN(AdversarialModel):
         return configs
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the pools beside the weights; they are no part of the model, and exports leave them out."""
+        """Save the pools beside the weights; they are not part of the model, and exports leave them out."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[_POOLS_KEY] = {kind: pool.images for kind, pool in self.pools.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the pools of the run that goes on.
+        """Restore the pools of a resumed run.
 
         Raises:
-            UserError: the checkpoint has none, or training cannot go on from it.
+            UserError: the checkpoint has none, or training cannot be resumed from it.
         """
         super().on_load_checkpoint(checkpoint)
         kinds = dict.fromkeys(self.pools, (Tensor, NoneType))
@@ -245,13 +248,13 @@ class CycleGAN(AdversarialModel):
             pool.images = images[kind]
 
     def _pool_key(self, kind: Kind) -> tuple[int, ...]:
-        """Return what this step's exchanges with a pool are keyed by; five numbers, to differ from other draws."""
+        """Return the key of this step's swaps with a pool; it has five numbers, to differ from other draws."""
         return run_seed(), self.step, 0, 0, ord(kind)
 
     # ---- held-out images
 
     def validation_step(self, batch: UnpairedBatch, batch_idx: int) -> None:
-        """Compare held-out images with their translations there and back, and with their partners if they have any."""
+        """Score held-out images by their full cycle, and against their counterparts if they have any."""
         a, b = batch["image_a"], batch["image_b"]
         fake_a, fake_b = self.edit(b, "BtoA"), self.edit(a, "AtoB")
         back_a, back_b = self.edit(fake_b, "BtoA"), self.edit(fake_a, "AtoB")

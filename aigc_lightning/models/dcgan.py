@@ -1,8 +1,8 @@
 """Deep convolutional GAN.
 
 Paper: Radford, Metz, Chintala, ICLR 2016, https://arxiv.org/abs/1511.06434
-Departs from the paper: D returns logits and the losses take logits; both updates of a step share one batch of fakes;
-other losses, norms and gradient penalties by name; classes, by three kinds of conditioning; any image size that is a
+Departures from the paper: D returns logits and the losses take logits; both updates of a step share one batch of fakes;
+a choice of losses, norms and gradient penalties; classes, with three kinds of conditioning; any image size that is a
 multiple of 4.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size. Images lie in [-1, 1].
 """
@@ -44,33 +44,33 @@ LOSSES: dict[str, ModuleType] = {
 
 
 class DCGAN(AdversarialModel):
-    """GAN, with or without classes, for images whose height and width are multiples of 4, from 8 up.
+    """GAN, with or without classes, for images whose height and width are multiples of 4, at least 8.
 
     Args:
-        spec: what the images look like; given by the data.
+        spec: format of the images; declared by the data.
         latent_size: Z.
         width: channels of the layer next to the image, in both networks.
         loss: "nonsaturating", "hinge", "least_squares" or "wasserstein".
         generator_norm: "batch", "group", "instance" or "none".
         discriminator_norm: the same, or "spectral" for spectrally normalised weights.
-        gradient_penalty_weight: weight of the penalty on the slope of D between real and fake images; None means 10
+        gradient_penalty_weight: weight of the penalty on the gradient of D between real and fake images; None means 10
             with the Wasserstein loss, which needs it, and 0 with the others.
-        r1_weight: gamma of the R1 penalty, gamma / 2 times the squared slope of D at real images; 0 for none.
+        r1_weight: gamma of the R1 penalty, gamma / 2 times the squared gradient of D at real images; 0 for none.
         generator_lr: Adam learning rate of G.
         discriminator_lr: Adam learning rate of D.
         beta1: Adam's first decay rate.
         conditioning: how the class of an image is used: "none", "concatenation" (one-hot label beside D's input),
-            "projection" (inner product with D's features) or "auxiliary" (D also learns to name the class, AC-GAN); G
-            gets a one-hot label beside the latent.
-        discriminator_steps: updates of D for each update of G, which then happens at every so-manieth batch.
+            "projection" (inner product with D's features) or "auxiliary" (D also learns to predict the class, AC-GAN);
+            G gets a one-hot label beside the latent.
+        discriminator_steps: updates of D per update of G; with n, G is updated on every n-th batch.
         class_weight: weight of the cross entropy of the classes with "auxiliary" conditioning, in both losses.
-        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed for training alone, and only with a weight.
+        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed only in training, and only with a weight.
         feature_matching_weight: weight, in the loss of G, of the squared difference between the mean features of real
             and generated images in that network (Salimans et al., 2016).
 
     Raises:
-        UserError: a size that is no multiple of 4 or below 8; a penalty on a D whose norm mixes the images of a batch;
-            a number out of range; features to match and no network for them.
+        UserError: the size is not a multiple of 4 or is below 8; a gradient penalty is combined with a norm in D that
+            mixes the images of a batch; an argument is out of range; feature matching has a weight but no network.
     """
 
     players = ("discriminator", "generator")  # in the order of their optimizers
@@ -105,38 +105,38 @@ class DCGAN(AdversarialModel):
         check_numbers(zero=True, class_weight=class_weight, feature_matching_weight=feature_matching_weight)
         if feature_matching_weight and feature_network is None:
             raise UserError(
-                "model.feature_matching_weight needs a network whose features are matched.",
+                "model.feature_matching_weight needs a network that provides the features.",
                 "Set model.feature_network to a run of cnn (`aigc fit --config cnn_digits`) or to vgg16.",
             )
         if not 0 <= beta1 < 1:
-            raise UserError(f"model.beta1 is {beta1}.", "Give a number from 0 to below 1.")
+            raise UserError(f"model.beta1 is {beta1}.", "Give a number of at least 0 and below 1.")
         self.latent_size, self.loss, self.discriminator_steps = latent_size, loss, discriminator_steps
         self.gradient_penalty_weight, self.r1_weight = gradient_penalty_weight, r1_weight
         self.lrs, self.beta1 = (discriminator_lr, generator_lr), beta1
         self.conditioning, self.class_weight = conditioning, class_weight
         self.num_classes = spec.num_classes if conditioning != "none" else 0
         self.feature_network, self.feature_matching_weight = feature_network, feature_matching_weight
-        self.features: FeatureNetwork | None = None  # no module: it is no part of this model
+        self.features: FeatureNetwork | None = None  # not registered as a sub-module, so not part of this model
         self.generator = DCGANGenerator(latent_size, spec.shape, width, generator_norm, self.num_classes)
         self.discriminator = DCGANDiscriminator(spec.shape, width, discriminator_norm, self.num_classes, conditioning)
         initialize_normal(self)
         if discriminator_norm == "spectral":
             spectrally_normalized(self.discriminator)
         for network in (self.generator, self.discriminator):
-            network.to(memory_format=torch.channels_last)  # faster; the numbers are the same
+            network.to(memory_format=torch.channels_last)  # faster, with the same results
 
     def setup(self, stage: str) -> None:
-        """Read the network whose features are matched, before training starts."""
+        """Load the feature-matching network before training starts."""
         if stage == "fit" and self.feature_matching_weight:
             self.features = FeatureNetwork(str(self.feature_network))
 
     def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None) -> Tensor:
-        """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one.
+        """Return one image per seed, (B, C, H, W) in [-1, 1], from the averaged generator if one is kept.
 
         Args:
             seeds: non-negative.
-            labels: the class of each image where the model has classes; the rest of seed / K when left out, so that
-                neighbouring seeds show all classes.
+            labels: the class of each image, for models with classes; by default seed mod K, so that neighbouring seeds
+                show all classes.
         """
         if labels is None and self.num_classes:
             labels = [seed % self.num_classes for seed in seeds]
@@ -147,7 +147,7 @@ class DCGAN(AdversarialModel):
         return seeded_normal(seeds, self.latent_size).to(self.device, cast(torch.dtype, self.dtype))
 
     def decode(self, latents: Tensor, labels: Sequence[int] | None = None) -> Tensor:
-        """Return images (B, C, H, W) in [-1, 1] of latents (B, Z); of class 0 where a model with classes gets none."""
+        """Return images (B, C, H, W) in [-1, 1] of latents (B, Z); for models with classes, labels default to 0."""
         if labels is None and self.num_classes:
             labels = [0] * len(latents)
         with self.inference():
@@ -157,7 +157,7 @@ class DCGAN(AdversarialModel):
         return images
 
     def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the logits (B,) of D, and the cross entropy with which it names the classes: 0 where it does not."""
+        """Return the logits (B,) of D, and the cross entropy of its class predictions: 0 if it makes none."""
         output: Tensor = self.discriminator(images, labels)
         if self.conditioning != "auxiliary":
             return output, output.new_zeros(())
@@ -171,7 +171,7 @@ class DCGAN(AdversarialModel):
             self.judge(real, labels),
             self.judge(fake, labels),
         )
-        if self.loss != "wasserstein":  # whose logits have no zero
+        if self.loss != "wasserstein":  # whose logits have no meaningful sign
             self.observe_real(real_logits)
         loss: Tensor = LOSSES[self.loss].discriminator(real_logits, fake_logits)
         if self.conditioning == "auxiliary":
@@ -236,17 +236,17 @@ def _check(
 ) -> None:
     if any(size % 4 or size < 8 for size in (spec.height, spec.width)):
         raise UserError(
-            f"DCGAN halves images at least twice and the data is {spec}.",
+            f"DCGAN halves images at least twice, but the data is {spec}.",
             "Choose a height and width of the data that are multiples of 4, at least 8.",
         )
     if penalty_weight and discriminator_norm == "batch":
         raise UserError(
-            "A gradient penalty needs a discriminator that judges each image alone, and batch norm mixes them.",
+            "A gradient penalty needs a discriminator that treats each image independently, but batch norm mixes them.",
             "Set model.discriminator_norm to group, instance, spectral or none.",
         )
     if conditioning != "none" and not spec.class_names:
         raise UserError(
-            f"model.conditioning is {conditioning} and the images have no classes ({spec}).",
+            f"model.conditioning is {conditioning}, but the images have no classes ({spec}).",
             "Set model.conditioning to none, or choose data with labels.",
         )
     if discriminator_steps < 1:

@@ -1,10 +1,10 @@
-"""Pix2pix: translation of images, learnt from pairs.
+"""Pix2pix: paired image-to-image translation.
 
 Paper: Isola, Zhu, Zhou, Efros, Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017,
 https://arxiv.org/abs/1611.07004
-Departs from the paper: D is updated before G, on the same images; norms of single images, which is what the paper's
-batch norm is at its batch size of 1, at any batch size; no noise in use unless seeds are given, and averaged weights;
-fewer levels of the U-Net for smaller images.
+Departures from the paper: D is updated before G, on the same images; normalisation per image at any batch size, which
+is what the paper's batch norm amounts to at its batch size of 1; inference without noise unless seeds are given, with
+averaged weights; fewer levels of the U-Net for smaller images.
 Shapes: B batch, C channels, H and W height and width in pixels, Z numbers of noise. Images lie in [-1, 1].
 """
 
@@ -35,19 +35,19 @@ from aigc_lightning.networks.unet import UNet, num_levels
 
 
 class Pix2Pix(AdversarialModel):
-    """Translates images, such as drawings into pictures, after pairs of both.
+    """Translates images, such as drawings to pictures, trained on pairs.
 
     Held-out pairs give `val/l1`, the mean absolute error of values in [0, 1], and `val/psnr` in dB.
 
     Args:
-        spec: what the images look like; given by the data.
+        spec: format of the images; declared by the data.
         width: channels of the first layer of the U-Net.
         norm: of both networks: "instance", "batch", "group" or "none".
-        dropout: share of features that the noise takes away in the first layers of the decoder, from 0 to below 1.
+        dropout: share of features that the noise drops in the first layers of the decoder, at least 0 and below 1.
         discriminator_width: channels of the first layer of the PatchGAN.
         discriminator_layers: 1 to judge patches of 16x16 pixels, 2 for 34x34, 3 for 70x70, 4 for 142x142.
-        l1_weight: weight of the mean absolute difference from the target beside the adversarial loss.
-        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed for training alone, and only with a weight.
+        l1_weight: weight of the mean absolute difference from the target, relative to the adversarial loss.
+        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed only in training, and only with a weight.
         perceptual_weight: weight, in the loss of G, of the squared difference from the target in the features of that
             network (Johnson et al., ECCV 2016).
         lr: Adam learning rate of both networks.
@@ -56,7 +56,8 @@ class Pix2Pix(AdversarialModel):
             first half and then falls linearly; None keeps it.
 
     Raises:
-        UserError: data without pairs; images too small for the discriminator's patches; a number out of range.
+        UserError: the data has no pairs; images are too small for the discriminator's patches; an argument is out of
+            range.
     """
 
     players = ("discriminator", "generator")  # in the order of their optimizers
@@ -81,8 +82,8 @@ class Pix2Pix(AdversarialModel):
         super().__init__(spec)
         if spec.task != "paired":
             raise UserError(
-                f"Pix2Pix learns from pairs of images and the data is for {spec.task} ({spec}).",
-                "Choose data of pairs, such as `--data shapes --data.task paired` or `--data paired_images`.",
+                f"Pix2Pix needs pairs of images, but the data is for {spec.task} ({spec}).",
+                "Choose paired data, such as `--data shapes --data.task paired` or `--data paired_images`.",
             )
         check_patches(spec, discriminator_layers)
         check_numbers(width=width, discriminator_width=discriminator_width, lr=lr)
@@ -90,28 +91,28 @@ class Pix2Pix(AdversarialModel):
         check_numbers(zero=True, l1_weight=l1_weight, perceptual_weight=perceptual_weight)
         if perceptual_weight and feature_network is None:
             raise UserError(
-                "model.perceptual_weight needs a network whose features are compared.",
+                "model.perceptual_weight needs a network that provides the features.",
                 "Set model.feature_network to a run of cnn or to vgg16.",
             )
         for name, value in {"dropout": dropout, "beta1": beta1}.items():
             if not 0 <= value < 1:
-                raise UserError(f"model.{name} is {value}.", "Give a number from 0 to below 1.")
+                raise UserError(f"model.{name} is {value}.", "Give a number of at least 0 and below 1.")
         self.norm, self.l1_weight = norm, l1_weight
         self.feature_network, self.perceptual_weight = feature_network, perceptual_weight
-        self.features: FeatureNetwork | None = None  # no module: it is no part of this model
+        self.features: FeatureNetwork | None = None  # not registered as a sub-module, so not part of this model
         self.lr, self.beta1, self.schedule_steps = lr, beta1, schedule_steps
         self.generator = UNet(spec.channels, width, num_levels(spec.height, spec.width), norm, dropout)
         self.discriminator = PatchGAN(2 * spec.channels, discriminator_width, discriminator_layers, norm)
         initialize_normal(self)
 
-    # ---- what it is used for
+    # ---- inference
 
     def edit(self, images: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
         """Return translations (B, C, H, W) in [-1, 1] of images (B, C, H, W), by the averaged generator.
 
         Args:
             images: in [-1, 1], of any size.
-            seeds: one an image, for the paper's noise, which makes variants; without them there is one answer.
+            seeds: one per image, for the paper's noise, which gives variants; the output is deterministic without them.
         """
         generator = cast(UNet, self.averaged("generator"))
         images = images.to(self.device, cast(torch.dtype, self.dtype))
@@ -131,7 +132,7 @@ class Pix2Pix(AdversarialModel):
     # ---- training
 
     def setup(self, stage: str) -> None:
-        """Read the network whose features are compared, before training starts."""
+        """Load the network of the perceptual loss before training starts."""
         if stage == "fit" and self.perceptual_weight:
             self.features = FeatureNetwork(str(self.feature_network))
 
@@ -140,7 +141,7 @@ class Pix2Pix(AdversarialModel):
         fake = fake.detach()
         if self.norm == "batch" or self.augmentation is not None:
             real_logits, fake_logits = self.discriminator(source, target), self.discriminator(source, fake)
-        else:  # D treats each pair alone, so that both kinds can go through it at once
+        else:  # D treats each pair independently, so real and fake pairs can share one pass
             both = self.discriminator(torch.cat([source, source]), torch.cat([target, fake]))
             real_logits, fake_logits = both.chunk(2)
         self.observe_real(real_logits)
@@ -176,10 +177,10 @@ class Pix2Pix(AdversarialModel):
         self.update("generator", lambda: self.generator_loss(source, target, fake))
 
     def configure_optimizers(self) -> list[OptimizerLRSchedulerConfig]:
-        """Return Adam for each player, and its schedule, which goes by batches."""
+        """Return Adam for each player, and its schedule, stepped per batch."""
         configs: list[OptimizerLRSchedulerConfig] = []
         for name in self.players:
-            # Fused: with 54 million parameters and one image a batch the others take a tenth of a step.
+            # Fused: with 54 million parameters and one image per batch, other implementations take a tenth of a step.
             optimizer = Adam(getattr(self, name).parameters(), lr=self.lr, betas=(self.beta1, 0.999), fused=True)
             schedule = constant_linear(optimizer, self.schedule_steps)
             configs.append({"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}})
@@ -188,7 +189,7 @@ class Pix2Pix(AdversarialModel):
     # ---- held-out images
 
     def validation_step(self, batch: PairedBatch, batch_idx: int) -> None:
-        """Compare translations of held-out images with their targets."""
+        """Score translations of held-out images against their targets."""
         found, wanted = (0.5 * images + 0.5 for images in (self.edit(batch["source"]), batch["target"]))
         self.log_held_out("l1", mae(found, wanted))
         self.log_held_out("psnr", psnr(found, wanted))

@@ -4,8 +4,8 @@ Papers: Kingma and Welling, ICLR 2014, https://arxiv.org/abs/1312.6114; Higgins 
 https://openreview.net/forum?id=Sy2fzU9gl; Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282 (warm-up of
 the divergence); Kingma et al., NeurIPS 2016, https://arxiv.org/abs/1606.04934 (free bits); Rybkin et al., sigma-VAE,
 ICML 2021, https://arxiv.org/abs/2006.13202 (a Gaussian whose scale is learned and the same for all pixels).
-Departs from the papers: residual convolutional networks; the bound is divided by the count of an image's numbers, so
-that learning rates do not depend on its size; Adam with one half cosine.
+Departures from the papers: residual convolutional networks; the bound is divided by the number of dimensions of an
+image, so that learning rates do not depend on its size; Adam with cosine decay.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size. Images lie in [-1, 1].
 """
 
@@ -31,10 +31,10 @@ from aigc_lightning.networks.vae import GaussianHead, MixtureHead, VAEDecoder, V
 
 
 class Bound(NamedTuple):
-    """What the evidence lower bound (ELBO) of images is made of, in nats.
+    """The terms of the evidence lower bound (ELBO) of images, in nats.
 
     Args:
-        log_likelihood: (B,) of images given latents of their posteriors.
+        log_likelihood: (B,) of images given latents drawn from their posteriors.
         divergence: (B, Z) of the posteriors from the prior.
     """
 
@@ -43,27 +43,28 @@ class Bound(NamedTuple):
 
 
 class VAE(ImageModel):
-    """Variational autoencoder for images of one size, and a latent space to walk in.
+    """Variational autoencoder for images of a fixed size, with a latent space to interpolate in.
 
-    Held-out images give `val/negative_elbo` = `val/negative_log_likelihood` + `val/divergence`, in nats for each number
+    Held-out images give `val/negative_elbo` = `val/negative_log_likelihood` + `val/divergence`, in nats per dimension
     of an image, whatever beta is, and `val/psnr` of reconstructions (dB, mean over images).
 
     Args:
-        spec: what the images look like; given by the data.
+        spec: format of the images; declared by the data.
         latent_size: Z.
-        width: channels at half the image size; doubled at each halving, up to 8 times.
+        width: channels at half the image size; doubled at each downsampling step, up to 8 times.
         likelihood: "gaussian", "bernoulli" (for images that are nearly black and white) or "logistic_mixture" (of 256
             levels).
-        scale: standard deviation of the Gaussian, where images reach from -1 to 1; None learns it.
+        scale: standard deviation of the Gaussian, for images in [-1, 1]; None learns it.
         beta: weight of the divergence.
         kl_warmup_steps: batches over which that weight rises from 0.
-        free_nats: divergence that each latent number has for free, in nats.
-        lr: largest Adam learning rate.
-        warmup_steps: batches until the learning rate is reached.
+        free_nats: divergence below which a latent dimension is not penalised, in nats.
+        lr: peak Adam learning rate.
+        warmup_steps: batches of linear warm-up to the learning rate.
         schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
 
     Raises:
-        UserError: images in pairs, a scale for another likelihood, or a number out of range.
+        UserError: the data is not single images, a scale is given for another likelihood, or an argument is out of
+            range.
     """
 
     monitor = "val/negative_elbo"
@@ -86,7 +87,7 @@ class VAE(ImageModel):
         if spec.task not in ("generation", "restoration"):
             raise UserError(f"The VAE learns from single images; the data are {spec.task}.", "Choose other data.")
         if scale is not None and likelihood != "gaussian":
-            raise UserError(f"model.scale is {scale} and the likelihood {likelihood} has none.", "Leave scale out.")
+            raise UserError(f"model.scale is {scale}; the likelihood {likelihood} has none.", "Leave scale out.")
         check_numbers(latent_size=latent_size, width=width, lr=lr, scale=1.0 if scale is None else scale)
         check_numbers(schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, beta=beta, kl_warmup_steps=kl_warmup_steps, free_nats=free_nats)
@@ -105,12 +106,12 @@ class VAE(ImageModel):
             VAEDecoder(latent_size, spec.shape, width, num_channels), heads.get(likelihood, nn.Identity())
         )
         for network in (self.encoder, self.decoder):
-            network.to(memory_format=torch.channels_last)  # faster; the numbers are the same
+            network.to(memory_format=torch.channels_last)  # faster, with the same results
 
-    # ---- what it is used for
+    # ---- inference
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Return one image a seed, (B, C, H, W) in [-1, 1], from the prior."""
+        """Return one image per seed, (B, C, H, W) in [-1, 1], from the prior."""
         return self.decode(self.latents(seeds))
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
@@ -118,7 +119,7 @@ class VAE(ImageModel):
         return seeded_normal(seeds, self.latent_size).to(self.device, self._precision)
 
     def decode(self, latents: Tensor, labels: Sequence[int] | None = None) -> Tensor:
-        """Return the mean images (B, C, H, W) in [-1, 1] of latents (B, Z); there are no classes to choose from."""
+        """Return the mean images (B, C, H, W) in [-1, 1] of latents (B, Z); the model has no classes."""
         with self.inference():
             output = self.decoder(latents.to(self.device, self._precision))
             return LIKELIHOODS[self.likelihood].mean(_accurate(output))
@@ -127,11 +128,11 @@ class VAE(ImageModel):
         """Return the posterior means (B, Z) of images (B, C, H, W).
 
         Raises:
-            UserError: images of another size than those that it was trained on.
+            UserError: the images differ in size from those the model was trained on.
         """
         if images.shape[-2:] != self.spec.shape[-2:]:
             raise UserError(
-                f"This VAE was made for images of {self.spec} and got {images.shape[-2]}x{images.shape[-1]}.",
+                f"This VAE was built for images of {self.spec}, but got {images.shape[-2]}x{images.shape[-1]}.",
                 "Resize them first.",
             )
         with self.inference():
@@ -152,7 +153,7 @@ class VAE(ImageModel):
 
         Args:
             images: in [-1, 1].
-            noise: (B, Z) standard normal, which picks a latent of each posterior (Kingma and Welling, section 2.4).
+            noise: (B, Z) standard normal, for the reparameterisation of the latents (Kingma and Welling, section 2.4).
         """
         mean, log_variance = map(_accurate, self.encoder(images.contiguous(memory_format=torch.channels_last)))
         latents = mean + torch.exp(0.5 * log_variance) * noise
@@ -161,11 +162,11 @@ class VAE(ImageModel):
         return Bound(LIKELIHOODS[self.likelihood].log_likelihood(images, output), divergence)
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """Return the negative bound with weighted divergence, for each number of an image."""
+        """Return the negative bound with weighted divergence, per dimension of an image."""
         images = batch["image"]
         found = self.bound(images, self.noise(len(images), self.latent_size))
         mean = found.divergence.detach().mean(0)
-        if self.free_nats and self.trainer.world_size > 1:  # the whole batch decides what is free
+        if self.free_nats and self.trainer.world_size > 1:  # free bits apply to the mean over the whole batch
             mean = cast(Tensor, self.trainer.strategy.reduce(mean * self.share, reduce_op="mean"))
         divergence = kullback_leibler.with_free_bits(found.divergence, self.free_nats, mean).mean()
         numbers = prod(self.spec.shape)
@@ -176,11 +177,11 @@ class VAE(ImageModel):
         return loss * self.share
 
     def divergence_weight(self, step: int) -> float:
-        """Return the weight of the divergence in a step."""
+        """Return the weight of the divergence at a step."""
         return self.beta * min(1.0, step / self.kl_warmup_steps if self.kl_warmup_steps else 1.0)
 
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
-        """Keep the bound of held-out images, each with noise of its own, always the same."""
+        """Record the bound of held-out images, each with its own fixed noise."""
         images, numbers = batch["image"], prod(self.spec.shape)
         noise = seeded_normal(batch["index"].tolist(), self.latent_size).to(images)
         with self.inference():
@@ -192,7 +193,7 @@ class VAE(ImageModel):
         self.log_held_out("psnr", psnr((self.edit(images) + 1) / 2, (images + 1) / 2))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam and its schedule, which goes by batches."""
+        """Return Adam and its schedule, stepped per batch."""
         optimizer = Adam(self.parameters(), lr=self.lr, fused=True)
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -203,5 +204,5 @@ class VAE(ImageModel):
 
 
 def _accurate(values: Tensor) -> Tensor:
-    """Return float64 values as they are and others as float32, in which likelihoods can be summed."""
+    """Return float64 values unchanged and others as float32, which is accurate enough to sum likelihoods."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -14,11 +14,11 @@ class Autoencoder(nn.Module):
     """Maps images to images through feature maps of 1/2, 1/4, ... 1/2^N of their size.
 
     With skip connections (Ronneberger et al., MICCAI 2015) the decoder adds the encoder's features of each size, and
-    the network computes a correction of its input: made for restoration. Without, everything goes through the code.
+    the network predicts a correction of its input, for restoration. Without them, everything passes through the code.
 
     Args:
         channels: C.
-        width: F; doubled at each halving.
+        width: F; doubled at each downsampling step.
         num_halvings: N.
         num_blocks: residual blocks at each size, in encoder and decoder.
         code_channels: channels of the code where there are no skip connections; with them the code is the smallest

@@ -1,4 +1,4 @@
-"""Networks of the deep convolutional GAN for images of many shapes.
+"""Networks of the deep convolutional GAN, for images of various shapes.
 
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, K classes, N number of doublings,
 h = H / 2^N and w = W / 2^N size of the smallest feature maps, F their channels.
@@ -32,29 +32,29 @@ def num_doublings(height: int, width: int) -> int:
 
 
 def _widths(width: int, number: int) -> list[int]:
-    """Return the channels at 1/2, 1/4, ... of the image size: doubled at each halving, up to 8 x width."""
+    """Return the channels at 1/2, 1/4, ... of the image size: doubled at each downsampling step, up to 8 x width."""
     return [width * min(2**level, 8) for level in range(number)]
 
 
 class _Projection(nn.ConvTranspose2d):
-    """A transposed convolution of 1x1 feature maps, the latents (B, Z): a product of two matrices."""
+    """A transposed convolution of 1x1 feature maps, the latents (B, Z), computed as a matrix product."""
 
     def forward(self, latents: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return feature maps (B, F, h, w) for latents (B, Z)."""
-        weight = self.weight.permute(0, 2, 3, 1)  # the order of channels_last, which copies nothing there
+        weight = self.weight.permute(0, 2, 3, 1)  # in channels_last order, which avoids a copy
         features = (latents @ weight.flatten(1)).view(-1, *weight.shape[1:]).permute(0, 3, 1, 2)
         return features if self.bias is None else features + self.bias[:, None, None]
 
 
 class DCGANGenerator(nn.Module):
-    """Maps latents (B, Z), and labels where there are classes, to images (B, C, H, W) in [-1, 1].
+    """Maps latents (B, Z), and labels if there are classes, to images (B, C, H, W) in [-1, 1].
 
     Args:
         latent_size: Z.
         shape: (C, H, W).
         width: channels of the last hidden layer.
         norm: of the hidden layers.
-        num_classes: K, the classes that can be asked for; 0 for none. A label is one-hot beside the latent (Mirza and
+        num_classes: K, the number of classes; 0 for none. The one-hot label is concatenated with the latent (Mirza and
             Osindero, 2014, https://arxiv.org/abs/1411.1784).
     """
 
@@ -86,17 +86,17 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Maps images (B, C, H, W), and labels where there are classes, to logits (B,) by strided convolutions.
+    """Maps images (B, C, H, W), and labels if there are classes, to logits (B,) by strided convolutions.
 
     Args:
         shape: (C, H, W).
         width: channels of the first layer.
         norm: of all hidden layers but the first; "spectral" normalises the weights of every layer instead.
         num_classes: K; 0 for images without labels.
-        conditioning: how D sees the label: "concatenation" gives it K more channels, one of them 1 everywhere (Mirza
-            and Osindero, 2014); "projection" adds the inner product of the last features and a vector of the class
-            (Miyato and Koyama, ICLR 2018, equation 3, https://arxiv.org/abs/1802.05637); "auxiliary" hides it from D,
-            which says itself what the class is (Odena, Olah, Shlens, ICML 2017, https://arxiv.org/abs/1610.09585).
+        conditioning: how D uses the label: "concatenation" gives it K additional channels, a one-hot map (Mirza and
+            Osindero, 2014); "projection" adds the inner product of the last features and a class embedding (Miyato and
+            Koyama, ICLR 2018, equation 3, https://arxiv.org/abs/1802.05637); "auxiliary" hides it from D, which
+            predicts the class instead (Odena, Olah, Shlens, ICML 2017, https://arxiv.org/abs/1610.09585).
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class DCGANDiscriminator(nn.Module):
         self.classes = nn.Linear(num_classes, widths[-1], bias=False) if conditioning == "projection" else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return logits (B,): above 0 for images that look real, as pictures of their labels (B,) where given.
+        """Return logits (B,): above 0 for images that look real, given their labels (B,) if there are classes.
 
-        With the conditioning "auxiliary", return (B, 1 + K): this logit, then one for each class.
+        With the conditioning "auxiliary", return (B, 1 + K): this logit, then one per class.
         """
         label_codes = None
         if self.conditioning in ("concatenation", "projection"):

@@ -12,7 +12,7 @@ NORMS: tuple[str, ...] = get_args(Norm)
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance norm that on processors is computed as the group norm which it is: in half of the time."""
+    """Instance norm, computed on CPUs as the equivalent group norm, in half the time."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Return normalised feature maps (B, channels, H, W)."""

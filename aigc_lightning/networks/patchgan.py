@@ -1,4 +1,4 @@
-"""The PatchGAN discriminator: judges each overlapping patch of an image on its own.
+"""The PatchGAN discriminator: classifies each overlapping patch of an image independently.
 
 Papers: Isola et al., CVPR 2017, appendix 6.1.2, https://arxiv.org/abs/1611.07004; Zhu et al., ICCV 2017, appendix 7.2,
 https://arxiv.org/abs/1703.10593
@@ -15,7 +15,7 @@ from aigc_lightning.networks.norms import Norm, PlainNorm, make_norm
 
 
 def smallest_size(num_layers: int) -> int:
-    """Return the height and width in pixels that an image must have for `PatchGAN` to judge one patch."""
+    """Return the height and width in pixels that an image must have for `PatchGAN` to classify one patch."""
     return 3 << num_layers
 
 
@@ -33,16 +33,16 @@ def check_patches(spec: ImageSpec, discriminator_layers: int) -> None:
     smallest = smallest_size(discriminator_layers)
     if min(spec.height, spec.width) < smallest:
         raise UserError(
-            f"The discriminator's patches need images of {smallest} pixels and the data is {spec}.",
+            f"The discriminator's patches need images of at least {smallest} pixels, but the data is {spec}.",
             "Choose larger images, or a smaller model.discriminator_layers.",
         )
 
 
 class PatchGAN(nn.Module):
-    """Maps images (B, C, H, W) to logits (B, 1, h, w), one for each patch.
+    """Maps images (B, C, H, W) to logits (B, 1, h, w), one per patch.
 
     Args:
-        channels: C, of all images that are judged together.
+        channels: C, of all images that are classified together.
         width: F; doubled at each layer, up to 8 x F.
         num_layers: layers that halve the feature maps: 1 for patches of 16x16 pixels, 2 for 34x34, 3 for 70x70 as in
             the papers, 4 for 142x142.
@@ -61,22 +61,22 @@ class PatchGAN(nn.Module):
             layers += [nn.LeakyReLU(0.2, inplace=True)]
             before = after
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, 1, 1))
-        self.layers[0].to(memory_format=torch.channels_last)  # of few channels: faster; the numbers are the same
+        self.layers[0].to(memory_format=torch.channels_last)  # of few channels: faster, with the same results
 
     def forward(self, *images: Tensor) -> Tensor:
         """Return logits (B, 1, h, w), above 0 for patches that look real.
 
         Args:
-            *images: (B, ., H, W) each, such as source and target; they are judged together.
+            *images: (B, ., H, W) each, such as source and target; they are classified together.
         """
         logits: Tensor = self.layers(torch.cat(images, dim=1) if len(images) > 1 else images[0])
         return logits
 
 
 class PatchGANs(nn.ModuleDict):
-    """Discriminators by the kind of images that they judge."""
+    """One discriminator per image domain."""
 
     def forward(self, images: Tensor, kind: str) -> Tensor:
-        """Return the logits (B, 1, h, w) of images (B, C, H, W) as images of a kind."""
+        """Return the logits (B, 1, h, w) of images (B, C, H, W) from one domain's discriminator."""
         logits: Tensor = self[kind](images)
         return logits

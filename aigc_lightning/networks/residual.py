@@ -9,10 +9,10 @@ from torch.nn import functional
 
 
 class PreactivationBlock(nn.Module):
-    """Adds what two 3x3 convolutions make of feature maps to these (He et al., ECCV 2016, "full pre-activation").
+    """A residual block of two 3x3 convolutions (He et al., ECCV 2016, "full pre-activation").
 
-    The second convolution starts at zero, so that a new block changes nothing; no norm is needed then (Zhang et al.,
-    Fixup, ICLR 2019).
+    The second convolution is initialised to zero, so that a new block is the identity and no norm is needed (Zhang et
+    al., Fixup, ICLR 2019).
 
     Args:
         channels: F, of input and output.
@@ -37,15 +37,15 @@ class PreactivationBlock(nn.Module):
 
 
 class ReflectingConv2d(nn.Conv2d):
-    """A convolution of any odd size that keeps the size of feature maps by reflecting them at their border.
+    """A convolution of any odd size with reflection padding, which preserves the size of feature maps.
 
-    Unlike `padding_mode="reflect"` it pads in the precision of its input: autocast on processors pads in float32.
+    Unlike `padding_mode="reflect"` it pads in the precision of its input: autocast on CPUs pads in float32.
 
     Args:
-        before: channels that come in.
-        after: channels that go out.
+        before: input channels.
+        after: output channels.
         size: height and width of the kernel.
-        bias: whether it has one.
+        bias: whether to add a bias.
     """
 
     def __init__(self, before: int, after: int, size: int, bias: bool = True) -> None:
@@ -71,12 +71,12 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
 
 
 def crop(images: Tensor, height: int, width: int) -> Tensor:
-    """Return the upper left part of images: what `pad_to_multiple` was given."""
+    """Return the upper left part of images, which undoes `pad_to_multiple`."""
     return images[..., :height, :width]
 
 
 def pad_to_least(images: Tensor, smallest: int) -> Tensor:
-    """Repeat the last row and column until images (B, C, H, W) have at least so many pixels in height and width."""
+    """Repeat the last row and column until images (B, C, H, W) have at least the given number of pixels a side."""
     height, width = images.shape[-2:]
     if height >= smallest and width >= smallest:
         return images

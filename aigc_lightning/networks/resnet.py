@@ -1,8 +1,8 @@
 """A residual network for small images.
 
 Paper: He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, CVPR 2016, https://arxiv.org/abs/1512.03385
-Departs from the paper: one block a stage, as many stages as the image allows, a 3x3 first layer without pooling, and
-shortcuts that average before they project (He et al., CVPR 2019, ResNet-D, https://arxiv.org/abs/1812.01187).
+Departures from the paper: one block per stage, as many stages as the image allows, a 3x3 first layer without pooling,
+and shortcuts that average before they project (He et al., CVPR 2019, ResNet-D, https://arxiv.org/abs/1812.01187).
 Shapes: B batch, C channels, H and W height and width in pixels, D features.
 """
 
@@ -17,7 +17,7 @@ _MOST_STAGES = 5
 
 
 def num_stages(height: int, width: int) -> int:
-    """Return the number of halvings, 1 to 5, that leave the smaller side 3 or 4 pixels where it can be."""
+    """Return the number of halvings, 1 to 5, that reduce the smaller side to 3 or 4 pixels if possible."""
     side, number = min(height, width), 0
     while side > _SMALLEST_SIDE and number < _MOST_STAGES:
         side, number = -(-side // 2), number + 1
@@ -29,7 +29,7 @@ class ResNet(nn.Module):
 
     Args:
         channels: C.
-        height: H, which decides with W on the number of stages.
+        height: H, which together with W determines the number of stages.
         image_width: W.
         width: channels at full size; doubled in each stage, up to 8 times.
     """
@@ -58,8 +58,8 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions that halve the feature maps, beside a shortcut (figure 5, left, and section 3.3, B).
 
     Args:
-        before: channels that come in.
-        after: channels that go out.
+        before: input channels.
+        after: output channels.
     """
 
     def __init__(self, before: int, after: int) -> None:

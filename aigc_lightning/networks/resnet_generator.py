@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aigc_lightning.networks.norms import Norm, PlainNorm, make_norm
 from aigc_lightning.networks.residual import ReflectingConv2d, crop, pad_to_least
 
-_SMALLEST = 8  # pixels: a quarter of the size is reflected at its border
+_SMALLEST = 8  # pixels: maps of a quarter of the size must be large enough for reflection padding
 
 
 class ResNetGenerator(nn.Module):
@@ -19,7 +19,7 @@ class ResNetGenerator(nn.Module):
 
     Args:
         channels: C.
-        width: F; doubled at each halving.
+        width: F; doubled at each downsampling step.
         num_blocks: residual blocks at a quarter of the size.
         norm: of the hidden layers; "plain_instance" is the papers'.
     """
@@ -40,18 +40,18 @@ class ResNetGenerator(nn.Module):
             layers += activation(after)
         layers += [ReflectingConv2d(width, channels, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
-        for convolution in (self.layers[0], self.layers[-2]):  # of few channels: faster; the numbers are the same
+        for convolution in (self.layers[0], self.layers[-2]):  # of few channels: faster, with the same results
             convolution.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return images (B, C, H, W) in [-1, 1] for images (B, C, H, W), small ones repeated at their border."""
+        """Return images (B, C, H, W) in [-1, 1] for images (B, C, H, W), small ones padded by repetition."""
         height, width = images.shape[-2:]
         outputs: Tensor = self.layers(pad_to_least(images, _SMALLEST))
         return crop(outputs, height, width)  # odd sizes are rounded up where they are halved
 
 
 class _Block(nn.Module):
-    """Adds what two 3x3 convolutions make of feature maps to these."""
+    """A residual block of two 3x3 convolutions."""
 
     def __init__(self, channels: int, norm: Norm | PlainNorm, bias: bool) -> None:
         super().__init__()

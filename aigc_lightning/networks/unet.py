@@ -1,8 +1,8 @@
-"""The U-Net of pix2pix: an encoder and a decoder with connections between their layers of equal size.
+"""The U-Net of pix2pix: an encoder and a decoder with skip connections between layers of equal size.
 
 Paper: Isola et al., CVPR 2017, appendix 6.1.1, https://arxiv.org/abs/1611.07004
-Shapes: B batch, C channels, H and W height and width in pixels, L levels, F channels at the first level, Z numbers of
-noise.
+Shapes: B batch, C channels, H and W height and width in pixels, L levels, F channels at the first level, Z noise
+values.
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ from aigc_lightning.networks.residual import crop, pad_to_least
 
 #: Levels at 256x256 pixels, where the smallest feature maps are 1x1.
 _MOST_LEVELS = 8
-#: Layers of the decoder, from the smallest feature maps on, that have noise.
+#: Number of decoder layers with noise, counted from the smallest feature maps.
 _NOISY = 3
-#: Pixels of a batch of feature maps up to which products of matrices are faster than convolutions.
+#: Pixels of a batch of feature maps up to which matrix products are faster than convolutions.
 _FEW_PIXELS = 16
 
 
 def num_levels(height: int, width: int) -> int:
-    """Return L for images of a size: as many halvings as leave at least one pixel, up to 8."""
+    """Return L for an image size: as many halvings as leave at least one pixel, up to 8."""
     return min(_MOST_LEVELS, min(height, width).bit_length() - 1)
 
 
 class _Doubling(nn.ConvTranspose2d):
     """A transposed convolution that doubles the size of feature maps.
 
-    Of few pixels a processor makes a product of two matrices: convolutions rearrange their weights, here up to 34 MB.
+    For few pixels, CPUs use a matrix product: convolutions reorder their weights, here up to 34 MB.
     """
 
     def __init__(self, before: int, after: int, bias: bool) -> None:
@@ -57,9 +57,9 @@ class UNet(nn.Module):
         channels: C.
         width: F; doubled at each level, up to 8 x F.
         levels: L, number of halvings, at least 2.
-        norm: of the hidden layers. The first and the smallest feature maps have none: norms of single images would
-            leave nothing of 1x1 maps.
-        dropout: share of the features that the noise takes away in the first three layers of the decoder.
+        norm: of the hidden layers. The first and the smallest feature maps have none: normalisation per image would
+            reduce 1x1 maps to zero.
+        dropout: share of the features that the noise drops in the first three layers of the decoder.
     """
 
     def __init__(self, channels: int, width: int, levels: int, norm: Norm, dropout: float = 0.5) -> None:
@@ -83,16 +83,16 @@ class UNet(nn.Module):
         self.last = nn.ConvTranspose2d(2 * width, channels, 4, 2, 1)
 
     def noise_size(self, height: int, width: int) -> int:
-        """Return Z for images of a size."""
+        """Return Z for an image size."""
         return sum(number * rows * columns for number, rows, columns in self._noise_shapes(height, width))
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return images (B, C, H, W) in [-1, 1] for images (B, C, H, W).
 
         Args:
-            images: smaller ones than 2^L pixels are repeated at their border.
-            noise: (B, Z) in [0, 1); where it is below the share of dropout, a feature is left out and the others are
-                enlarged. None leaves nothing out.
+            images: padded by repetition if smaller than 2^L pixels.
+            noise: (B, Z) in [0, 1); features whose value is below the dropout rate are dropped and the others scaled
+                up. None drops nothing.
         """
         height, width = images.shape[-2:]
         images = pad_to_least(images, 2 ** len(self.widths))
@@ -111,13 +111,13 @@ class UNet(nn.Module):
         return crop(result, height, width)
 
     def _noise_shapes(self, height: int, width: int) -> list[tuple[int, int, int]]:
-        """Return channels, height and width of the feature maps that noise is laid on."""
+        """Return channels, height and width of the feature maps to which noise is applied."""
         levels = len(self.widths)
         outputs = range(levels - 1, max(levels - 1 - _NOISY, 0), -1)  # levels at which layers of the decoder end
         return [(self.widths[level - 1], height >> level, width >> level) for level in outputs]
 
     def _masks(self, noise: Tensor | None, height: int, width: int) -> list[Tensor]:
-        """Return a factor for each noisy feature, 0 or 1 / (1 - dropout)."""
+        """Return the dropout factor of each feature, 0 or 1 / (1 - dropout)."""
         if noise is None:
             return []
         kept = (noise >= self.dropout) / (1 - self.dropout)

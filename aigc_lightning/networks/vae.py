@@ -1,4 +1,4 @@
-"""Encoder and decoder of a variational autoencoder for images of one size.
+"""Encoder and decoder of a variational autoencoder for images of a fixed size.
 
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, D decoder channels, N number of
 halvings, h = ceil(H / 2^N) and w = ceil(W / 2^N) size of the smallest feature maps, F channels at half the image size.
@@ -19,7 +19,7 @@ def num_halvings(height: int, width: int) -> int:
 
 
 def _widths(width: int, number: int) -> list[int]:
-    """Return the channels at 1/2, 1/4, ... of the image size: doubled at each halving, up to 8 x width."""
+    """Return the channels at 1/2, 1/4, ... of the image size: doubled at each downsampling step, up to 8 x width."""
     return [width * min(2**level, 8) for level in range(number)] or [width]
 
 
@@ -52,16 +52,16 @@ class VAEEncoder(nn.Module):
 
 
 class GaussianHead(nn.Module):
-    """Makes means in [-1, 1] of what a decoder gives, and appends logarithms of scales.
+    """Maps a decoder's output to means in [-1, 1], and appends log scales.
 
     A scale is the same for all pixels of a channel.
 
     Args:
         channels: C.
-        scale: standard deviation to keep; None to learn it, starting at about 1/4.
+        scale: fixed standard deviation; None to learn it, starting at about 1/4.
     """
 
-    #: Half a grey level of images in [-1, 1]: the density of learned scales has no end below.
+    #: Half a grey level of images in [-1, 1]: without a lower bound on learned scales, the density is unbounded.
     smallest = 1 / 255
 
     def __init__(self, channels: int, scale: float | None = None) -> None:
@@ -70,7 +70,7 @@ class GaussianHead(nn.Module):
         self.excess = nn.Parameter(torch.full((channels, 1, 1), math.log(1 / 4))) if scale is None else None
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """Return means and logarithms of scales, (B, 2C, H, W), for outputs (B, C, H, W)."""
+        """Return means and log scales, (B, 2C, H, W), for outputs (B, C, H, W)."""
         means = outputs.tanh()
         if self.excess is None:
             assert self.scale is not None
@@ -79,9 +79,9 @@ class GaussianHead(nn.Module):
 
 
 class MixtureHead(nn.Module):
-    """Adds to a decoder's output what lets the K components of a mixture start apart: other means, moderate scales.
+    """Offsets a decoder's output so that the K components of a mixture start with different means and moderate scales.
 
-    Components that start alike have the same slopes and learn the same.
+    Components with the same initial values get the same gradients and stay the same.
 
     Args:
         num_components: K.
@@ -95,12 +95,12 @@ class MixtureHead(nn.Module):
         self.start = nn.Parameter(start.view(-1, 1, 1))
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """Return logits, means and logarithms of scales, (B, K + 2KC, H, W), for outputs of the same shape."""
+        """Return logits, means and log scales, (B, K + 2KC, H, W), for outputs of the same shape."""
         return outputs + self.start
 
 
 class VAEDecoder(nn.Module):
-    """Maps latents (B, Z) to what a likelihood needs to know of each pixel, (B, D, H, W).
+    """Maps latents (B, Z) to the parameters of a likelihood for each pixel, (B, D, H, W).
 
     Args:
         latent_size: Z.

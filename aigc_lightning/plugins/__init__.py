@@ -1,4 +1,4 @@
-"""Models, data, presets, callbacks and commands by name. Standard library only, so that listings never import torch."""
+"""Registry of models, data, presets, callbacks and commands. Standard library only: listings never import torch."""
 
 from aigc_lightning.plugins.entry import API_VERSION, BUILTIN, GROUPS, Kind, Plugin, kind_of, normalized
 from aigc_lightning.plugins.registry import (

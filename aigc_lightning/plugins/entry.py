@@ -1,4 +1,4 @@
-"""One entry point: what it is, whether it may be imported, and the import itself."""
+"""A plugin's entry point: its metadata, its compatibility, and its import."""
 
 import re
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ GROUPS: dict[Kind, str] = {
     "callback": "aigc_lightning.callbacks",
     "command": "aigc_lightning.commands",
 }
-#: The distribution whose names are never taken over by another.
+#: The distribution whose names other distributions never override.
 BUILTIN = "aigc-lightning"
 #: Versions of the plugin API that a class may name as its `aigc_api`; see docs/plugin_api.md.
 API_VERSION = 1
 OLDEST_API_VERSION = 1
 
-#: The class that a plugin of a kind extends, by path, since importing it would import torch.
+#: The base class for each kind of plugin, by path, since importing it would import torch.
 _BASES: dict[Kind, tuple[str, str]] = {
     "model": ("aigc_lightning.core.image_model.ImageModel", "aigc_lightning.ImageModel"),
     "data": ("aigc_lightning.data.base.ImageDataModule", "aigc_lightning.ImageDataModule"),
@@ -37,12 +37,12 @@ class Plugin:
     """One entry point.
 
     Args:
-        kind: what it gives.
+        kind: kind of plugin.
         name: its short name.
-        distribution: the package that brings it, normalised.
-        version: of that package.
+        distribution: the package that provides it, normalised.
+        version: version of that package.
         value: `module:attribute`, or a package for presets.
-        requires: what the package says it needs of aigc-lightning, such as ("aigc-lightning>=0.1",).
+        requires: the package's requirements on aigc-lightning, such as ("aigc-lightning>=0.1",).
     """
 
     kind: Kind
@@ -59,7 +59,7 @@ class Plugin:
 
     @property
     def class_path(self) -> str:
-        """The dotted path of the class, as configs write it."""
+        """The dotted path of the class, as written in configs."""
         return self.value.replace(":", ".")
 
     @property
@@ -69,12 +69,12 @@ class Plugin:
 
     @property
     def full_name(self) -> str:
-        """`distribution:name`, which no other plugin of the kind has."""
+        """`distribution:name`, which is unique among plugins of the kind."""
         return f"{self.distribution}:{self.name}"
 
     @property
     def api(self) -> int:
-        """The version of the plugin API that its source names, the present one where it names none."""
+        """The plugin API version stated in its source, by default the current one."""
         found = definition(self.value)
         return API_VERSION if found is None or found.api is None else found.api
 
@@ -84,11 +84,11 @@ class Plugin:
         return found.summary if found else ""
 
     def refusal(self) -> str:
-        """Return why the plugin may not even be imported: it was made for another version than this. Or ""."""
+        """Return why the plugin must not be imported, being made for another version, or ""."""
         return _unmet(self.requires) or _wrong_api(self.api)
 
     def problem(self) -> str:
-        """Return what is wrong with the plugin as far as this shows without importing it, or ""."""
+        """Return what is wrong with the plugin, as far as that is visible without importing it, or ""."""
         if self.is_builtin:
             return ""
         if self.kind == "config":
@@ -99,7 +99,7 @@ class Plugin:
         """Import and return the class or function.
 
         Raises:
-            UserError: the plugin is refused or broken; the cause is in the message.
+            UserError: the plugin is incompatible or broken; the message gives the cause.
         """
         refusal = self.refusal()
         if refusal:
@@ -109,11 +109,11 @@ class Plugin:
             target = import_module(module)
             for part in attribute.split("."):
                 target = getattr(target, part)
-        except (Exception, SystemExit) as error:  # whatever a plugin does wrong, the rest goes on
+        except (Exception, SystemExit) as error:  # whatever a plugin does wrong, everything else works
             raise self._broken(error) from error
         wrong = _not_a(self.kind, target) or _wrong_api(getattr(target, "aigc_api", API_VERSION))
         if wrong:
-            raise self._error(wrong, f"Tell the makers of {self.distribution}; everything else works without it.")
+            raise self._error(wrong, f"Tell the authors of {self.distribution}; everything else works without it.")
         return target
 
     def _broken(self, error: BaseException) -> UserError:
@@ -136,20 +136,20 @@ class Plugin:
 
 
 def kind_of(target: object) -> Kind | None:
-    """Return which kind of plugin a class is, by its bases; None for another class or object."""
+    """Return the kind of plugin that a class is, by its bases; None for other classes and objects."""
     return next((kind for kind in _BASES if isinstance(target, type) and not _not_a(kind, target)), None)
 
 
 def normalized(name: str) -> str:
-    """Return a name as it is compared: lower case, `-` for `_`."""
+    """Normalise a name for comparison: lower case, `-` for `_`."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
 def _unmet(requires: tuple[str, ...]) -> str:
-    """Return what a package needs of aigc-lightning and does not have, or ""."""
+    """Return which requirement on aigc-lightning is not met, or ""."""
     if not requires:
         return ""
-    from packaging.requirements import InvalidRequirement, Requirement  # light, but not needed for most commands
+    from packaging.requirements import InvalidRequirement, Requirement  # light, but most commands do not need it
 
     for text in requires:
         try:
@@ -158,7 +158,7 @@ def _unmet(requires: tuple[str, ...]) -> str:
             continue
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if applies and not requirement.specifier.contains(__version__, prereleases=True):
-            return f"it needs {BUILTIN}{requirement.specifier} and this is {__version__}"
+            return f"it needs {BUILTIN}{requirement.specifier} but this is {__version__}"
     return ""
 
 
@@ -166,13 +166,13 @@ def _wrong_api(version: object) -> str:
     if isinstance(version, int) and OLDEST_API_VERSION <= version <= API_VERSION:
         return ""
     known = f"{OLDEST_API_VERSION} to {API_VERSION}" if OLDEST_API_VERSION < API_VERSION else f"{API_VERSION}"
-    return f"it was written for plugin API {version} and aigc-lightning {__version__} has {known}"
+    return f"it was written for plugin API {version} but aigc-lightning {__version__} has {known}"
 
 
 def _not_a(kind: Kind, target: Any) -> str:
-    """Return why an object is not what a plugin of this kind must be, or ""."""
+    """Return why an object is not a valid plugin of this kind, or ""."""
     if kind not in _BASES:
         return "" if callable(target) else f"it is a {type(target).__name__}, which cannot be called"
     path, public = _BASES[kind]
     bases = [f"{base.__module__}.{base.__qualname__}" for base in target.__mro__] if isinstance(target, type) else []
-    return "" if path in bases else f"it is no subclass of {public}"
+    return "" if path in bases else f"it is not a subclass of {public}"

@@ -1,7 +1,7 @@
-"""Models, data, presets, callbacks and commands by name, from this package and from anybody's.
+"""Models, data, presets, callbacks and commands by name, from this package and from third parties.
 
 A plugin is a Python package with entry points in the groups below; an entry point names the class itself. The built-in
-models take the same road. A listing imports neither torch nor any plugin.
+plugins are registered in the same way. A listing imports neither torch nor any plugin.
 """
 
 import os
@@ -16,17 +16,17 @@ from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.plugins.entry import BUILTIN, GROUPS, Kind, Plugin, normalized
 from aigc_lightning.plugins.source import canonical, preset_folder, source_file
 
-#: Comma-separated distributions to use (`a,b`) or to leave out (`-a`); read before anything is imported.
+#: Comma-separated distributions to use (`a,b`) or to exclude (`-a`); read before anything is imported.
 ALLOW_VARIABLE = "AIGC_PLUGINS"
 
 
 def plugins(kind: Kind) -> tuple[Plugin, ...]:
-    """Return all plugins of a kind that `AIGC_PLUGINS` leaves, the built-in ones first, then by name."""
+    """Return all plugins of a kind that `AIGC_PLUGINS` allows, the built-in ones first, then by name."""
     return tuple(plugin for plugin in _installed() if plugin.kind == kind and _is_allowed(plugin.distribution))
 
 
 def denied() -> tuple[Plugin, ...]:
-    """Return all plugins that `AIGC_PLUGINS` leaves out."""
+    """Return all plugins that `AIGC_PLUGINS` excludes."""
     return tuple(plugin for plugin in _installed() if not _is_allowed(plugin.distribution))
 
 
@@ -40,17 +40,17 @@ def find(kind: Kind, name: str) -> Plugin:
     if not matches:
         left_out = [plugin for plugin in denied() if plugin.kind == kind]
         if any(_is_called(name, plugin.name, plugin.distribution) for plugin in left_out):
-            raise UserError(f"{ALLOW_VARIABLE} leaves out the {kind} {name!r}.", f"Change {ALLOW_VARIABLE} to use it.")
+            raise UserError(f"{ALLOW_VARIABLE} excludes the {kind} {name!r}.", f"Change {ALLOW_VARIABLE} to use it.")
         hint = did_you_mean(name.rpartition(":")[2], [plugin.name for plugin in plugins(kind)])
-        raise UserError(f"There is no {kind} called {name!r}.", hint or f"See: aigc {_list(kind)}")
+        raise UserError(f"There is no {kind} named {name!r}.", hint or f"See: aigc {_list(kind)}")
     if matches[0].is_builtin or len(matches) == 1:
         return matches[0]
     written = " or ".join(plugin.full_name for plugin in matches)
-    raise UserError(f"Several packages bring a {kind} called {name!r}.", f"Write {written}.")
+    raise UserError(f"Several packages provide a {kind} named {name!r}.", f"Use {written}.")
 
 
 def find_by_class_path(kind: Kind, class_path: str) -> Plugin | None:
-    """Return the plugin that names this class, by the path where it is defined or where it is re-exported, or None."""
+    """Return the plugin with this class, by the path where it is defined or re-exported, or None."""
     exact = next((plugin for plugin in plugins(kind) if plugin.class_path == class_path), None)
     if exact is not None or not any(
         plugin.module.partition(".")[0] == class_path.partition(".")[0] for plugin in plugins(kind)
@@ -61,26 +61,26 @@ def find_by_class_path(kind: Kind, class_path: str) -> Plugin | None:
 
 
 def clashing(plugin: Plugin) -> tuple[Plugin, ...]:
-    """Return the other plugins for which, or instead of which, a plugin's bare name might be taken."""
+    """Return the other plugins that a plugin's bare name could be confused with."""
     same = (other for other in plugins(plugin.kind) if normalized(other.name) == normalized(plugin.name))
     return () if plugin.is_builtin else tuple(other for other in same if other != plugin)
 
 
 def presets() -> Iterator[tuple[str, str, Path]]:
-    """Yield (name, distribution, file) of every config that an installed package brings."""
+    """Yield (name, distribution, file) of every config that an installed package provides."""
     for plugin in plugins("config"):
         for path in preset_files(plugin):
             yield path.stem, plugin.distribution, path
 
 
 def preset_files(plugin: Plugin) -> list[Path]:
-    """Return the configs that an entry point of presets stands for."""
+    """Return the configs of a presets entry point."""
     folder = preset_folder(plugin.value)
     return sorted(folder.glob("*.yaml")) if folder else []
 
 
 def presets_of(plugin: Plugin) -> list[tuple[str, str, Path]]:
-    """Return those presets whose model or data a plugin is."""
+    """Return the presets that use a plugin as their model or data."""
     return [preset for preset in presets() if plugin.kind in ("model", "data") and _uses(preset[2], plugin)]
 
 
@@ -98,7 +98,7 @@ def find_preset(name: str) -> Path:
     if matches[0][0] == BUILTIN or len(matches) == 1:
         return matches[0][1]
     written = " or ".join(f"{owner}:{bare}" for owner, _ in matches)
-    raise UserError(f"Several packages bring a preset called {name!r}.", f"Write {written}.")
+    raise UserError(f"Several packages provide a preset named {name!r}.", f"Use {written}.")
 
 
 def unknown_in_allow_variable() -> list[str]:
@@ -146,7 +146,7 @@ def _plugin(kind: Kind, point: EntryPoint) -> Plugin:
 
 
 def _uses(path: Path, plugin: Plugin) -> bool:
-    from aigc_lightning.yaml_file import read_yaml  # only few commands look into presets
+    from aigc_lightning.yaml_file import read_yaml  # few commands read presets
 
     try:
         section = read_yaml(path)[plugin.kind]
@@ -180,7 +180,7 @@ def _list(kind: Kind) -> str:
 
 
 def forget() -> None:
-    """Look again at what is installed, at the next question; for tests and for installers."""
+    """Clear the cache, so that the next query sees newly installed packages; for tests and installers."""
     for cached in (_installed, preset_folder, canonical, source_file):
         cached.cache_clear()
     sys.path_importer_cache.clear()

@@ -1,7 +1,7 @@
-"""What a plugin's source says about it, read without running a line of it.
+"""Static analysis of a plugin's source, without executing any of it.
 
-Standard library only. Everything here is a best guess for listings: what cannot be read is left empty, and importing
-the plugin is what decides.
+Standard library only. The results are best guesses for listings: what cannot be determined is empty, and only importing
+the plugin is conclusive.
 """
 
 import ast
@@ -21,13 +21,13 @@ _Named = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Definition:
-    """Where a class or function is written.
+    """Where a class or function is defined.
 
     Args:
-        module: the module that defines it, which may not be the one that an entry point names.
+        module: the module that defines it, which may differ from the one that an entry point names.
         path: the file.
-        tree: of the whole file.
-        node: of the class or function.
+        tree: syntax tree of the whole file.
+        node: syntax tree of the class or function.
     """
 
     module: str
@@ -47,7 +47,7 @@ class Definition:
 
     @property
     def paper(self) -> str:
-        """What the module's docstring says after `Paper:`."""
+        """The text after `Paper:` in the module's docstring."""
         lines = (ast.get_docstring(self.tree) or "").splitlines()
         return next((line.partition(":")[2].strip() for line in lines if line.startswith("Paper:")), "")
 
@@ -63,7 +63,7 @@ class Definition:
 
     @property
     def parameters(self) -> list[str]:
-        """Names of the arguments of its own `__init__`."""
+        """Argument names of its own `__init__`."""
         for node in self.node.body:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__":
                 return [argument.arg for argument in (*node.args.args[1:], *node.args.kwonlyargs)]
@@ -71,7 +71,7 @@ class Definition:
 
 
 def definition(value: str) -> Definition | None:
-    """Return where an entry point's object is written, through re-exports, or None when that cannot be read.
+    """Return where an entry point's object is defined, following re-exports, or None if that is unknown.
 
     Args:
         value: `module:attribute`.
@@ -84,7 +84,7 @@ def definition(value: str) -> Definition | None:
             return None
         target = _named(tree, name)
         stub = path.with_suffix(".pyi")
-        if target is None and stub.is_file() and isinstance(tree := _tree(stub), ast.Module):  # names that load on use
+        if target is None and stub.is_file() and isinstance(tree := _tree(stub), ast.Module):  # lazily loaded names
             target = _named(tree, name)
         if isinstance(target, _Named):
             return Definition(module, path, tree, target)
@@ -96,7 +96,7 @@ def definition(value: str) -> Definition | None:
 
 @cache
 def canonical(class_path: str) -> str:
-    """Return the dotted path at which a class is defined, of one at which it is re-exported or used to be."""
+    """Return the defining path of a class from a path where it is re-exported or used to be."""
     path = new_path(class_path)
     module, _, name = path.rpartition(".")
     found = definition(f"{module}:{name}") if module else None
@@ -104,7 +104,7 @@ def canonical(class_path: str) -> str:
 
 
 def problem(value: str) -> str:
-    """Return why an entry point cannot be loaded, as far as this shows without importing it, or ""."""
+    """Return why an entry point cannot be loaded, as far as that is visible without importing it, or ""."""
     module, _, name = value.partition(":")
     if _spec(module.partition(".")[0]) is None:
         return f"its files are gone: there is no module {module.partition('.')[0]!r}"
@@ -127,7 +127,7 @@ def problem(value: str) -> str:
 
 @cache
 def source_file(module: str) -> Path | None:
-    """Return the source of a module without importing its parents, which is what `find_spec` would do."""
+    """Return the source of a module without importing its parents, as `find_spec` would."""
     top, *rest = module.split(".")
     spec = _spec(top)
     if spec is None:
@@ -144,14 +144,14 @@ def source_file(module: str) -> Path | None:
 
 
 def package_folders(package: str) -> list[Path]:
-    """Return the folders of a top-level package, whether or not it is imported."""
+    """Return the folders of a top-level package, whether or not it has been imported."""
     spec = _spec(package)
     return [Path(location) for location in (spec.submodule_search_locations if spec else None) or ()]
 
 
 @cache
 def preset_folder(package: str) -> Path | None:
-    """Return the folder `configs` of a package: inside it when installed, beside it in a source checkout."""
+    """Return the folder `configs` of a package: inside it if installed, beside it in a source checkout."""
     top, *rest = package.partition(":")[0].split(".")
     for root in package_folders(top) if rest else ():
         checkouts = [folder for folder in (root.parent, root.parent.parent) if (folder / "pyproject.toml").is_file()]
@@ -189,7 +189,7 @@ def _tree(path: Path) -> ast.Module | Exception:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield statements of a module, those under `if`, `try` and `with` included."""
+    """Yield the statements of a module, including those under `if`, `try` and `with`."""
     for node in body:
         yield node
         for part in ("body", "orelse", "finalbody"):
@@ -200,7 +200,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _named(tree: ast.Module, name: str) -> ast.stmt | None:
-    """Return the statement of a module that gives a name its meaning."""
+    """Return the statement of a module that defines a name."""
     for node in _statements(tree.body):
         if isinstance(node, _Named) and node.name == name:
             return node
@@ -217,7 +217,7 @@ def _named(tree: ast.Module, name: str) -> ast.stmt | None:
 
 
 def _origin(module: str, path: Path, node: ast.stmt, name: str) -> tuple[str, str]:
-    """Return the module and the name that a re-export takes an object from."""
+    """Return the module and the name that a re-export imports from."""
     if not isinstance(node, ast.ImportFrom):
         return "", name
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
@@ -227,7 +227,7 @@ def _origin(module: str, path: Path, node: ast.stmt, name: str) -> tuple[str, st
 
 
 def _is_closed(tree: ast.Module) -> bool:
-    """Whether the module's names can be read off: no star import and no module `__getattr__`."""
+    """Whether the module's names are statically known: no star import and no module `__getattr__`."""
     nodes = list(_statements(tree.body))
     stars = (isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in nodes)
     return not any(stars) and _named(tree, "__getattr__") is None
@@ -250,7 +250,7 @@ def _parents(module: str) -> list[str]:
 
 
 def _may_be_compiled(module: str) -> bool:
-    """Whether there may be a module without source, such as an extension."""
+    """Whether there may be a module without source, such as an extension module."""
     top, *rest = module.split(".")
     folders = package_folders(top)
     if not rest or not folders:

@@ -1,4 +1,4 @@
-"""The conformance kit: what a model or data must do to work with everything else, as tests.
+"""The conformance kit: tests of what a model or data must do to work with everything else.
 
 A package subclasses `ModelConformance` or `DataConformance` in its tests; `aigc plugins check` runs the same checks
 without pytest.
@@ -17,7 +17,7 @@ __all__ = ["DataConformance", "ModelConformance", "NoiseImages"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class when it is first asked for: `aigc plugins check` works without pytest."""
+    """Import a class on first access: `aigc plugins check` works without pytest."""
     if name in _HOMES:
         return getattr(import_module(f"aigc_lightning.testing.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

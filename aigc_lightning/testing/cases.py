@@ -26,7 +26,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.testing.checks import CheckFailedError
 from aigc_lightning.yaml_file import parse_yaml
 
-#: Options under which a preset runs anywhere, for a few steps, whatever machine and length it was written for.
+#: Options that make any preset run a few steps on any machine.
 _ANYWHERE = {
     "trainer.accelerator": "cpu",
     "trainer.devices": "1",
@@ -49,10 +49,10 @@ class Case:
     """One plugin under test.
 
     Args:
-        kind: of the plugin.
-        name: as users write it.
-        folder: for runs; empty.
-        settings: options to set for all checks, such as ("model.width=8",).
+        kind: kind of the plugin.
+        name: name as written by users.
+        folder: an empty folder for runs.
+        settings: options for all checks, such as ("model.width=8",).
     """
 
     kind: plugins.Kind
@@ -95,7 +95,7 @@ class Case:
             except SystemExit as error:
                 code = error.code
         if code:
-            raise CheckFailedError(f"`aigc {command} {' '.join(arguments)}` ended with {code}:\n{output.getvalue()}")
+            raise CheckFailedError(f"`aigc {command} {' '.join(arguments)}` exited with {code}:\n{output.getvalue()}")
         return output.getvalue()
 
 
@@ -113,17 +113,18 @@ class ModelCase(Case):
     """A model under test.
 
     Args:
-        config: the preset or config file to train with; "" for the model's first preset on digits, or else its first.
+        config: the preset or config file to train with; "" for the model's first preset on digits, or otherwise its
+            first.
     """
 
     config: str = ""
 
     @cached_property
     def preset(self) -> str:
-        """The preset to train with.
+        """The name or path of the preset to train with.
 
         Raises:
-            CheckFailedError: no package brings one.
+            CheckFailedError: no package provides one.
         """
         if self.config:
             return self.config
@@ -131,33 +132,33 @@ class ModelCase(Case):
         own = [name for name in names if name.startswith(f"{self.plugin.distribution}:")]
         if not names:
             raise CheckFailedError(
-                f"No package has a preset for {self.name}: add a folder of presets with an entry point in the group "
+                f"No package has a preset for {self.name}: add a folder of presets and an entry point in the group "
                 f"{plugins.GROUPS['config']}, or name a config file."
             )
         found = own or names
-        return next((name for name in found if name.endswith("_digits")), found[0])  # these need no files
+        return next((name for name in found if name.endswith("_digits")), found[0])  # these need no data files
 
     def arguments(self, steps: int, **changed: str) -> list[str]:
-        """Return the options of `aigc fit` for some steps.
+        """Return the options of `aigc fit` for a number of steps.
 
         Args:
             steps: number of batches.
-            changed: values to set beside the case's, with `__` for each dot of a name.
+            changed: further options, with `__` for each dot of a name.
         """
         values = {**_ANYWHERE, "trainer.max_steps": str(steps)}
         values |= dict(cast(tuple[str, str], text.split("=", 1)) for text in self.settings)
         values |= {name.replace("__", "."): value for name, value in changed.items()}
-        first = {name: value for name, value in values.items() if name in ("model", "data")}  # their options come after
+        first = {name: value for name, value in values.items() if name in ("model", "data")}  # their options follow
         return ["--config", self.preset, *(f"--{name}={value}" for name, value in {**first, **values}.items())]
 
     def fit(self, run: str, steps: int, **changed: str) -> Path:
-        """Train in a new run folder and return it."""
+        """Train in a new run folder and return the folder."""
         folder = self.folder / run
         self.run("fit", [*self.arguments(steps, **changed), f"--run={folder}"])
         return folder
 
     def resume(self, origin: Path, run: str, steps: int) -> Path:
-        """Copy a run, train the copy on, and return its folder."""
+        """Copy a run, continue training the copy, and return its folder."""
         folder = self.folder / run
         shutil.copytree(origin, folder)
         self.run("fit", [*self.arguments(steps), f"--resume={find_checkpoint(folder)}", f"--run={folder}"])
@@ -165,17 +166,17 @@ class ModelCase(Case):
 
     @cached_property
     def trained(self) -> Path:
-        """The folder of a run of two steps with the preset, with a checkpoint of each step."""
+        """The folder of a two-step run with the preset, with a checkpoint of each step."""
         return self.fit("two_steps", 2, checkpoints__keep_every_n_steps="1")
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """What the trained run's checkpoint says about itself."""
+        """The record in the trained run's checkpoint."""
         return cast(dict[str, Any], read_checkpoint(find_checkpoint(self.trained))[RECORD_KEY])
 
     @property
     def spec(self) -> ImageSpec:
-        """The images of the preset."""
+        """The spec of the preset's images."""
         return ImageSpec.from_dict(self.record["spec"])
 
     def load(self, run: Path | None = None) -> ImageModel:
@@ -193,7 +194,7 @@ class ModelCase(Case):
         made = self.record["data"]
         plugin = plugins.find_by_class_path("data", made["class_path"])
         if plugin is None:
-            raise CheckFailedError(f"The preset's data {made['class_path']} is no installed plugin.")
+            raise CheckFailedError(f"The preset's data {made['class_path']} is not an installed plugin.")
         return build_data(plugin.class_path, made["config"])
 
     def weights(self, step: int) -> dict[str, torch.Tensor]:
@@ -204,7 +205,7 @@ class ModelCase(Case):
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Put environment variables and random states back afterwards."""
+    """Restore environment variables and random states afterwards."""
     variables = dict(os.environ)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:

@@ -1,4 +1,4 @@
-"""The checks of each kind of plugin, in the order in which they are run."""
+"""The checks for each kind of plugin, in the order in which they are run."""
 
 from aigc_lightning.testing import class_checks, data_checks, model_checks, training_checks
 from aigc_lightning.testing.checks import Check

@@ -1,4 +1,4 @@
-"""What a check is, and what it can find."""
+"""Checks and their possible outcomes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from typing import Any, NoReturn
 
 
 class CheckFailedError(AssertionError):
-    """A plugin does not do what it must."""
+    """A plugin fails a check."""
 
 
 class NotApplicableError(Exception):
-    """A check has nothing to look at: the plugin does not claim what it is about."""
+    """A check does not apply: the plugin does not claim the feature."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that plugins of a kind must do.
+    """One requirement of plugins of a kind.
 
     Args:
-        name: as tables and test names show it.
-        run: takes the case; raises `CheckFailedError` or `NotApplicableError`.
-        slow: whether it belongs to the full set only.
+        name: name in tables and test names.
+        run: called with the case; raises `CheckFailedError` or `NotApplicableError`.
+        slow: whether it is only in the full set.
     """
 
     name: str
@@ -29,16 +29,16 @@ class Check:
 
     @property
     def summary(self) -> str:
-        """What it is that plugins must do."""
+        """The requirement in words."""
         return (self.run.__doc__ or "").partition("\n")[0].rstrip(".")
 
 
 def require(condition: bool, problem: str) -> None:
-    """Fail the check with a problem unless a condition holds."""
+    """Fail the check with a message unless a condition holds."""
     if not condition:
         raise CheckFailedError(problem)
 
 
 def not_applicable(reason: str) -> NoReturn:
-    """Leave the check out, saying why."""
+    """Skip the check and give the reason."""
     raise NotApplicableError(reason)

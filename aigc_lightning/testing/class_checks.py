@@ -1,4 +1,4 @@
-"""Checks of how a class is written: what commands, configs and pages read off it."""
+"""Checks of a class's source: what commands, configs and pages read from it."""
 
 import inspect
 import subprocess
@@ -28,14 +28,14 @@ def resolves_without_torch(case: Case) -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=_LIMIT_S
         )
     except subprocess.TimeoutExpired as error:
-        raise CheckFailedError(f"Looking the name up was not done after {_LIMIT_S} s.") from error
+        raise CheckFailedError(f"Looking the name up did not finish within {_LIMIT_S} s.") from error
     require(done.returncode == 0, done.stderr.strip().rpartition("\n")[2])
     require(not done.stdout.strip(), f"Looking the name up imports {done.stdout.strip()}.")
     require(bool(case.plugin.summary()), "Listings find no summary: the class needs a docstring.")
 
 
 def states_its_api(case: Case) -> None:
-    """Its class says for which version of the plugin API it was written: `aigc_api = 1`."""
+    """Its class states the version of the plugin API it was written for: `aigc_api = 1`."""
     own = (
         base for base in case.target.__mro__ if base.__module__.partition(".")[0] not in ("aigc_lightning", "lightning")
     )
@@ -50,7 +50,7 @@ def has_typed_arguments(case: Case) -> None:
     hints = typing.get_type_hints(case.target.__init__)
     for name, parameter in _arguments(case.target).items():
         starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        require(not starred, f"__init__ takes {parameter}: configs and help cannot know what it accepts.")
+        require(not starred, f"__init__ takes {parameter}: configs and help cannot tell what it accepts.")
         require(name in hints, f"The argument {name} of __init__ has no type.")
 
 
@@ -60,7 +60,7 @@ def has_docstrings(case: Case) -> None:
     require(bool((module.__doc__ or "").strip()), f"The module {module.__name__} has no docstring.")
     text = inspect.cleandoc(vars(case.target).get("__doc__") or "")
     require(bool(text), f"{case.target.__name__} has no docstring.")
-    base = next(base for base in case.target.__mro__ if "__init__" in vars(base))  # may be where the arguments are from
+    base = next(base for base in case.target.__mro__ if "__init__" in vars(base))  # may define the arguments
     text += f"\n{inspect.cleandoc(vars(base).get('__doc__') or '')}"
     given_by_data = {"spec"} if case.kind == "model" else set()
     missing = [name for name in _arguments(case.target) if name not in given_by_data and f"\n    {name}" not in text]

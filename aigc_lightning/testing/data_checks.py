@@ -1,4 +1,4 @@
-"""What data must do: hand out every sample once, under its key, as it says in its spec."""
+"""Checks of data: every sample once per epoch, under its key, as described by the spec."""
 
 import pickle
 from collections.abc import Iterable
@@ -15,12 +15,13 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import DataCase, isolated
 from aigc_lightning.testing.checks import CheckFailedError, not_applicable, require
 
-#: Batches of a large dataset that are looked at; whole epochs are only read of data of fewer samples than the second.
+#: Number of batches checked of a large dataset; whole epochs are only read of datasets with fewer samples than the
+#: second.
 _BATCHES, _WHOLE = 4, 20_000
 
 
 def is_built(case: DataCase) -> None:
-    """It is built with the given options and says what its images look like."""
+    """It is built with the given options and has a spec."""
     spec = case.build().spec
     require(isinstance(spec, ImageSpec), f"spec is a {type(spec).__name__}.")
     require(spec.task in IMAGE_KEYS, f"The task {spec.task!r} is none of {', '.join(IMAGE_KEYS)}.")
@@ -46,19 +47,19 @@ def gives_keyed_batches(case: DataCase) -> None:
 
 
 def gives_each_sample_once(case: DataCase) -> None:
-    """An epoch has every training sample exactly once, over one process and over two; validation likewise."""
+    """An epoch has every training sample exactly once, with one process and with two; so has validation."""
     for world_size in (1, 2):
         for stage in ("train", "val"):
             with isolated():
                 found = [number for rank in range(world_size) for number in _epoch(case, stage, rank, world_size)]
             require(
                 sorted(found) == list(range(len(found))),
-                f"{stage}: {len(found)} samples with {len(set(found))} numbers over {world_size} processes.",
+                f"{stage}: {len(found)} samples with {len(set(found))} distinct indices in {world_size} processes.",
             )
 
 
 def gives_the_same_sample_for_a_key(case: DataCase) -> None:
-    """A sample depends on (seed, epoch, index) alone: neither on the batch size nor on what was read before."""
+    """A sample depends only on (seed, epoch, index), not on the batch size or on what was read before."""
     with isolated():
         first, again, larger = (_by_index(case.build(batch_size=size), 3) for size in (4, 4, 6))
     require(list(first) == list(again), "A second instance has another order.")
@@ -68,18 +69,18 @@ def gives_the_same_sample_for_a_key(case: DataCase) -> None:
 
 
 def goes_on_after_a_resume(case: DataCase) -> None:
-    """Data that start in the middle of an epoch give the batches that come next."""
+    """Data resumed in the middle of an epoch yield the batches that come next."""
     if len(case.build().train_source()) < 8:
         not_applicable("it has fewer than 8 samples")
     with isolated():
         whole, rest = _by_index(_at(case, 0), 2), _by_index(_at(case, 1), 1)
-    require(list(whole)[4:] == list(rest), "The order differs from that of a run without a break.")
+    require(list(whole)[4:] == list(rest), "The order differs from that of an uninterrupted run.")
     for number, sample in rest.items():
-        require(_equal(sample, whole[number]), f"Sample {number} is different in a run without a break.")
+        require(_equal(sample, whole[number]), f"Sample {number} differs from that of an uninterrupted run.")
 
 
 def gives_the_same_with_workers(case: DataCase) -> None:
-    """Loader processes give the same batches in the same order."""
+    """Loader processes yield the same batches in the same order."""
     with isolated():
         first, second = (_by_index(case.build(batch_size=4, num_workers=count), 2) for count in (0, 1))
     require(list(first) == list(second), "The order differs.")
@@ -87,13 +88,13 @@ def gives_the_same_with_workers(case: DataCase) -> None:
 
 
 def data_can_be_pickled(case: DataCase) -> None:
-    """It can be pickled, as processes that are spawned need it."""
+    """It can be pickled, as spawned processes require."""
     data = case.build()
     require(pickle.loads(pickle.dumps(data)).spec == data.spec, "Its copy has another spec.")
 
 
 def trains_a_model(case: DataCase) -> None:
-    """`aigc fit --model dcgan --data NAME` runs for a step."""
+    """`aigc fit --model dcgan --data NAME` runs for one step."""
     data = case.build()
     if data.spec.task != "generation" or any(size % 4 or size < 8 for size in data.spec.shape[1:]):
         not_applicable(f"DCGAN does not take its images: {data.spec}, {data.spec.task}")
@@ -105,12 +106,12 @@ def trains_a_model(case: DataCase) -> None:
 
 
 def is_scored_in_every_stage(case: DataCase) -> None:
-    """`aigc fit`, `validate`, `test` and `predict` use it to the end, each in a run of its own."""
+    """`aigc fit`, `validate`, `test` and `predict` complete with it, each in its own run."""
     _run_every_stage(case, num_workers=0)
 
 
 def is_scored_with_workers(case: DataCase) -> None:
-    """`aigc fit`, `validate`, `test` and `predict` use it to the end when two processes load it."""
+    """`aigc fit`, `validate`, `test` and `predict` complete with it with two loader processes."""
     _run_every_stage(case, num_workers=2)
 
 
@@ -124,7 +125,7 @@ def _run_every_stage(case: DataCase, num_workers: int) -> None:
     case.run("fit", ["--model=aigc_lightning.testing.probe.Probe", f"--data={case.name}", *given, f"--run={run}"])
     for stage, score in {"validate": "val/error", "test": "test/error"}.items():
         output = case.run(stage, [f"--checkpoint={run}", *given])
-        require(f"{score}: " in output, f"`aigc {stage}` gives no score:\n{output}")
+        require(f"{score}: " in output, f"`aigc {stage}` prints no score:\n{output}")
     case.run("predict", [f"--checkpoint={run}", *given])
     require(any((run / "predictions").glob("*.png")), "`aigc predict` writes no picture.")
 
@@ -139,24 +140,24 @@ def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
         images: Tensor = batch[key]
         shape = (size, *spec.shape) if key != "degraded" else (size, spec.channels)
         found = tuple(images.shape)
-        require(found[: len(shape)] == shape, f"{stage}: {key} is {found} and the spec says {shape}.")
+        require(found[: len(shape)] == shape, f"{stage}: {key} is {found} but the spec says {shape}.")
         require(images.dtype == torch.float32, f"{stage}: {key} is {images.dtype}, not float32.")
         low, high = images.min().item(), images.max().item()
         require(low >= -1 and high <= 1, f"{stage}: {key} has values from {low:.3g} to {high:.3g}, not in [-1, 1].")
-        require(low < high, f"{stage}: {key} has one value only.")
+        require(low < high, f"{stage}: {key} is constant.")
     if "caption" in batch:
         texts = batch["caption"]
         given = isinstance(texts, list) and len(texts) == size and all(isinstance(text, str) for text in texts)
-        require(given, f"{stage}: caption is not a list of a text for each sample.")
+        require(given, f"{stage}: caption is not a list with one text per sample.")
     if spec.class_names:
-        require(isinstance(batch.get("label"), Tensor), f"{stage}: the spec names classes and batches have no label.")
+        require(isinstance(batch.get("label"), Tensor), f"{stage}: the spec names classes but batches have no label.")
         labels = batch["label"]
         inside = bool(((labels >= 0) & (labels < spec.num_classes)).all())
         require(labels.dtype == torch.int64 and inside, f"{stage}: labels are not int64 in [0, {spec.num_classes}).")
 
 
 def _epoch(case: DataCase, stage: str, rank: int, world_size: int) -> list[int]:
-    """Return the numbers of the samples that one of several processes sees in an epoch."""
+    """Return the indices of the samples that one of several processes sees in an epoch."""
     data = _at(case, 0, rank, world_size, batch_size=64)
     if len(_source(data, stage)) > _WHOLE:
         not_applicable(f"it has more than {_WHOLE} samples")
@@ -165,7 +166,7 @@ def _epoch(case: DataCase, stage: str, rank: int, world_size: int) -> list[int]:
 
 
 def _at(case: DataCase, position: int, rank: int = 0, world_size: int = 1, *, batch_size: int = 4) -> ImageDataModule:
-    """Return the data of one of several processes after so many batches."""
+    """Return the data of one of several processes after a number of batches."""
     data = case.build(batch_size=batch_size)
     progress = SimpleNamespace(total=SimpleNamespace(processed=position))
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
@@ -178,7 +179,7 @@ def _source(data: ImageDataModule, stage: str) -> Any:
 
 
 def _by_index(data: ImageDataModule, num_batches: int) -> dict[int, dict[str, Any]]:
-    """Return the samples of the first training batches by their numbers, in order."""
+    """Return the samples of the first training batches by index, in order."""
     found: dict[int, dict[str, Any]] = {}
     for _, batch in zip(range(min(num_batches, _BATCHES)), data.train_dataloader(), strict=False):
         for place, number in enumerate(batch["index"].tolist()):
@@ -187,7 +188,7 @@ def _by_index(data: ImageDataModule, num_batches: int) -> dict[int, dict[str, An
 
 
 def _equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Whether two samples are the same in all that they hold."""
+    """Whether two samples are equal in all fields."""
     return first.keys() == second.keys() and all(
         torch.equal(value, second[key]) if isinstance(value, Tensor) else value == second[key]
         for key, value in first.items()

@@ -1,4 +1,4 @@
-"""Training in one or several processes, with every gradient kept: what the promises of exactness are tested with."""
+"""Training in one or several processes with every gradient recorded, to test for exact reproducibility."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -23,20 +23,20 @@ from aigc_lightning.core.run.processes import run_together
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.data.base import ImageDataModule
 
-#: Makes a fresh model and its data; the data's batch size is the one of each process.
+#: Creates a new model and its data; the data's batch size is per process.
 Build = Callable[[int], tuple[ImageModel, ImageDataModule]]
-#: Seconds that several processes may take together.
+#: Time limit for several processes in seconds.
 LIMIT_S = 240.0
 _TRACE, _CHECKPOINT = "trace.pt", "end.ckpt"
 
 
 @dataclass
 class Trace:
-    """What a run left behind.
+    """The results of a run.
 
     Args:
         gradients: for each optimizer step in order, (number of the optimizer, its gradients).
-        indices: for each process and batch in order, the numbers of its samples.
+        indices: for each process and batch in order, the indices of its samples.
         checkpoint: the file saved at the end.
     """
 
@@ -46,7 +46,7 @@ class Trace:
 
     @property
     def saved(self) -> dict[str, Any]:
-        """Everything in the checkpoint."""
+        """The content of the checkpoint."""
         checkpoint: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
         return checkpoint
 
@@ -63,16 +63,16 @@ def train(
     """Train on the CPU and return what happened.
 
     Args:
-        build: makes model and data for a batch size; for several processes a function of a module, or a `partial` of
-            one, as each of them calls it for itself.
+        build: creates model and data for a batch size; for several processes a module-level function or a `partial` of
+            one, since each of them calls it.
         batch_size: of all processes together.
-        max_steps: batches.
+        max_steps: number of batches.
         folder: an empty or new folder for the results.
-        processes: number of them.
+        processes: number of processes.
         **options: of `_fit` and of the trainer.
 
     Raises:
-        OverdueError: several processes were not done after `LIMIT_S`.
+        OverdueError: several processes did not finish within `LIMIT_S`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fit = partial(_fit, build, batch_size // processes, max_steps, folder, **options)
@@ -106,16 +106,16 @@ def _fit(
     """Train in this process, alone or as one of several.
 
     Args:
-        build: makes model and data.
+        build: creates model and data.
         batch_size: of this process.
-        max_steps: batches.
+        max_steps: number of batches.
         folder: for the results.
-        processes: number of them.
-        seed: of the run.
-        resume: a checkpoint to go on from.
-        strategy: instead of the usual one over several processes.
-        callbacks: besides the one that keeps the results.
-        limit_val_batches: batches of each validation.
+        processes: number of processes.
+        seed: seed of the run.
+        resume: a checkpoint to resume from.
+        strategy: replaces the default strategy for several processes.
+        callbacks: in addition to the one that records the results.
+        limit_val_batches: number of batches per validation.
         **options: of the trainer.
     """
     pl.seed_everything(seed, verbose=False)
@@ -136,8 +136,8 @@ def _fit(
 
 
 def _fit_one(rank: int, fit: Callable[..., None], processes: int, meeting: Path) -> None:
-    """Train as one of several processes; they meet at a file, since a port could be taken by somebody else."""
-    os.environ["LOCAL_RANK"] = str(rank)  # Lightning takes it for a launcher's
+    """Train as one of several processes; they rendezvous through a file, since a port might be in use."""
+    os.environ["LOCAL_RANK"] = str(rank)  # makes Lightning assume a launcher
     dist.init_process_group(
         "gloo", init_method=meeting.as_uri(), rank=rank, world_size=processes, timeout=timedelta(seconds=LIMIT_S)
     )
@@ -151,7 +151,7 @@ def largest_difference(first: list[Tensor], second: list[Tensor]) -> float:
 
 
 def different_tensors(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Return the places at which two checkpoints differ in any bit: weights, averages, optimizers and schedulers."""
+    """Return where two checkpoints differ in any bit: weights, averages, optimizers and schedulers."""
     sections = ("state_dict", "optimizer_states", "lr_schedulers")
     return [place for section in sections for place in _differences(first[section], second[section], section)]
 
@@ -159,11 +159,11 @@ def different_tensors(first: dict[str, Any], second: dict[str, Any]) -> list[str
 def _differences(a: Any, b: Any, place: str) -> list[str]:
     if isinstance(a, dict) and isinstance(b, dict):
         if a.keys() != b.keys():
-            return [f"{place}: other keys"]
+            return [f"{place}: different keys"]
         return [found for key in a for found in _differences(a[key], b[key], f"{place}.{key}")]
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         if len(a) != len(b):
-            return [f"{place}: other length"]
+            return [f"{place}: different length"]
         pairs = zip(a, b, strict=True)
         return [found for i, (x, y) in enumerate(pairs) for found in _differences(x, y, f"{place}.{i}")]
     same = torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b
@@ -171,7 +171,7 @@ def _differences(a: Any, b: Any, place: str) -> list[str]:
 
 
 class _Keep(pl.Callback):
-    """Keeps the gradient of every optimizer step and the samples of every batch, and saves them at the end."""
+    """Records the gradient of every optimizer step and the samples of every batch, and saves them at the end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -180,7 +180,7 @@ class _Keep(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for number, optimizer in enumerate(trainer.optimizers):
-            # After the step: in Lightning's own loop the gradients are computed inside of it.
+            # After the step: in Lightning's own loop the gradients are computed inside the step.
             optimizer.register_step_post_hook(self._hook(number))
 
     def on_train_batch_start(

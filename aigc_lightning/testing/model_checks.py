@@ -1,4 +1,4 @@
-"""What a model must do without being trained further: be built, sampled, stored, exported."""
+"""Checks of a model that need no further training: building, sampling, saving, exporting."""
 
 import math
 import pickle
@@ -34,21 +34,21 @@ _ODD_SIZES = ((1, 1), (5, 7), (17, 31))
 
 
 def builds_with_defaults(case: ModelCase) -> None:
-    """It is built from a spec alone, every other argument having a default."""
+    """It can be built from a spec alone: every other argument has a default."""
     with isolated():
         model = case.target(case.spec)
-    require(isinstance(model, ImageModel), "It is no ImageModel.")
-    require(bool(capabilities(model)), "It can do nothing: define sample, edit, embed or classify.")
-    model.provenance()  # raises TypeError for arguments that are no plain values
+    require(isinstance(model, ImageModel), "It is not an ImageModel.")
+    require(bool(capabilities(model)), "It has no capability: define sample, edit, embed or classify.")
+    model.provenance()  # raises TypeError for arguments that are not plain values
 
 
 def refuses_what_it_cannot_do(case: ModelCase) -> None:
-    """A spec that it cannot take is a UserError that names the spec, before training; any other spec works."""
+    """An unsupported spec is a UserError that names the spec, before training; any other spec works."""
     height, width = case.spec.height, case.spec.width
     for channels in set(CHANNEL_NAMES) - set(case.target.channels):
         wrong = ImageSpec(channels, height, width, case.spec.class_names, case.spec.task)
         error = _refusal(case, wrong)
-        require(error is not None, f"It does not claim {channels} channels and accepts them.")
+        require(error is not None, f"It accepts {channels} channels although it does not claim to.")
         require(str(channels) in str(error), f"The error for {channels} channels does not name them: {error}")
     for channels, (height, width) in product(case.target.channels[:1], _ODD_SIZES):
         odd = ImageSpec(channels, height, width, case.spec.class_names, case.spec.task)
@@ -61,7 +61,7 @@ def refuses_what_it_cannot_do(case: ModelCase) -> None:
 
 
 def keeps_the_contract_of_its_output(case: ModelCase) -> None:
-    """Its images are float32 (B, C, H, W) in [-1, 1], each from its own seed or image; nothing else changes."""
+    """Its images are float32 (B, C, H, W) in [-1, 1], each from its own seed or image alone; no side effects."""
     model = case.load()
     output_is_an_image(model, case.spec)
     if isinstance(model, Generator):
@@ -77,9 +77,9 @@ def keeps_the_contract_of_its_output(case: ModelCase) -> None:
 
 
 def _check_repeats(model: ImageModel, method: str, run: Callable[[], Tensor]) -> None:
-    """Fail unless a method gives the same at each call and leaves everything as it was."""
+    """Fail unless a method returns the same at each call and has no side effects."""
     first = run()
-    require(torch.equal(first, run()), f"{method}() gives other images at a second call.")
+    require(torch.equal(first, run()), f"{method}() returns different images at a second call.")
     model.train()
     modes = [module.training for module in model.modules()]
     state = torch.get_rng_state()
@@ -87,11 +87,11 @@ def _check_repeats(model: ImageModel, method: str, run: Callable[[], Tensor]) ->
     require(torch.equal(first, again), "Images differ between training and evaluation mode: use self.inference().")
     require(modes == [module.training for module in model.modules()], f"{method}() changes the mode of its modules.")
     require(torch.equal(state, torch.get_rng_state()), f"{method}() draws from the global random state.")
-    require(not again.requires_grad, f"{method}() keeps the gradient's graph.")
+    require(not again.requires_grad, f"{method}() keeps the autograd graph.")
 
 
 def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
-    """Fail unless everything that a model can do gives values of the right shape, type and range."""
+    """Fail unless all of a model's capabilities return values of the right shape, type and range."""
     images = noise_images(spec, len(SEEDS))
     with isolated():
         if isinstance(model, Generator):
@@ -108,14 +108,14 @@ def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
             _check_spaces(model)
         if isinstance(model, Embedder):
             vectors = model.embed(images)
-            require(vectors.ndim == 2 and len(vectors) == len(images), f"embed() gives {tuple(vectors.shape)}.")
+            require(vectors.ndim == 2 and len(vectors) == len(images), f"embed() returns {tuple(vectors.shape)}.")
         if isinstance(model, Classifier) and spec.num_classes:
             wanted = (len(images), spec.num_classes)
-            require(tuple(model.classify(images).shape) == wanted, f"classify() does not give {wanted}.")
+            require(tuple(model.classify(images).shape) == wanted, f"classify() does not return {wanted}.")
 
 
 def survives_a_checkpoint(case: ModelCase) -> None:
-    """A checkpoint and an exported file give the same images as the model that was saved, also by Lightning's way."""
+    """A checkpoint, also loaded by Lightning, and an exported file give the same images as the saved model."""
     model = case.load()
     expected = _output(model, case.spec)
     path = case.folder / "exported.safetensors"
@@ -124,39 +124,39 @@ def survives_a_checkpoint(case: ModelCase) -> None:
         for way, load in (("load_model", load_model), ("load_from_checkpoint", case.target.load_from_checkpoint)):
             with isolated():
                 found = _output(load(source).eval(), case.spec)
-            require(torch.equal(expected, found), f"The model of {Path(source).name} by {way} gives other images.")
+            require(torch.equal(expected, found), f"The model of {Path(source).name} by {way} gives different images.")
     keys = ("class_path", "config", "spec", "versions")
     require(all(key in case.record for key in keys), f"The checkpoint does not record {keys}.")
 
 
 def can_be_pickled(case: ModelCase) -> None:
-    """It can be pickled, as processes that are spawned need it."""
+    """It can be pickled, as spawned processes require."""
     model = case.load()
-    if _is_parametrized(model):  # torch refuses to pickle these, so the model with its defaults stands for it
+    if _is_parametrized(model):  # torch refuses to pickle these, so the model with its defaults is used instead
         with isolated():
             model = case.target(case.spec).eval()
     if _is_parametrized(model):
         not_applicable("torch cannot pickle parametrized layers such as spectral norm")
     copy = pickle.loads(pickle.dumps(model))
-    require(torch.equal(_output(model, case.spec), _output(copy, case.spec)), "Its copy gives other images.")
+    require(torch.equal(_output(model, case.spec), _output(copy, case.spec)), "Its copy gives different images.")
 
 
 def can_be_exported(case: ModelCase) -> None:
-    """The networks that make its images go through `torch.export` and compute the same."""
+    """The networks that generate its images can be exported by `torch.export` and compute the same."""
     model = case.load()
     calls = _network_calls(model, lambda: _output(model, case.spec))
     if not calls:
-        not_applicable("its output is not computed by networks of its own")
+        not_applicable("its output is not computed by its own networks")
     for network, arguments in calls:
         network.eval()
         try:
             program = torch.export.export(network, arguments, strict=False)
-        except Exception as error:  # whatever it is, it is the answer
+        except Exception as error:  # any error is the result of the check
             lines = str(error).strip().splitlines() or [""]
             require(False, f"{type(network).__name__}: {type(error).__name__}: {lines[0]}")
         with torch.no_grad():
             same = torch.allclose(network(*arguments), program.module()(*arguments), atol=1e-4)
-        require(same, f"The exported {type(network).__name__} computes something else.")
+        require(same, f"The exported {type(network).__name__} gives different results.")
 
 
 def _is_parametrized(model: ImageModel) -> bool:
@@ -164,12 +164,12 @@ def _is_parametrized(model: ImageModel) -> bool:
 
 
 def noise_images(spec: ImageSpec, count: int) -> Tensor:
-    """Return images (count, C, H, W) of noise in [-1, 1], the same at each call."""
+    """Return noise images (count, C, H, W) in [-1, 1], the same at each call."""
     return torch.rand((count, *spec.shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def _output(model: ImageModel, spec: ImageSpec) -> Tensor:
-    """Return what the model's first capability gives."""
+    """Return the output of the model's first capability."""
     images = noise_images(spec, len(SEEDS))
     with isolated(), torch.no_grad():
         if isinstance(model, Generator):
@@ -184,23 +184,23 @@ def _output(model: ImageModel, spec: ImageSpec) -> Tensor:
 
 
 def _check_spaces(model: Any) -> None:
-    """Fail unless a seed is the same image in each of a model's latent spaces."""
+    """Fail unless a seed gives the same image in each of a model's latent spaces."""
     labels = [0] * len(SEEDS)
     shown = model.decode(model.latents(SEEDS), labels)
     for space in latent_spaces(model):
         points = model.latents(SEEDS, labels, space)
-        require(points.ndim == 2, f"latents() gives {tuple(points.shape)} in the space {space!r}, not (B, Z).")
+        require(points.ndim == 2, f"latents() returns {tuple(points.shape)} in the space {space!r}, not (B, Z).")
         images = model.decode(points, labels, space)
-        require(torch.allclose(images, shown, atol=1e-4), f"A seed is another image in the space {space!r}.")
+        require(torch.allclose(images, shown, atol=1e-4), f"A seed gives a different image in the space {space!r}.")
 
 
 def _check_images(images: Tensor, method: str, shape: tuple[int, ...]) -> None:
     found = tuple(images.shape)
-    require(images.ndim == 4 and found[: len(shape)] == shape, f"{method}() gives {found}, not {shape}.")
-    require(images.dtype == torch.float32, f"{method}() gives {images.dtype}, not float32.")
-    require(bool(images.isfinite().all()), f"{method}() gives values that are not finite.")
+    require(images.ndim == 4 and found[: len(shape)] == shape, f"{method}() returns {found}, not {shape}.")
+    require(images.dtype == torch.float32, f"{method}() returns {images.dtype}, not float32.")
+    require(bool(images.isfinite().all()), f"{method}() returns values that are not finite.")
     low, high = images.min().item(), images.max().item()
-    require(low >= -1 and high <= 1, f"{method}() gives values from {low:.3g} to {high:.3g}, not in [-1, 1].")
+    require(low >= -1 and high <= 1, f"{method}() returns values from {low:.3g} to {high:.3g}, not in [-1, 1].")
 
 
 def _refusal(case: ModelCase, spec: ImageSpec) -> UserError | None:
@@ -212,7 +212,7 @@ def _refusal(case: ModelCase, spec: ImageSpec) -> UserError | None:
 
 
 def _network_calls(model: ImageModel, run: Callable[[], Any]) -> list[tuple[nn.Module, tuple[Any, ...]]]:
-    """Return the outermost networks that are called meanwhile, each with its first positional arguments."""
+    """Return the outermost networks called in the meantime, each with its first positional arguments."""
     calls: dict[nn.Module, tuple[Any, ...]] = {}
     depth = 0
 

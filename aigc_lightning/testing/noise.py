@@ -1,4 +1,4 @@
-"""Images of noise in any shape and for any task, to try models on."""
+"""Noise images of any shape and for any task, to test models on."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ from aigc_lightning.errors import UserError
 
 
 class NoiseImages(ImageDataModule):
-    """Uniform noise, the same at every run.
+    """Uniform noise, the same in every run.
 
     Args:
         channels: C.
         height: H in pixels.
         width: W in pixels.
-        num_classes: labels to hand out; 0 for images without labels.
+        num_classes: number of classes; 0 for images without labels.
         task: "generation", "paired", "unpaired" or "restoration": which keys a batch has.
-        num_images: images to train on, and to hold out.
+        num_images: number of training images, and of held-out images.
         batch_size: images per process in a step.
-        num_workers: loader processes.
+        num_workers: number of loader processes.
 
     Raises:
-        UserError: a task that does not exist.
+        UserError: an unknown task.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class NoiseImages(ImageDataModule):
 
     @property
     def spec(self) -> ImageSpec:
-        """What was asked for."""
+        """The requested spec."""
         return ImageSpec(*self.shape, tuple(str(number) for number in range(self.num_classes)), self.task)
 
     def train_source(self) -> ArraySource:
@@ -71,12 +71,12 @@ class NoiseImages(ImageDataModule):
     def samples(
         self, source: ImageSource | FieldSource, seed: int = 0, augmentation: Augment | None = None
     ) -> ImageSamples:
-        """Return what fetches batches with the keys of the task."""
+        """Return the dataset that fetches batches with the keys of the task."""
         return _TaskSamples(source, self.task)
 
 
 class _TaskSamples(ImageSamples):
-    """Samples under the keys of a task; further images of a sample are its first one upside down."""
+    """Samples with the keys of a task; a sample's further images are its first one upside down."""
 
     def __init__(self, source: ImageSource | FieldSource, task: str) -> None:
         super().__init__(source)

@@ -1,4 +1,4 @@
-"""The smallest model that trains on any data and scores it, to try data on."""
+"""A minimal model that trains on any data and scores it, to test data with."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from aigc_lightning.core.spec import ImageSpec
 
 
 class Probe(ImageModel):
-    """Learns to copy the first image of each sample with one 1x1 convolution; its score is the mean absolute error.
+    """Learns to copy the first image of each sample with a 1x1 convolution; its score is the mean absolute error.
 
     Args:
         spec: what the images look like; any.
@@ -35,7 +35,7 @@ class Probe(ImageModel):
         return self._errors(batch).mean() * self.share
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Keep the mean absolute error of each sample."""
+        """Record the mean absolute error of each sample."""
         self.log_held_out("error", self._errors(batch))
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:

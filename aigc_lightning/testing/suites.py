@@ -1,4 +1,4 @@
-"""The conformance kit as pytest classes: subclass one, name the plugin, done."""
+"""The conformance kit as pytest classes: subclass one and name the plugin."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ def _parameters(checks: Sequence[Check]) -> list[Any]:
 
 
 class _Conformance:
-    """What the two kinds share."""
+    """Common base of both suites."""
 
-    #: Options to set in all checks, such as ("model.width=8",).
+    #: Options for all checks, such as ("model.width=8",).
     settings: ClassVar[Sequence[str]] = ()
-    #: Checks to leave out, each with the reason, which reports show.
+    #: Checks to skip, each with its reason, which reports show.
     left_out: ClassVar[Mapping[str, str]] = {}
 
     _cases: ClassVar[dict[type, Any]] = {}
@@ -35,7 +35,7 @@ class _Conformance:
 
 
 class ModelConformance(_Conformance):
-    """All checks of a model as one test each; those of the full set are marked `slow`.
+    """All checks of a model, one test each; those of the full set only are marked `slow`.
 
     Usage:
         class TestSparkle(ModelConformance):
@@ -44,7 +44,7 @@ class ModelConformance(_Conformance):
 
     #: Name, `package:name` or class path of the model.
     model: ClassVar[str]
-    #: Preset or config file to train with; "" for the first that the model's package has, of those on digits if any.
+    #: Preset or config file to train with; "" for the first in the model's package, preferring those on digits.
     config: ClassVar[str] = ""
 
     @pytest.fixture
@@ -63,7 +63,7 @@ class ModelConformance(_Conformance):
 
 
 class DataConformance(_Conformance):
-    """All checks of data as one test each; those of the full set are marked `slow`.
+    """All checks of data, one test each; those of the full set only are marked `slow`.
 
     Usage:
         class TestDots(DataConformance):

@@ -1,4 +1,4 @@
-"""What a model must do while it is trained, through `aigc fit` and the model's preset."""
+"""Checks of a model's training, through `aigc fit` and the model's preset."""
 
 from functools import partial
 
@@ -21,10 +21,10 @@ from aigc_lightning.testing.cases import ModelCase, isolated
 from aigc_lightning.testing.checks import CheckFailedError, NotApplicableError, require
 from aigc_lightning.testing.model_checks import output_is_an_image
 
-#: Players may be updated only at every so-manieth batch; by then each must have moved.
+#: Players may be updated only at every n-th batch; by this step each must have changed.
 _LATEST_MOVE = 12
 _NOISE = "aigc_lightning.testing.noise.NoiseImages"
-#: Largest difference between the gradients of one and of two processes, relative to their norm, in 64 bits.
+#: Maximum difference between the gradients of one and two processes, relative to their norm, in float64.
 _TOLERANCE = 1e-6
 
 
@@ -45,7 +45,7 @@ def moves_every_player(case: ModelCase) -> None:
 
 
 def trains_on_the_shapes_it_claims(case: ModelCase) -> None:
-    """It trains on every number of channels that it claims, and on images whose height is not their width."""
+    """It trains on every number of channels that it claims, and on non-square images."""
     height, width = case.spec.height, case.spec.width
     candidates = ((height // 2, width), (height, 2 * width), (height, width))
     sizes = [size for size in candidates if _takes(case, ImageSpec(case.spec.channels, *size, *_meaning(case.spec)))]
@@ -63,7 +63,7 @@ def trains_on_the_shapes_it_claims(case: ModelCase) -> None:
 
 
 def resumes_exactly(case: ModelCase) -> None:
-    """Two steps, a stop and two steps give the same as four steps, bit for bit."""
+    """Two steps, an interruption and two more steps equal four steps, bit for bit."""
     resumed = case.resume(case.trained, "resumed", 4)
     straight = case.fit("straight", 4, checkpoints__keep_every_n_steps="1")
     first, second = (read_checkpoint(find_checkpoint(folder)) for folder in (resumed, straight))
@@ -84,15 +84,16 @@ def trains_in_bf16(case: ModelCase) -> None:
 
 
 def gives_the_same_on_two_processes(case: ModelCase) -> None:
-    """Two processes compute the gradients of one process with the same global batch; batch norm is replaced."""
+    """Two processes compute the same gradients as one with the same global batch; batch norm is replaced."""
     with isolated():
         _compare(*(_trace(case, f"{count}_processes", processes=count) for count in (1, 2)))
 
 
 def gives_the_same_in_micro_batches(case: ModelCase) -> None:
-    """A batch in three uneven parts gives the gradients of the whole batch, where no layer changes in its forward.
+    """A batch in three uneven parts gives the gradients of the whole batch, if no layer changes in forward.
 
-    Batch norm is replaced, and the power iteration of spectral norm, a step of which every forward takes, is stilled.
+    Batch norm is replaced, and the power iteration of spectral norm, which takes a step at every forward pass, is
+    frozen.
     """
     if not issubclass(case.target, AdversarialModel):
         raise NotApplicableError("Only adversarial models split their batches.")
@@ -101,12 +102,12 @@ def gives_the_same_in_micro_batches(case: ModelCase) -> None:
 
 
 def _trace(case: ModelCase, name: str, engine: Engine | None = None, processes: int = 1) -> exactness.Trace:
-    """Train for two batches of eight in 64 bits."""
+    """Train for two batches of eight in float64."""
     build = partial(_stateless_build, case, engine)
     try:
         return exactness.train(build, 8, 2, case.folder / name, processes=processes, precision="64-true")
     except OverdueError as error:
-        raise CheckFailedError(f"{error} Does one of them wait for an exchange that the others leave out?") from error
+        raise CheckFailedError(f"{error} Does one of them wait for an exchange that the others skip?") from error
 
 
 def _stateless_build(case: ModelCase, engine: Engine | None, batch_size: int) -> tuple[ImageModel, ImageDataModule]:
@@ -119,14 +120,14 @@ def _stateless_build(case: ModelCase, engine: Engine | None, batch_size: int) ->
 
 def _compare(first: exactness.Trace, second: exactness.Trace) -> None:
     one, two = first.gradients, second.gradients
-    require([number for number, _ in one] == [number for number, _ in two], "Other networks are updated.")
+    require([number for number, _ in one] == [number for number, _ in two], "Different networks are updated.")
     for step, ((_, these), (_, those)) in enumerate(zip(one, two, strict=True)):
         difference = exactness.largest_difference(those, these)
         require(difference < _TOLERANCE, f"The gradients of update {step} differ by {difference:.1e}.")
 
 
 def _unmoved(case: ModelCase, before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
-    """Return the players, or the networks where there are no players, of which no weight changed."""
+    """Return the players, or the networks of a model without players, whose weights did not change."""
     model = case.load()
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     players = getattr(case.target, "players", None) or sorted({name.partition(".")[0] for name in trained})
@@ -148,7 +149,7 @@ def _meaning(spec: ImageSpec) -> tuple[tuple[str, ...], str]:
 
 
 def _stateless(model: ImageModel) -> ImageModel:
-    """Put a norm of single images in the place of every batch norm, and still spectral norms, in place."""
+    """Replace every batch norm by a per-sample norm and freeze spectral norms, in place."""
     for module in list(model.modules()):
         if isinstance(module, _SpectralNorm):
             module.n_power_iterations = 0

@@ -80,4 +80,4 @@ def test_a_model_without_samples_is_refused_before_training(aigc, scored, folder
     config["model"] = {"class_path": "cnn", "init_args": {"width": 4}}
     scored.write_text(yaml.safe_dump(config))
     done = aigc("fit", "--config", scored)
-    assert done.code == 2 and "A CNN makes no samples to score" in done.err and len(done.lines) <= 4
+    assert done.code == 2 and "A CNN generates no samples to score" in done.err and len(done.lines) <= 4

@@ -31,7 +31,7 @@ def test_a_logger_that_raises_is_switched_off_with_one_line_and_the_run_goes_on(
     assert trainer.global_step == 20 and broken.calls == 1
     assert read_metrics(tmp_path / "metrics.csv")["train/generator_loss"][0] == [5, 10, 15, 20]
     messages = [record.getMessage() for record in caplog.records if "Broken" in record.getMessage()]
-    assert messages == ["Broken is switched off, the run goes on: OSError: disk full"]
+    assert messages == ["Broken is disabled, the run continues: OSError: disk full"]
 
 
 class FailsLater(MetricsFile):
@@ -62,8 +62,8 @@ def test_a_logger_that_fails_in_mid_run_loses_nothing_of_the_others(blocks, fit,
     assert read_metrics(tmp_path / "metrics.csv")["train/generator_loss"][0] == [5, 10, 15, 20]
     assert read_metrics(gone.path)["train/generator_loss"][0] == [5, 10]
     reason = "TimeoutError: no answer for 0.3 seconds" if blocks else "ConnectionError: api.wandb.ai is gone"
-    messages = [message for message in caplog.messages if "switched off" in message]
-    assert messages == [f"FailsLater is switched off, the run goes on: {reason}"]
+    messages = [message for message in caplog.messages if "is disabled" in message]
+    assert messages == [f"FailsLater is disabled, the run continues: {reason}"]
 
 
 def test_only_loggers_of_other_packages_may_run_out_of_patience(tmp_path: Path):

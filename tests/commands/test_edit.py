@@ -419,8 +419,8 @@ def test_the_sheet_and_the_page_show_both(aigc, model, folder):
         (["MODEL", "a.png", "--before", "crop=5"], ["'crop=5'", "crop=WIDTHxHEIGHT"]),
         (["MODEL", "a.png", "--tile", "5"], ["--tile is 5"]),
         (["MODEL", "a.png", "--seed", "-1"], ["--seed is -1"]),
-        (["MODEL", "a.png", "--seed", "1"], ["Same makes one result", "--seed"]),
-        (["MODEL", "a.png", "--direction", "BtoA"], ["Same edits in one direction"]),
+        (["MODEL", "a.png", "--seed", "1"], ["Same makes only one result", "--seed"]),
+        (["MODEL", "a.png", "--direction", "BtoA"], ["Same edits in only one direction"]),
         (["MODEL", "a.png", "--direction", "back"], ["--direction", "AtoB"]),
         (["--ops", "flip=h", "a.png", "--seed", "1"], ["--seed and --direction are for models"]),
         (["MODEL", "a.png", "--device", "nothing"], ["'nothing'", "--device"]),
@@ -441,7 +441,7 @@ def test_mistakes(aigc, model, folder, arguments, parts):
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [("Larger", ["keep the size", "46"]), ("Hungry", ["memory", "--tile"]), ("Picky", ["Only cats. Give a cat."])],
+    [("Larger", ["changes the size", "46"]), ("Hungry", ["memory", "--tile"]), ("Picky", ["Only cats. Give a cat."])],
 )
 def test_what_a_model_cannot_do_is_said_for_each_picture(aigc, model, folder, name, parts):
     picture().save("a.png")

@@ -70,7 +70,7 @@ OPTIONS = {
 def test_options(name, parser):
     argv, place = OPTIONS[name]
     if place is None:
-        with pytest.raises(UserError, match="no data called"):
+        with pytest.raises(UserError, match="no data named"):
             parser.parse_args(argv)
         return
     assert set(paths(parser.parse_args(argv)[place])) == {DIGITS}

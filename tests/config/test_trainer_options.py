@@ -304,7 +304,7 @@ def test_a_score_without_validations(aigc, tiny, folder):
     options = ("--checkpoints.monitor", "val/sliced_wasserstein", "--trainer.limit_val_batches", 0)
     done = aigc("fit", "--config", tiny, *options)
     log = (folder / "runs" / "tiny" / "1" / "log.txt").read_text()
-    assert done.code == 0 and "no validation, so no checkpoint is kept as the best by val/sliced_wasserstein" in log
+    assert done.code == 0 and "no validation, so no best checkpoint by val/sliced_wasserstein is kept" in log
 
 
 def test_a_score_that_comes_with_a_later_validation(aigc, write, judge):

@@ -301,12 +301,12 @@ def test_lightnings_way_takes_overrides(trained):
 
 def test_lightnings_way_refuses_another_class(trained, checkpoint, tmp_path):
     for other in (VAE, Sub):
-        with pytest.raises(UserError, match=rf"holds a .*DCGAN, which is no {other.__name__}\."):
+        with pytest.raises(UserError, match=rf"holds a .*DCGAN, which is not a {other.__name__}\."):
             other.load_from_checkpoint(trained)
     checkpoint[RECORD_KEY]["class_path"] = f"{Sub.__module__}.Sub"
     torch.save(checkpoint, tmp_path / "sub.ckpt")
     assert type(Sub.load_from_checkpoint(tmp_path / "sub.ckpt")) is Sub
-    with pytest.raises(UserError, match="no installed package brings"):
+    with pytest.raises(UserError, match="no installed package provides"):
         DCGAN.load_from_checkpoint(tmp_path / "sub.ckpt")
 
 

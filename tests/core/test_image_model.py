@@ -62,7 +62,7 @@ def test_copies_remember_too(copied):
 
 
 def test_channels_that_do_not_fit_name_both_sides():
-    with pytest.raises(UserError, match="Model makes images of 3 or 4 channels and the data has 1"):
+    with pytest.raises(UserError, match="Model makes images of 3 or 4 channels but the data has 1"):
         Model(ImageSpec(1, 8, 8))
 
 
@@ -102,7 +102,7 @@ def test_inference_puts_every_mode_back():
     ids=["pair", "tensor", "other names", "empty"],
 )
 def test_what_is_no_batch_is_refused_with_what_is_one(batch, said):
-    with pytest.raises(UserError, match=f"is {said}, and the model takes a dict with image") as error:
+    with pytest.raises(UserError, match=f"is {said}, but the model takes a dict with image") as error:
         check_batch(batch, SPEC)
     assert '"image": (B, 3, 8, 12) in [-1, 1], "label": int64 (B,), "index"' in error.value.hint
 

@@ -79,7 +79,7 @@ def test_structures_that_are_too_deep_or_too_large(monkeypatch):
 
 
 def test_a_newer_format_is_refused_with_both_named():
-    with pytest.raises(UserError, match=f"has format 99, and aigc_lightning .* reads formats up to {FORMAT}") as error:
+    with pytest.raises(UserError, match=f"has format 99, but aigc_lightning .* reads formats up to {FORMAT}") as error:
         check_record({**RECORD, "format": 99}, PATH)
     assert "was written by 9.1" in error.value.hint
     check_record(RECORD, PATH)
@@ -141,15 +141,15 @@ CHECKPOINT = {
         ({"pytorch-lightning_version": 3}, "pytorch-lightning_version is a int"),
         ({"lr_schedulers": [3]}, "lr_schedulers is a int"),
         ({"optimizer_states": {}}, "optimizer_states is a dict"),
-        ({"optimizer_states": []}, r"entries for \[\] parameters and \[2\] were saved"),
+        ({"optimizer_states": []}, r"entries for \[\] parameters but \[2\] were saved"),
         ({"optimizer_states": [{}]}, "optimizer_states.state is missing"),
-        ({"optimizer_states": [{"state": {}, "param_groups": [{}]}]}, r"entries for \[0\] parameters and \[2\]"),
+        ({"optimizer_states": [{"state": {}, "param_groups": [{}]}]}, r"entries for \[0\] parameters but \[2\]"),
         ({"optimizer_states": [{"state": {0: {}, 1: {}}, "param_groups": 1}]}, "param_groups is a int"),
     ],
 )
 def test_training_goes_on_from_whole_states_alone(change, said):
     check_resumable(CHECKPOINT, PATH)
-    with pytest.raises(UserError, match=f"cannot go on from a.ckpt: .*{said}"):
+    with pytest.raises(UserError, match=f"cannot resume from a.ckpt: .*{said}"):
         check_resumable({**CHECKPOINT, **change}, PATH)
     for name in change:
         with pytest.raises(UserError, match=f"{name} is missing"):

@@ -88,7 +88,7 @@ def test_lost_images_within_the_budget_are_the_same_in_all_processes(processes, 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_more_than_the_budget_stop_all_processes_at_the_same_step(processes, build, unchecked, tmp_path):
     watch = Watch(tmp_path / "run")
-    with pytest.raises(UserError, match=r"7 of 31 images in .* cannot be read, 6 may be") as error:
+    with pytest.raises(UserError, match=r"7 of 31 images in .* cannot be read, with 6 allowed") as error:
         train(build(*range(0, 14, 2)), 10, 40, tmp_path / "run", processes=processes, callbacks=[watch])
     assert "train/000.png" in str(error.value)
     steps = [int(note.partition(" ")[0]) for note in notes(tmp_path / "run", processes)]
@@ -138,7 +138,7 @@ def test_the_screen_names_the_first_ones_and_then_says_how_many_there_are(tmp_pa
     named = [record for record in caplog.records if "takes its place" in record.getMessage()]
     assert len(named) == 45 and [record.levelname for record in named] == ["WARNING"] * 10 + ["INFO"] * 35
     counted = [record.getMessage() for record in caplog.records if record not in named]
-    assert counted == [f"{count} images cannot be read so far; the run's log names them all." for count in (20, 40)]
+    assert counted == [f"{count} images so far cannot be read; the run's log names them all." for count in (20, 40)]
 
 
 def test_what_several_processes_lose_in_validation_waits_for_training(tmp_path, caplog):

@@ -162,7 +162,7 @@ def test_a_run_goes_on_exactly_with_other_processes_and_the_same_global_batch(st
 
 def test_a_run_does_not_go_on_with_another_global_batch(tmp_path):
     first = train(build(), 12, 2, tmp_path / "first")
-    with pytest.raises(UserError, match="took 12 images a step, and would now take 24"):
+    with pytest.raises(UserError, match="took 12 images per step and would now take 24"):
         train(build(), 24, 4, tmp_path / "second", resume=first.checkpoint)
 
 

@@ -89,7 +89,7 @@ def test_a_kill_of_a_loader_process_is_said_and_loses_nothing(devices, tmp_path)
     result, seconds = run(tmp_path, *options, *trouble("KillLoader"))
     assert result.returncode == 2, result.stderr
     assert seconds < HANGING
-    assert "A process that loads the data has died (exit code -9)" in result.stderr
+    assert "A data loader process has died (exit code -9)" in result.stderr
     assert devices > 1 or "Traceback" not in result.stderr  # the other one says that it was left alone
     assert step_of(tmp_path) >= 4
 
@@ -132,7 +132,7 @@ def test_a_killed_run_is_taken_over_and_leaves_nothing_behind(tmp_path):
     piece.write_bytes(b"half")
     again, _ = run(tmp_path, "--resume=run", "--trainer.max_steps=40")
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("left run without a word; this process takes it over.") == 1
+    assert again.stdout.count("ended without releasing run; this process takes it over.") == 1
     assert step_of(tmp_path) == 40 and not piece.exists() and not (tmp_path / "run" / "running.json").exists()
 
 

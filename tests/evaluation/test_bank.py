@@ -205,7 +205,7 @@ def test_a_bank_with_a_flipped_bit_is_made_anew(keep_features, tmp_path: Path, c
         (tmp_path / key.file).write_bytes(flipped)
         assert same(cache.get(key, lambda: made.append(1) or bank), bank), place
     assert len(made) > 0.9 * len(data) / 23
-    assert f"{key.file} is damaged" in caplog.text and "described again" in caplog.text
+    assert f"{key.file} is damaged" in caplog.text and "computed again" in caplog.text
 
 
 def test_processes_of_which_some_see_no_file_all_make_the_bank(tmp_path: Path, monkeypatch):

@@ -100,12 +100,12 @@ def test_settings_that_trade_digits_for_speed_change_nothing_and_stay(images):
 
 
 def test_what_is_no_extractor_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"'inceptoin' is neither[\s\S]*Did you mean inception\?"):
+    with pytest.raises(UserError, match=r"'inceptoin' is not an extractor[\s\S]*Did you mean inception\?"):
         find_extractor("inceptoin")
     gan = DCGAN(ImageSpec(1, 8, 8), latent_size=4, width=4)
     gan.configure_model()
     save_weights(gan, tmp_path / "gan.safetensors", {})
-    with pytest.raises(UserError, match="DCGAN does not describe images"):
+    with pytest.raises(UserError, match="DCGAN does not embed images"):
         find_extractor(str(tmp_path / "gan.safetensors"))
     with pytest.raises(UserError, match="weights of its own"):
         find_extractor(str(tmp_path / "gan.safetensors"), weights=Path("x"))

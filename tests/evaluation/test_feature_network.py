@@ -69,7 +69,7 @@ def test_networks_that_cannot_be_used_are_named(tmp_path, monkeypatch):
     gan = DCGAN(ImageSpec(1, 8, 8), width=4)
     gan.configure_model()
     save_weights(gan, path, {})
-    with pytest.raises(UserError, match=r"DCGAN in .*gan\.safetensors does not show its layers"):
+    with pytest.raises(UserError, match=r"DCGAN in .*gan\.safetensors does not expose its layers"):
         FeatureNetwork(str(path))
     with pytest.raises(UserError, match="nowhere"):
         FeatureNetwork("nowhere")

@@ -94,7 +94,7 @@ def test_an_extractor_that_knows_nothing_is_refused(own_judge, monkeypatch):
     torch.manual_seed(0)
     images, _, labels = DataImages(DATA, "val").read(range(360))
     untrained = ModelExtractor(CNN(DATA.spec, width=4).eval())
-    with pytest.raises(UserError, match="names only"):
+    with pytest.raises(UserError, match="classifies only"):
         check_extractor(untrained, images, labels, DATA.spec.class_names)
     constant = CNN(DATA.spec, width=4).eval()
     # nothing changes its distances

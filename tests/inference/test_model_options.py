@@ -168,7 +168,7 @@ def test_mistakes_of_walks(aigc, painted, which, options, parts):
 
 def test_a_model_with_one_space(aigc, trained):
     done = aigc("interpolate", trained, "--space", "w")
-    assert done.code == 2 and "has one space" in done.err
+    assert done.code == 2 and "has only one space" in done.err
 
 
 def test_options_of_a_walk(aigc, painted, folder):
@@ -188,5 +188,5 @@ def test_the_conformance_kit_notices_spaces_that_disagree(painted):
     output_is_an_image(model, spec)
     right = model.latents
     model.latents = lambda seeds, labels=None, space="z": right(seeds, labels, space) * (-1 if space == "w" else 1)
-    with pytest.raises(CheckFailedError, match="another image in the space 'w'"):
+    with pytest.raises(CheckFailedError, match="different image in the space 'w'"):
         output_is_an_image(model, spec)

@@ -101,5 +101,5 @@ def test_names_that_are_refused(text, hint):
 
 @pytest.mark.parametrize("text", ["crop=21x3", "crop=3x13", "crop=4x4+17+0", "rotate=90,crop=20x3"])
 def test_a_crop_beyond_the_picture(text):
-    with pytest.raises(UserError, match="beyond a picture of"):
+    with pytest.raises(UserError, match="does not fit into a picture of"):
         made(text, RANDOM)

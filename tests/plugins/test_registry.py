@@ -99,7 +99,7 @@ def test_packages_that_the_variable_leaves(setting, left, site, monkeypatch):
     assert plugins.find("model", "dcgan").is_builtin
     assert plugins.unknown_in_allow_variable() == [name for name in ("nobody", "-nobody") if name == setting]
     for name in {"spark", "other"} - left:
-        with pytest.raises(UserError, match="AIGC_PLUGINS leaves out"):
+        with pytest.raises(UserError, match="AIGC_PLUGINS excludes"):
             plugins.find("model", name)
         owner = {"spark": "aigc_spark", "other": "other_spark"}[name]
         assert plugins.find_by_class_path("model", f"{owner}.Spark") is None
@@ -113,7 +113,7 @@ def test_another_api_is_refused_before_its_import(text, site):
     plugin = plugins.find("model", "spark")
     assert plugin.api == int(number)
     assert number in plugin.problem() and f"has {plugins.API_VERSION}" in plugin.problem()
-    with pytest.raises(UserError, match=f"plugin API {number} and aigc-lightning {__version__} has 1"):
+    with pytest.raises(UserError, match=f"plugin API {number} but aigc-lightning {__version__} has 1"):
         plugin.load()
     assert site.imported == []
 
@@ -158,11 +158,11 @@ BROKEN = {
     "exit": ("raise SystemExit(3)\n", "SystemExit: 3"),
     "syntax": ("class Spark(:\n", "SyntaxError"),
     "no attribute": ("Other = 1\n", "Spark"),
-    "no class": ("Spark = 1\n", "no subclass of aigc_lightning.ImageModel"),
-    "wrong base": ("class Spark:\n    pass\n", "no subclass of aigc_lightning.ImageModel"),
+    "no class": ("Spark = 1\n", "not a subclass of aigc_lightning.ImageModel"),
+    "wrong base": ("class Spark:\n    pass\n", "not a subclass of aigc_lightning.ImageModel"),
     "base of another kind": (
         "from aigc_lightning.data.base import ImageDataModule\nclass Spark(ImageDataModule):\n    pass\n",
-        "no subclass of aigc_lightning.ImageModel",
+        "not a subclass of aigc_lightning.ImageModel",
     ),
 }
 

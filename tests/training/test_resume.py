@@ -129,8 +129,8 @@ def test_the_same_settings_written_otherwise_are_the_same(aigc, tiny):
 @pytest.mark.parametrize(
     ("options", "what", "hint"),
     [
-        (["--trainer.devices", 2], "300 images a step, and would now take 600", "Write --data.batch_size 150."),
-        (["--data.batch_size", 10], "300 images a step, and would now take 10 ", "Write --data.batch_size 300."),
+        (["--trainer.devices", 2], "300 images per step and would now take 600", "Use --data.batch_size 150."),
+        (["--data.batch_size", 10], "300 images per step and would now take 10 ", "Use --data.batch_size 300."),
         (["--trainer.devices", 7], "would now take 2100 (data.batch_size 300 on 7", "use 1, 2, 3, 4, 5, 6, 10, 12"),
     ],
 )
@@ -185,7 +185,7 @@ def test_the_first_row_after_a_resume_is_that_of_the_uninterrupted_run(aigc, wri
         (lambda saved: saved["optimizer_states"][0].update(param_groups=[{}]), "the checkpoint: "),
         (lambda saved: saved["Digits"].update(samples_seen=None), "the state of the data.samples_seen is a NoneType"),
         (lambda saved: saved.update(aigc_unlogged=[{"train/x": 3}]), "unlogged losses.parts.train/x is a int"),
-        (lambda saved: saved[RECORD_KEY].update(format=99), "has format 99, and aigc_lightning"),
+        (lambda saved: saved[RECORD_KEY].update(format=99), "has format 99, but aigc_lightning"),
         (lambda saved: saved.update({"pytorch-lightning_version": 3}), "pytorch-lightning_version is a int"),
         (lambda saved: saved["state_dict"].update(more=3), "state_dict.more is a int"),
     ],
@@ -205,7 +205,7 @@ def test_a_checkpoint_with_too_few_optimizers_is_refused_without_counts(aigc, ti
     aigc("fit", "--config", tiny)
     change(folder / "runs/tiny/1" / LAST, spoil)
     done = aigc("fit", "--config", tiny, "--resume", "--trainer.max_steps", 5)
-    assert done.code == 2 and "has 1 optimizer_states and DCGAN makes 2" in done.err and len(done.lines) <= 4
+    assert done.code == 2 and "has 1 optimizer_states but DCGAN creates 2" in done.err and len(done.lines) <= 4
 
 
 def test_a_run_in_use_is_left_alone(aigc, tiny, folder):
@@ -345,7 +345,7 @@ def test_an_export_is_no_run(aigc, tiny):
     aigc("fit", "--config", tiny)
     assert aigc("export", "runs/tiny/1", "--out", "a.safetensors").code == 0
     done = aigc("fit", "--config", tiny, "--resume", "a.safetensors")
-    assert done.code == 2 and "weights alone" in done.err
+    assert done.code == 2 and "weights only" in done.err
 
 
 def change(path, action):

@@ -101,7 +101,7 @@ def _write_parts(listing: "Listing", target: Path, samples: int, max_bad: float)
                             raise UserError(
                                 f"{len(bad)} of {total} images cannot be read, {int(max_bad * total)} may be: "
                                 f"{found.path} ({found.reason}) is the last.",
-                                f"Mend or remove them, or raise --max-bad. What was written to {target} is no dataset.",
+                                f"Repair or remove them, or raise --max-bad. {target} does not hold a whole dataset.",
                             )
                         continue
                     sample: dict[str, Any] = {"__key__": f"{number:08d}", _suffix(mixed[number]): found}

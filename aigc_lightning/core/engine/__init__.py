@@ -1,4 +1,4 @@
-"""Parts of adversarial training: a player's update, averages, several processes, gradients that are not finite."""
+"""Parts of adversarial training: a player's update, moving averages, several processes, non-finite gradients."""
 
 import lazy_loader
 

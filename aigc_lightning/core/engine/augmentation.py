@@ -1,9 +1,9 @@
-"""Augmentation of what discriminators see, through which gradients reach the generator.
+"""Differentiable augmentation of what discriminators see.
 
 Papers: Zhao et al., Differentiable Augmentation for Data-Efficient GAN Training, NeurIPS 2020,
 https://arxiv.org/abs/2006.10738 (the policies); Karras et al., Training Generative Adversarial Networks with Limited
 Data, NeurIPS 2020, https://arxiv.org/abs/2006.06676 (the adaptive probability, section 3).
-Departs from the papers: the adaptive probability is that of the policies of the first paper, each drawn independently;
+Departs from the papers: the adaptive probability applies to the policies of the first paper, each drawn independently;
 it stays within [0, 1].
 Shapes: B batch, C channels, H and W height and width in pixels.
 """
@@ -17,22 +17,22 @@ from torch.nn import functional
 
 from aigc_lightning.errors import UserError, did_you_mean
 
-#: Batches between two changes of the adaptive probability (Karras et al., section 3.1).
+#: Number of batches between two adjustments of the adaptive probability (Karras et al., section 3.1).
 _CADENCE = 4
 _SHIFT = 1 / 8  # farthest translation, as a share of the side
 _HOLE = 1 / 2  # side of the square that is cut out, as a share of the side
 
 #: Returns numbers (count, *shape) in [0, 1), such as `ImageModel.uniform`.
 Uniform = Callable[..., Tensor]
-#: Takes images and numbers in [0, 1), one column a draw.
+#: Takes images and numbers in [0, 1), one column per draw.
 Policy = Callable[[Tensor, Tensor], Tensor]
 
 
 def color(images: Tensor, draws: Tensor) -> Tensor:
-    """Return images (B, C, H, W) of other brightness, saturation and contrast.
+    """Return images (B, C, H, W) with changed brightness, saturation and contrast.
 
     Args:
-        images: in [-1, 1], of any float type; what comes out may lie outside.
+        images: in [-1, 1], of any float type; the result may exceed the range.
         draws: (B, 3) in [0, 1): brightness changes by -0.5 to 0.5, saturation by factors 0 to 2, contrast 0.5 to 1.5.
     """
     brightness, saturation, contrast = draws.to(images)[:, :, None, None, None].unbind(dim=1)
@@ -44,11 +44,11 @@ def color(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def translation(images: Tensor, draws: Tensor) -> Tensor:
-    """Return images (B, C, H, W) shifted by whole pixels, up to an eighth of each side; what comes in is 0.
+    """Return images (B, C, H, W) shifted by whole pixels, up to an eighth of each side, and padded with 0.
 
     Args:
         images: any range.
-        draws: (B, 2) in [0, 1): vertical and horizontal place.
+        draws: (B, 2) in [0, 1): vertical and horizontal shift.
     """
     for dim, draw in ((2, draws[:, 0]), (3, draws[:, 1])):
         size = images.shape[dim]
@@ -62,11 +62,11 @@ def translation(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def cutout(images: Tensor, draws: Tensor) -> Tensor:
-    """Return images (B, C, H, W) with a rectangle of half their sides set to 0; a part of it may lie outside.
+    """Return images (B, C, H, W) with a rectangle of half their sides set to 0; part of it may lie outside.
 
     Args:
         images: any range.
-        draws: (B, 2) in [0, 1): vertical and horizontal place of its middle.
+        draws: (B, 2) in [0, 1): vertical and horizontal position of its centre.
     """
     inside = []
     for size, draw in zip(images.shape[-2:], draws.unbind(dim=1), strict=True):
@@ -78,12 +78,12 @@ def cutout(images: Tensor, draws: Tensor) -> Tensor:
     return images.masked_fill(holes, 0.0)
 
 
-#: By name: the policy and how many numbers it draws for an image.
+#: By name: the policy and how many numbers it draws per image.
 POLICIES: dict[str, tuple[Policy, int]] = {"color": (color, 3), "translation": (translation, 2), "cutout": (cutout, 2)}
 
 
 def check_policies(names: Sequence[str]) -> None:
-    """Refuse names that are no policies.
+    """Reject unknown policy names.
 
     Raises:
         UserError: there is no such policy.
@@ -95,13 +95,13 @@ def check_policies(names: Sequence[str]) -> None:
 
 
 class Augmentation(nn.Module):
-    """What happens to the images before a discriminator judges them, and how often.
+    """Augmentation of the images that a discriminator judges, with a fixed or an adaptive probability.
 
     Args:
         policies: names of `POLICIES`, applied in this order.
-        target: of the adaptive probability: the mean sign of the logits of real images that it steers towards; None
-            for augmentation that is always applied.
-        images: number of images in which the adaptive probability can go from 0 to 1.
+        target: the mean sign of the logits of real images that the adaptive probability aims for; None to always apply
+            the augmentation.
+        images: number of images over which the adaptive probability can rise from 0 to 1.
     """
 
     probability: Tensor  # of each policy for each image
@@ -113,7 +113,7 @@ class Augmentation(nn.Module):
         super().__init__()
         self.policies = [POLICIES[name] for name in policies]
         self.target, self.images = target, images
-        # What changes is saved with the weights: a resumed run goes on where it was.
+        # The changing state is saved with the weights, so that a resumed run continues where it was.
         adaptive = target is not None
         self.register_buffer("probability", torch.tensor(0.0 if adaptive else 1.0), persistent=adaptive)
         for name in ("signs", "judged", "seen"):
@@ -121,12 +121,12 @@ class Augmentation(nn.Module):
         self.observed = False  # in this step
 
     def forward(self, images: Sequence[Tensor], uniform: Uniform) -> list[Tensor]:
-        """Return the images, each sample varied with the probability.
+        """Return the images, each sample augmented with the current probability.
 
         Args:
             images: tensors (B, C, H, W) that are judged together, such as the two images of a pair; the i-th images
-                of all of them get the same variation.
-            uniform: gives the numbers that decide on it.
+                of all tensors are augmented alike.
+            uniform: returns the random numbers to use.
         """
         varied = list(images)
         draws = uniform(len(images[0]), sum(1 + count for _, count in self.policies)).to(images[0].device)
@@ -140,7 +140,7 @@ class Augmentation(nn.Module):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        """Take note of the logits of real images, where the probability depends on them."""
+        """Record the logits of real images if the probability depends on them."""
         if self.target is None:
             return
         self.observed = True
@@ -149,29 +149,29 @@ class Augmentation(nn.Module):
 
     @torch.no_grad()
     def finish_step(self, step: int, num_images: int, add_up: Callable[[Tensor], Tensor], *, updated: bool) -> None:
-        """Change the adaptive probability when it is time.
+        """Adjust the adaptive probability when it is due.
 
         Args:
-            step: number of batches that were finished before this one.
+            step: number of batches finished before this one.
             num_images: in the batch, over all processes.
             add_up: returns the sum of a tensor over all processes.
             updated: whether a discriminator was updated in this step.
 
         Raises:
-            UserError: the model does not say how real images are judged.
+            UserError: the model does not report how real images are judged.
         """
         if self.target is None:
             return
         if updated and not self.observed:
             raise UserError(
-                "The adaptive augmentation does not learn how real images are judged.",
+                "The model does not report its logits of real images, which the adaptive augmentation needs.",
                 "Use --engine.augment diff, or call self.observe_real(real_logits) in the discriminator's loss.",
             )
         self.observed = False
         self.seen += num_images
         if (step + 1) % _CADENCE == 0:
             signs, judged = add_up(torch.stack([self.signs, self.judged])).double()
-            # Nothing was judged where D is updated less often than the probability.
+            # Nothing was judged if D is updated less often than the probability.
             direction = torch.where(judged > 0, (signs / judged.clamp(min=1) - self.target).sign(), 0.0)
             moved = self.probability.double() + direction * self.seen / self.images
             self.probability.copy_(moved.clamp(0, 1))
@@ -180,12 +180,12 @@ class Augmentation(nn.Module):
 
 
 def augmenting_hook(augmentation: Augmentation, uniform: Uniform, active: Callable[[], bool]) -> Callable[..., Any]:
-    """Return a forward pre-hook that augments all images among the positional arguments of a network.
+    """Return a forward pre-hook that augments all images in a network's positional arguments.
 
     Args:
-        augmentation: what to do.
-        uniform: gives the numbers that decide on it.
-        active: whether to do it in this call.
+        augmentation: applied to the images.
+        uniform: returns the random numbers to use.
+        active: returns whether to augment in this call.
     """
 
     def augment(network: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -1,4 +1,4 @@
-"""Mixed precision: where it has to stop."""
+"""Where mixed precision has to be switched off."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -8,9 +8,9 @@ _NOTHING = nullcontext()
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context in which operations on a device work in the types of their arguments.
+    """Return a context in which operations on a device use the dtypes of their arguments.
 
-    Gradients are computed in it: each has the type of what it belongs to already, and autocast would halve those of
-    float32 operations, too.
+    Gradients are computed in it: each already has the dtype of its tensor, and autocast would also reduce the precision
+    of those of float32 operations.
     """
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else _NOTHING

@@ -1,8 +1,8 @@
 """Adversarial training over several processes.
 
-Lightning's DDP wraps the whole model and expects one backward pass a step; players have one each. Here every process
+Lightning's DDP wraps the whole model and expects one backward pass per step; players have one each. Here every process
 computes the gradient of its share of the batch, and the engine averages a player's gradients when they are complete:
-one exchange a player and update, whatever its loss does (several forwards, second derivatives, micro-batches).
+one exchange per update, whatever the loss does (several forward passes, second derivatives, micro-batches).
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from aigc_lightning.compat import LauncherOfItsOwn
 from aigc_lightning.core.run.spawn_launcher import SpawnLauncher
 from aigc_lightning.errors import UserError
 
-#: Gradients are sent in pieces of about this size: large enough to use the link, small enough to need little memory.
+#: Gradients are sent in buckets of about this size: large enough to use the link, small enough to need little memory.
 _BUCKET_BYTES = 32 * 2**20
 
 
@@ -42,7 +42,7 @@ class PlayersStrategy(LaunchedDDPStrategy):
     """Distributed training in which the engine of an `AdversarialModel` averages the gradients."""
 
     def configure_ddp(self) -> None:
-        """Wrap nothing; make all processes start from the first one's weights."""
+        """Wrap nothing; broadcast the first process's weights to all others."""
         assert self.model is not None
         with torch.no_grad():
             for tensor in (*self.model.parameters(), *self.model.buffers()):
@@ -50,7 +50,7 @@ class PlayersStrategy(LaunchedDDPStrategy):
 
 
 def with_zeros(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    """Return the gradients of parameters; those that have none get zeros."""
+    """Return the gradients of parameters, zeros where there is none."""
     gradients = []
     for parameter in parameters:
         if parameter.grad is None:
@@ -62,7 +62,7 @@ def with_zeros(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace gradients by their mean over all processes, in place.
 
-    A parameter that has no gradient in this process counts as zero, so that processes never wait for one another.
+    A missing gradient counts as zero, so that every process takes part in every exchange.
 
     Args:
         parameters: the same ones in the same order in every process.
@@ -77,7 +77,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield neighbouring tensors of one type, about `_BUCKET_BYTES` together."""
+    """Yield groups of consecutive tensors of one dtype, each of about `_BUCKET_BYTES`."""
     for _, group in groupby(tensors, key=lambda tensor: (tensor.dtype, tensor.device)):
         bucket: list[Tensor] = []
         size = 0

@@ -1,4 +1,4 @@
-"""Whether anybody listens: hooks that nobody uses need not be called at every update."""
+"""Whether hooks are in use: unused ones need not be called at every update."""
 
 from typing import Any
 
@@ -27,5 +27,5 @@ def backward_is_plain(model: pl.LightningModule) -> bool:
 
 
 def _is_changed(thing: Any, name: str, base: type) -> bool:
-    """Whether a class or an instance has another method than the base."""
+    """Whether a class or an instance overrides a method of the base class."""
     return getattr(getattr(thing, name), "__func__", None) is not getattr(base, name)

@@ -1,12 +1,13 @@
-"""Images that a generator made earlier, shown to its discriminator again.
+"""A pool of earlier generated images that are shown to the discriminator again.
 
 Source: Shrivastava et al., Learning from Simulated and Unsupervised Images through Adversarial Training, CVPR 2017,
 section 2.3, https://arxiv.org/abs/1612.07828 (there half of a batch; here each image by chance, as in Zhu et al., ICCV
 2017, section 4).
 
-There is one pool a run, whatever the number of processes: all of them hold the same images and treat the global batch
-as one process would. What happens to a sample depends on the seed, the step and its place in the global batch. During
-a step the pool stands still, so that micro-batches see what the whole batch would; it takes in new images at its end.
+There is one pool per run, whatever the number of processes: all of them hold the same images and treat the global batch
+as one process would. What happens to a sample depends on the seed, the step and its position in the global batch.
+During a step the pool is fixed, so that micro-batches see what the whole batch would; new images are added at the
+step's end.
 """
 
 import torch
@@ -15,14 +16,14 @@ from torch import Tensor
 
 from aigc_lightning.core import keyed
 
-_TAKEN = 0.5  # chance of an image to be replaced by an earlier one
+_TAKEN = 0.5  # probability that an image is replaced by an earlier one
 
 
 class ImagePool:
-    """A number of earlier images.
+    """A pool of earlier images.
 
     Args:
-        size: how many; 0 keeps none.
+        size: capacity in images; 0 disables the pool.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,8 +35,8 @@ class ImagePool:
         """Return the images, some of them replaced by earlier ones: none until the pool is full, then half of them.
 
         Args:
-            images: (B, C, H, W), new ones, a part of the global batch.
-            start: place of the first in the global batch.
+            images: (B, C, H, W), new ones, this process's part of the global batch.
+            start: position of the first in the global batch.
             total: samples of the global batch.
             *key: of the step.
         """
@@ -47,7 +48,7 @@ class ImagePool:
         return images.index_copy(0, (rows[here] - start).to(images.device), old)
 
     def remember(self, images: Tensor, *key: int) -> None:
-        """Take in new images: all until the pool is full, then those that were replaced, in the place of these.
+        """Add new images: all until the pool is full, then each takes the place of the image shown in its stead.
 
         Args:
             images: (B, C, H, W), the new images of the global batch.
@@ -65,23 +66,23 @@ class ImagePool:
         if self.size == 0 or self.images is None or len(self.images) < self.size:
             return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
         generator = keyed.generator(*key)
-        # Different places, so that no row takes what another one leaves.
+        # Distinct places, so that no row takes what another one puts back.
         slots = torch.randperm(self.size, generator=generator)[:total]
         rows = (torch.rand(len(slots), generator=generator) < _TAKEN).nonzero().flatten()
         return rows, slots[rows]
 
 
 def joined(images: Tensor, start: int, total: int) -> Tensor:
-    """Return the images of all processes in the order of the global batch; called by all of them together.
+    """Return the images of all processes in the order of the global batch; a collective operation.
 
     Args:
         images: (B, C, H, W) of this process.
-        start: place of the first in the global batch.
+        start: position of the first in the global batch.
         total: samples of the global batch.
     """
     if len(images) == total:
         return images
-    # Shares may differ in size, which gathering does not allow for; sums with zeros are exact.
+    # Shares may differ in size, which gathering does not support; sums with zeros are exact.
     whole = images.new_zeros(total, *images.shape[1:])
     whole[start : start + len(images)] = images
     dist.all_reduce(whole)

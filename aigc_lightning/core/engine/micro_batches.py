@@ -1,4 +1,4 @@
-"""Batches in parts."""
+"""Splitting batches into micro-batches."""
 
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ def split(batch: Any, parts: int, group_size: int = 1) -> list[Any]:
     Args:
         batch: a mapping or sequence of tensors and lists whose first dimension is the sample, or one tensor.
         parts: number of parts.
-        group_size: samples that stay together; all parts but the last are multiples of it.
+        group_size: number of samples that stay together; all parts but the last are multiples of it.
     """
     size = batch_size(batch)
     groups = -(-size // group_size)

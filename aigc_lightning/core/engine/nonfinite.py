@@ -1,7 +1,7 @@
-"""Updates whose gradient is not finite: left out, counted, and in the end an error.
+"""Updates with non-finite gradients: skipped, counted, and an error once there are too many.
 
-Where reading from the device is free, an update is decided on the spot. On a GPU the host would have to wait for it, so
-there the optimizer's own kernel leaves the update out, and the host reads one step later what happened.
+Where reading from the device is free, the decision is made at once. On a GPU the host would have to wait, so there the
+optimizer's own kernel skips the update, and the host reads one step later what happened.
 """
 
 import logging
@@ -20,7 +20,7 @@ _ones: dict[torch.device, Tensor] = {}
 
 
 def overflow(gradients: list[Tensor]) -> Tensor:
-    """Return 1 where a number among the gradients is not finite and 0 where all are, on their device."""
+    """Return 1 if any number among the gradients is not finite and 0 otherwise, on their device."""
     first = gradients[0]
     checked = first.device.type in ("cpu", "cuda") and first.is_floating_point()
     if not checked or any(gradient.dtype != first.dtype for gradient in gradients):
@@ -29,13 +29,13 @@ def overflow(gradients: list[Tensor]) -> Tensor:
     one = _ones.get(first.device)
     if one is None:
         one = _ones[first.device] = torch.ones_like(found)
-    # One pass for all of them, which multiplies by 1; what GradScaler calls.
+    # One pass over all of them, multiplying by 1; the kernel that GradScaler calls.
     torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, one)
     return found
 
 
 def left_out(player: str, number: int, loss: float, *, stops: bool) -> None:
-    """Say that an update was left out, or end the run.
+    """Log that an update was skipped, or stop the run.
 
     Raises:
         UserError: the run stops.
@@ -44,10 +44,10 @@ def left_out(player: str, number: int, loss: float, *, stops: bool) -> None:
     if stops:
         raise UserError(
             f"{what}.",
-            "Its weights are untouched. Start a new run with a smaller learning rate or --engine.clip_norm, "
-            "or one that may leave some updates out, with --engine.max_skipped.",
+            "Its weights are unchanged. Start a new run with a smaller learning rate or --engine.clip_norm, "
+            "or allow some updates to be skipped with --engine.max_skipped.",
         )
-    _log.warning("%s; this update is left out.", what)
+    _log.warning("%s; this update is skipped.", what)
 
 
 @dataclass
@@ -58,28 +58,28 @@ class _Update:
 
 
 class LateGuard:
-    """Leaves out updates on the device and reads one step later which.
+    """Skips updates on the device and reads one step later which were skipped.
 
-    Once an update stops the run, no later one changes any weight, though the host knows nothing of it yet.
+    Once an update is to stop the run, no later one changes any weight, although the host does not know of it yet.
     """
 
     def __init__(self) -> None:
-        self._skipped: dict[str, Tensor] = {}  # updates in a row, by player
+        self._skipped: dict[str, Tensor] = {}  # consecutive skipped updates, by player
         self._halted: Tensor | None = None  # 1 once the run is to stop
         self._updates: list[_Update] = []  # of the present step
-        self._numbers: list[Tensor] = []  # for each of them, whether it was left out, whether the run stops, the loss
+        self._numbers: list[Tensor] = []  # for each of them: whether it was skipped, whether the run stops, the loss
         self._sent: deque[tuple[list[_Update], Late]] = deque()
 
     def judge(self, player: str, step: int, loss: Tensor, bad: Tensor, allowed: int, *, warns: bool) -> Tensor:
-        """Return 1 where the update has to be left out and 0 where not, on the device.
+        """Return 1 if the update has to be skipped and 0 otherwise, on the device.
 
         Args:
             player: its name.
             step: number of the step.
             loss: for the message.
-            bad: 1 where its gradient is not finite, else 0.
-            allowed: updates in a row that may be left out.
-            warns: whether each of them is worth a line.
+            bad: 1 if its gradient is not finite, else 0.
+            allowed: consecutive updates that may be skipped.
+            warns: whether to log each skipped update.
         """
         skipped = bad if player not in self._skipped else (self._skipped[player] + 1) * bad
         stops = (skipped > allowed).float()
@@ -90,10 +90,10 @@ class LateGuard:
         return torch.maximum(bad, self._halted)
 
     def end_step(self) -> None:
-        """Send this step's flags to the host, and read those of the step before.
+        """Send this step's flags to the host, and read those of the previous step.
 
         Raises:
-            UserError: an update of the step before stops the run.
+            UserError: an update of the previous step stops the run.
         """
         if self._updates:
             self._sent.append((self._updates, Late(torch.stack(self._numbers))))
@@ -102,7 +102,7 @@ class LateGuard:
             self._read()
 
     def settle(self) -> None:
-        """Read everything, such as before a checkpoint is written.
+        """Read all pending flags, as before a checkpoint is written.
 
         Raises:
             UserError: an update stops the run.

@@ -1,4 +1,4 @@
-"""One of the networks that are trained against each other: its parameters, its opponents, its step."""
+"""A player, one of the networks trained against each other: its parameters, its opponents, its step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,15 +26,15 @@ class Player:
     others: list["Player"] = field(default_factory=list)
     update: Update = field(default_factory=HostUpdate)
     updated_in: int = -1  # the last step in which it was updated
-    skipped: int = 0  # updates left out in a row
+    skipped: int = 0  # consecutive skipped updates
 
     def freeze(self, frozen: bool) -> None:
-        """Keep gradients from being computed for this player, or let them."""
+        """Freeze or unfreeze this player's parameters."""
         for parameter in self.parameters:
             parameter.requires_grad_(not frozen)
 
     def forget(self) -> None:
-        """Forget the gradients of all that the optimizer has; its own way of doing so takes ten times as long."""
+        """Clear the gradients of all the optimizer's parameters, ten times faster than its own `zero_grad`."""
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
@@ -44,20 +44,20 @@ class Player:
 
         Args:
             engine: the settings.
-            loss: for the message when the gradient is not finite.
+            loss: for the message if the gradient is not finite.
             number: of the step.
-            distributed: whether other processes have computed a part of the gradient.
+            distributed: whether other processes have computed parts of the gradient.
 
         Raises:
-            UserError: the gradient is not finite, too often; the weights are untouched.
+            UserError: the gradient was not finite too often; the weights are unchanged.
         """
         if distributed:
-            average_gradients(self.parameters)  # before anything is decided, so that all processes decide the same
+            average_gradients(self.parameters)  # before any decision, so that all processes decide alike
         self.update.unscale(self, number)
         self.updated_in = number
         if all(parameter.grad is None for parameter in self.parameters):
             return
-        gradients = with_zeros(self.parameters)  # one process does with a parameter what several do
+        gradients = with_zeros(self.parameters)  # as several processes do
         norm = None if engine.clip_norm is None else get_total_norm(gradients)
         bad = overflow(gradients) if norm is None else torch.isfinite(norm).logical_not().float()
         self.update.apply(self, Gradient(bad, norm, engine.clip_norm, loss, number, engine.max_skipped))
@@ -65,7 +65,7 @@ class Player:
 
 @contextmanager
 def only(player: Player) -> Iterator[None]:
-    """Freeze the player's opponents, so that no gradient is computed for them."""
+    """Freeze the player's opponents, so that no gradients are computed for them."""
     for other in player.others:
         other.freeze(True)
     try:

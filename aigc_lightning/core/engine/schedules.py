@@ -1,4 +1,4 @@
-"""Learning rates as functions of the number of batches that are done."""
+"""Learning rates as functions of the number of batches done."""
 
 import math
 
@@ -7,15 +7,15 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def warm_cosine(optimizer: Optimizer, warmup_steps: int, num_steps: int | None) -> LambdaLR:
-    """Return a scheduler, to be stepped once a batch, that raises the rate linearly and lowers it along a half cosine.
+    """Return a per-batch scheduler that raises the rate linearly and lowers it along a half cosine.
 
-    It is a function of the batch's number alone, so a run that is stopped and resumed has the rates of one that was
-    not, whatever lengths its parts were given.
+    The rate depends on the batch's number only, so a run that is stopped and resumed has the rates of an uninterrupted
+    one, however it was divided.
 
     Args:
-        optimizer: its rates are the largest of the schedule.
-        warmup_steps: batches until the rate is reached.
-        num_steps: batches until the rate is 0 again, where it stays; None to keep the largest rate.
+        optimizer: its learning rates are the peak of the schedule.
+        warmup_steps: number of batches until the peak is reached.
+        num_steps: number of batches until the rate is 0 for good; None to keep the peak rate.
 
     Source: Loshchilov and Hutter, SGDR, ICLR 2017, equation 5 (one period); warm-up: Goyal et al., arXiv:1706.02677.
     """
@@ -32,13 +32,13 @@ def warm_cosine(optimizer: Optimizer, warmup_steps: int, num_steps: int | None) 
 
 
 def constant_linear(optimizer: Optimizer, num_steps: int | None) -> LambdaLR:
-    """Return a scheduler, to be stepped once a batch, that keeps the rate for half of the steps and lowers it to 0.
+    """Return a per-batch scheduler that keeps the rate for half of the steps and lowers it linearly to 0.
 
-    Like `warm_cosine` it is a function of the batch's number alone.
+    Like that of `warm_cosine`, the rate depends on the batch's number only.
 
     Args:
-        optimizer: its rates are the largest of the schedule.
-        num_steps: batches until the rate is 0, where it stays; None to keep the rate.
+        optimizer: its learning rates are the peak of the schedule.
+        num_steps: number of batches until the rate is 0 for good; None to keep the rate.
 
     Source: Zhu et al., CycleGAN, ICCV 2017, appendix 7.1 (100 epochs and 100 epochs).
     """

@@ -1,4 +1,4 @@
-"""Settings of adversarial training, whatever the model."""
+"""Settings of adversarial training that apply to every model."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,18 +9,18 @@ from aigc_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class Engine:
-    """How adversarial models are trained, whatever the model.
+    """Settings of adversarial training that apply to every model.
 
     Args:
-        ema_decay: share of the generator's average that is kept at each step; 0 keeps no average.
-        micro_batches: number of parts in which a batch is processed to save memory.
+        ema_decay: fraction of the generator's average that is kept at each step; 0 keeps no average.
+        micro_batches: number of parts into which a batch is split to save memory.
         clip_norm: largest norm of a player's gradient; None for no clipping.
-        max_skipped: updates that may be left out in a row because their gradient is not finite; 0 stops at the first.
-        augment: varies all images that discriminators judge, with gradients to the generator: "none", "diff" (always)
-            or "ada" (as often as keeps the discriminators from knowing the real images by heart).
-        augment_policies: what is varied, of "color,translation,cutout".
-        augment_target: mean sign of the logits of real images that "ada" steers towards.
-        augment_images: images in which the probability of "ada" can go from 0 to 1.
+        max_skipped: number of consecutive updates that may be skipped for a non-finite gradient; 0 stops at the first.
+        augment: differentiable augmentation of all images that discriminators judge: "none", "diff" (always) or "ada"
+            (just often enough to keep the discriminators from memorizing the real images).
+        augment_policies: which augmentations to apply, of "color,translation,cutout".
+        augment_target: mean sign of the logits of real images that "ada" aims for.
+        augment_images: number of images over which the probability of "ada" can rise from 0 to 1.
 
     Raises:
         UserError: a value out of range.

@@ -1,7 +1,7 @@
-"""The three ways in which a player's gradient becomes a step of its optimizer, or is left out.
+"""The three ways in which a player's gradient becomes a step of its optimizer or is skipped.
 
-All leave out a gradient that is not finite, and end the run after too many of them in a row. They differ in who knows:
-the host, at once; the device, with the host one step behind; or the scaler of fp16 training.
+All skip a non-finite gradient and stop the run after too many in a row. They differ in who decides: the host, at once;
+the device, with the host one step behind; or the scaler of fp16 training.
 """
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from aigc_lightning.core.engine.player import Player
 
 Scaler = torch.amp.GradScaler | None
-#: Overflows of fp16 in a row after which no scale is to blame: it is then a millionth of a millionth of the first one.
+#: Consecutive fp16 overflows after which the scale cannot be to blame: it is then a millionth of a millionth of the
+#: initial one.
 _HALVINGS = 40
 
 
 class Gradient(NamedTuple):
-    """What is known of a gradient that has been computed.
+    """A computed gradient and how to treat it.
 
     Args:
-        bad: 1 where it is not finite, else 0, on its device.
-        norm: its norm, None where nothing is clipped.
+        bad: 1 if it is not finite, else 0, on its device.
+        norm: its norm; None if it is not clipped.
         most: clip to this norm.
-        loss: that it belongs to, for messages.
+        loss: the loss it belongs to, for messages.
         step: number of the step.
         allowed: consecutive updates that may be skipped.
     """
@@ -41,7 +42,7 @@ class Gradient(NamedTuple):
     allowed: int
 
     def clip(self, player: "Player") -> None:
-        """Clip it, where that was asked for."""
+        """Clip it if requested."""
         if self.norm is not None and self.most is not None:
             clip_grads_with_norm_(player.parameters, self.most, self.norm)
 
@@ -50,24 +51,24 @@ class Update(Protocol):
     """Applies gradients to one player."""
 
     def unscale(self, player: "Player", step: int) -> None:
-        """Make the gradient the true one, before anybody looks at it."""
+        """Unscale the gradient before it is examined."""
 
     def apply(self, player: "Player", gradient: Gradient) -> None:
-        """Step, or leave the gradient out.
+        """Take a step, or skip the gradient.
 
         Raises:
-            UserError: too many were left out in a row.
+            UserError: too many were skipped in a row.
         """
 
 
 class HostUpdate:
-    """Reads from the device whether the gradient is finite: for processors, where that costs nothing."""
+    """Reads from the device whether the gradient is finite: for CPUs, where that costs nothing."""
 
     def unscale(self, player: "Player", step: int) -> None:
-        """Do nothing."""
+        """Do nothing: the gradient is not scaled."""
 
     def apply(self, player: "Player", gradient: Gradient) -> None:
-        """Step where the gradient is finite."""
+        """Take a step if the gradient is finite."""
         if _is_good(player, gradient, warns=True):
             gradient.clip(player)
             # The raw optimizer: Lightning's wrapper would count each player's step as a step of the run.
@@ -75,35 +76,35 @@ class HostUpdate:
 
 
 class DeviceUpdate:
-    """Lets the optimizer's kernel leave the step out: for GPUs, where reading would make the host wait."""
+    """Lets the optimizer's kernel skip the step: for GPUs, where reading would make the host wait."""
 
     def __init__(self, guard: LateGuard) -> None:
         self._guard = guard
 
     def unscale(self, player: "Player", step: int) -> None:
-        """Do nothing."""
+        """Do nothing: the gradient is not scaled."""
 
     def apply(self, player: "Player", gradient: Gradient) -> None:
-        """Step where the gradient is finite."""
+        """Take a step if the gradient is finite."""
         unless = _judged(self._guard, player, gradient, warns=True)
         gradient.clip(player)
         step_unless(player.optimizer, unless)
 
 
 class ScaledUpdate:
-    """Training in fp16: a scale that is too large makes overflows, so the scaler leaves them out and halves it."""
+    """Training in fp16: too large a scale overflows, so the scaler skips such steps and halves the scale."""
 
     def __init__(self, scaler: torch.amp.GradScaler, guard: LateGuard | None) -> None:
         self._scaler, self._guard = scaler, guard
 
     def unscale(self, player: "Player", step: int) -> None:
-        """Divide the gradient by the scale, so that clipping sees the true one."""
+        """Divide the gradient by the scale, so that clipping sees the true value."""
         if player.updated_in == step:
-            self._scaler.update()  # it takes one look at a player's gradient between two updates of itself
+            self._scaler.update()  # it allows one unscaling per optimizer between two updates of its own
         self._scaler.unscale_(player.optimizer)
 
     def apply(self, player: "Player", gradient: Gradient) -> None:
-        """Let the scaler step where the gradient is finite; its scale changes at the end of the step."""
+        """Let the scaler step if the gradient is finite; its scale changes at the end of the step."""
         counted = gradient._replace(allowed=max(gradient.allowed, _HALVINGS))
         if self._guard is not None:
             _judged(self._guard, player, counted, warns=False)
@@ -119,7 +120,7 @@ def update_of(player: "Player", scaler: Scaler, guard: LateGuard | None) -> Upda
     Args:
         player: with its optimizer.
         scaler: of fp16 training.
-        guard: decides on the device; None where reading from it is free.
+        guard: decides on the device; None if reading from the device is free.
     """
     late = guard if guard is not None and can_leave_out(player.optimizer) else None
     if scaler is not None:
@@ -132,7 +133,7 @@ def _judged(guard: LateGuard, player: "Player", gradient: Gradient, *, warns: bo
 
 
 def _is_good(player: "Player", gradient: Gradient, *, warns: bool) -> bool:
-    """Say whether the gradient is finite; count how often in a row it was not."""
+    """Return whether the gradient is finite; count consecutive non-finite ones."""
     if not gradient.bad.item():
         player.skipped = 0
         return True

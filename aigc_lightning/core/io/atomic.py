@@ -125,7 +125,7 @@ def private_folder(path: Path) -> Path:
     if hasattr(os, "getuid") and (
         not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & others
     ):
-        raise UserError(f"Other users own or can write to {path}.", "Remove it, or choose another folder.")
+        raise UserError(f"{path} is not a folder that only you can write to.", "Remove it, or choose another folder.")
     return path
 
 

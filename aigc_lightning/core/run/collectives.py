@@ -1,4 +1,4 @@
-"""Questions that all processes of a run answer together."""
+"""Collective operations over all processes of a run."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -12,12 +12,12 @@ Value = TypeVar("Value")
 
 
 def joint_means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Return weighted means over all processes, called by all of them together.
+    """Return weighted means over all processes; a collective operation.
 
     Args:
         sums: by name, this process's sum of weight times value, and its sum of weights.
     """
-    parts = everyones(sums)  # by name: a process may have seen what another has not
+    parts = everyones(sums)  # by name: a process may have values that another lacks
     means = {}
     for name in dict.fromkeys(name for part in parts for name in part):
         totals, weights = zip(*(part[name] for part in parts if name in part), strict=True)
@@ -26,7 +26,7 @@ def joint_means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
 
 
 def everyones(value: Value) -> list[Value]:
-    """Return what each process gave, in the order of their ranks; every process must call this."""
+    """Gather one object from each process, in rank order; every process must call this."""
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return [value]
     found = [value] * dist.get_world_size()
@@ -35,15 +35,15 @@ def everyones(value: Value) -> list[Value]:
 
 
 class Poll:
-    """Asks all processes now and then for the largest of their numbers, without waiting for a device."""
+    """Computes the maximum over all processes from time to time, without waiting for a device."""
 
     def __init__(self) -> None:
         self._asked: Late | None = None
 
     def largest(self, number: int, device: torch.device) -> int:
-        """Return the largest number of all processes, called by all of them together.
+        """Return the maximum over all processes; a collective operation.
 
-        On a GPU it is the answer to the question before, 0 at first: the answer to this one is not there yet.
+        On a GPU it is the result of the previous call, 0 at first: this call's result has not arrived yet.
         """
         if not (dist.is_available() and dist.is_initialized()):
             return number

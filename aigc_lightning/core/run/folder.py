@@ -1,4 +1,4 @@
-"""The folder of a run: where it is, that it is new, and where its checkpoints are. Standard library only."""
+"""The run folder: its place, its number and its checkpoints. Standard library only."""
 
 import os
 from pathlib import Path
@@ -7,29 +7,29 @@ from aigc_lightning.core.io.atomic import inside, no_follow
 from aigc_lightning.core.io.download import downloaded, is_address
 from aigc_lightning.errors import UserError
 
-#: Tells the processes that a launcher starts where the first one put the run.
+#: Environment variable that tells the processes of a launcher where the first one created the run.
 RUN_VARIABLE = "AIGC_RUN_FOLDER"
 #: Folder of a run's checkpoints, and the names of two of them.
 CHECKPOINTS = "checkpoints"
 LAST, BEST = "last.ckpt", "best.ckpt"
-#: Beginning of the name of a file that is there for a moment, to see whether there can be any.
+#: Prefix of a temporary file's name that tests whether the folder is writable.
 PROBE = ".probe"
 
 
 def run_numbers(parent: Path) -> list[int]:
-    """Return the numbers of a parent's runs, in order."""
+    """Return the run numbers in a parent folder, in order."""
     if not parent.is_dir():
         return []
     return sorted(int(path.name) for path in parent.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """Return the checkpoint file that a user means: a file, a run's folder for its last checkpoint, or an address.
+    """Return the checkpoint file that a user means: a file, a run folder (its last checkpoint) or a URL.
 
-    What is at an http or https address is downloaded for as long as this process lives.
+    A file at an http or https URL is downloaded and kept until this process ends.
 
     Raises:
-        UserError: there is none, or it cannot be downloaded.
+        UserError: there is no checkpoint, or it cannot be downloaded.
     """
     if is_address(path):
         return downloaded(str(path))
@@ -38,19 +38,19 @@ def find_checkpoint(path: str | Path) -> Path:
         return path
     if not path.exists():
         raise UserError(f"There is no run or checkpoint at {path}.", "Give a run folder or a .ckpt file.")
-    if not path.is_dir():  # reading a FIFO or a device might never end
+    if not path.is_dir():  # reading a FIFO or a device might block forever
         raise UserError(f"{path} is neither a file nor a folder.", "Give a run folder or a .ckpt file.")
     for candidate in (path / CHECKPOINTS / LAST, path / LAST):
         if candidate.is_file():
             return candidate
-    raise UserError(f"{path} holds no {CHECKPOINTS}/{LAST}.", "Give another run folder, or a .ckpt file.")
+    raise UserError(f"{path} has no {CHECKPOINTS}/{LAST}.", "Give another run folder, or a .ckpt file.")
 
 
 def check_writable(path: Path) -> None:
-    """Check that files can be made in a folder, and that none of its own folders is a link to somewhere else.
+    """Check that a folder is writable and that none of its own folders is a link to somewhere else.
 
     Raises:
-        UserError: they cannot, or one of them is.
+        UserError: it is not writable, or one of them is a link.
     """
     probe = path / f"{PROBE}.{os.getpid()}.tmp"
     try:
@@ -65,7 +65,7 @@ def check_writable(path: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> UserError:
-    """Return the error of a run's folder that cannot be written."""
+    """Return the error for a run folder that cannot be written to."""
     return UserError(
         f"The run folder {path} cannot be written: {error.strerror or error}.", "Choose another folder with --run DIR."
     )

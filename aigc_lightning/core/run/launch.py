@@ -1,4 +1,4 @@
-"""Which processes a launcher has started, and what they agree on before they can talk through Lightning."""
+"""Detects launchers, and lets their processes agree on things before Lightning connects them."""
 
 import os
 import re
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-_WAIT = timedelta(minutes=10)  # for a node that is slow to start, or that notices late that it has to start again
-_LAST_WORDS = timedelta(seconds=60)  # for the first process to be heard when it cannot choose
-#: Names that Slurm gives to jobs in which a person types; processes that they start there belong to no step.
+_WAIT = timedelta(minutes=10)  # for a node that is slow to start, or late to notice that it has to restart
+_LAST_WORDS = timedelta(seconds=60)  # for the first process to report why it cannot choose
+#: Names that Slurm gives to interactive jobs; processes started by hand in them belong to no job step.
 _TYPED_IN = ("bash", "interactive")
-#: Stores that this process serves; a later process group at the same port uses them too.
+#: Stores served by this process; a later process group at the same port shares them.
 _served: list[Any] = []
 
 
 class SaidByFirstError(SystemExit):
-    """Ends a process without a word: the first process says what is wrong."""
+    """Ends a process silently: the first process reports the error."""
 
     def __init__(self) -> None:
         super().__init__(2)
@@ -25,12 +25,12 @@ class SaidByFirstError(SystemExit):
 
 @dataclass(frozen=True)
 class Launch:
-    """The processes of a run that were started from outside.
+    """The processes of a run that were started by an external launcher.
 
     Args:
         launcher: "srun" or "torchrun".
-        rank: number of this process.
-        per_node: processes on each node, in the nodes' order.
+        rank: rank of this process.
+        per_node: number of processes on each node, in the order of the nodes.
         address: host and port at which the first process meets the others.
     """
 
@@ -46,7 +46,7 @@ class Launch:
 
 
 def launched() -> Launch | None:
-    """Return the launch that this process belongs to; None for a process that was started by itself."""
+    """Return the launch that this process belongs to; None for a process started without a launcher."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:  # first: torchrun may itself run under srun
         world_size, local = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
@@ -66,19 +66,19 @@ def launched() -> Launch | None:
 
 
 def unlaunched_tasks() -> int:
-    """Return the number of tasks that a Slurm job has when this process runs in it without srun, else 0."""
+    """Return the number of tasks of the Slurm job if this process runs in it without srun, else 0."""
     if "SLURM_JOB_ID" not in os.environ or "SLURM_STEP_ID" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
         return 0
     return 0 if os.environ.get("SLURM_JOB_NAME") in _TYPED_IN else int(os.environ.get("SLURM_NTASKS", "0"))
 
 
 def default_port(job: int) -> int:
-    """Return the port of a Slurm job: below those that systems give to outgoing connections (32768 and up)."""
+    """Return a port for a Slurm job, below the range for outgoing connections (32768 and up)."""
     return 20000 + job % 10000
 
 
 def tasks_per_node(text: str) -> tuple[int, ...]:
-    """Return the numbers of Slurm's short form, such as (2, 2, 1) for "2(x2),1"."""
+    """Expand Slurm's compact lists of numbers, as in (2, 2, 1) for "2(x2),1"."""
     numbers: list[int] = []
     for part in text.split(","):
         count, _, times = part.partition("(x")
@@ -87,18 +87,18 @@ def tasks_per_node(text: str) -> tuple[int, ...]:
 
 
 def first_node(nodes: str) -> str:
-    """Return the first name of Slurm's short form, such as n3 for "n[3-5,7],m1"."""
+    """Return the first host of Slurm's compact form, such as n3 for "n[3-5,7],m1"."""
     found = re.match(r"([^,\[]*)(?:\[([^\],-]*)[^\]]*\]([^,]*))?", nodes)
     assert found is not None
     return "".join(part or "" for part in found.groups())
 
 
 def agreed(name: str, choose: Callable[[], str]) -> str:
-    """Return what the first process chooses, in all processes that a launcher has started; elsewhere choose here.
+    """Return the first process's choice in all processes of a launcher; without a launcher, choose here.
 
     Args:
-        name: of the question; asked once in each start of the run.
-        choose: makes the choice; called in the first process alone.
+        name: of the choice; made once per start of the run.
+        choose: makes the choice; called in the first process only.
     """
     launch = launched()
     if launch is None or launch.world_size == 1:
@@ -109,7 +109,7 @@ def agreed(name: str, choose: Callable[[], str]) -> str:
         try:
             choice = choose()
         except BaseException:
-            store.set(key, "-")  # the others need not wait for it
+            store.set(key, "-")  # so that the others do not wait for it
             _wait_to_be_heard(store, key, launch.world_size)
             raise
         store.set(key, f"+{choice}")
@@ -121,10 +121,10 @@ def agreed(name: str, choose: Callable[[], str]) -> str:
 
 
 def meet_anew() -> None:
-    """Have processes that torchrun has started again meet where nobody met before.
+    """Let processes that torchrun has restarted rendezvous at a fresh address.
 
-    The store that torchrun keeps for them still tells the addresses of those that have ended, and a process that is
-    quicker than the others would wait for those (torch 2.15, static meeting point).
+    The store that torchrun keeps for them still has the addresses of the ended processes, and a process that is faster
+    than the others would wait for those (torch 2.15, static rendezvous).
     """
     launch = launched()
     if launch is None or launch.launcher != "torchrun" or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
@@ -134,7 +134,7 @@ def meet_anew() -> None:
 
 
 def _own_place(launch: Launch) -> str:
-    """Return this process's address on the way to the former meeting point, with a free port."""
+    """Return this process's address as seen from the former rendezvous, with a free port."""
     with socket.socket(type=socket.SOCK_DGRAM) as probe:
         probe.connect(launch.address)
         host = probe.getsockname()[0]
@@ -144,12 +144,12 @@ def _own_place(launch: Launch) -> str:
 
 
 def _store(launch: Launch) -> Any:
-    """Return a connection to what keeps words for all processes."""
+    """Return a client of the key-value store that all processes share."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch does not list it
 
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         return TCPStore(*launch.address, timeout=_WAIT)
-    # The port is the one at which the process group will meet; stores of one process share it.
+    # The port is the process group's own; stores of one process share it.
     store = TCPStore(
         *launch.address, is_master=launch.rank == 0, timeout=_WAIT, wait_for_workers=False, multi_tenant=True
     )
@@ -161,5 +161,5 @@ def _store(launch: Launch) -> Any:
 def _wait_to_be_heard(store: Any, key: str, world_size: int) -> None:
     try:
         store.wait([f"{key}/{rank}" for rank in range(1, world_size)], _LAST_WORDS)
-    except RuntimeError:  # they have ended before
+    except RuntimeError:  # they have already ended
         return

@@ -1,9 +1,9 @@
-"""One process trains in a run's folder at a time.
+"""A lock that lets only one process train in a run folder at a time.
 
-The claim is a lock on `.lock`, which the system takes back when its process ends, however that comes, and a record in
-`running.json`, which says to people and other machines who holds it. Network disks without such locks, or with locks
-that other machines do not see, have the record alone: its holder touches it every few seconds, and whoever finds the
-record of another machine watches it for a while before taking the folder over.
+A claim consists of a lock on `.lock`, which the system releases however its process ends, and a record in
+`running.json`, which tells people and other machines who holds it. On network disks without such locks, or with locks
+that other machines do not see, only the record counts: its holder touches it every few seconds, and a process that
+finds another machine's record watches it for a while before it takes the folder over.
 """
 
 import json
@@ -24,18 +24,18 @@ from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.run.folder import PROBE, run_numbers, unwritable
 from aigc_lightning.errors import UserError
 
-#: Names of the two files in the run's folder.
+#: Names of the two files in the run folder.
 LOCK_FILE, RUNNING_FILE = ".lock", "running.json"
-_BEAT = 10.0  # seconds between two touches of the record
-_SILENCE = 45.0  # seconds without a touch after which the process on another machine counts as ended
+_BEAT = 10.0  # seconds between two heartbeats of the record
+_SILENCE = 45.0  # seconds without a heartbeat after which a process on another machine counts as ended
 
 
 class RunInUseError(UserError):
-    """Another process trains in the run's folder.
+    """Another process is training in the run folder.
 
     Args:
-        folder: of the run.
-        holder: who, in words.
+        folder: the run folder.
+        holder: description of the other process.
         hint: what to do.
     """
 
@@ -45,14 +45,14 @@ class RunInUseError(UserError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who trains in a run's folder.
+    """The process that holds a run folder.
 
     Args:
         host: name of the machine.
         pid: number of the process there.
-        began: when it took the folder, for people.
-        process_start: when the process began, by the machine's own count; "" where that is unknown. It tells a
-            process from a later one of the same number.
+        began: when it claimed the folder, for display.
+        process_start: when the process started, in the machine's ticks; "" if unknown. It distinguishes a process from
+            a later one with the same id.
     """
 
     host: str
@@ -61,12 +61,12 @@ class Holder:
     process_start: str = ""
 
     def __str__(self) -> str:
-        """Say it as a person would."""
+        """Describe the process for people."""
         return f"process {self.pid} on {self.host} (since {self.began})"
 
     @property
     def named(self) -> str:
-        """The same at the beginning of a sentence."""
+        """The description, capitalized to begin a sentence."""
         return f"P{str(self)[1:]}"
 
     @classmethod
@@ -77,24 +77,24 @@ class Holder:
 
     @property
     def is_alive_here(self) -> bool:
-        """Whether the process is there; for holders on this machine."""
+        """Whether the process is running; for holders on this machine."""
         return is_alive(self.pid) and self.process_start == _process_start(self.pid)
 
 
 class RunLock:
-    """The claim of this process on a run's folder, until `release` or the end of the process.
+    """This process's claim on a run folder, until `release` or the end of the process.
 
     Args:
-        folder: of the run, which exists.
+        folder: the existing run folder.
 
     Raises:
-        RunInUseError: another process has it.
+        RunInUseError: another process holds it.
         UserError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        #: What was found of a process that ended without giving the folder back, for the user; "" for nothing.
+        #: Message about a process that ended without releasing the folder; "" if there was none.
         self.note = ""
         self._path = folder / RUNNING_FILE
         self._lock = FileLock(folder / LOCK_FILE, thread_local=False)
@@ -112,7 +112,7 @@ class RunLock:
         threading.Thread(target=self._beat, name="run-lock", daemon=True).start()
 
     def release(self) -> None:
-        """Give the folder back."""
+        """Release the folder."""
         self._ended.set()
         with suppress(OSError):  # the folder may be gone
             self._path.unlink(missing_ok=True)
@@ -131,9 +131,9 @@ class RunLock:
         return True
 
     def _take_over(self, locks: bool) -> None:
-        """Make sure that the process of a record that is still there has ended."""
+        """Make sure that the process of a leftover record has ended."""
         former = _read(self._path)
-        if former is None:  # none, or one that broke off; without locks it may be one that is being written
+        if former is None:  # none, or a truncated one; without locks it may still be being written
             if not locks and self._path.exists():
                 time.sleep(1)
                 former = _read(self._path)
@@ -141,21 +141,21 @@ class RunLock:
                 self._path.unlink(missing_ok=True)
                 return
         here = former.host == socket.gethostname()
-        # Whoever is on this machine would have kept the lock from us, on a disk that has locks.
+        # On a disk with locks, a process on this machine would still hold the lock.
         alive = (not locks and former.is_alive_here) if here else self._is_touched(former)
         if alive:
             raise self._in_use(former)
-        self.note = f"{former.named} left {self.folder} without a word; this process takes it over."
+        self.note = f"{former.named} ended without releasing {self.folder}; this process takes it over."
         self._path.unlink(missing_ok=True)
 
     def _is_touched(self, former: Holder) -> bool:
-        line = f"{former.named} may be training in {self.folder}: looking for {_SILENCE:.0f} s whether it is."
+        line = f"{former.named} may be training in {self.folder}: watching for {_SILENCE:.0f} s whether it is."
         echo(line, flush=True)
         first, until = _touched(self._path), time.monotonic() + _SILENCE
         while time.monotonic() < until:
             time.sleep(min(1.0, _SILENCE / 10))
             if _touched(self._path) != first:
-                return _read(self._path) is not None  # else it has given the folder back meanwhile
+                return _read(self._path) is not None  # else it has released the folder meanwhile
         return False
 
     def _write(self) -> None:
@@ -168,19 +168,19 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT):
-            with suppress(OSError):  # the disk may be away for a while
+            with suppress(OSError):  # the disk may be unavailable for a while
                 os.utime(self._path)
 
     def _in_use(self, holder: Holder | None) -> RunInUseError:
         other = "Or start another run, in another folder (--run DIR)."
         if holder is None:
-            return RunInUseError(self.folder, "another process", f"Wait for its end. {other}")
+            return RunInUseError(self.folder, "another process", f"Wait for it to end. {other}")
         if holder.host == socket.gethostname():
-            return RunInUseError(self.folder, str(holder), f"Wait for its end, or stop it: kill {holder.pid}. {other}")
+            return RunInUseError(self.folder, str(holder), f"Wait for it to end, or: kill {holder.pid}. {other}")
         return RunInUseError(
             self.folder,
             str(holder),
-            f"Wait for its end, or stop it there. If that machine is gone, remove {self._path}. {other}",
+            f"Wait for it to end, or stop it there. If that machine is gone, remove {self._path}. {other}",
         )
 
 
@@ -203,12 +203,12 @@ def claim_new(parent: Path) -> RunLock:
 
 
 def claim_chosen(path: Path) -> RunLock:
-    """Create and claim a folder that the user chose, or its next numbered sibling where it holds a run already.
+    """Create and claim a folder that the user chose, or its next numbered sibling if it already holds a run.
 
     Raises:
         UserError: the folder cannot be written, or is a file.
     """
-    path = path if path.name not in ("", "..") else path.resolve()  # `.` has no name that could get a number
+    path = path if path.name not in ("", "..") else path.resolve()  # `.` has no name to append a number to
     if path.is_file():
         raise UserError(f"The run folder {path} is a file.", "Choose another folder with --run.")
     number, folder = 1, path
@@ -218,16 +218,16 @@ def claim_chosen(path: Path) -> RunLock:
                 lock = claim(folder)
                 if not _holds_something(folder):
                     return lock
-                lock.release()  # another run came and went meanwhile
+                lock.release()  # another run has started and ended meanwhile
         number += 1
         folder = path.with_name(f"{path.name}-{number}")
 
 
 def claim(path: Path) -> RunLock:
-    """Create and claim a folder that belongs to one run alone, whatever it holds.
+    """Create and claim a folder for a single run, whatever it contains.
 
     Raises:
-        RunInUseError: another process trains there.
+        RunInUseError: another process is training there.
         UserError: the folder cannot be written, or is a file.
     """
     try:
@@ -243,11 +243,11 @@ def _holds_something(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except NotADirectoryError:
-        return folder.exists()  # a file of that name, or a folder above it that is none
+        return folder.exists()  # a file of that name, or a parent that is not a folder
 
 
 def _read(path: Path) -> Holder | None:
-    """Return who has written a record; None where there is none, or none that can be read."""
+    """Return the holder named by a record; None if it is missing or unreadable."""
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
         return Holder(str(values["host"]), int(values["pid"]), str(values["began"]), str(values["process_start"]))
@@ -256,16 +256,16 @@ def _read(path: Path) -> Holder | None:
 
 
 def _touched(path: Path) -> int:
-    """Return when a file was last touched, by the clock of whoever did; 0 where it is gone."""
+    """Return when a file was last touched, by the toucher's clock; 0 if it is gone."""
     try:
-        with path.open("rb") as file:  # opening makes network disks ask the server
+        with path.open("rb") as file:  # opening the file makes network disks ask the server
             return os.fstat(file.fileno()).st_mtime_ns
     except OSError:
         return 0
 
 
 def _process_start(pid: int) -> str:
-    """Return the time at which a process began, in the system's ticks since it started; "" where nothing tells it."""
+    """Return when a process started, in ticks since the system booted; "" if unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

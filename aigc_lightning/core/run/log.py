@@ -1,4 +1,4 @@
-"""The log file of a run: what was said, warned and raised, with the time."""
+"""The log file of a run: messages, warnings and errors with timestamps."""
 
 import logging
 import socket
@@ -19,12 +19,12 @@ from aigc_lightning.core.io.output import SafeFormatter, echo
 from aigc_lightning.core.io.redaction import redacted_text
 from aigc_lightning.core.run.folder import check_writable
 
-#: Its name in the run's folder; the other processes of a run write `log_rank1.txt` and so on.
+#: Its name in the run folder; the other processes of a run write `log_rank1.txt` and so on.
 LOG_FILE = "log.txt"
-#: Whose lines are written.
+#: Loggers whose records are written.
 _LOGGERS = ("aigc_lightning", "lightning.pytorch", "lightning.fabric")
 _log = logging.getLogger(__name__)
-_folders: list[Path | None] = [None]  # of the runs whose logs are written
+_folders: list[Path | None] = [None]  # of the runs whose logs are being written
 
 
 def say(line: str) -> None:
@@ -34,7 +34,7 @@ def say(line: str) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """The file of a log: never written through a link, and no reason to end a run."""
+    """A log file that is never written through a link and whose failure never ends a run."""
 
     def __init__(self, path: Path) -> None:
         self._fails = False
@@ -45,20 +45,20 @@ class _LogFile(logging.FileHandler):
         return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=no_follow)  # type: ignore[return-value]  # text
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in logging)
-        """Say once that lines are missing, as on a full disk, where the base class would print a traceback for each."""
+        """Report once that lines are missing, as on a full disk; the base class would print a traceback for each."""
         if not self._fails:
             self._fails = True
-            echo(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}. The run goes on.", error=True)
+            echo(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}. The run continues.", error=True)
 
 
 @contextmanager
 def run_log(folder: Path, command: Sequence[str]) -> Iterator[None]:
     """Write the start, log lines, warnings, and the end or the error of the block to the run's `log.txt`.
 
-    The file of a resumed run is continued. Secrets are hidden.
+    A resumed run appends to its file. Secrets are hidden.
 
     Args:
-        folder: the folder of the run, which exists.
+        folder: the existing run folder.
         command: the command and its options, for the first line.
 
     Raises:
@@ -83,7 +83,7 @@ def run_log(folder: Path, command: Sequence[str]) -> Iterator[None]:
 
 
 def logged_folder() -> Path | None:
-    """Return the folder of the run whose log is written, so that processes that are started can write to it as well."""
+    """Return the folder of the run that is being logged, so that child processes can write to it as well."""
     return _folders[-1]
 
 
@@ -103,7 +103,7 @@ def continued_log(folder: Path, rank: int) -> Iterator[logging.Handler]:
 
 def _attach(logger: logging.Logger, handler: logging.Handler, undo: ExitStack) -> None:
     if not logger.hasHandlers() and logging.lastResort:
-        # Python prints warnings of loggers without a handler; ours must not take that away.
+        # Python prints warnings of loggers without a handler; our handler must not suppress that.
         logger.addHandler(logging.lastResort)
         undo.callback(logger.removeHandler, logging.lastResort)
     logger.addHandler(handler)
@@ -124,10 +124,10 @@ def _follow_warnings(handler: logging.Handler, undo: ExitStack) -> None:
 
 
 def _close(handler: logging.Handler) -> None:
-    with suppress(OSError):  # what was left in the buffer has no room
+    with suppress(OSError):  # no space left for the rest of the buffer
         handler.close()
 
 
 def _write(handler: logging.Handler, level: int, text: str) -> None:
-    """Write to the file alone: the screen has it already."""
+    """Write to the file only: the screen has it already."""
     handler.handle(logging.LogRecord(__name__, level, __file__, 0, text, None, None))

@@ -1,22 +1,22 @@
-"""What the C library does with memory that a step has freed."""
+"""Keeps the C library from returning freed memory to the system after each step."""
 
 import ctypes
 import platform
 
-#: Parameters of `mallopt`, by the numbers of glibc's malloc.h.
+#: Parameters of `mallopt`, with the values of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _MEGABYTE = 2**20
 
 
 def keep_memory() -> bool:
-    """Let this process keep the memory that it frees, for as long as it lives.
+    """Make this process keep freed memory for its whole life.
 
-    By default glibc gives large blocks back to the system at once and asks for new ones in the next step, and the
-    system fills each of their pages with zeros before it hands it over. A training step frees and asks for the same
-    blocks again and again, so that large networks spend a tenth of their time on processors in that.
+    By default glibc returns large blocks to the system at once and requests new ones in the next step, and the system
+    fills all their pages with zeros. A training step frees and requests the same blocks again and again, which costs
+    large networks a tenth of their time on CPUs.
 
     Returns:
-        Whether it does: not on systems whose C library is not glibc, which are left as they are.
+        Whether it succeeded; systems with another C library than glibc are left unchanged.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

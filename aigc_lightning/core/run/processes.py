@@ -1,8 +1,8 @@
-"""Processes that are started from this one: each starts clean, and none outlives its use.
+"""Child processes that start clean and never outlive their use.
 
-A process that was forked while others of its parent's threads ran inherits their locks without the threads that would
-release them, and hangs at the first parallel loop of OpenMP. So nothing here forks from a process that computes:
-processes come from a server that has imported what they need, and has done nothing else.
+A process that is forked while its parent runs several threads inherits their locks but not the threads that would
+release them, and hangs in the first parallel loop of OpenMP. So nothing here forks from a computing process: processes
+come from a fork server that has only imported what they need.
 """
 
 import importlib
@@ -29,14 +29,14 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from aigc_lightning.core.run.signals import PATIENCE_S, SIGNALS
 from aigc_lightning.errors import UserError
 
-#: How processes start.
+#: Start method of child processes.
 CLEAN = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-#: Imported by the server once, for all processes that it starts. Imports alone: what computes would start threads.
+#: Imported once by the fork server for all its processes. Imports only: computing would start threads.
 _IMPORTED = ["aigc_lightning.core.adversarial", "aigc_lightning.data.base"]
 
 
 class OverdueError(RuntimeError):
-    """Processes were not done when their time was over."""
+    """Processes did not finish within their time limit."""
 
 
 def clean_context() -> BaseContext:
@@ -44,8 +44,8 @@ def clean_context() -> BaseContext:
     context = multiprocessing.get_context(CLEAN)
     if CLEAN == "forkserver":
         context.set_forkserver_preload(_IMPORTED)
-        # The server, and the process that tidies up after all, have to outlive signals that reach all processes of a
-        # run, as under Slurm: without the server nobody could tell whether the processes that it started are alive.
+        # The fork server and the resource tracker must survive signals that reach all processes of a run, as under
+        # Slurm: without the server nobody could tell whether its processes are alive.
         former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         resource_tracker.ensure_running()
         forkserver.ensure_running()
@@ -54,7 +54,7 @@ def clean_context() -> BaseContext:
 
 
 def end(processes: Iterable[BaseProcess]) -> None:
-    """Ask processes to end, and kill those that have not done so within `PATIENCE_S`."""
+    """Terminate processes, and kill those that have not ended within `PATIENCE_S`."""
     left = [process for process in processes if process.is_alive()]
     for process in left:
         process.terminate()
@@ -68,10 +68,10 @@ def end(processes: Iterable[BaseProcess]) -> None:
 
 
 class Awaited:
-    """Processes that this one waits for, see `awaiting`.
+    """Processes that this one is waiting for, see `awaiting`.
 
     Args:
-        processes: all of which end when none answers.
+        processes: all of them are killed when none answers.
     """
 
     def __init__(self, processes: Sequence[BaseProcess]) -> None:
@@ -79,7 +79,7 @@ class Awaited:
         self.ended = False
 
     def end_if_silent(self, since: float) -> None:
-        """Kill them if they were silent for `PATIENCE_S` since a time, and since they were asked."""
+        """Kill them if they have been silent for `PATIENCE_S` since a given time and since the request."""
         if not self.ended and time.monotonic() - max(since, self._since) >= PATIENCE_S:
             self.ended = True
             for process in self._processes:
@@ -91,7 +91,7 @@ _awaited: set[Awaited] = set()
 
 @contextmanager
 def awaiting(processes: Sequence[BaseProcess]) -> Iterator[Awaited]:
-    """Wait for an answer of processes; once `end_silent_processes` was called it is an error when none comes."""
+    """Wait for processes to answer; after `end_silent_processes` it is an error if none does."""
     awaited = Awaited(processes)
     _awaited.add(awaited)
     try:
@@ -101,7 +101,7 @@ def awaiting(processes: Sequence[BaseProcess]) -> Iterator[Awaited]:
 
 
 def end_silent_processes() -> None:
-    """Kill, from now on, processes that this one waits for in vain: it was asked to end."""
+    """From now on, kill processes that do not answer: this process was asked to end."""
     asked = time.monotonic()
 
     def watch() -> None:
@@ -114,7 +114,7 @@ def end_silent_processes() -> None:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the one that asked for it is gone, however that came."""
+    """End this process as soon as its parent is gone, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     sentinel = parent.sentinel
@@ -122,18 +122,18 @@ def end_with_parent() -> None:
 
 
 def obey_parent_alone(number: int = 0) -> None:
-    """Let this process hear no signal but its parent's, and end with its parent.
+    """Make this process ignore all signals but its parent's, and end with its parent.
 
-    A signal that asks a run to end reaches all of its processes under Slurm, and in a terminal. The first process needs
-    the others until it has saved what it has.
+    Under Slurm and in a terminal, a signal that asks a run to end reaches all of its processes. The first process needs
+    the others until it has saved its state.
 
     Args:
-        number: of this process; loaders give it.
+        number: of this process; passed by loaders.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # before a thread starts that could be interrupted in the place of this one
+    if hasattr(signal, "sigwaitinfo"):  # before any thread starts that could be interrupted instead of this one
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Thread(target=_obey, args=(parent.pid,), daemon=True).start()
     end_with_parent()
@@ -146,20 +146,20 @@ def _obey(parent: int) -> None:
 
 
 def run_together(function: Callable[..., None], *args: Any, count: int, limit_s: float) -> None:
-    """Run function(rank, *args) in several processes at once, and wait for all of them.
+    """Run `function(rank, *args)` in several processes and wait for all of them.
 
     Args:
-        function: of a module, or a `partial` of one; it and its arguments are pickled. Their modules may be files that
-            cannot be imported by name, such as those of tests.
-        *args: for it.
+        function: a module-level function or a `partial` of one; it and its arguments are pickled. Their modules may be
+            files that cannot be imported by name, such as tests.
+        *args: passed to the function.
         count: number of processes.
-        limit_s: seconds that they may take.
+        limit_s: time limit in seconds.
 
     Raises:
-        UserError: one of them raised it.
-        ProcessRaisedException: one of them raised something else; the message has its traceback.
+        UserError: raised by one of them.
+        ProcessRaisedException: one of them raised another error; the message has its traceback.
         ProcessExitedException: one of them was killed.
-        OverdueError: they were not done in time; they have been ended.
+        OverdueError: they did not finish in time and were terminated.
     """
     payload = _Payload.of((function, args))
     mistakes = clean_context().SimpleQueue()
@@ -169,7 +169,7 @@ def run_together(function: Callable[..., None], *args: Any, count: int, limit_s:
     try:
         while not running.join(max(0.0, deadline - time.monotonic()), grace_period=PATIENCE_S):
             if time.monotonic() >= deadline:
-                raise OverdueError(f"{count} processes were not done after {limit_s:.0f} s, and were ended.")
+                raise OverdueError(f"{count} processes did not finish within {limit_s:.0f} s and were terminated.")
     except (ProcessRaisedException, ProcessExitedException):
         if mistakes.empty():
             raise
@@ -179,14 +179,14 @@ def run_together(function: Callable[..., None], *args: Any, count: int, limit_s:
 
 
 class _Payload:
-    """Objects to send, and the files of their modules."""
+    """Objects to send to a process, with the files of their modules."""
 
     def __init__(self, pickled: bytes, files: dict[str, str]) -> None:
         self.pickled, self.files = pickled, files
 
     @classmethod
     def of(cls, content: Any) -> "_Payload":
-        """Pack content."""
+        """Pickle the content."""
         buffer = io.BytesIO()
         pickler = _NamingPickler(buffer)
         pickler.dump(content)
@@ -194,7 +194,7 @@ class _Payload:
         return cls(buffer.getvalue(), {name: path for name, path in found.items() if path})
 
     def content(self) -> Any:
-        """Unpack it; a module that cannot be imported by its name is loaded from its file."""
+        """Unpickle the content; a module that cannot be imported by name is loaded from its file."""
         for name, path in self.files.items():
             try:
                 found = getattr(importlib.import_module(name), "__file__", None)
@@ -209,14 +209,14 @@ class _Payload:
 
 
 class _NamingPickler(pickle.Pickler):
-    """Notes the modules of the classes and functions that it meets."""
+    """Collects the modules of the classes and functions that it pickles."""
 
     def __init__(self, buffer: io.BytesIO) -> None:
         super().__init__(buffer)
         self.modules: set[str] = set()
 
     def reducer_override(self, thing: Any) -> Any:
-        """Note, and leave the rest to the ordinary way."""
+        """Record the module and pickle as usual."""
         if isinstance(thing, type | FunctionType):
             self.modules.add(thing.__module__)
         return NotImplemented
@@ -225,7 +225,7 @@ class _NamingPickler(pickle.Pickler):
 def _work(rank: int, payload: _Payload, environment: dict[str, str], mistakes: Any) -> None:
     obey_parent_alone()
     os.environ.clear()
-    os.environ.update(environment)  # the server has the one of its start
+    os.environ.update(environment)  # the server has the environment of its own start
     function, args = payload.content()
     try:
         function(rank, *args)

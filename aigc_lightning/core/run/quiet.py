@@ -1,4 +1,4 @@
-"""What Lightning and torch say that people who run `aigc` cannot use."""
+"""Silences messages of Lightning and torch that are of no use to users of `aigc`."""
 
 import logging
 import warnings
@@ -24,14 +24,14 @@ _quiet = [False]
 
 
 def is_quiet() -> bool:
-    """Return whether the console is quiet, so that processes that are started can be so as well."""
+    """Return whether the console is quiet, so that child processes can be quiet as well."""
     return _quiet[-1]
 
 
 @contextmanager
 def quiet_console() -> Iterator[None]:
     """Keep Lightning's advertisements and known harmless warnings off the console; real warnings stay."""
-    # The handlers that write to the screen, not the loggers: the run's log file keeps what they say.
+    # Filter the handlers that write to the screen, not the loggers: the run's log file keeps everything.
     names = ("lightning", "lightning.pytorch", "lightning.fabric")
     handlers = [handler for name in names for handler in logging.getLogger(name).handlers]
     before = [(handler.level, handler.formatter) for handler in handlers]

@@ -1,8 +1,8 @@
-"""Whether the processes of a run still answer after a signal; an end to those that do not.
+"""Checks whether the processes of a run still answer after a signal, and kills them if none does.
 
-A process answers when its main thread runs Python code. One that waits for another in a collective operation does not,
-and that is all right as long as the other does: it may be drawing pictures or writing a checkpoint. When none answers,
-they wait for each other, or for something that never comes, and no signal reaches any of them.
+A process answers if its main thread runs Python code. One that waits for another in a collective operation does not,
+which is fine as long as the other does: it may be drawing pictures or writing a checkpoint. If none answers, they are
+deadlocked or wait for something that never comes, and no signal reaches any of them.
 """
 
 import os
@@ -18,17 +18,17 @@ from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.run.signals import PATIENCE_S, SIGNALS
 
 _PORT = "AIGC_ROLL_CALL"  # where the processes of a run answer
-#: The call: harmless to a process that knows nothing of it, and it wakes one that was stopped.
+#: The signal to answer: harmless to a process that does not handle it, and it wakes a stopped one.
 _CALL = getattr(signal, "SIGCONT", None)
 _PAUSE_S = 1.0  # between two calls
 
 
 class RollCall:
-    """Calls the processes of a run from the moment that it is to end, and kills them when none has answered for long.
+    """Calls the processes of a run once it is to end, and kills them if none answers for long.
 
     Args:
-        processes: gives their numbers, those that have ended left out.
-        on_kill: called with the signal after that.
+        processes: returns the ids of those still running.
+        on_kill: called with the signal after they were killed.
     """
 
     def __init__(self, processes: Callable[[], Iterable[int]], on_kill: Callable[[int], object]) -> None:
@@ -40,13 +40,13 @@ class RollCall:
         os.environ[_PORT] = str(self._socket.getsockname()[1])
 
     def begin(self, number: int) -> None:
-        """Begin to call, after the signal of this number; it goes on by itself, and once is enough."""
+        """Start calling after a signal; repeats by itself, so that one call is enough."""
         if not self._begun and _CALL is not None:
             self._begun = True
             threading.Thread(target=self._call, args=(number,), daemon=True).start()
 
     def close(self) -> None:
-        """Call no more."""
+        """Stop calling."""
         os.environ.pop(_PORT, None)
         self._socket.close()
 
@@ -65,7 +65,7 @@ class RollCall:
             echo(
                 "",
                 f"No process of the run has answered {name} for {PATIENCE_S:.0f} s; they were killed.",
-                "Go on from the last checkpoint with --resume.",
+                "Continue from the last checkpoint with --resume.",
                 error=True,
                 flush=True,
             )
@@ -76,7 +76,7 @@ class RollCall:
 
 
 def answer_calls() -> None:
-    """Answer the calls of the process that has started this one, where there is such a process."""
+    """Answer the calls of the process that started this one, if any."""
     port = os.environ.get(_PORT)
     if port is None or _CALL is None or threading.current_thread() is not threading.main_thread():
         return
@@ -91,12 +91,12 @@ def answer_calls() -> None:
 
 @contextmanager
 def called_by_this(processes: Callable[[], Iterable[int]]) -> Iterator[None]:
-    """Call the processes that this one has started and works with, after a signal.
+    """After a signal, call the processes that this one has started and works with.
 
-    This process's own main thread may be what waits, so the signal is seen by another one.
+    This process's own main thread may be blocked, so another thread watches for the signal.
 
     Args:
-        processes: gives the numbers of the others.
+        processes: returns the ids of the others.
     """
     if _CALL is None or threading.current_thread() is not threading.main_thread():
         yield
@@ -124,7 +124,7 @@ def called_by_this(processes: Callable[[], Iterable[int]]) -> Iterator[None]:
 
 
 def _sent(process: int, number: int | None) -> bool:
-    """Send a signal; return whether there is such a process."""
+    """Send a signal; return whether the process exists."""
     try:
         os.kill(process, number or 0)
     except ProcessLookupError:

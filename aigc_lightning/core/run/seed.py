@@ -1,4 +1,4 @@
-"""The seed of the run, from which every keyed random number is made."""
+"""The seed of the run, from which every keyed random number is derived."""
 
 import os
 import random
@@ -10,14 +10,14 @@ from aigc_lightning.core import keyed
 
 
 def run_seed() -> int:
-    """Return the seed that `lightning.seed_everything` set for this process and its children, 0 without one."""
+    """Return the seed set by `lightning.seed_everything` for this process and its children, by default 0."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
 def seed_everywhere(*key: int) -> None:
     """Seed the global generators of torch (on all devices in use), numpy and Python by a key."""
     seed = keyed.mixed(*key)
-    # Not torch.manual_seed: for each device that is not in use it formats the call stack, half a millisecond in all.
+    # Not torch.manual_seed: it formats the call stack for each unused device, half a millisecond in all.
     torch.default_generator.manual_seed(seed >> 1)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed >> 1)

@@ -1,4 +1,4 @@
-"""Lightning's launcher of spawned processes, made to hear signals and to end as its processes do."""
+"""Lightning's launcher of spawned processes, extended by signal handling and exit codes."""
 
 import os
 import signal
@@ -27,23 +27,23 @@ from aigc_lightning.errors import UserError
 class SpawnLauncher(ProcessLauncher):
     """Starts the processes of a run by the methods "spawn" or "forkserver".
 
-    Signals are handed on to them, so that they stop as under the other launchers; where none of them answers, all are
-    killed. A `UserError` of theirs is raised here, and the exit code of the first that ends otherwise than well is this
+    Signals are forwarded to them, so that they stop as under the other launchers; if none of them answers, all are
+    killed. A `UserError` in one of them is raised here, and the exit code of the first that fails becomes this
     process's own.
     """
 
-    _mistakes: Any = None  # of the processes: what and hint
-    _environment: dict[str, str]  # a server that starts processes has the one of its own start
+    _mistakes: Any = None  # queue of the processes' user errors: what and hint
+    _environment: dict[str, str]  # a fork server has the environment of its own start
     _roll_call: RollCall | None = None
     _killed_after = 0  # signal that no process answered
-    _quiet = False  # whether the console is
-    _logged: Path | None = None  # folder of the run whose log is written
+    _quiet = False  # whether the console is quiet
+    _logged: Path | None = None  # folder of the run that is being logged
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """Run the function in each process and wait for the end of all.
+        """Run the function in each process and wait until all have ended.
 
         Raises:
-            UserError: one of them raised it, or was killed.
+            UserError: raised by one of them, or one was killed.
             SystemExit: one of them ended with this exit code, or none of them answered a signal.
         """
         self._mistakes = mp.get_context(self.start_method).SimpleQueue()
@@ -64,7 +64,7 @@ class SpawnLauncher(ProcessLauncher):
                 raise SystemExit(error.exit_code) from None
             raise UserError(
                 f"Process {error.error_index} of the run was killed ({error.signal_name}).",
-                "The machine's memory may be full. Go on from the last checkpoint with --resume.",
+                "The machine may be out of memory. Continue from the last checkpoint with --resume.",
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class SpawnLauncher(ProcessLauncher):
 
     @contextmanager
     def _handing_on(self) -> Iterator[None]:
-        """Hand signals on to the processes; only a main thread gets any."""
+        """Forward signals to the processes; only a main thread receives any."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -126,7 +126,7 @@ class SpawnLauncher(ProcessLauncher):
         self._roll_call.begin(number)
 
     def _running(self) -> list[int]:
-        # Not by `is_alive`, which would take the exit code from the thread that waits for it.
+        # Not with `is_alive`, which would take the exit code away from the waiting thread.
         return [process.pid for process in self.procs if process.pid is not None and not wait([process.sentinel], 0)]
 
     def _note_kill(self, number: int) -> None:

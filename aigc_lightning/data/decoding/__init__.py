@@ -1,1 +1,1 @@
-"""What `data/decode.py` is made of: kinds of files, readers where Pillow's are wrong, and colour profiles."""
+"""Parts of `data/decode.py`: file formats, readers where Pillow's are wrong, and colour profiles."""

@@ -1,4 +1,4 @@
-"""The kinds of image files: known by their first bytes, found by their endings, read by Pillow and its plug-ins."""
+"""The image file formats: identified by their first bytes, found by extension, read by Pillow and its plugins."""
 
 import re
 from collections.abc import Mapping
@@ -12,27 +12,27 @@ from PIL import Image, ImageFile, features
 
 
 class RefusedError(ValueError):
-    """A file is whole and not read; says what it is."""
+    """A file is intact but not supported; the message says what it is."""
 
 
-#: Bytes from the beginning of a file by which `identify` knows it.
+#: Number of first bytes of a file that `identify` needs.
 HEAD = 64
-#: What installs the packages that read further kinds of files.
+#: Command that installs the packages for further formats.
 INSTALL = 'pip install "aigc-lightning[formats]"'
 
 
-@dataclass(frozen=True, eq=False)  # each is itself alone, which makes looking one up quick
+@dataclass(frozen=True, eq=False)  # compared by identity, which makes lookups fast
 class Format:
-    """A kind of image file.
+    """An image file format.
 
     Args:
-        name: as people write it.
-        plugin: its name in Pillow.
-        module: that adds it to Pillow.
-        endings: of its files, in lower case.
-        begins: what its first bytes match.
-        feature: the feature of Pillow that reads it, where builds without it exist.
-        registers: the function of the module that adds it to Pillow; importing it is enough when empty.
+        name: for display.
+        plugin: its format name in Pillow.
+        module: the module that adds it to Pillow.
+        endings: file extensions, in lower case.
+        begins: pattern that its first bytes match.
+        feature: the Pillow feature that reads it, if some builds lack it.
+        registers: the function of the module that adds it to Pillow; empty if importing the module is enough.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Format:
 
     @property
     def remedy(self) -> str:
-        """What to do where it is not available."""
+        """How to make it available."""
         return INSTALL if self.feature == "" else 'pip install --upgrade "pillow>=11.3"'
 
 
@@ -62,7 +62,7 @@ def _kind(name: str, module: str, endings: str, begins: bytes, *, plugin: str = 
 
 _TGA = _kind("TGA", "PIL.TgaImagePlugin", ".tga", rb".[\0\x01][\x01-\x03\x09-\x0b].{5}.{8}[\x01\x08\x0f\x10\x18\x20]")
 
-#: In the order in which their first bytes are compared.
+#: In the order in which their first bytes are checked.
 FORMATS = (
     _kind("JPEG", "PIL.JpegImagePlugin", ".jpg .jpeg .jpe .jfif", rb"\xff\xd8\xff"),
     _kind("PNG", "PIL.PngImagePlugin", ".png .apng", rb"\x89PNG\r\n\x1a\n"),
@@ -98,12 +98,12 @@ FORMATS = (
     _TGA,
 )
 
-# Files that are met in image folders and are something else.
+# Other kinds of files that occur in image folders.
 _OTHERS = [
     (name, re.compile(begins, re.DOTALL | re.IGNORECASE))
     for name, begins in (
         ("an empty file", rb"\Z"),
-        ("a Git LFS pointer, and the file itself was not fetched", rb"version https://git-lfs"),
+        ("a Git LFS pointer whose file was not fetched", rb"version https://git-lfs"),
         ("a web page", rb"\s*<(?:!doctype html|html)"),
         ("an SVG drawing", rb"\s*<(?:svg|\?xml)"),
         ("a PDF", rb"%PDF"),
@@ -118,22 +118,22 @@ _NAMES = ", ".join(format_.name for format_ in FORMATS)
 
 
 def identify(head: bytes, name: str | None = None) -> Format:
-    """Return what kind of file begins like this.
+    """Return the format of a file from its first bytes.
 
     Args:
         head: its first `HEAD` bytes.
-        name: of the file, None without one. TGA files have no mark of their own: they are known by their ending, and
-            without a name by their header alone.
+        name: of the file, if known. TGA files have no signature: they are identified by their extension or, without a
+            name, by their header.
 
     Raises:
-        RefusedError: it is none of `FORMATS`, or one that cannot be read in this environment; says so.
+        RefusedError: it is none of `FORMATS`, or cannot be read in this environment; the message says which.
     """
     for format_ in FORMATS:
         if format_.begins.match(head):
             if format_ is _TGA and not (name is None or name.lower().endswith(_TGA.endings)):
                 continue
             if not format_.available:
-                raise RefusedError(f"it is {format_.name}, which takes: {format_.remedy}")
+                raise RefusedError(f"it is {format_.name}, which requires: {format_.remedy}")
             return format_
     for what, begins in _OTHERS:
         if begins.match(head):
@@ -142,10 +142,10 @@ def identify(head: bytes, name: str | None = None) -> Format:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Check the size that a header gives.
+    """Check the size from a header.
 
     Raises:
-        RefusedError: no pixels, or too many.
+        RefusedError: the image has no pixels, or too many.
     """
     if width < 1 or height < 1:
         raise RefusedError("it has no pixels")
@@ -155,9 +155,9 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def open_with_pillow(format_: Format, stream: BinaryIO) -> ImageFile.ImageFile:
-    """Return a file as Pillow opens it, without its pixels.
+    """Open a file with Pillow without reading its pixels.
 
-    Not by `Image.open`, which keeps to itself what is wrong with a file.
+    Not with `Image.open`, which hides what is wrong with a file.
 
     Raises:
         SyntaxError: what is wrong.
@@ -169,7 +169,7 @@ def open_with_pillow(format_: Format, stream: BinaryIO) -> ImageFile.ImageFile:
 
 @cache
 def _register(format_: Format) -> None:
-    """Import what reads a kind of file: once, and not before such a file is met."""
+    """Import the reader of a format once, when the first such file is met."""
     module = import_module(format_.module)
     if format_.registers:
         getattr(module, format_.registers)()
@@ -181,21 +181,21 @@ def _has_feature(name: str) -> bool:
     return name in known and bool(features.check(name))
 
 
-#: Endings of the files that are taken for images, in lower case: those that can be read in this environment.
+#: Extensions of image files that can be read in this environment, in lower case.
 SUFFIXES = tuple(ending for format_ in FORMATS if format_.available for ending in format_.endings)
 
 
 def passed_over(counts: Mapping[str, int], limit: int = 5) -> str:
-    """Return which files were passed over, and what it takes to read those that are images: "200 .heic (...), 3 .txt".
+    """Summarize skipped files, with how to read those that are images: "200 .heic (...), 3 .txt".
 
     Args:
-        counts: of files by ending, in lower case, "" for none.
-        limit: endings to name; images are always named.
+        counts: number of files by extension, in lower case, "" for none.
+        limit: maximum number of extensions to name; those of images are always named.
     """
     remedies = {ending: _remedy(ending) for ending in counts}
     named = sorted(counts, key=lambda ending: (not remedies[ending], -counts[ending]))
     shown = [ending for place, ending in enumerate(named) if remedies[ending] or place < limit]
-    texts = [f"{counts[ending]:,} {ending or 'without an ending'}{remedies[ending]}" for ending in shown]
+    texts = [f"{counts[ending]:,} {ending or 'without an extension'}{remedies[ending]}" for ending in shown]
     rest = sum(counts.values()) - sum(counts[ending] for ending in shown)
     return ", ".join([*texts, *([f"{rest:,} others"] if rest else [])])
 

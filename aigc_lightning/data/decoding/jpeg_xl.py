@@ -1,4 +1,4 @@
-"""The size of a JPEG XL file by its header: the plug-in for Pillow would decode the whole file to tell it.
+"""The size of a JPEG XL file from its header: the Pillow plugin would decode the whole file to get it.
 
 Specification: ISO/IEC 18181-1:2024, annex D.2 (SizeHeader), and 18181-2 for the boxes.
 """
@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import BinaryIO
 
 _RATIOS = [Fraction(*sides) for sides in ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))]  # width : height
-_LENGTHS = (9, 13, 18, 30)  # bits of a side
-_HEADER = 16  # bytes in which a SizeHeader ends
+_LENGTHS = (9, 13, 18, 30)  # number of bits of a side
+_HEADER = 16  # bytes within which a SizeHeader ends
 
 
 def size(stream: BinaryIO) -> tuple[int, int]:
@@ -31,20 +31,20 @@ def size(stream: BinaryIO) -> tuple[int, int]:
 
 
 class _Bits:
-    """Numbers in a row of bits, the lowest bits first."""
+    """Reads numbers from a bit stream, lowest bits first."""
 
     def __init__(self, data: bytes) -> None:
         self._rest = int.from_bytes(data, "little")
 
     def take(self, count: int) -> int:
-        """Return the number in the next bits."""
+        """Return the next `count` bits as a number."""
         number = self._rest & ((1 << count) - 1)
         self._rest >>= count
         return number
 
 
 def _codestream(stream: BinaryIO) -> bytes:
-    """Return the first bytes of the coded picture, which may lie in a box."""
+    """Return the first bytes of the codestream, which may be inside a box."""
     stream.seek(0)
     head = stream.read(_HEADER)
     place = 0
@@ -58,7 +58,7 @@ def _codestream(stream: BinaryIO) -> bytes:
         if length == 1:
             length, begin = int.from_bytes(head[8:16], "big"), place + 16
         if name in (b"jxlc", b"jxlp"):
-            stream.seek(begin + (4 if name == b"jxlp" else 0))  # parts have a number first
+            stream.seek(begin + (4 if name == b"jxlp" else 0))  # partial boxes begin with a number
             return stream.read(_HEADER)
         if length < 8:
             raise ValueError("it has no picture")

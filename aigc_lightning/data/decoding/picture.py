@@ -1,6 +1,6 @@
-"""Opening any image file: the picture as a viewer shows it, and what its file says beside the pixels.
+"""Opening any image file: the picture as a viewer shows it, with its metadata.
 
-The one place from which files reach Pillow and the readers of this package.
+The only place that passes files to Pillow and to the readers of this package.
 """
 
 import re
@@ -25,7 +25,7 @@ Source = str | Path | bytes
 Profile = Literal["srgb", "keep"]
 PROFILES: tuple[Profile, ...] = ("srgb", "keep")
 
-_ORIENTATION = 0x0112  # EXIF tag; its values say how to turn the stored picture upright
+_ORIENTATION = 0x0112  # EXIF tag; its values say how to transform the stored picture to be upright
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -38,23 +38,23 @@ _TURNS = {
 _SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # x and y of white, red, green and blue
 _SAME_PRIMARY = 0.01
 _PROFILE, _EXIF, _GPS = 34675, 34665, 34853  # TIFF tags
-# Modes with 8 bits from which Pillow knows a way to RGBA.
+# 8-bit modes that Pillow can convert to RGBA.
 _MODES = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"))
-# How Pillow, and how libtiff, say that they cannot read a file that is whole.
+# How Pillow and libtiff report that they do not support an intact file.
 _UNSUPPORTED = re.compile(r"^(cannot handle|unsupported|unknown)", re.IGNORECASE)
 _NOT_BUILT = re.compile("not configured")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, upright and with 8 bits.
+    """An upright 8-bit picture.
 
     Args:
-        image: in a mode of Pillow from which `convert` leads to L, RGB and RGBA.
-        kind: of the file's pixels, such as "RGB", "P" (a palette) or "L 12-bit".
-        profile: the ICC profile that the file has, None without one.
-        remarks: what is odd about the file, as short sentences.
-        exif: gives the EXIF tags; those of TIFF files are without the orientation.
+        image: in a Pillow mode that `convert` can turn into L, RGB and RGBA.
+        kind: pixel mode of the file, such as "RGB", "P" (a palette) or "L 12-bit".
+        profile: the file's ICC profile, or None.
+        remarks: oddities of the file, as short sentences.
+        exif: returns the EXIF tags; for TIFF files without the orientation.
     """
 
     image: Image.Image
@@ -68,9 +68,9 @@ class How(NamedTuple):
     """How to read a file.
 
     Args:
-        max_pixels: refuse files with more pixels, by their header.
-        profile: "srgb" converts from the file's ICC profile or gamma, "keep" leaves the numbers as they are.
-        shrink: makes a picture smaller where that saves work, such as its conversion to sRGB.
+        max_pixels: reject files with more pixels, from their header.
+        profile: "srgb" converts from the file's ICC profile or gamma, "keep" leaves the pixel values unchanged.
+        shrink: shrinks a picture where that saves work, such as before its conversion to sRGB.
     """
 
     max_pixels: int
@@ -83,10 +83,10 @@ def load_picture(source: Source, how: How) -> Picture:
 
     Args:
         source: a path, or the bytes of a file.
-        how: to read it.
+        how: how to read it.
 
     Raises:
-        ValueError: the file is damaged or not supported, with the reason.
+        ValueError: the file is damaged or not supported; the message gives the reason.
         OSError: it cannot be read.
     """
     with _opened(source) as stream, Listening() as remarks:
@@ -95,13 +95,13 @@ def load_picture(source: Source, how: How) -> Picture:
         stream.seek(0)
         try:
             image, kind, own_profile, exif = _read(stream, head, format_, how)
-        except Exception as error:  # decoders of damaged files raise whatever they stumble over
+        except Exception as error:  # decoders may raise anything on damaged files
             raise _blame(format_, error) from error
     return Picture(image, kind, own_profile, remarks, exif or partial(_tags, source))
 
 
 def header(path: Path) -> tuple[int, int, str]:
-    """Return height, width and kind of pixels of a file, from its first bytes.
+    """Return height, width and pixel mode of a file from its first bytes.
 
     Raises:
         ValueError: the file is damaged or not supported.
@@ -131,7 +131,7 @@ def _name(source: Source) -> str | None:
 
 
 def _blame(format_: Format, error: Exception) -> Exception:
-    """Return an error that says what kind of file it is, and whether that is damaged or not supported."""
+    """Return an error that names the format and says whether the file is damaged or not supported."""
     if isinstance(error, (RefusedError, MemoryError)) or (isinstance(error, OSError) and error.errno):
         return error
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
@@ -141,33 +141,33 @@ def _blame(format_: Format, error: Exception) -> Exception:
 
 
 def _tags(source: Source) -> Image.Exif:
-    """Return the EXIF tags of a TIFF file, which is shown upright; none where they cannot be read."""
+    """Return the EXIF tags of a TIFF file, which is decoded upright; empty if they cannot be read."""
     tags = Image.Exif()
     with _opened(source) as stream, Listening():
         try:
-            is_big = 43 in stream.read(4)[2:]  # BigTIFF, of which Pillow does not know all
+            is_big = 43 in stream.read(4)[2:]  # BigTIFF, which Pillow supports only in part
             stream.seek(0)
             if is_big:
                 page = tiff.first_page(stream)
                 tags.update({tag.code: tag.value for tag in page.tags if isinstance(tag.value, str | int)})
             else:
                 tags.load_from_fp(stream)
-                for number in {_EXIF, _GPS} & {*tags}:  # read when they are asked for, and the file will be closed
+                for number in {_EXIF, _GPS} & {*tags}:  # loaded lazily by Pillow, but the file will be closed
                     tags.get_ifd(number)
-        except Exception:  # Pillow knows fewer tags than tifffile
+        except Exception:  # Pillow supports fewer tags than tifffile
             return Image.Exif()
     tags.pop(_ORIENTATION, None)
     return tags
 
 
-# A picture in 8 bits, the kind of its pixels, its ICC profile, and what gives its EXIF tags where that is not `_tags`.
+# An 8-bit picture, its pixel mode, its ICC profile, and the function that returns its EXIF tags if that is not `_tags`.
 _Read = tuple[Image.Image, str, bytes | None, Callable[[], Image.Exif] | None]
 
 
 def _read(stream: BinaryIO, head: bytes, format_: Format, how: How) -> _Read:
     if format_.name == "TIFF" and (page := tiff.read_page(stream, how.max_pixels)):
         return _from_page(page, how)
-    if format_.name == "JPEG XL":  # which is decoded when it is opened
+    if format_.name == "JPEG XL":  # which Pillow decodes on opening
         check_pixels(*jpeg_xl.size(stream), how.max_pixels)
     stream.seek(0)
     image = open_with_pillow(format_, stream)
@@ -198,7 +198,7 @@ def _from_pillow(image: ImageFile.ImageFile, stream: BinaryIO, head: bytes, form
             image.load()
     else:
         image.load()
-    # Formats that are upright already, such as TIFF and HEIC, drop the tag; JPEG XL does not.
+    # Readers that return upright pictures, such as those of TIFF and HEIC, drop the tag; that of JPEG XL does not.
     tags = image.getexif()
     orientation = tags.get(_ORIENTATION, 1) if name != "JPEG XL" else 1
     profile = _profile(image)
@@ -216,14 +216,14 @@ def _from_pillow(image: ImageFile.ImageFile, stream: BinaryIO, head: bytes, form
 
 
 def _kind(format_: Format, mode: str, head: bytes) -> str:
-    """Return what is said about the pixels of a file that Pillow opened."""
+    """Describe the pixel mode of a file that Pillow opened."""
     if format_.name == "PNG" and (ihdr := png.Header.of(head)).depth == 16:
         return ihdr.kind
     return mode if mode in _MODES else "L float32" if mode == "F" else "L 16-bit" if mode.startswith("I") else mode
 
 
 def _raster(image: Image.Image, kind: str, format_: Format) -> Raster:
-    """Return a picture of more than 8 bits as Pillow gives it."""
+    """Convert a picture of more than 8 bits as Pillow returns it."""
     if image.mode == "F":
         return Raster(float_levels(np.asarray(image))[:, :, None], None, kind)
     if image.mode != "I" and not image.mode.startswith("I;16"):
@@ -235,15 +235,15 @@ def _raster(image: Image.Image, kind: str, format_: Format) -> Raster:
 
 
 def _plain(image: Image.Image, name: str, head: bytes, box: tuple[int, int, int, int] | None) -> Image.Image:
-    """Return a picture of 8 bits with the transparency that viewers give it.
+    """Return an 8-bit picture with its transparency as viewers show it.
 
     Args:
-        image: as Pillow read it.
-        name: of its format.
+        image: as read by Pillow.
+        name: name of its format.
         head: the first bytes of its file.
-        box: left, top, right and bottom of the part of a GIF that its first picture covers.
+        box: left, top, right and bottom of the part of a GIF that its first frame covers.
     """
-    if name == "TGA" and image.mode == "RGBA" and not head[17] & 15:  # the header: no bits of alpha
+    if name == "TGA" and image.mode == "RGBA" and not head[17] & 15:  # the header says: no alpha bits
         return image.convert("RGB")
     if box is not None and box != (0, 0, *image.size):
         canvas = Image.new("RGBA", image.size)
@@ -253,7 +253,7 @@ def _plain(image: Image.Image, name: str, head: bytes, box: tuple[int, int, int,
 
 
 def _converted(image: Image.Image, profile: bytes | None, table: Array | None, shrink: Shrink | None) -> Image.Image:
-    """Return a picture of 8 bits in sRGB, by its profile or by a level for each of its levels."""
+    """Convert an 8-bit picture to sRGB with its profile or with a lookup table."""
     if image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
         grey = image.mode in ("1", "La")
         image = image.convert(("LA" if grey else "RGBA") if image.has_transparency_data else "L" if grey else "RGB")
@@ -271,17 +271,17 @@ def _profile(image: Image.Image) -> bytes | None:
     if isinstance(profile, bytes) and profile:
         return profile
     if "icc_profile" in image.info:
-        remark("its colour profile is broken, and was not applied")
+        remark("its colour profile is broken and was not applied")
     return None
 
 
 def _gamma(image: Image.Image, bits: int) -> Array | None:
-    """Return the levels that a PNG's gAMA chunk asks for, None where it is shown as it is."""
+    """Return the lookup table for a PNG's gAMA chunk; None if no conversion is needed."""
     if "srgb" in image.info:
         return None
     primaries = image.info.get("chromaticity", _SRGB_PRIMARIES)
     if any(abs(own - other) > _SAME_PRIMARY for own, other in zip(primaries, _SRGB_PRIMARIES, strict=True)):
-        remark("its primaries (the chunk cHRM) are not those of sRGB, and were not applied")
+        remark("its primaries (cHRM chunk) are not those of sRGB and were not applied")
     gamma = image.info.get("gamma")
     return gamma_table(gamma, bits) if gamma else None
 

@@ -1,4 +1,4 @@
-"""PNG files of which Pillow keeps 8 of 16 bits, or compares the transparent colour in another scale.
+"""PNG files of which Pillow keeps only 8 of 16 bits, or whose transparent colour it compares on the wrong scale.
 
 Specification: PNG, third edition (W3C, 2025).
 Shapes: H and W height and width in pixels.
@@ -19,7 +19,7 @@ _KINDS = {_GREY: "L", _RGB: "RGB", _GREY_ALPHA: "LA", _RGB_ALPHA: "RGBA"}
 
 
 class Header(NamedTuple):
-    """What the first chunk says.
+    """Content of the first chunk.
 
     Args:
         depth: bits of a sample.
@@ -31,39 +31,41 @@ class Header(NamedTuple):
 
     @classmethod
     def of(cls, head: bytes) -> "Header":
-        """Return the header of a file by its first bytes."""
+        """Parse the header from a file's first bytes."""
         return cls(*head[24:26])
 
     @property
     def kind(self) -> str:
-        """What is said about pixels of 16 bits."""
+        """Description of 16-bit pixels."""
         return f"{_KINDS[self.color_type]} 16-bit"
 
 
 def scale_key(image: Image.Image, header: Header) -> None:
-    """Scale the transparent grey of a file as Pillow scales its pixels, for 2 and 4 bits."""
+    """Scale a file's transparent grey level as Pillow scales its pixels of 2 and 4 bits."""
     key = image.info.get("transparency")
     if header.color_type == _GREY and header.depth in (2, 4) and isinstance(key, int):
         image.info["transparency"] = key * (255 // (2**header.depth - 1))
 
 
 def deep_raster(image: ImageFile.ImageFile, stream: BinaryIO, header: Header) -> Raster:
-    """Return the picture of a file with 16 bits a sample.
+    """Return the picture of a file with 16 bits per sample.
 
     Args:
-        image: the file as Pillow opened it.
+        image: the file as opened by Pillow.
         stream: the file.
-        header: of it.
+        header: of the file.
     """
     mode = _KINDS[header.color_type]
     if header.color_type == _GREY:
         samples = np.asarray(image).astype(np.uint16)[:, :, None]
     elif header.color_type == _GREY_ALPHA:
-        # As bytes, pixels of two samples are like those of RGBA with 8 bits: so Pillow gives all bits.
+        # Pixels with two 16-bit samples have the bytes of 8-bit RGBA, so reading them as such makes Pillow return all
+        # bits.
         pixels = _decoded(_relabelled(stream, _RGB_ALPHA, 8), "RGBA")
         samples = _joined(pixels.reshape(*pixels.shape[:2], 2, 2))
     else:
-        # Pillow keeps one byte of two: the high one as "big-endian" numbers, the low one as "little-endian" ones.
+        # Pillow keeps one of two bytes: the high one when reading "big-endian" numbers, the low one for
+        # "little-endian".
         _unpack_as(image, f"{mode};16B")
         samples = _joined(np.stack([np.asarray(image), _decoded(stream, f"{mode};16L")], axis=-1))
     if header.color_type in (_GREY_ALPHA, _RGB_ALPHA):
@@ -76,7 +78,7 @@ def deep_raster(image: ImageFile.ImageFile, stream: BinaryIO, header: Header) ->
 
 
 def _decoded(stream: BinaryIO, raw_mode: str) -> Array:
-    """Return the pixels of a file, unpacked as Pillow does for this raw mode."""
+    """Return the pixels of a file, unpacked by Pillow with this raw mode."""
     stream.seek(0)
     with PngImagePlugin.PngImageFile(stream) as image:
         _unpack_as(image, raw_mode)
@@ -85,16 +87,16 @@ def _decoded(stream: BinaryIO, raw_mode: str) -> Array:
 
 def _unpack_as(image: ImageFile.ImageFile, raw_mode: str) -> None:
     codec, box, offset, _ = image.tile[0]
-    image.tile = [(codec, box, offset, raw_mode)]  # type: ignore[list-item]  # versions differ in what a tile is
+    image.tile = [(codec, box, offset, raw_mode)]  # type: ignore[list-item]  # a tile's type differs by version
 
 
 def _joined(halves: Array) -> Array:
-    """Return pairs of bytes, the high one first, as one number each."""
+    """Combine pairs of bytes, the high one first, into one number each."""
     return halves[..., 0].astype(np.uint16) << 8 | halves[..., 1]
 
 
 def _relabelled(stream: BinaryIO, color_type: int, depth: int) -> BinaryIO:
-    """Return a file with another header."""
+    """Return a copy of a file with another header."""
     stream.seek(0)
     content = bytearray(stream.read())
     content[24:26] = depth, color_type

@@ -1,7 +1,7 @@
-"""From the colours that a file's ICC profile or gamma describes to sRGB, and back.
+"""Conversion from a file's ICC profile or gamma to sRGB, and back.
 
-Conversions are relative colorimetric with black point compensation, by LittleCMS. Files without a profile are taken for
-sRGB, and CMYK ones for inks that multiply.
+Conversions are relative colorimetric with black point compensation, by LittleCMS. Files without a profile are taken to
+be sRGB, and CMYK ones to have multiplying inks.
 """
 
 from collections.abc import Callable
@@ -20,19 +20,19 @@ Shrink = Callable[[Image.Image], Image.Image]
 
 _BLACK_POINT_COMPENSATION, _NO_OPTIMIZATION, _FINE_GRID = 0x2000, 0x0100, 0x0400  # lcms2.h
 _SPACES = {b"GRAY": ("L", "LA"), b"RGB ": ("RGB", "RGBA"), b"CMYK": ("CMYK",)}
-_BAND = 2**20  # pixels that are interpolated at once
-#: gAMA of files whose levels are shown as they are: 1 / 2.2.
+_BAND = 2**20  # number of pixels interpolated at once
+#: gAMA value of files that need no conversion: 1 / 2.2.
 _SRGB_GAMMA = 0.45455
-_SAME_GAMMA = 0.05  # libpng takes gammas that differ by less for equal
+_SAME_GAMMA = 0.05  # libpng treats gammas that differ by less as equal
 
 
 def to_srgb(image: Image.Image, profile: bytes, shrink: Shrink | None = None) -> Image.Image:
-    """Return a picture in sRGB, or as it is where the profile cannot be applied.
+    """Convert a picture to sRGB, or return it unchanged if the profile cannot be applied.
 
     Args:
         image: in mode L, LA, RGB, RGBA or CMYK.
         profile: ICC profile.
-        shrink: makes an RGB picture smaller, before the conversion, which takes longer than to decode a JPEG.
+        shrink: shrinks an RGB picture before the conversion, which takes longer than decoding a JPEG.
     """
     if not _fits(profile, image.mode):
         return image
@@ -50,9 +50,9 @@ def to_srgb(image: Image.Image, profile: bytes, shrink: Shrink | None = None) ->
 
 
 def deep_to_srgb(color: Deep, profile: bytes) -> Levels | None:
-    """Return grey (H, W, 1), RGB (H, W, 3) or CMYK (H, W, 4) of 16 bits as sRGB; None where that cannot be done.
+    """Convert 16-bit grey (H, W, 1), RGB (H, W, 3) or CMYK (H, W, 4) to sRGB; None if that is impossible.
 
-    LittleCMS gets the eight-bit levels around each pixel, and what it makes of them is interpolated.
+    LittleCMS converts the 8-bit levels around each pixel, and the results are interpolated.
     """
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[color.shape[2]]
     if not _fits(profile, mode):
@@ -73,12 +73,12 @@ def deep_to_srgb(color: Deep, profile: bytes) -> Levels | None:
 
 
 def is_for(profile: bytes, mode: str) -> bool:
-    """Return whether a profile is for the colours of a mode of Pillow, by its header."""
+    """Return whether a profile is for the colours of a Pillow mode, according to its header."""
     return mode in _SPACES.get(profile[16:20], ())
 
 
 def from_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
-    """Return a picture in mode L, RGB or RGBA in the colours of a profile; None where that cannot be done."""
+    """Convert a picture in mode L, RGB or RGBA from sRGB to a profile; None if that is impossible."""
     if not is_for(profile, picture.mode):
         return None
     try:
@@ -96,11 +96,11 @@ def from_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
 
 
 def gamma_table(gamma: float, bits: int) -> Levels | None:
-    """Return which level shows each level of a PNG with this gAMA; None where they are shown as they are.
+    """Return the lookup table for a PNG with this gAMA; None if no conversion is needed.
 
     Args:
         gamma: the exponent by which light was encoded, such as 1 for linear light.
-        bits: 8 or 16, of the levels.
+        bits: bits per level, 8 or 16.
     """
     if gamma <= 0 or abs(gamma / _SRGB_GAMMA - 1) < _SAME_GAMMA:
         return None
@@ -113,16 +113,16 @@ def _fits(profile: bytes, mode: str) -> bool:
     if not features.check("littlecms2"):
         remark("its colour profile was not applied: this Pillow was built without LittleCMS")
     elif space not in _SPACES or profile[36:40] != b"acsp":
-        remark("its colour profile is broken or of an unknown kind, and was not applied")
+        remark("its colour profile is broken or of an unknown kind and was not applied")
     elif mode not in _SPACES[space]:
-        remark(f"its colour profile is for {space.decode().strip()} and its pixels are {mode}: it was not applied")
+        remark(f"its colour profile is for {space.decode().strip()} but its pixels are {mode}: it was not applied")
     else:
         return True
     return False
 
 
 def _remark_broken(error: Exception) -> None:
-    remark(f"its colour profile is broken, and was not applied ({str(error) or type(error).__name__})")
+    remark(f"its colour profile is broken and was not applied ({str(error) or type(error).__name__})")
 
 
 def _srgb() -> ImageCms.ImageCmsProfile:
@@ -131,7 +131,7 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the way to sRGB; None where no colour changes by more than a level, as with the many copies of sRGB."""
+    """Return the transform to sRGB; None if no colour changes by more than one level, as with copies of sRGB."""
     source = ImageCms.ImageCmsProfile(BytesIO(profile))
     alpha = mode == "RGBA"
     transform = _built(source, _srgb(), mode, "RGBA" if alpha else "RGB")
@@ -146,7 +146,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @lru_cache(maxsize=32)
 def _grey_table(profile: bytes) -> list[int]:
-    """Return the level of sRGB for each level of a grey profile."""
+    """Return the sRGB level for each level of a grey profile."""
     source = ImageCms.ImageCmsProfile(BytesIO(profile))
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     shown = _built(source, _srgb(), "L", "RGB", exact=True).apply(ramp)
@@ -164,7 +164,7 @@ def _built(
 ) -> ImageCms.ImageCmsTransform:
     flags = _BLACK_POINT_COMPENSATION | (_NO_OPTIMIZATION if exact else _FINE_GRID)
     intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-    # The enumeration of flags came with Pillow 10.3.
+    # The flags became an enumeration in Pillow 10.3.
     return ImageCms.buildTransform(source, target, source_mode, target_mode, intent, flags)  # type: ignore[arg-type]
 
 

@@ -1,7 +1,7 @@
-"""What is odd about a file that can be read all the same: collected for the file, instead of written to the screen.
+"""Oddities of readable files: collected per file instead of being written to the screen.
 
-Pillow warns by Python's `warnings`, which name a line of Pillow and not the file; libtiff writes to the process's
-stderr; tifffile logs. Here all of them are heard, each in the thread that reads the file.
+Pillow uses Python's `warnings`, which name a line of Pillow rather than the file; libtiff writes to the process's
+stderr; tifffile logs. Here all of them are captured, each in the thread that reads the file.
 """
 
 import ctypes
@@ -21,21 +21,21 @@ _remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
 
 
 class DamagedError(ValueError):
-    """A library found that a file is damaged, and went on."""
+    """A library found that a file is damaged but continued."""
 
 
 def remark(text: str) -> None:
-    """Note something about the file that is being read; does nothing where nobody listens."""
+    """Add a remark about the file being read; does nothing if no one is collecting."""
     remarks = _remarks.get()
     if remarks is not None and text not in remarks:
         remarks.append(text)
 
 
 class Listening:
-    """Gives the list to which the remarks of a `with` block are added: short sentences without a full stop."""
+    """Yields the list that collects the remarks of a `with` block: short sentences without a full stop."""
 
     def __enter__(self) -> list[str]:
-        if not isinstance(warnings.showwarning, _Listener):  # others may take its place, such as `catch_warnings`
+        if not isinstance(warnings.showwarning, _Listener):  # others may replace it, such as `catch_warnings`
             warnings.showwarning = _Listener(warnings.showwarning)
         remarks: list[str] = []
         self._token = _remarks.set(remarks)
@@ -49,7 +49,7 @@ class _Listener:
     """Stands in for `warnings.showwarning`.
 
     Args:
-        before: what it takes the place of, and calls while nobody listens.
+        before: the function that it replaces, and calls while no one is collecting.
     """
 
     def __init__(self, before: Callable[..., None]) -> None:
@@ -64,22 +64,22 @@ class _Listener:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        """Take a warning."""
+        """Handle a warning."""
         if _remarks.get() is None:
             self._before(message, category, filename, lineno, file, line)
             return
         remark(" ".join(str(message).split()).rstrip("."))
-        # Python shows the warnings of a line once; the next file has to be told as well.
+        # Python shows a line's warning only once, but the next file needs it as well.
         module = sys.modules.get(f"PIL.{PurePath(filename).stem}")
         getattr(module, "__warningregistry__", {}).clear()
 
 
 @contextmanager
 def watching_libtiff() -> Iterator[None]:
-    """Raise an error at the end of the block where libtiff reported one: Pillow passes over some.
+    """Raise an error at the end of the block if libtiff reported one: Pillow ignores some.
 
     Raises:
-        DamagedError: libtiff's words.
+        DamagedError: with libtiff's message.
     """
     _hear_libtiff()
     errors: list[str] = []
@@ -100,12 +100,12 @@ _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_voi
 
 @cache
 def _hear_libtiff() -> list[Any]:
-    """Take the place of libtiff's handlers, which write to stderr; return what has to stay alive for that.
+    """Replace libtiff's handlers, which write to stderr; return the objects that must stay alive for that.
 
-    Does nothing where Pillow was built with a libtiff of its own inside.
+    Does nothing if Pillow was built with a statically linked libtiff.
     """
     try:
-        library = ctypes.CDLL(PIL._imaging.__file__)  # finds the names of the libraries that it needs, too
+        library = ctypes.CDLL(PIL._imaging.__file__)  # also resolves the symbols of the libraries that it needs
         setters = [library.TIFFSetErrorHandler, library.TIFFSetWarningHandler]
         format_text = ctypes.cdll.msvcrt._vsnprintf if sys.platform == "win32" else ctypes.CDLL(None).vsnprintf
     except (AttributeError, OSError):
@@ -133,7 +133,7 @@ def _handler(format_text: Any, *, is_error: bool) -> Any:
 
 class _LogFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let through what is said while nobody listens."""
+        """Pass records through while no one is collecting."""
         if _remarks.get() is None:
             return True
         remark(record.getMessage())
@@ -142,5 +142,5 @@ class _LogFilter(logging.Filter):
 
 @cache
 def hear_tifffile() -> None:
-    """Hear what tifffile logs."""
+    """Capture what tifffile logs."""
     logging.getLogger("tifffile").addFilter(_LogFilter())

@@ -1,9 +1,8 @@
 """TIFF files: any number of bits, sample format, photometric, layout and byte order.
 
-Pillow shows some of these too dark, as a negative or not at all. So tifffile reads the structure here, libtiff (within
-Pillow) undoes the compression, and numpy the rest. Pillow reads what is stored as JPEG, CCITT fax or WebP.
-Specification: TIFF 6.0 (Adobe, 1992) with its technical notes 1 to 3.
-Shapes: H and W height and width of the picture, S samples of a pixel.
+Pillow shows some of these too dark, inverted or not at all. So here tifffile parses the structure, libtiff (inside
+Pillow) decompresses, and numpy does the rest. Pillow reads pages stored as JPEG, CCITT fax or WebP. Specification: TIFF
+6.0 (Adobe, 1992) with its technical notes 1 to 3. Shapes: H and W height and width of the picture, S samples per pixel.
 """
 
 import io
@@ -28,19 +27,19 @@ _JPEG = {6, 7}
 _YCBCR = 6  # PhotometricInterpretation
 _FLOAT_BITS = (16, 32, 64)
 _MOST_SAMPLES = 64
-_MOST_BYTES = 2**31  # of the pixels of a page, before they are scaled to 8 bits
-_AT_ONCE = 2**24  # bytes of pixels that are decompressed or unpacked at once
+_MOST_BYTES = 2**31  # maximum size of a page's pixels before they are scaled to 8 bits
+_AT_ONCE = 2**24  # bytes of pixels decompressed or unpacked at once
 
 
 class Page(NamedTuple):
-    """The first picture of a file, as it is stored.
+    """The first picture of a file, as stored.
 
     Args:
         samples: (H, W, S) as stored: unsigned or signed integers, or floating-point numbers.
         bits: of each sample.
         sample_format: 1 unsigned, 2 signed, 3 floating point.
         tags: the values of all tags by number.
-        orientation: of the tag of that name, 1 to 8.
+        orientation: value of the Orientation tag, 1 to 8.
     """
 
     samples: Samples
@@ -51,8 +50,8 @@ class Page(NamedTuple):
 
 
 def first_page(stream: BinaryIO) -> Any:
-    """Return what tifffile knows of the first picture of a file, from its header."""
-    from tifffile import TiffFile  # takes a tenth of a second
+    """Return tifffile's page object of the first picture of a file, from its header."""
+    from tifffile import TiffFile  # the import takes a tenth of a second
 
     hear_tifffile()
     try:
@@ -64,10 +63,10 @@ def first_page(stream: BinaryIO) -> Any:
 
 
 def read_page(stream: BinaryIO, max_pixels: int) -> Page | None:
-    """Return the first picture of a file, or None where Pillow is to read it.
+    """Return the first picture of a file, or None if Pillow is to read it.
 
     Raises:
-        ValueError: what is wrong with it, or not supported.
+        ValueError: it is damaged or not supported; the message gives the reason.
     """
     page = first_page(stream)
     check_pixels(page.imagewidth, page.imagelength, max_pixels)
@@ -75,7 +74,7 @@ def read_page(stream: BinaryIO, max_pixels: int) -> Page | None:
     if codec in _IMAGE_CODECS:
         if codec in _JPEG and page.bitspersample != 8:
             raise RefusedError(
-                f"a TIFF that holds a JPEG with {page.bitspersample} bits a sample, which is not supported"
+                f"a TIFF that holds a JPEG with {page.bitspersample} bits per sample, which is not supported"
             )
         return None
     if codec not in _BYTE_CODECS:
@@ -91,19 +90,19 @@ def read_page(stream: BinaryIO, max_pixels: int) -> Page | None:
 
 
 class _Layout(NamedTuple):
-    """How the samples lie in the strips or tiles of a page.
+    """The layout of samples in the strips or tiles of a page.
 
     Args:
-        bits: of a sample.
+        bits: bits per sample.
         sample_format: as in `Page`.
-        planes: 1, or S where each sample has a plane of its own.
-        together: samples beside each other in a plane.
-        width: of the rows of a strip or tile.
-        rows: of a strip or tile; the last strip may have fewer.
+        planes: 1, or S if each sample has its own plane.
+        together: number of interleaved samples in a plane.
+        width: of a strip or tile in pixels.
+        rows: number of rows of a strip or tile; the last strip may have fewer.
         tiled: whether they are tiles.
-        order: "<" or ">", of samples of whole bytes.
-        block: columns and rows of pixels that share chroma. A block then takes the place of a pixel in all of the
-            above, with a sample of luma for each pixel and two of chroma.
+        order: byte order "<" or ">" of samples of whole bytes.
+        block: columns and rows of pixels that share chroma. A block then replaces the pixel in all of the above, with
+            one luma sample per pixel and two chroma samples.
     """
 
     bits: int
@@ -118,7 +117,7 @@ class _Layout(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row of a strip or tile."""
+        """Number of bytes in a row of a strip or tile."""
         return -(-self.width * self.together * self.bits // 8)
 
 
@@ -131,7 +130,7 @@ def _layout(page: Any) -> _Layout:
     bits, sample_format, count = page.bitspersample, page.sampleformat, page.samplesperpixel
     if not isinstance(bits, int) or not isinstance(sample_format, int):
         raise RefusedError(f"a TIFF whose samples differ (bits {bits}, format {sample_format}), which is not supported")
-    if sample_format == _UNDEFINED:  # the specification: to be taken for unsigned
+    if sample_format == _UNDEFINED:  # the specification: treat as unsigned
         sample_format = UNSIGNED
     whole = sample_format in (UNSIGNED, SIGNED) and (sample_format <= bits <= 32 or bits == 64)
     if not whole and not (sample_format == FLOAT and bits in _FLOAT_BITS):
@@ -140,30 +139,30 @@ def _layout(page: Any) -> _Layout:
     if page.imagedepth != 1 or page.tiledepth != 1:
         raise RefusedError("a TIFF of a volume, which is not supported")
     if not 1 <= count <= _MOST_SAMPLES or page.imagewidth * page.imagelength * count * bits > 8 * _MOST_BYTES:
-        raise RefusedError(f"a TIFF with {count} samples of {bits} bits a pixel, which is too much")
+        raise RefusedError(f"a TIFF with {count} samples of {bits} bits per pixel, which is too much")
     if page.predictor not in (1, 2, 3) or (page.predictor == 2 and bits not in (8, 16, 32, 64)):
         raise RefusedError(f"a TIFF with the predictor {int(page.predictor)} for {bits} bits, which is not supported")
     separate = page.planarconfig == 2 and count > 1
     width, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
     if width < 1 or rows < 1 or width * rows * count * bits > 8 * _MOST_BYTES:
-        raise ValueError(f"its tiles or strips are said to be {width}x{rows}")
+        raise ValueError(f"its tiles or strips are declared as {width}x{rows}")
     planes, together = (count, 1) if separate else (1, count)
     across, down = _block(page)
     if across * down > 1:
         if separate or count != 3:
-            raise RefusedError("a TIFF with chroma of a lower resolution in a plane of its own, which is not supported")
+            raise RefusedError("a TIFF with subsampled chroma in a separate plane, which is not supported")
         together, width, rows = across * down + 2, -(-width // across), -(-rows // down)
     tiled, order = page.is_tiled, page.parent.byteorder
     return _Layout(bits, sample_format, planes, together, width, rows, tiled, order, (across, down))
 
 
 def _block(page: Any) -> tuple[int, int]:
-    """Return how many columns and rows of pixels share chroma."""
+    """Return the number of columns and rows of pixels that share chroma."""
     if page.photometric != _YCBCR:
         return 1, 1
     across, down = page.subsampling or (2, 2)  # the specification's default
     if across not in (1, 2, 4) or down not in (1, 2, 4):
-        raise ValueError(f"its chroma is said to be subsampled by {across} and {down}")
+        raise ValueError(f"its chroma is declared as subsampled by {across} and {down}")
     return across, down
 
 
@@ -196,7 +195,7 @@ def _samples(page: Any, layout: _Layout) -> Samples:
 
 
 def _pixels_of_blocks(blocks: Samples, layout: _Layout) -> Samples:
-    """Return the three samples of each pixel of blocks that share chroma."""
+    """Expand blocks that share chroma to three samples per pixel."""
     across, down = layout.block
     height, width, count = blocks.shape
     luma = blocks[:, :, : count - 2].reshape(height, width, down, across).swapaxes(1, 2)
@@ -205,7 +204,7 @@ def _pixels_of_blocks(blocks: Samples, layout: _Layout) -> Samples:
 
 
 def _bands(page: Any, layout: _Layout, segments: range, heights: list[int]) -> Iterator[Bytes]:
-    """Yield the bytes of the rows of strips or tiles (R, bytes of a row), several of them at once."""
+    """Yield the bytes of the rows of strips or tiles (R, bytes per row), several at once."""
     at_once = max(1, _AT_ONCE // (layout.rows * layout.row_bytes))
     for first in range(0, len(segments), at_once):
         stored = [_segment(page, number) for number in segments[first : first + at_once]]
@@ -229,19 +228,19 @@ def _segment(page: Any, number: int) -> bytes:
 
 
 def _decompressed(segments: list[bytes], codec: int, row_bytes: int, heights: list[int]) -> Bytes:
-    """Return the rows of some strips or tiles (R, bytes of a row)."""
+    """Return the rows of some strips or tiles (R, bytes per row)."""
     if codec == 1:
         parts = [segment[: row_bytes * rows] for segment, rows in zip(segments, heights, strict=True)]
         if any(len(part) < row_bytes * rows for part, rows in zip(parts, heights, strict=True)):
             raise ValueError("it ends too early")
         return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, row_bytes)
-    # What libtiff is to decompress it gets as a grey picture, a byte a pixel: its codecs work on bytes.
+    # libtiff gets the data as a grey picture with one byte per pixel: its codecs work on bytes.
     with watching_libtiff(), TiffImagePlugin.TiffImageFile(_as_grey(segments, codec, row_bytes, heights)) as image:
         return np.asarray(image)
 
 
 def _as_grey(segments: list[bytes], codec: int, row_bytes: int, heights: list[int]) -> io.BytesIO:
-    """Return a TIFF whose strips have these bytes and show them as grey pixels."""
+    """Return a TIFF with these strips as 8-bit grey pixels."""
     entries: dict[int, list[int]] = {256: [row_bytes], 257: [sum(heights)], 258: [8], 259: [codec], 262: [1]}
     entries |= {273: [0] * len(segments), 277: [1], 278: [heights[0]], 279: [len(segment) for segment in segments]}
     data = 8 + 2 + 12 * len(entries) + 4
@@ -256,7 +255,7 @@ def _as_grey(segments: list[bytes], codec: int, row_bytes: int, heights: list[in
 
 
 def _unpacked(rows: Bytes, page: Any, layout: _Layout) -> Samples:
-    """Return the samples of rows of bytes (R, width, S) as numbers of the processor's byte order."""
+    """Unpack rows of bytes into samples (R, width, S) in native byte order."""
     bits, shape = layout.bits, (len(rows), layout.width, layout.together)
     letter = {UNSIGNED: "u", SIGNED: "i", FLOAT: "f"}[layout.sample_format]
     if page.predictor == 3:
@@ -278,7 +277,7 @@ def _unpacked(rows: Bytes, page: Any, layout: _Layout) -> Samples:
 
 
 def _spread(rows: Bytes, bits: int, wide: int, count: int) -> Bytes:
-    """Return the first `count` packed numbers of each row with `wide` bits instead of `bits`."""
+    """Unpack the first `count` numbers of each row from `bits` to `wide` bits."""
     parts = []
     step = max(1, _AT_ONCE // (count * wide))
     for first in range(0, len(rows), step):
@@ -291,7 +290,7 @@ def _spread(rows: Bytes, bits: int, wide: int, count: int) -> Bytes:
 
 
 def _unpredicted(samples: Samples, page: Any, layout: _Layout) -> Samples:
-    """Return samples whose rows are stored as differences as they are."""
+    """Undo horizontal differencing of samples."""
     if page.predictor != 2:
         return samples
     numbers = samples.view(f"=u{layout.bits // 8}")
@@ -299,7 +298,7 @@ def _unpredicted(samples: Samples, page: Any, layout: _Layout) -> Samples:
 
 
 def _float_unpredicted(rows: Bytes, layout: _Layout) -> Samples:
-    """Return floating-point numbers of which each row has the most significant bytes first, as differences."""
+    """Undo the floating-point predictor: each row has differences of bytes, the most significant bytes first."""
     if layout.sample_format != FLOAT:
         raise ValueError("the floating-point predictor was used on integers")
     size = layout.bits // 8

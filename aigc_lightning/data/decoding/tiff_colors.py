@@ -1,4 +1,4 @@
-"""What the samples of a TIFF mean: grey, RGB, palettes, inks, luma and chroma, or L*a*b*, and transparency.
+"""Interpretation of TIFF samples: grey, RGB, palettes, inks, luma and chroma, L*a*b*, and transparency.
 
 Specification: TIFF 6.0 (Adobe, 1992), sections 8, 16, 18 and 20 to 23, and Adobe Photoshop TIFF Technical Notes (2002)
 for ICC L*a*b*.
@@ -29,9 +29,9 @@ _COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _INKS: 4,
 _NAMES = {_RGB: "RGB", _PALETTE: "P", _INKS: "CMYK", _YCBCR: "YCbCr", _CIELAB: "LAB", _ICCLAB: "LAB"}
 _OTHERS = {4: "transparency mask", 10: "ITU L*a*b*", 32803: "colour filter array", 32844: "LogL", 32845: "LogLuv"}
 _OTHERS |= {34892: "linear raw"}
-_ASSOCIATED, _UNASSOCIATED = 1, 2  # ExtraSamples: alpha that colours are multiplied by, or not
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # ExtraSamples: premultiplied alpha, or not premultiplied
 
-# Numbers of tags.
+# Tag numbers.
 _PHOTOMETRIC, _COLOR_MAP, _INK_SET, _EXTRA_SAMPLES = 262, 320, 332, 338
 _COEFFICIENTS, _REFERENCE = 529, 532
 
@@ -40,18 +40,18 @@ def raster(page: Page) -> Raster:
     """Return the colours and the transparency of a page.
 
     Raises:
-        RefusedError: its colours or the range of its samples are not known.
-        ValueError: it contradicts itself.
+        RefusedError: its colours or the range of its samples are unknown.
+        ValueError: it is inconsistent.
     """
     photometric = page.tags.get(_PHOTOMETRIC, _RGB if page.samples.shape[2] >= 3 else _BLACK_IS_ZERO)
     if photometric not in _COLORS:
         name = _OTHERS.get(photometric, f"number {photometric}")
         raise RefusedError(f"a TIFF with the photometric interpretation {name}, which is not supported")
     if photometric == _INKS and page.tags.get(_INK_SET, 1) != 1:
-        raise RefusedError("a TIFF of inks other than CMYK, which is not supported")
+        raise RefusedError("a TIFF with inks other than CMYK, which is not supported")
     count = _COLORS[photometric]
     if page.samples.shape[2] < count:
-        raise ValueError(f"it has {page.samples.shape[2]} samples a pixel, and its colours take {count}")
+        raise ValueError(f"it has {page.samples.shape[2]} samples per pixel, but its colours take {count}")
     stored, alpha = page.samples[:, :, :count], None
     place, kind = _alpha(page, photometric, count)
     if place is not None:
@@ -74,7 +74,7 @@ def raster(page: Page) -> Raster:
 
 
 def header(stream: BinaryIO) -> tuple[int, int, str]:
-    """Return height, width and kind of the pixels of a file."""
+    """Return height, width and pixel mode of a file."""
     page = first_page(stream)
     photometric = int(page.photometric)
     if not isinstance(page.bitspersample, int):
@@ -91,26 +91,26 @@ def _levels(samples: Array, page: Page) -> Array:
 
 
 def _alpha(page: Page, photometric: int, count: int) -> tuple[int | None, int]:
-    """Return the place of alpha among the samples, None without one, and whether colours are multiplied by it."""
+    """Return the index of the alpha sample, or None, and whether colours are premultiplied."""
     total = page.samples.shape[2]
     kinds = _tuple(page.tags.get(_EXTRA_SAMPLES, ()))
-    if not kinds and photometric == _RGB and total == count + 1:  # the tag is missing, and what else should it be
+    if not kinds and photometric == _RGB and total == count + 1:  # the tag is missing, but it cannot be anything else
         kinds = (_UNASSOCIATED,)
     kinds = (*kinds, *[0] * total)[: total - count]
     found = [place for place, kind in enumerate(kinds) if kind in (_ASSOCIATED, _UNASSOCIATED)]
     left_out = len(kinds) - bool(found)
     if left_out:
-        remark(f"{left_out} sample(s) of each pixel without a known meaning were left out")
+        remark(f"{left_out} sample(s) per pixel of unknown meaning were ignored")
     return (count + found[0], kinds[found[0]]) if found else (None, 0)
 
 
 def _from_palette(numbers: Array, page: Page) -> Array:
     entries = np.ravel(page.tags.get(_COLOR_MAP, ()))
     if page.sample_format != UNSIGNED or page.bits > 16:
-        raise RefusedError(f"a TIFF with a palette for {page.bits} bits, which is not supported")
+        raise RefusedError(f"a TIFF with a palette of {page.bits} bits, which is not supported")
     if len(entries) != 3 * 2**page.bits:
-        raise ValueError(f"its palette has {len(entries)} numbers, and {page.bits} bits take {3 * 2**page.bits}")
-    # Entries have 16 bits; some writers gave them 8.
+        raise ValueError(f"its palette has {len(entries)} numbers, but {page.bits} bits take {3 * 2**page.bits}")
+    # Entries have 16 bits; some writers used only 8.
     colors = entries.astype(np.uint8) if entries.max() < 256 else eight_bit(entries.astype(np.uint16))
     return np.asarray(colors.reshape(3, -1).T[numbers])
 
@@ -118,7 +118,7 @@ def _from_palette(numbers: Array, page: Page) -> Array:
 def _from_lab(samples: Array, page: Page, photometric: int) -> Array:
     if page.sample_format != UNSIGNED or page.bits not in (8, 16):
         raise RefusedError(
-            f"a TIFF of L*a*b* with {page.bits} bits in format {page.sample_format}, which is not supported"
+            f"an L*a*b* TIFF with {page.bits} bits in format {page.sample_format}, which is not supported"
         )
     steps = 2 ** (page.bits - 8)
     if photometric == _CIELAB:
@@ -138,7 +138,7 @@ def _from_lab(samples: Array, page: Page, photometric: int) -> Array:
 
 
 def _from_ycbcr(levels: Array, page: Page) -> Array:
-    """Return RGB for luma and chroma (H, W, 3); section 21 has the formulas."""
+    """Convert luma and chroma (H, W, 3) to RGB; formulas in section 21."""
     top = 255 if levels.dtype == np.uint8 else 65535
     middle = (top + 1) // 2
     red, green, blue = _rationals(page.tags.get(_COEFFICIENTS), (0.299, 0.587, 0.114))
@@ -158,7 +158,7 @@ def _from_ycbcr(levels: Array, page: Page) -> Array:
 
 
 def _rationals(value: Any, default: Sequence[float]) -> Sequence[float]:
-    """Return a tag of rational numbers, which come as numerators and denominators in turn."""
+    """Return a tag of rational numbers, stored as alternating numerators and denominators."""
     numbers = _tuple(value) if value is not None else ()
     if len(numbers) != 2 * len(default) or not all(numbers[1::2]):
         return default

@@ -1,4 +1,4 @@
-"""What all data from a folder of image files share."""
+"""Base class of all data from a folder of image files."""
 
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ Resize = Literal["crop", "pad", "stretch"]
 
 
 class FolderData(ImageDataModule):
-    """Base of data from image files; `ImageFolder` describes the rules that hold for all of them.
+    """Base class of data from image files; see `ImageFolder` for the rules that apply to all of them.
 
     Subclasses spell these arguments out, with the same types and defaults, so that signatures, help and completion show
     them; they describe those alone that mean something else to them.
@@ -39,7 +39,7 @@ class FolderData(ImageDataModule):
         UserError: an argument out of range.
     """
 
-    #: Whether the root may lie behind an address.
+    #: Whether the root may be a URL.
     takes_addresses = False
 
     def __init__(
@@ -59,35 +59,35 @@ class FolderData(ImageDataModule):
         super().__init__(batch_size, num_workers, augmentation, balanced)
         sides = (size, size) if isinstance(size, int) else tuple(size)
         if len(sides) != 2:
-            raise UserError(f"data.size has {len(sides)} numbers.", "Give one, or height and width.")
+            raise UserError(f"data.size has {len(sides)} numbers.", "Give one number, or height and width.")
         if not 0 < val_share < 1:
-            raise UserError(f"data.val_share is {val_share}.", "Give a share between 0 and 1, such as 0.1.")
+            raise UserError(f"data.val_share is {val_share}.", "Give a fraction between 0 and 1, such as 0.1.")
         if not 0 <= max_bad <= 1:
-            raise UserError(f"data.max_bad is {max_bad}.", "Give a share from 0 to 1, such as 0.01.")
+            raise UserError(f"data.max_bad is {max_bad}.", "Give a fraction from 0 to 1, such as 0.01.")
         resize_rule(resize)
         if is_address(root) and not self.takes_addresses:
-            what = f"data.root is the address {redacted_address(str(root))}, and {type(self).__name__} reads folders."
+            what = f"data.root is the address {redacted_address(str(root))}, but {type(self).__name__} reads folders."
             raise UserError(what, "Download it first, or pack it with `aigc data shard` and use --data shards.")
         self.root, self.resize, self.profile = Path(root).expanduser(), resize, known_profile(profile)
         self.val_share, self.max_bad = val_share, max_bad
         self.shape = ImageSpec(channels, *sides).shape
 
     def listings(self) -> list[Listing]:
-        """Return the files that are used, one listing a kind of image; none where images are no files of their own."""
+        """Return the files in use, one listing per kind of image; empty if images are not separate files."""
         return []
 
     def left_out(self) -> list[CorruptImageError]:
-        """Return what is known to be wrong with images that no source has; none where `listings` has all files."""
+        """Return the known errors of images that no source has; empty if `listings` has all files."""
         return []
 
     def read(self, path: Path) -> Tensor:
-        """Return the image of a file at the size asked for, uint8 (C, H, W)."""
+        """Return the image of a file at the requested size, uint8 (C, H, W)."""
         channels, height, width = self.shape
         return decode(path, channels, size=(height, width), resize=self.resize, profile=self.profile)
 
     def load(self, listing: Listing) -> dict[str, ArraySource | FileSource]:
         """Return a source of single images for each part of a listing."""
         channels, height, width = self.shape
-        # Not a method: loader processes get it, and with a method they would get the trainer and its model too.
+        # Not a method: it is sent to loader processes, and a method would drag along the trainer and its model.
         read = partial(decode, channels=channels, size=(height, width), resize=self.resize, profile=self.profile)
         return load_files(listing, read, self.shape, self.max_bad, self.num_workers)

@@ -1,7 +1,7 @@
-"""Captions in tables and text files: what each entry says, or what is wrong with it.
+"""Captions from tables and text files, entry by entry, with what is wrong with unusable ones.
 
-Text is UTF-8. Lines end at a line feed, a carriage return, or both; other characters that some programs take for the
-end of a line, such as U+2028 and the form feed, belong to the text.
+Text is UTF-8. Lines end at a line feed, a carriage return, or both; other characters that some programs treat as line
+ends, such as U+2028 and the form feed, belong to the text.
 """
 
 import csv
@@ -18,19 +18,19 @@ from aigc_lightning.core.io.escape import shown
 from aigc_lightning.errors import UserError, did_you_mean
 
 _KINDS = {type(None): "null", list: "a list", dict: "an object", bool: "true or false"}
-#: Endings of tables.
+#: Extensions of tables.
 TABLES = (".tsv", ".csv", ".jsonl")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Caption(NamedTuple):
-    """An entry that can be used.
+    """A usable entry.
 
     Args:
-        image: as the entry names it.
+        image: name of the image in the entry.
         text: the caption, on one line, never empty.
-        split: what the entry says about it, "" where it says nothing.
-        place: where the entry stands, for messages.
+        split: the entry's split, "" if it has none.
+        place: location of the entry, for messages.
     """
 
     image: str
@@ -40,10 +40,10 @@ class Caption(NamedTuple):
 
 
 class BadCaption(NamedTuple):
-    """An entry that cannot be used.
+    """An unusable entry.
 
     Args:
-        place: where it stands, such as `captions.tsv, line 7`.
+        place: its location, such as `captions.tsv, line 7`.
         reason: what is wrong with it, without a full stop.
     """
 
@@ -56,9 +56,9 @@ class Columns:
     """The names of a table's columns.
 
     Args:
-        image: with the images' names.
-        caption: with the captions.
-        split: with the parts; a table may lack it.
+        image: column with the images' names.
+        caption: column with the captions.
+        split: optional column with the splits.
     """
 
     image: str
@@ -76,11 +76,12 @@ def read_table(path: Path, columns: Columns) -> Iterator[Caption | BadCaption]:
     """Yield the entries of a table.
 
     Args:
-        path: a table, by its ending with tabs (.tsv, without quoting), commas (.csv) or a JSON object a line (.jsonl).
-        columns: that are looked at.
+        path: a table with tabs (.tsv, without quoting), commas (.csv) or one JSON object per line (.jsonl), by its
+            extension.
+        columns: names of the columns to read.
 
     Raises:
-        UserError: there is no such file, it is no such table at all, or no entry has one of the columns.
+        UserError: there is no such file, it is not such a table, or a column is missing from all entries.
     """
     if not path.is_file():
         raise UserError(f"There is no file {shown(path)}.", "Check data.captions; it is relative to data.root.")
@@ -96,10 +97,10 @@ def read_table(path: Path, columns: Columns) -> Iterator[Caption | BadCaption]:
 
 
 def read_text(path: Path) -> str | None:
-    """Return a text file on one line; None where there is no such file.
+    """Return the content of a text file on one line; None if there is no such file.
 
     Raises:
-        ValueError: it holds no caption; the message says why, without a full stop.
+        ValueError: it has no caption; the message says why, without a full stop.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -140,7 +141,7 @@ def _entry(row: _Row, columns: Columns, place: str) -> Caption | BadCaption:
 
 
 def _table_text(path: Path) -> str:
-    """Return a table's text; bytes that are not UTF-8 stay recognisable, so that only their entries are bad."""
+    """Return a table's text; bytes that are not UTF-8 stay recognisable, so that only their entries are rejected."""
     content = path.read_bytes()
     if content.startswith(_UTF_16):
         raise UserError(f"{shown(path)} is UTF-16 text.", "Save it as UTF-8.")
@@ -164,11 +165,11 @@ def _json_rows(text: str) -> Iterator[_Row]:
         if isinstance(row, dict):
             yield _Row(number, row)
         else:
-            yield _Row(number, {}, f"it holds a {type(row).__name__}, not an object")
+            yield _Row(number, {}, f"it is a {type(row).__name__}, not an object")
 
 
 def _separated_rows(path: Path, text: str) -> Iterator[_Row]:
-    """Yield the rows of a table with a head line; its lines are told apart by the csv module alone."""
+    """Yield the rows of a table with a header line; only the csv module splits it into lines."""
     fields = _fields(path, text)
     _, head = next(fields, (0, []))
     if not head:
@@ -179,20 +180,20 @@ def _separated_rows(path: Path, text: str) -> Iterator[_Row]:
         if isinstance(row, str):
             yield _Row(line, dict.fromkeys(head), row)
         elif len(row) != len(head):
-            problem = f"it has {len(row)} fields and the head line {len(head)}"
+            problem = f"it has {len(row)} fields but the header line has {len(head)}"
             yield _Row(line, dict.fromkeys(head), problem)
         else:
             yield _Row(line, dict(zip(head, row, strict=True)))
 
 
 def _fields(path: Path, text: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield each row that is not empty with the number of its first line; as a text, what is wrong with it."""
-    # The custom is no quoting in tables with tabs.
+    """Yield each non-empty row with the number of its first line, or a text that says what is wrong with it."""
+    # By convention, tab-separated tables have no quoting.
     rules: dict[str, Any] = (
         {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {"strict": True}
     )
     reader = csv.reader(StringIO(text, newline=""), **rules)
-    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a caption may be longer than the module's limit
+    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a caption may exceed the module's limit
     try:
         while True:
             first = reader.line_num + 1
@@ -203,7 +204,7 @@ def _fields(path: Path, text: str) -> Iterator[tuple[int, list[str] | str]]:
             except csv.Error as error:
                 if "unexpected end of data" in str(error):
                     what = f"{shown(path)}, line {first} opens a quote that is never closed."
-                    raise UserError(what, 'Close it; a quote inside of a quoted text is written "".') from error
+                    raise UserError(what, 'Close it; a quote inside a quoted text is written "".') from error
                 yield first, str(error)
                 continue
             if row:

@@ -1,4 +1,4 @@
-"""Images with captions, from files."""
+"""Captioned images from files."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ class Captions(Sequence[Sequence[str]]):
     """The captions of many images in little memory.
 
     Args:
-        captions: of each image, at least one.
+        captions: the captions of each image, at least one.
     """
 
     def __init__(self, captions: Iterable[Sequence[str]]) -> None:
@@ -46,7 +46,7 @@ class Captions(Sequence[Sequence[str]]):
     @overload
     def __getitem__(self, index: slice) -> list[Sequence[str]]: ...
     def __getitem__(self, index: int | slice) -> Sequence[Any]:
-        """Return the captions of an image, or those of some."""
+        """Return the captions of an image, or of several."""
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
         number = range(len(self))[index]
@@ -54,10 +54,10 @@ class Captions(Sequence[Sequence[str]]):
 
 
 class CaptionSource:
-    """Images with one or more captions each; with several, each visit draws one.
+    """Images with one or more captions each; from several, each visit draws one.
 
     Args:
-        images: whose labels are the places of their captions in `captions`.
+        images: images whose labels are the indices of their captions in `captions`.
         captions: at least one each.
     """
 
@@ -72,7 +72,7 @@ class CaptionSource:
         """Return `image`, uint8 (B, C, H, W), and `caption`."""
         indices = visits.indices.tolist()
         images = self._images.images(indices)
-        places = self._images.labels(indices)  # of the images that were read, should a file have become bad
+        places = self._images.labels(indices)  # of the images that were actually read, in case a file was unreadable
         assert places is not None
         draws = keyed.uniform(*visits).tolist()
         texts = [self._captions[place] for place in places.tolist()]
@@ -82,23 +82,23 @@ class CaptionSource:
         }
 
     def labels(self, indices: Sequence[int]) -> None:
-        """Return None: captions are no classes."""
+        """Return None: captions are not classes."""
 
 
 class CaptionedImages(FolderData):
-    """Images with captions, for text tasks.
+    """Captioned images, for text-to-image tasks.
 
-    **Captions** are in a table, or in a text file beside each image (`a.png` and `a.txt`). A table has columns that are
-    separated by tabs (.tsv) or commas (.csv), with a head line, or a JSON object in each line (.jsonl). It names each
-    image by its path relative to the root, with or without the ending. Several lines may name the same image: training
-    draws one of its captions by (seed, epoch, index). Images without a caption are not used.
+    **Captions** are in a table, or in a text file beside each image (`a.png` and `a.txt`). A table has a header line
+    and columns separated by tabs (.tsv) or commas (.csv), or one JSON object per line (.jsonl). It names each image by
+    its path relative to the root, with or without the extension. Several lines may name the same image: training draws
+    one of its captions by (seed, epoch, index). Images without a caption are not used.
 
-    Text is UTF-8, and lines end at line feeds and carriage returns alone. Entries that cannot be used (another number
-    of columns than the head line has, no text where a text belongs, an empty caption, another encoding) are named with
-    their lines, left out, and stop the run when they are more than `max_bad` of all.
+    Text is UTF-8, and lines end only at line feeds and carriage returns. Unusable entries (a wrong number of columns, a
+    value that is not text, an empty caption, another encoding) are skipped and named with their lines, and stop the run
+    if they are more than `max_bad` of all.
 
-    **Splits.** A column `split` with train, val and perhaps test is the split. Without it splits are as for
-    `ImageFolder`, and so are bad files and resizing.
+    **Splits.** A column `split` with train, val and optionally test defines the split. Without it splits are as for
+    `ImageFolder`. Unreadable files and resizing are also as for `ImageFolder`.
 
     Args:
         captions: the table, relative to the root; text files beside the images when None.
@@ -107,8 +107,8 @@ class CaptionedImages(FolderData):
         augmentation: what to vary while training. Flips belie captions that say left or right.
 
     Raises:
-        UserError: an argument out of range; and when the data is first used: no such folder, table or column, no image
-            with a caption, too many bad files.
+        UserError: an argument out of range; on first use of the data: no such folder, table or column, no image with a
+            caption, or too many unreadable files.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class CaptionedImages(FolderData):
 
     @property
     def spec(self) -> ImageSpec:
-        """Channels and size as asked for, without labels; reads no file."""
+        """Channels and size as requested, without labels; reads no file."""
         return ImageSpec(*self.shape)
 
     def train_source(self) -> CaptionSource:
@@ -144,11 +144,11 @@ class CaptionedImages(FolderData):
         return self._sources["train"]
 
     def val_source(self) -> CaptionSource:
-        """Return the images that are held out."""
+        """Return the held-out images."""
         return self._sources["val"]
 
     def test_source(self) -> CaptionSource:
-        """Return the images of the test split, without one the held-out images."""
+        """Return the images of the test split or, without one, the held-out images."""
         return self._sources.get("test", self._sources["val"])
 
     def listings(self) -> list[Listing]:
@@ -181,12 +181,12 @@ class CaptionedImages(FolderData):
             raise UserError(f"No image in {shown(self.root)} has a caption {where}.", hint)
         if without := [name for name in found.names if name not in texts]:
             values = len(without), len(found.names), shown(without[0])
-            warn("%d of %d images have no caption and are not used, such as %s.", *values)
+            warn("%d of %d images have no caption and are skipped, such as %s.", *values)
         names = _split(splits, self.root) if any(splits.values()) else self._split_as_folder(found.names)
         parts = {part: PackedStrings(name for name in members if name in texts) for part, members in names.items()}
         for part in ("train", "val"):
             if not parts.get(part):
-                raise UserError(f"No image with a caption in {shown(self.root)} is for {part}.", "Add some.")
+                raise UserError(f"No captioned image in {shown(self.root)} is in the {part} split.", "Add some.")
         places = {name: place for place, name in enumerate(texts)}
         labels = {part: np.array([places[name] for name in members], np.int64) for part, members in parts.items()}
         listing = Listing(self.root, parts, labels=labels, passed_over=tuple(found.passed_over), others=found.others)
@@ -199,7 +199,7 @@ class CaptionedImages(FolderData):
         """Yield the entries whose images are there with these; add the others to `bad`, and hold them to the budget.
 
         Raises:
-            UserError: more entries than may be cannot be used.
+            UserError: more entries are unusable than allowed.
         """
         where = self.root if self.captions is None else self.root / self.captions
         entries = _beside(self.root, names) if self.captions is None else self._of_table(where, names)
@@ -215,15 +215,14 @@ class CaptionedImages(FolderData):
         some = ", ".join(f"{place} ({reason})" for place, reason in bad[:3])
         some += f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         if len(bad) > self.max_bad * total:
-            what = (
-                f"{len(bad)} of {total} captions in {shown(where)} cannot be used, {int(self.max_bad * total)} may be"
-            )
-            hint = "Mend or remove them, or raise data.max_bad."
+            allowed = int(self.max_bad * total)
+            what = f"{len(bad)} of {total} captions in {shown(where)} cannot be used, with {allowed} allowed"
+            hint = "Repair or remove them, or raise data.max_bad."
             raise UserError(f"{what} (data.max_bad {self.max_bad}): {some}.", hint)
         warn("Left out %d of %d captions: %s.", len(bad), total, some)
 
     def _of_table(self, path: Path, names: PackedStrings) -> Iterator[tuple[str, Caption] | BadCaption]:
-        """Yield the entries of a table whose images are there, with the names of these."""
+        """Yield the entries of a table whose images exist, with the names of the images."""
         known = _Names(names)
         missing, example = 0, ""
         for entry in read_table(path, Columns(self.image_column, self.caption_column)):
@@ -238,11 +237,11 @@ class CaptionedImages(FolderData):
             else:
                 missing, example = missing + 1, example or entry.image
         if missing:
-            warn("%s names %d images that are not there, such as %s.", shown(path), missing, shown(example))
+            warn("%s names %d images that do not exist, such as %s.", shown(path), missing, shown(example))
 
 
 class _Names:
-    """Finds files by the names that tables give them: with or without ending, however accents are spelt."""
+    """Finds files by the names in tables: with or without extension, in any Unicode normalization."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._exact: set[str] = set()
@@ -262,7 +261,7 @@ class _Names:
 
 
 def _beside(root: Path, names: Iterable[str]) -> Iterator[tuple[str, Caption] | BadCaption]:
-    """Yield each image that has a text file of its name, with its caption."""
+    """Yield each image that has a text file of the same name, with its caption."""
     for name in watched(names, "Reading captions"):
         file = f"{os.path.splitext(name)[0]}.txt"
         try:
@@ -275,13 +274,13 @@ def _beside(root: Path, names: Iterable[str]) -> Iterator[tuple[str, Caption] | 
 
 
 def _split(words: Mapping[str, str], root: Path) -> dict[str, list[str]]:
-    """Return the images of each part by the words of a table."""
+    """Return the images of each part according to a table's splits."""
     parts: dict[str, list[str]] = {}
     for name, word in sorted(words.items()):
         part = part_of(word)
         if part is None:
             what = f'The split of {shown(name)} in {shown(root)} is "{shown(word)}".'
-            raise UserError(what, "Write train, val or test.")
+            raise UserError(what, "Use train, val or test.")
         parts.setdefault(part, []).append(name)
     if "val" not in parts and "test" in parts:
         parts["val"] = parts.pop("test")

@@ -1,4 +1,4 @@
-"""The image files of one domain of a folder that holds several, such as A and B of pairs and translations."""
+"""The image files of one domain in a folder of several, such as A and B of pairs and translations."""
 
 import os
 from collections import Counter
@@ -19,16 +19,16 @@ class Domain:
 
     Args:
         listing: the files, with names relative to the root.
-        folders: the domain's own folder, relative to the root, under the name of each part.
+        folders: by part, the domain's folder relative to the root.
     """
 
     listing: Listing
     folders: Mapping[str, str]
 
     def keys(self, part: str) -> Iterator[str]:
-        """Yield each file's name below the domain's own folder, without ending.
+        """Yield each file's name relative to the domain's folder, without extension.
 
-        It is the same for the files of two domains that belong together, however their systems spell accents.
+        It is equal for corresponding files of two domains, whatever their Unicode normalization.
         """
         start = len(self.folders[part]) + 1
         return (normalize("NFC", os.path.splitext(name[start:])[0]) for name in self.listing.parts[part])
@@ -39,14 +39,14 @@ def list_domain(root: Path, name: str, val_share: float) -> Domain:
 
     Those of a domain A:
 
-    - `train/A`, `val/A` (or `test/A`): splits that hold domains, and so also classes;
+    - `train/A`, `val/A` (or `test/A`): splits with one folder per domain, as with classes;
     - `trainA`, `valA` (or `testA`);
-    - `A`, which may have splits of its own, and without them is split as by `list_images`.
+    - `A`, with its own splits or else split as by `list_images`.
 
     Args:
         root: the folder.
-        name: of the domain; a path is relative to the root.
-        val_share: share of the images to hold out where there are no splits.
+        name: name of the domain, or a path relative to the root.
+        val_share: fraction of the images to hold out if there are no splits.
 
     Raises:
         UserError: there is no such domain, a part of it is missing, or it has no images.

@@ -1,4 +1,4 @@
-"""The image files below a folder, found by their names alone: no file is opened, and few are asked for their status."""
+"""The image files below a folder, found by their names: no file is opened, and few need a stat call."""
 
 import os
 from collections import Counter
@@ -14,14 +14,14 @@ from aigc_lightning.data.folders.litter import is_litter
 from aigc_lightning.data.packed_strings import PackedStrings
 from aigc_lightning.errors import UserError
 
-_Identity = tuple[int, int]  # device and number of a folder
+_Identity = tuple[int, int]  # device and inode of a folder
 
 
 class PassedOver(NamedTuple):
-    """Something below a folder that may hold images and cannot be used.
+    """Something below a folder that may have images but cannot be used.
 
     Args:
-        name: relative to the folder.
+        name: name relative to the folder.
         reason: why, without a full stop.
     """
 
@@ -34,10 +34,10 @@ class FoundImages:
     """The image files below a folder.
 
     Args:
-        names: relative to the folder, with slashes, sorted.
-        passed_over: folders that cannot be listed, and what has an image's name and is no file.
-        others: number of the other files by their endings, in lower case and with the dot, "" for none.
-        example: the name of one of these, "" where there is none.
+        names: names relative to the folder, with slashes, sorted.
+        passed_over: folders that cannot be listed, and entries with an image's name that are not files.
+        others: number of other files by extension, in lower case with the dot, "" for none.
+        example: the name of one of these, or "".
     """
 
     names: PackedStrings = field(default_factory=PackedStrings)
@@ -49,8 +49,8 @@ class FoundImages:
 def find_images(root: Path) -> FoundImages:
     """Find all image files below a folder.
 
-    Links to files and folders are followed, but not back to a folder that they lie in. Litter (`is_litter`) is left
-    out. A name that looks like an image is taken for one, also where it is a link to nothing: reading it says so.
+    Links to files and folders are followed, but not back to a folder that contains them. Litter (`is_litter`) is
+    skipped. A file with an image's name counts as an image, even a broken link, which is reported when it is read.
 
     Raises:
         UserError: the folder itself cannot be listed.
@@ -60,25 +60,25 @@ def find_images(root: Path) -> FoundImages:
     if found.passed_over:
         some = ", ".join(f"{shown(name)} ({reason})" for name, reason in found.passed_over[:3])
         more = f" and {len(found.passed_over) - 3} more" if len(found.passed_over) > 3 else ""
-        warn("Passed over in %s: %s%s.", shown(root), some, more)
+        warn("Skipped in %s: %s%s.", shown(root), some, more)
     return found
 
 
 def warn_of_others(root: Path, others: Mapping[str, int]) -> None:
-    """Say how many files below a folder are passed over, and what it takes to read those that are images."""
+    """Warn how many files below a folder are skipped, and how to read those that are images."""
     if count := sum(others.values()):
-        warn("Passed over %d files in %s: %s.", count, shown(root), passed_over(others))
+        warn("Skipped %d files in %s: %s.", count, shown(root), passed_over(others))
 
 
 def _walk(root: Path, found: FoundImages) -> Iterator[str]:
-    """Yield the names of the image files in order; note what else there is."""
+    """Yield the names of the image files in order; record other entries."""
     try:
         real = root.resolve()
         around, names = frozenset(map(_identity, (real, *real.parents))), _listed(root, "", found)
-    except (OSError, RuntimeError) as error:  # the latter for links in circles
+    except (OSError, RuntimeError) as error:  # the latter for circular links
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{shown(root)} cannot be listed: {reason}.", "Check its permissions.") from error
-    # Not by recursion: folders may be nested more deeply than functions.
+    # Not recursive: folders may be nested more deeply than Python's stack allows.
     stack: list[tuple[str, frozenset[_Identity], Iterator[str]]] = [("", around, iter(names))]
     while stack:
         prefix, above, rest = stack[-1]
@@ -90,7 +90,7 @@ def _walk(root: Path, found: FoundImages) -> Iterator[str]:
         else:
             try:
                 identity = _identity(root / prefix / name)
-                if identity not in above:  # a link back
+                if identity not in above:  # not a link back
                     names = _listed(root / prefix / name, prefix + name, found)
                     stack.append((prefix + name, above | {identity}, iter(names)))
             except OSError as error:
@@ -98,9 +98,9 @@ def _walk(root: Path, found: FoundImages) -> Iterator[str]:
 
 
 def _listed(folder: Path, prefix: str, found: FoundImages) -> list[str]:
-    """Return the names of the images and folders in a folder, those of folders with a slash at their end, sorted.
+    """Return the sorted names of the images and folders in a folder; those of folders end with a slash.
 
-    With the slash they sort as the paths of what they hold.
+    With the slash they sort like the paths of their contents.
     """
     names = []
     with os.scandir(folder) as entries:
@@ -114,7 +114,7 @@ def _listed(folder: Path, prefix: str, found: FoundImages) -> list[str]:
                 elif looks_like_image and (entry.is_file() or entry.is_symlink()):
                     names.append(entry.name)
                 elif looks_like_image:
-                    found.passed_over.append(PassedOver(prefix + entry.name, "it is no regular file"))
+                    found.passed_over.append(PassedOver(prefix + entry.name, "it is not a regular file"))
                 else:
                     found.others[os.path.splitext(entry.name)[1].lower()] += 1
                     found.example = min(found.example or prefix + entry.name, prefix + entry.name)

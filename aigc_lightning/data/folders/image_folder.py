@@ -1,4 +1,4 @@
-"""Images in a folder, of any tree, format, mode and size."""
+"""Images in a folder, in any directory structure, format, mode and size."""
 
 from functools import cached_property
 from pathlib import Path
@@ -18,36 +18,37 @@ FolderSource = ArraySource | FileSource | PreparedSource
 
 
 class ImageFolder(FolderData):
-    """The images of a folder and all its sub-folders.
+    """The images of a folder and all its subfolders.
 
-    Hidden files, litter of systems such as `@eaDir`, and files with other endings than `decode.SUFFIXES` are passed
-    over. Links to folders are followed. Transparency is laid on white, EXIF rotation applied, colours are converted to
-    sRGB, more than 8 bits are scaled: see `decode`.
+    Hidden files, system litter such as `@eaDir`, and files with other extensions than `decode.SUFFIXES` are skipped.
+    Links to folders are followed. Transparency is composited on white, EXIF rotation is applied, colours are converted
+    to sRGB, and more than 8 bits are scaled: see `decode`.
 
     **Splits.** A root with a `train` folder and a `val` (or `valid`, `validation`) or `test` folder is split by them,
-    and its other files are not used; with `test` alone it is also what is validated on. In any other root `val_share`
-    of the images is held out by a hash of their names, so that adding files moves none from one side to the other.
+    and its other files are not used; if there is only `test`, it is also used for validation. In any other root
+    `val_share` of the images is held out by a hash of their names, so that adding files never moves others between the
+    parts.
 
-    **Classes.** With `classes` "auto" the folders that lie directly in the root, or in its `train` folder, are the
-    classes, unless there are fewer than two or images lie beside them: then there are no labels. "folders" insists on
-    classes, "none" on images without labels.
+    **Classes.** With `classes` "auto" the folders directly in the root, or in its `train` folder, are the classes,
+    unless there are fewer than two or there are images beside them: then there are no labels. "folders" requires
+    classes, "none" ignores them.
 
-    **Bad files.** Up to 10,000 files that together have up to 256 MiB are decoded before training starts; bad ones are
-    named and left out. In a larger folder nothing is decoded in advance: a file that turns out to be bad is named when
-    it is met, and the next good one takes its place, the same in every process and after a resume. When more than
-    `max_bad` of all files are bad, the run stops. Images that together take up to `MEMORY_LIMIT` at `size` stay in
-    memory once they are decoded; otherwise they are read again from their files.
+    **Unreadable files.** Up to 10,000 files with a total of up to 256 MiB are decoded before training starts;
+    unreadable ones are named and dropped. In a larger folder nothing is decoded in advance: an unreadable file is named
+    when it is met, and the next readable one replaces it, the same one in every process and after a resume. If more
+    than `max_bad` of all files are unreadable, the run stops. Decoded images stay in memory if all of them fit into
+    `MEMORY_LIMIT` at `size`; otherwise they are read again from their files.
 
-    **Prepared folders.** `aigc data prepare` decodes the images of a large folder once and for all; what it makes is a
-    root, too, and gives the same images in the same order. It is refused when its source has changed.
+    **Prepared folders.** `aigc data prepare` decodes the images of a large folder once and for all; its result can be
+    used as the root and gives the same images in the same order. It is rejected if its source has changed.
 
     Args:
         root: the folder, or one that `aigc data prepare` has made of it.
         classes: whether folders are classes: "auto", "folders" or "none".
 
     Raises:
-        UserError: an argument out of range; and when the data is first used: no such folder, no images in it, no
-            classes where "folders" asks for them, too many bad files.
+        UserError: an argument out of range; on first use of the data: no such folder, no images in it, no classes
+            although "folders" requires them, or too many unreadable files.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class ImageFolder(FolderData):
 
     @property
     def spec(self) -> ImageSpec:
-        """Channels and size as asked for, the classes by the folders; lists the files, decodes none."""
+        """Channels and size as requested, classes from the folders; lists the files, decodes none."""
         return ImageSpec(*self.shape, class_names=self._listing.class_names)
 
     def train_source(self) -> FolderSource:
@@ -92,19 +93,19 @@ class ImageFolder(FolderData):
         return self._sources["train"]
 
     def val_source(self) -> FolderSource:
-        """Return the images that are held out."""
+        """Return the held-out images."""
         return self._sources["val"]
 
     def test_source(self) -> FolderSource:
-        """Return the images of a `test` folder, without one the held-out images."""
+        """Return the images of a `test` folder or, without one, the held-out images."""
         return self._sources.get("test", self._sources["val"])
 
     def listings(self) -> list[Listing]:
-        """Return the image files; none where they were prepared."""
+        """Return the image files; empty if they were prepared."""
         return [] if self._prepared else [self._listing]
 
     def left_out(self) -> list[CorruptImageError]:
-        """Return what was wrong with files when they were prepared."""
+        """Return the errors of files that could not be prepared."""
         return [*self._prepared.errors.values()] if self._prepared else []
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How folders of images are laid out: the words for splits, and what is said of a folder that nearly has a layout."""
+"""Layouts of image folders: the names of splits, and messages about folders that almost have a known layout."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -8,31 +8,31 @@ from aigc_lightning.core.io.escape import shown
 from aigc_lightning.data.folders.litter import is_litter
 from aigc_lightning.errors import UserError, did_you_mean
 
-# Sub-folders that say what their images are for; without "val" the test images are validated on.
+# Names of split folders; without "val" the test images are used for validation.
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-# Other words for them, which are common and not understood.
+# Common alternative names, which are not accepted.
 _OTHER_WORDS = {"training": "train", "testing": "test", "validate": "val", "evaluation": "val", "eval": "val"}
 
 
 def part_of(word: str) -> str | None:
-    """Return the part that a word such as "valid" stands for: "train", "val", "test" or None."""
+    """Return the part that a name such as "valid" stands for: "train", "val", "test" or None."""
     return _PARTS.get(word.casefold())
 
 
 def refuse_incomplete_splits(root: Path, names: Iterable[str]) -> None:
-    """Refuse a folder without splits that looks as if it was meant to have some.
+    """Reject a folder without splits that looks as if it should have some.
 
-    All its images lie in folders, and either these are splits of which some are missing, or there is a single folder
-    that has the splits.
+    All its images are in folders, and either these are an incomplete set of splits, or a single folder contains the
+    splits.
 
     Args:
         root: the folder.
-        names: of the image files in it.
+        names: names of the image files in it.
 
     Raises:
-        UserError: it looks so.
+        UserError: it looks like that.
     """
-    tops: dict[str, set[str]] = {}  # folders in the root with those that hold images in them
+    tops: dict[str, set[str]] = {}  # top-level folders with their subfolders that have images
     for name in names:
         top, slash, rest = name.partition("/")
         if not slash:
@@ -49,43 +49,43 @@ def refuse_incomplete_splits(root: Path, names: Iterable[str]) -> None:
             f"{folder} to {_OTHER_WORDS[folder.casefold()]}" for folder, part in parts.items() if not part
         )
         what = f"{shown(root)} has the folders {_listed(parts)}, which look like splits."
-        raise UserError(what, f"Splits are called train, val and test: rename {names_to_give}.")
+        raise UserError(what, f"Splits must be named train, val and test: rename {names_to_give}.")
     elif len(tops) == 1:
         ((top, inner),) = tops.items()
         if {"train"} < {part for folder in inner if (part := part_of(folder))}:
             splits = _listed(folder for folder in inner if part_of(folder))
-            what = f"The splits of {shown(root)} lie one folder deeper: {shown(top)} has {splits}."
+            what = f"The splits of {shown(root)} are one folder deeper: {shown(top)} has {splits}."
             raise UserError(what, f"Give data.root {shown(root / top)}.")
 
 
 def _refuse_parts(root: Path, parts: dict[str, str | None]) -> None:
     folders = _listed(parts)
     if "train" in parts.values():
-        what = f"{shown(root)} has the folder {folders}, and no val or test beside it to hold out."
+        what = f"{shown(root)} has the folder {folders}, but no val or test folder beside it to hold out."
         inner = shown(root / next(iter(parts)))
         raise UserError(what, f"Add one, or give data.root {inner}: data.val_share of its images is then held out.")
-    what = f"{shown(root)} has the folder{'s' * (len(parts) > 1)} {folders}, and no train beside it."
-    raise UserError(what, "Add the folder train, or name a folder of images that are not split as data.root.")
+    what = f"{shown(root)} has the folder{'s' * (len(parts) > 1)} {folders}, but no train folder beside it."
+    raise UserError(what, "Add the folder train, or set data.root to a folder of images without splits.")
 
 
 def domain_error(root: Path, name: str, found: Mapping[str, str], inside: Collection[str]) -> UserError:
-    """Return what to say where a folder has no usable domain of this name.
+    """Return the error for a folder without a usable domain of this name.
 
     Args:
         root: the folder.
         name: of the domain, such as "A".
-        found: folders of the domain by their part, as far as there are any.
+        found: existing folders of the domain, by part.
         inside: names of all folders in the root.
     """
     where, name = shown(root), shown(name)
     if "train" in found:
         folder = shown(found["train"])
         others = [f"{part}/{name}" if "/" in folder else f"{part}{name}" for part in ("val", "test")]
-        what = f"{where} has {folder}, and no {' or '.join(others)} to hold out."
+        what = f"{where} has {folder}, but no {' or '.join(others)} to hold out."
         hint = f"Add one, or give {folder} itself as data.folder_a or data.folder_b: data.val_share of it is held out."
         return UserError(what, hint)
     if found:
-        return UserError(f"{where} has {_listed(found.values())}, and no train{name} or train/{name}.", "Add it.")
+        return UserError(f"{where} has {_listed(found.values())}, but no train{name} or train/{name}.", "Add it.")
     what = f"{where} has no folder {name}, train/{name} or train{name}."
     near = did_you_mean(name, map(shown, inside))
     if near.startswith("Did"):
@@ -98,12 +98,12 @@ def domain_error(root: Path, name: str, found: Mapping[str, str], inside: Collec
 
 
 def folders_in(root: Path) -> list[str]:
-    """Return the names of the folders that lie in a folder, sorted; none where there is no such folder."""
+    """Return the sorted names of the folders in a folder; empty if it does not exist."""
     return sorted(entry.name for entry in os.scandir(root) if _is_folder(entry)) if root.is_dir() else []
 
 
 def domain_folders(root: Path, name: str) -> dict[str, str]:
-    """Return the folders of a domain in the splits of a root, relative to it, by what they are for."""
+    """Return the folders of a domain in a root's splits, relative to the root, by part."""
     found: dict[str, str] = {}
     for folder in folders_in(root):
         part = part_of(folder)

@@ -1,6 +1,6 @@
-"""The image files of a folder: their names, which are held out, and their classes. Nothing is decoded here.
+"""The image files of a folder: their names, their splits and their classes. Nothing is decoded here.
 
-A folder may hold millions of files, so nothing here keeps an object for each: names are packed, labels are arrays.
+A folder may hold millions of files, so nothing here keeps one object per file: names are packed, labels are arrays.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -19,7 +19,7 @@ from aigc_lightning.data.folders.layouts import folders_in, part_of, refuse_inco
 from aigc_lightning.data.packed_strings import PackedStrings
 from aigc_lightning.errors import UserError
 
-#: What a folder has that `aigc data prepare` made.
+#: File that marks a folder made by `aigc data prepare`.
 PREPARED_FILE = "prepared.json"
 
 #: Labels or other numbers, int64 (N,).
@@ -34,12 +34,12 @@ class Listing:
         root: the folder.
         parts: names relative to the root, with slashes and sorted, under "train", "val" and, only where the folder has
             a test split beside a validation split, "test".
-        class_names: as they can be shown, in the order of the labels; empty when the images have no labels.
-        labels: of each part's files; None when the images have none.
-        partners: names of the files that make pairs with those of `parts`; None where a file stands for itself.
-        passed_over: what may hold images as well and cannot be used.
-        by_name: whether the parts were made by a hash of the names.
-        others: number of the files that are passed over by their endings, see `FoundImages`.
+        class_names: escaped for display, in the order of the labels; empty if the images have no labels.
+        labels: labels of each part's files; None if the images have none.
+        partners: names of the files paired with those of `parts`; None if files are not paired.
+        passed_over: entries that may have images but cannot be used.
+        by_name: whether the split was made by a hash of the names.
+        others: number of skipped files by extension, see `FoundImages`.
     """
 
     root: Path
@@ -52,7 +52,7 @@ class Listing:
     others: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Return the number of files, a pair being one."""
+        """Return the number of files, counting a pair as one."""
         return sum(map(len, self.parts.values()))
 
 
@@ -61,12 +61,12 @@ def list_images(root: Path, val_share: float, classes: str) -> Listing:
 
     Args:
         root: the folder.
-        val_share: share of the images to hold out where the folder has no splits of its own.
+        val_share: fraction of the images to hold out if the folder has no splits.
         classes: "auto", "folders" or "none", see `ImageFolder`.
 
     Raises:
-        UserError: no such folder, no images in it or in one of its parts, part of a layout with splits, or no classes
-            where some are asked for.
+        UserError: no such folder, no images in it or in one of its parts, an incomplete layout with splits, or no
+            classes although they are required.
     """
     found = image_files(root)
     listing = arrange(root, found.names, folders_in(root), val_share, classes, tuple(found.passed_over))
@@ -74,11 +74,11 @@ def list_images(root: Path, val_share: float, classes: str) -> Listing:
 
 
 def image_files(root: Path, used: Collection[str] = ()) -> FoundImages:
-    """Return the image files below a folder that data can use, and warn of the other files.
+    """Return the usable image files below a folder, and warn about the other files.
 
     Args:
         root: the folder.
-        used: endings of other files that the data uses.
+        used: extensions of other files that the data uses.
 
     Raises:
         UserError: no such folder, no images in it, or a prepared folder.
@@ -97,7 +97,7 @@ def image_files(root: Path, used: Collection[str] = ()) -> FoundImages:
         others = others if found.others else "no files"
         passed = f" and {len(found.passed_over)} that cannot be used" if found.passed_over else ""
         what = f"{shown(root)} has no images: it has {others}{passed}."
-        raise UserError(what, f"Images end in {', '.join(SUFFIXES)}.")
+        raise UserError(what, f"Image files end in {', '.join(SUFFIXES)}.")
     for ending in used:
         found.others.pop(ending, None)
     warn_of_others(root, found.others)
@@ -105,13 +105,13 @@ def image_files(root: Path, used: Collection[str] = ()) -> FoundImages:
 
 
 def refuse_prepared(root: Path) -> None:
-    """Refuse a folder that `aigc data prepare` made.
+    """Reject a folder made by `aigc data prepare`.
 
     Raises:
-        UserError: it is one.
+        UserError: it is such a folder.
     """
     if (root / PREPARED_FILE).is_file():
-        what = f"{shown(root)} was made by `aigc data prepare`, which only image_folder reads."
+        what = f"{shown(root)} was made by `aigc data prepare`, which only image_folder can read."
         raise UserError(what, "Give the folder of the images themselves.")
 
 
@@ -123,18 +123,18 @@ def arrange(
     classes: str,
     passed_over: tuple[PassedOver, ...] = (),
 ) -> Listing:
-    """Return the listing of a folder whose files are known.
+    """Return the listing of a folder with known files.
 
     Args:
         root: the folder.
-        names: of its image files, sorted.
-        folders: names of the folders that lie in it.
+        names: sorted names of its image files.
+        folders: names of the folders in it.
         val_share: as for `list_images`.
         classes: as for `list_images`.
         passed_over: as for `Listing`.
 
     Raises:
-        UserError: as for `list_images`, but for a folder that is not there.
+        UserError: as for `list_images`, except for a missing folder.
     """
     parts, depth = _parts_by_folder(root, names, folders), 1
     if parts is None:
@@ -146,7 +146,7 @@ def arrange(
 
 
 def _parts_by_folder(root: Path, names: PackedStrings, folders: Iterable[str]) -> dict[str, PackedStrings] | None:
-    """Return the names in the folder's own splits, or None when it has none."""
+    """Return the names in the folder's own splits, or None if it has none."""
     purposes = {part for folder in folders if (part := part_of(folder)) is not None}
     if "train" not in purposes or len(purposes) == 1:
         return None
@@ -165,22 +165,22 @@ def _parts_by_folder(root: Path, names: PackedStrings, folders: Iterable[str]) -
 
 
 def _parts_by_name(root: Path, names: PackedStrings, val_share: float) -> dict[str, PackedStrings]:
-    """Hold out the names whose hash is small; of a few images always at least one, and never all."""
+    """Hold out the names with small hashes; of few images always at least one, and never all."""
     places = np.array([_place(name) for name in names])
     share = val_share
-    if len(places) > 1:  # chance may leave a small folder without an image on one side
+    if len(places) > 1:  # by chance, a part of a small folder could be empty
         share = min(max(share, np.partition(places, 1)[1]), places.max())
     held_out = places < share
     parts = {"train": names.take(~held_out), "val": names.take(held_out)}
     for part, purpose in (("train", "train on"), ("val", "validate on")):
         if not parts[part]:
             what = f"data.val_share {val_share} of the {len(names)} images in {shown(root)} leaves none to {purpose}."
-            raise UserError(what, "Change the share, or sort the images into the folders train and val.")
+            raise UserError(what, "Change data.val_share, or sort the images into the folders train and val.")
     return parts
 
 
 def _place(name: str) -> float:
-    """Return a number in [0, 1) that depends on a file's name alone, so that new files do not move old ones."""
+    """Return a number in [0, 1) that depends on a file's name only, so that new files do not move old ones."""
     digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
@@ -188,21 +188,21 @@ def _place(name: str) -> float:
 def _labelled(
     root: Path, parts: Mapping[str, PackedStrings], depth: int, rule: str
 ) -> tuple[list[str], dict[str, Numbers] | None]:
-    """Return the folders that are classes and the labels of each part, none when there are no classes."""
+    """Return the class folders and the labels of each part; empty if there are no classes."""
     if rule == "none":
         return [], None
-    # Splits by folder must not hold a class that training never sees; a split by name takes the classes of all.
+    # Split folders must not have classes that are missing in training; a split by name uses all classes.
     seen = {_class_folder(name, depth) for part in (["train"] if depth else parts) for name in parts[part]}
     if "" in seen or len(seen) < 2:
         if rule == "auto":
             if "" in seen:
                 _warn_of_stray(root, parts, depth, len(seen) - 1)
             else:
-                text = "All images of %s lie in the folder %s. Classes are two or more folders, so there are no labels."
+                text = "All images of %s are in the folder %s. Classes need two or more, so there are no labels."
                 warn(text, shown(root), shown(*seen))
             return [], None
         lacks = "images beside its folders" if "" in seen else f"images in the one folder {shown(*seen)} only"
-        hint = "Classes are two or more folders of images. Add the others, or give data.classes: none."
+        hint = "Classes need at least two folders of images. Add the others, or set data.classes: none."
         raise UserError(f"{shown(root)} has {lacks}, so it has no classes.", hint)
     folders = sorted(seen)
     numbers = {folder: number for number, folder in enumerate(folders)}
@@ -211,8 +211,8 @@ def _labelled(
         found = np.fromiter((numbers.get(_class_folder(name, depth), -1) for name in members), np.int64, len(members))
         if (found < 0).any():
             stray = shown(root / members[int(found.argmin())])
-            what = f"{stray} lies in no class of the training images ({len(folders)} folders)."
-            raise UserError(what, "Move the file, or give data.classes: none.")
+            what = f"{stray} is in none of the classes of the training images ({len(folders)} folders)."
+            raise UserError(what, "Move the file, or set data.classes: none.")
         labels[part] = found
     return folders, labels
 
@@ -226,6 +226,6 @@ def _warn_of_stray(root: Path, parts: Mapping[str, PackedStrings], depth: int, f
 
 
 def _class_folder(name: str, depth: int) -> str:
-    """Return the folder of a file's class, "" when it lies beside such folders."""
+    """Return the folder of a file's class, "" if it is beside the class folders."""
     folders = name.split("/", depth + 1)[depth:-1]
     return folders[0] if folders else ""

@@ -1,6 +1,6 @@
-"""What systems and programs leave among people's files; it is passed over in folders, archives and edits alike."""
+"""Files that systems and programs leave among users' files; skipped in folders, archives and edits."""
 
-#: Names in lower case; all that begin with a dot, such as `._photo.png` and `.ipynb_checkpoints`, are litter as well.
+#: Names in lower case; names that begin with a dot, such as `._photo.png` and `.ipynb_checkpoints`, are also litter.
 _NAMES = frozenset(
     (
         *("__macosx", "icon\r", "network trash folder", "temporary items"),  # macOS, and what it leaves on servers
@@ -20,10 +20,10 @@ _NAMES = frozenset(
 
 
 def is_litter(name: str) -> bool:
-    """Return whether a file or folder of this name holds nothing that a person put there."""
+    """Return whether a file or folder with this name was not created by the user."""
     return name.startswith(".") or name.lower() in _NAMES
 
 
 def is_litter_path(path: str) -> bool:
-    """Return whether a path with slashes, such as that of a member of an archive, is or lies in litter."""
+    """Return whether a path with slashes, such as that of an archive member, is or is inside litter."""
     return any(is_litter(part) for part in path.split("/") if part not in ("", ".", ".."))

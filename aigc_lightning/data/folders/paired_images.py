@@ -1,4 +1,4 @@
-"""Aligned pairs of images for translation, from files."""
+"""Aligned image pairs for translation, from files."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ from aigc_lightning.errors import UserError
 
 Pairs = Literal["halves", "folders", "edges", "grey"]
 Direction = Literal["AtoB", "BtoA"]
-#: Where pairs may come from.
+#: Sources of pairs.
 PAIRS: tuple[Pairs, ...] = get_args(Pairs)
 
 
 class PairSource:
-    """Pairs that are kept as images of twice the channels.
+    """Pairs stored as images with twice the channels.
 
     Args:
         joined: images with A in the first half of the channels and B in the second.
@@ -52,23 +52,23 @@ class PairSource:
         return {"source": source, "target": target}
 
     def labels(self, indices: Sequence[int]) -> None:
-        """Return None: pairs have no classes."""
+        """Return None: pairs have no labels."""
 
 
 class PairedImages(FolderData):
-    """Aligned pairs: files with two halves, two folders, or images with what is computed from them.
+    """Aligned pairs: files with two halves, files in two folders, or images with derived versions.
 
-    What `pairs` may be, and where A and B come from:
+    The values of `pairs`, and the sources of A and B:
 
-    - "halves": each file shows A on its left and B on its right half.
-    - "folders": files of the same name in two folders, whatever their endings: `folder_a` and `folder_b` in the root
+    - "halves": each file shows A in its left half and B in its right half.
+    - "folders": files with the same name in two folders, ignoring extensions: `folder_a` and `folder_b` in the root
       (with or without `train` and `val` inside), or `train/A`, `train/B`, `val/A`, `val/B`, or `trainA`, `trainB` and
-      so on. Where there are no splits, those of A are made by the hash of its names.
-    - "edges": B is the image of a file, A its edges, black on white (Canny, PAMI 1986).
+      so on. Without splits, pairs are split by a hash of the names in A.
+    - "edges": B is the image of a file, A its edges in black on white (Canny, PAMI 1986).
     - "grey": B is the image of a file, A its grey version.
 
-    `source` is A and `target` is B, or the other way round with the direction "BtoA". Splits, bad files and resizing
-    are as for `ImageFolder`; both images of a pair are varied alike.
+    `source` is A and `target` is B, or vice versa with the direction "BtoA". Splits, unreadable files and resizing are
+    as for `ImageFolder`; both images of a pair are augmented alike.
 
     Args:
         pairs: "halves", "folders", "edges" or "grey".
@@ -80,8 +80,8 @@ class PairedImages(FolderData):
         batch_size: pairs per process in a step.
 
     Raises:
-        UserError: an argument out of range; and when the data is first used: no such folder, no images in it, files
-            without a partner, too many bad files.
+        UserError: an argument out of range; on first use of the data: no such folder, no images in it, files without a
+            partner, or too many unreadable files.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class PairedImages(FolderData):
 
     @property
     def spec(self) -> ImageSpec:
-        """Channels and size as asked for; reads no file."""
+        """Channels and size as requested; reads no file."""
         return ImageSpec(*self.shape, task="paired")
 
     def train_source(self) -> PairSource:
@@ -120,27 +120,27 @@ class PairedImages(FolderData):
         return self._sources["train"]
 
     def val_source(self) -> PairSource:
-        """Return the pairs that are held out."""
+        """Return the held-out pairs."""
         return self._sources["val"]
 
     def test_source(self) -> PairSource:
-        """Return the pairs of a `test` folder, without one the held-out pairs."""
+        """Return the pairs of a `test` folder or, without one, the held-out pairs."""
         return self._sources.get("test", self._sources["val"])
 
     def listings(self) -> list[Listing]:
-        """Return the image files; those of A and those of B where they lie in two folders."""
+        """Return the image files, separately for A and B if they are in two folders."""
         listing = replace(self._listing, partners=None)
         partners = self._listing.partners
         return [listing] if partners is None else [listing, replace(listing, parts=partners, passed_over=(), others={})]
 
     @cached_property
     def _listing(self) -> Listing:
-        """The files of the pairs, with their partners where they lie in two folders."""
+        """The files of the pairs, with their partners if they are in two folders."""
         return self._pairs() if self.pairs == "folders" else list_images(self.root, self.val_share, "none")
 
     @cached_property
     def _sources(self) -> dict[str, PairSource]:
-        # Not a method: loader processes get it, and with a method they would get the trainer and its model too.
+        # Not a method: it is sent to loader processes, and a method would drag along the trainer and its model.
         read = partial(_read_pair, pairs=self.pairs, shape=self.shape, resize=self.resize, profile=self.profile)
         channels, *sides = self.shape
         shape = (2 * channels, sides[0], sides[1])
@@ -150,7 +150,7 @@ class PairedImages(FolderData):
     def _pairs(self) -> Listing:
         """Return the files of A with those of B as their partners."""
         first, second = (list_domain(self.root, name, self.val_share) for name in (self.folder_a, self.folder_b))
-        places = {  # of the files of B; where the split of A holds for B, whatever part they are in
+        places = {  # of the files of B; if A's split applies to B, in any part
             key if first.listing.by_name else (part, key): (part, number)
             for part in second.listing.parts
             for number, key in enumerate(second.keys(part))
@@ -164,7 +164,7 @@ class PairedImages(FolderData):
         if lonely:
             what = f"{len(lonely)} of {len(first.listing)} images of {self.folder_a} have no partner in {self.folder_b}"
             more = ", ..." if len(lonely) > 3 else ""
-            hint = "Partners have the same name, whatever their endings. Remove what has none."
+            hint = "Partners have the same name, apart from the extension. Remove images without a partner."
             raise UserError(f"{what} in {shown(self.root)}: {', '.join(map(shown, lonely[:3]))}{more}.", hint)
         if unused := len(second.listing) - len(first.listing):
             folders = shown(self.folder_b), shown(self.folder_a)
@@ -175,8 +175,8 @@ class PairedImages(FolderData):
 
 
 def edges(image: Tensor) -> Tensor:
-    """Return the edges of an image, uint8 (C, H, W): black on white, opaque where there is transparency."""
-    from skimage.feature import canny  # takes half a second: only edges should pay for it
+    """Return the edges of an image, uint8 (C, H, W): black on white, with opaque alpha if any."""
+    from skimage.feature import canny  # the import takes half a second; only edges should pay for it
 
     brightness = grey(image)[0].numpy() / 255
     lines = canny(brightness, sigma=max(1.0, min(brightness.shape) / 80))
@@ -186,7 +186,7 @@ def edges(image: Tensor) -> Tensor:
 
 
 def grey(image: Tensor) -> Tensor:
-    """Return the luma of an image (ITU-R BT.601) in each of its colours, uint8 (C, H, W)."""
+    """Return the luma of an image (ITU-R BT.601) in each of its colour channels, uint8 (C, H, W)."""
     color = image[:3].float()
     weights = torch.tensor([0.299, 0.587, 0.114]) if len(color) == 3 else torch.ones(1)
     luma = (weights[:, None, None] * color).sum(0, keepdim=True).round().to(torch.uint8)

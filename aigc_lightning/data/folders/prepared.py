@@ -1,9 +1,9 @@
-"""A folder's images at one size in one file, for folders too large to be decoded at each visit.
+"""A folder's images at one size in one file, for folders that are too large to decode at each visit.
 
-`aigc data prepare` writes three files: `prepared.json` says what was done, `files.jsonl` has a line for each source
-file, and `images.u8` the pixels, image after image. Training reads the same pictures as from the folder. Each image has
-a CRC-32 in its line, the lines have a SHA-256 in `prepared.json`, and that file has one of its own.
-Shapes: C channels, H and W height and width in pixels.
+`aigc data prepare` writes three files: `prepared.json` records what was done, `files.jsonl` has a line for each source
+file, and `images.u8` has the pixels of one image after another. Training gets the same images as from the folder. Each
+line has the CRC-32 of its image, `prepared.json` has the SHA-256 of the lines, and its own. Shapes: C channels, H and W
+height and width in pixels.
 """
 
 import math
@@ -43,19 +43,19 @@ from aigc_lightning.errors import UserError
 
 
 class PreparedSource:
-    """Prepared images; each is one read of the file that has them all.
+    """Prepared images; each takes one read of the common file.
 
     Args:
-        path: of that file.
+        path: that file.
         shape: (C, H, W).
         listing: the source files.
-        part: whose images they are.
-        rows: int64 (N,) places of the images of the part's files, below 0 for bad files; the next good one stands in
-            for each of these.
-        checksums: int64 (N,) CRC-32 of each; -1 where it is not known.
+        part: which part's images to use.
+        rows: int64 (N,) rows of the part's images, negative for unreadable files, which are replaced by the next
+            readable one.
+        checksums: int64 (N,) CRC-32 of each; -1 if unknown.
 
     Raises:
-        UserError: all are bad.
+        UserError: all are unreadable.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PreparedSource:
         good = np.flatnonzero(rows >= 0)
         if not len(good):
             where = f"for {part} in {shown(listing.root)}"
-            raise UserError(f"No image that can be read is left {where}.", "Mend or add files, and prepare them again.")
+            raise UserError(f"No readable image is left {where}.", "Repair or add files, and prepare them again.")
         self._is_bad = torch.from_numpy(rows < 0)
         stand_ins = torch.from_numpy(good[np.searchsorted(good, np.arange(len(rows))) % len(good)])
         self._rows, self._checksums = torch.from_numpy(rows)[stand_ins], torch.from_numpy(checksums)[stand_ins]
@@ -73,7 +73,7 @@ class PreparedSource:
         self._labels = None if self.listed_labels is None else self.listed_labels[stand_ins]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open file to this process."""
+        """Exclude the open file from pickling."""
         return {name: value for name, value in self.__dict__.items() if name != "_handle"}
 
     def __del__(self) -> None:
@@ -88,17 +88,17 @@ class PreparedSource:
         """Return these images, uint8 (B, C, H, W).
 
         Raises:
-            DamagedFileError: an image is not the one that was prepared.
+            DamagedFileError: an image does not match its checksum.
         """
         images = torch.empty((len(indices), *self._shape), dtype=torch.uint8)
         size, places = math.prod(self._shape), torch.as_tensor(indices)
         rows, checksums = self._rows[places].tolist(), self._checksums[places].tolist()
-        # Not a memory map: where a file is cut, that would kill the process.
+        # Not a memory map: with a truncated file, that would kill the process.
         for image, row, checksum in zip(images.numpy(), rows, checksums, strict=True):
             if os.preadv(self._handle, [image], row * size) != size:
-                raise DamagedFileError(self._path, "it is shorter than it was", PREPARE_AGAIN)
+                raise DamagedFileError(self._path, "it has been truncated", PREPARE_AGAIN)
             if checksum not in (-1, zlib.crc32(image)):
-                raise DamagedFileError(self._path, f"image {row} differs from its checksum", PREPARE_AGAIN)
+                raise DamagedFileError(self._path, f"image {row} does not match its checksum", PREPARE_AGAIN)
         return images
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
@@ -121,23 +121,21 @@ class PreparedSource:
 
 
 class PreparedFolder:
-    """A folder that `aigc data prepare` has made.
+    """A folder made by `aigc data prepare`.
 
     Args:
-        folder: that was made.
-        stored: what it says about itself.
+        folder: the folder.
+        stored: its description of itself.
 
     Raises:
-        UserError: it does not have the pixels that it says, or is damaged.
+        UserError: it does not have the pixels that it describes, or is damaged.
     """
 
     def __init__(self, folder: Path, stored: Stored) -> None:
         self.folder, self.protocol = folder, stored.protocol
         files, digest = read_files(folder)
         if stored.files_digest not in (None, digest):
-            raise DamagedFileError(
-                folder / FILES_FILE, f"it is not the one that {PREPARED_FILE} was written for", PREPARE_AGAIN
-            )
+            raise DamagedFileError(folder / FILES_FILE, f"it does not belong to {PREPARED_FILE}", PREPARE_AGAIN)
         self._files = {file.name: file for file in files}
         path = found_inside(folder, IMAGES_FILE)
         rows = 1 + max((file.row for file in self._files.values()), default=-1)
@@ -148,10 +146,10 @@ class PreparedFolder:
     def found(
         cls, folder: Path, shape: tuple[int, int, int], resize: str, profile: Profile = "srgb"
     ) -> "PreparedFolder | None":
-        """Return the prepared folder that data of this protocol can read, or None where it is an ordinary one.
+        """Return the prepared folder for data of this protocol, or None if the folder is an ordinary one.
 
         Raises:
-            UserError: it was prepared otherwise, is not complete, or its source has changed since.
+            UserError: it was prepared with other settings, is incomplete, or its source has changed since.
         """
         stored = read_protocol(folder)
         if stored is None:
@@ -160,48 +158,48 @@ class PreparedFolder:
         wanted = Protocol(protocol.source, shape, resize, profile)
         if protocol != wanted:
             raise UserError(
-                f"{folder} was prepared as {protocol}, and the data is to be {wanted}.",
-                f"Say so by data.size, channels, resize and profile, or: {wanted.command(Path('OTHER'))}",
+                f"{folder} was prepared as {protocol}, but the data is configured as {wanted}.",
+                f"Change data.size, channels, resize and profile, or run: {wanted.command(Path('OTHER'))}",
             )
         again = protocol.command(folder)
         if not stored.complete:
-            raise UserError(f"{folder} is not complete: its preparation was interrupted.", f"It goes on with: {again}")
+            raise UserError(f"{folder} is incomplete: its preparation was interrupted.", f"Continue it with: {again}")
         prepared = cls(folder, stored)
         if changes := prepared.changes():
             what = f"{protocol.source} has changed since {folder} was prepared: {len(changes):,} of its files"
-            raise UserError(f"{what}, such as {changes[0]}.", f"These alone are read again by: {again}")
+            raise UserError(f"{what}, such as {changes[0]}.", f"To read only these again, run: {again}")
         return prepared
 
     def changes(self) -> list[str]:
-        """Return the names of source files that were added, removed or changed; none where the source is not here."""
+        """Return the names of source files that were added, removed or changed; empty if the source is not here."""
         if not self.protocol.source.is_dir():
             return []
-        said = f"{self.folder} was prepared from {self.protocol.source}: looking for changes there."
+        said = f"{self.folder} was prepared from {self.protocol.source}: checking it for changes."
         rank_zero_only(echo)(said, error=True)
         known = {file.name: file[1:3] for file in self._files.values()}
         changed = [name for name, *state in source_files(self.protocol.source) if known.pop(name, ()) != tuple(state)]
         return changed + list(known)
 
     def listing(self, val_share: float, classes: str) -> Listing:
-        """Return the files as `list_images` does for the source."""
+        """Return the files as `list_images` returns them for the source."""
         folders = {name.partition("/")[0] for name in self._files if "/" in name}
         names = PackedStrings(sorted(self._files))
         return arrange(self.protocol.source, names, folders, val_share, classes)
 
     @property
     def errors(self) -> dict[str, CorruptImageError]:
-        """What is wrong with the files that have no image, by name."""
+        """Errors of the files without an image, by name."""
         bad = (file for file in self._files.values() if file.row < 0)
         return {file.name: CorruptImageError(self.protocol.source / file.name, file.reason) for file in bad}
 
     def sources(self, listing: Listing, max_bad: float) -> dict[str, PreparedSource]:
         """Return the images of each part of a listing.
 
-        As where files are read: bad ones are left out, and in a large folder the next good one stands in for each, see
+        As when reading files, unreadable ones are dropped, or in a large folder replaced by the next readable one, see
         `files.py`.
 
         Raises:
-            UserError: too many are bad, or all of a part.
+            UserError: too many files are unreadable, or all of a part.
         """
         bad = self.errors
         if is_checked_first(len(listing), (file.size for file in self._files.values())):

@@ -1,4 +1,4 @@
-"""What the files of a prepared folder hold: see `data/folders/prepared.py`."""
+"""The file format of a prepared folder, see `data/folders/prepared.py`."""
 
 import hashlib
 import json
@@ -21,20 +21,20 @@ from aigc_lightning.shell import command
 
 #: Names of the files beside `PREPARED_FILE`.
 FILES_FILE, IMAGES_FILE = "files.jsonl", "images.u8"
-_FORMAT = 2  # of the files; 1 had no checksums, other numbers are refused
-PREPARE_AGAIN = "Run `aigc data prepare` again as before; what is whole is kept."
+_FORMAT = 2  # of the files; 1 had no checksums, other numbers are rejected
+PREPARE_AGAIN = "Run the same `aigc data prepare` again; intact images are kept."
 
 
 class PreparedFile(NamedTuple):
-    """A source file, and where its image is.
+    """A source file and the location of its image.
 
     Args:
         name: relative to the source folder, in POSIX form.
         size: of the source file in bytes.
-        modified: time of its last change in nanoseconds.
-        row: place of its image, -1 for none.
-        reason: why there is none, without a full stop.
-        checksum: CRC-32 of its image; -1 where it is not known.
+        modified: time of its last modification in nanoseconds.
+        row: row of its image, -1 for none.
+        reason: why it has no image, without a full stop.
+        checksum: CRC-32 of its image; -1 if unknown.
     """
 
     name: str
@@ -47,13 +47,13 @@ class PreparedFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """How images were made from files.
+    """How the images are made from the files.
 
     Args:
-        source: the folder that they come from.
+        source: the source folder.
         shape: (C, H, W).
-        resize: the rule by which the size was reached, see `decode.resize_rule`.
-        profile: "srgb" where colours were converted, "keep" where they were not; see `decode`.
+        resize: the resize rule, see `decode.resize_rule`.
+        profile: "srgb" if colours are converted, "keep" if not; see `decode`.
     """
 
     source: Path
@@ -67,11 +67,11 @@ class Protocol:
         return math.prod(self.shape)
 
     def __str__(self) -> str:
-        """Say it as a person would: `64x64 RGB, crop`."""
+        """Return a readable form: `64x64 RGB, crop`."""
         return f"{ImageSpec(*self.shape)}, {self.resize}" + (", profile keep" if self.profile == "keep" else "")
 
     def command(self, target: Path) -> str:
-        """Return the command that makes or completes it in a folder."""
+        """Return the command that prepares or completes a folder with this protocol."""
         channels, height, width = self.shape
         size = [height] if height == width else [height, width]
         rest = [] if channels == 3 else ["--channels", channels]
@@ -83,7 +83,7 @@ class Protocol:
         """Return the text of `prepared.json`.
 
         Args:
-            files_digest: of `files.jsonl`, see `digest_of`; None where the preparation is not complete.
+            files_digest: of `files.jsonl`, see `digest_of`; None while the preparation is incomplete.
         """
         record = {"format": _FORMAT, "source": str(self.source), "shape": list(self.shape), "resize": self.resize}
         record |= {"profile": self.profile, "complete": files_digest is not None, "files": files_digest}
@@ -91,12 +91,12 @@ class Protocol:
 
 
 class Stored(NamedTuple):
-    """What a prepared folder says about itself.
+    """A prepared folder's description of itself.
 
     Args:
-        protocol: how it was made.
-        complete: whether that came to its end.
-        files_digest: of `files.jsonl`; None where that is not known.
+        protocol: how its images are made.
+        complete: whether the preparation finished.
+        files_digest: of `files.jsonl`; None if unknown.
     """
 
     protocol: Protocol
@@ -105,10 +105,10 @@ class Stored(NamedTuple):
 
 
 def read_protocol(folder: Path) -> Stored | None:
-    """Return what a folder says about its preparation, or None where it was not prepared at all.
+    """Return a folder's description of its preparation, or None if it was not prepared at all.
 
     Raises:
-        UserError: what it says about itself cannot be used.
+        UserError: the description cannot be used.
     """
     path, again = found_inside(folder, PREPARED_FILE), "Remove the folder, and prepare it again."
     if not path.is_file():
@@ -116,7 +116,7 @@ def read_protocol(folder: Path) -> Stored | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] not in (1, _FORMAT):
-            raise ValueError(f"format {record['format']}, and this version reads up to {_FORMAT}")
+            raise ValueError(f"format {record['format']}, but this version reads up to {_FORMAT}")
         record = unsealed(record, path, again)
         channels, height, width = (int(number) for number in record["shape"])
         protocol = Protocol(Path(record["source"]), (channels, height, width), str(record["resize"]), _profile(record))
@@ -130,15 +130,15 @@ def read_protocol(folder: Path) -> Stored | None:
 
 
 def _profile(record: Mapping[str, Any]) -> Profile:
-    """Return how colours were treated; earlier versions did not convert them, and did not say so."""
+    """Return the profile option; earlier versions did not convert colours and did not record this."""
     return "srgb" if record.get("profile") == "srgb" else "keep"
 
 
 def read_files(folder: Path) -> tuple[list[PreparedFile], str]:
-    """Return the files that are done, and the digest of all lines; lines that a crash has cut are passed over.
+    """Return the finished files and the digest of all lines; lines truncated by a crash are skipped.
 
     Raises:
-        UserError: the list names files outside of the source.
+        UserError: the list names files outside the source.
     """
     path, digest = found_inside(folder, FILES_FILE), hashlib.sha256()
     files = []
@@ -167,7 +167,7 @@ def digest_of(files: Iterable[PreparedFile]) -> str:
 
 
 def _parsed(line: bytes) -> PreparedFile | None:
-    """Return the file of a line, None where it is no whole one."""
+    """Parse a line; None if it is incomplete."""
     try:
         name, size, modified, row, *more = json.loads(line)
     except (ValueError, TypeError, RecursionError):
@@ -181,7 +181,7 @@ def _parsed(line: bytes) -> PreparedFile | None:
 
 
 def source_files(source: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield name, size and time of the last change of each image file that training on a folder could use, sorted.
+    """Yield name, size and modification time of each image file that training on a folder can use, sorted.
 
     Size and time are 0 where there is no file behind the name.
 

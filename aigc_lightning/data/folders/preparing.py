@@ -1,4 +1,4 @@
-"""Preparing a folder of images, see `prepared.py`: by several processes, and so that it can go on after a break."""
+"""Preparing a folder of images, see `prepared.py`: in parallel, and resumable after an interruption."""
 
 import errno
 import os
@@ -34,17 +34,17 @@ from aigc_lightning.data.folders.prepared_format import (
 )
 from aigc_lightning.errors import UserError
 
-_AT_ONCE = 32  # files that a process is given at once
-_COMMIT_S = 5.0  # seconds between two notes of what is done
-_WAITING = 2  # parts that lie ready for each process
+_AT_ONCE = 32  # number of files per task
+_COMMIT_S = 5.0  # seconds between two commits of the progress
+_WAITING = 2  # number of pending tasks per process
 
 
 class Prepared(NamedTuple):
-    """What was done.
+    """The result of a preparation.
 
     Args:
-        files: all, bad ones included, sorted by name.
-        made: number of those that were read in this call; the others were there.
+        files: all files, including unreadable ones, sorted by name.
+        made: number of files read in this call; the others had been read before.
     """
 
     files: list[PreparedFile]
@@ -54,23 +54,24 @@ class Prepared(NamedTuple):
 def prepare(
     protocol: Protocol, target: Path, num_processes: int, watch: Callable[[int, int], object] = lambda done, total: None
 ) -> Prepared:
-    """Make a prepared folder, complete one, or bring one up to date with its source.
+    """Create a prepared folder, complete one, or update one from its source.
 
-    Files whose size and time are those of an earlier call are not read again. Bad files are noted with their reasons.
+    Files with the same size and modification time as in an earlier call are not read again. Unreadable files are
+    recorded with their reasons.
 
     Args:
-        protocol: what to read, and how.
-        target: the folder to make.
-        num_processes: that decode; 1 is the calling one.
-        watch: called with the number of files done and of all that are to be read.
+        protocol: what to read and how.
+        target: the folder to create.
+        num_processes: number of decoding processes; with 1, the calling process decodes.
+        watch: called with the number of files done and the total to be read.
 
     Raises:
-        UserError: the target holds something else, or was prepared otherwise; there is no room for it; another call is
-            at work; a process died.
+        UserError: the target has other content or was prepared with other settings; there is not enough space; another
+            process is preparing it; a process died.
     """
     before = read_protocol(target)
     if before is None and target.exists() and (not target.is_dir() or _holds_something(target)):
-        raise UserError(f"{target} is not empty.", "Give a new folder, or one that was prepared before.")
+        raise UserError(f"{target} is not empty.", "Give a new folder, or one that was prepared earlier.")
     if before is not None and before.protocol != protocol:
         raise UserError(
             f"{target} was prepared from {before.protocol.source} as {before.protocol}.",
@@ -81,7 +82,7 @@ def prepare(
         with FileLock(target / ".lock", timeout=0):
             return _prepare(protocol, target, num_processes, watch)
     except Timeout as error:
-        raise UserError(f"{target} is being prepared by another process.", "Wait for it, or end it.") from error
+        raise UserError(f"{target} is being prepared by another process.", "Wait for it, or stop it.") from error
 
 
 def _prepare(protocol: Protocol, target: Path, num_processes: int, watch: Callable[[int, int], object]) -> Prepared:
@@ -90,7 +91,7 @@ def _prepare(protocol: Protocol, target: Path, num_processes: int, watch: Callab
     _check_room(target, total * protocol.bytes_per_image)
     with replacing(target / PREPARED_FILE) as temporary:
         temporary.write_text(protocol.to_json(None), encoding="utf-8")
-    _write_files(target, kept)  # before any row gets another image
+    _write_files(target, kept)  # before any row is overwritten
     done: list[PreparedFile] = []
     images_path, log_path = target / IMAGES_FILE, target / FILES_FILE
     with (
@@ -116,7 +117,7 @@ def _prepare(protocol: Protocol, target: Path, num_processes: int, watch: Callab
 
 
 def _plan(protocol: Protocol, target: Path) -> tuple[list[PreparedFile], list[PreparedFile]]:
-    """Return the files that need not be read again, and the others with a free row for each."""
+    """Return the files that need not be read again, and the others with a free row each."""
     known = {file.name: file for file in _whole(protocol, target)}
     kept, todo = [], []
     for name, size, modified in source_files(protocol.source):
@@ -130,7 +131,7 @@ def _plan(protocol: Protocol, target: Path) -> tuple[list[PreparedFile], list[Pr
 
 
 def _whole(protocol: Protocol, target: Path) -> Iterator[PreparedFile]:
-    """Yield the files of an earlier call whose images are as they were made, and those that have none."""
+    """Yield the files of an earlier call whose images are intact, and those that have none."""
     path, size = target / IMAGES_FILE, protocol.bytes_per_image
     files, _ = read_files(target)
     with path.open("rb") if path.is_file() else BytesIO() as images:
@@ -148,7 +149,7 @@ def _whole(protocol: Protocol, target: Path) -> Iterator[PreparedFile]:
 def _made(
     protocol: Protocol, target: Path, files: Sequence[PreparedFile], num_processes: int
 ) -> Iterator[list[PreparedFile]]:
-    """Yield the files whose images are written, some at once and in any order."""
+    """Yield batches of files whose images have been written, in any order."""
     make = partial(_make, protocol, target / IMAGES_FILE)
     parts = (files[first : first + _AT_ONCE] for first in range(0, len(files), _AT_ONCE))
     if num_processes == 1:
@@ -165,15 +166,15 @@ def _made(
             for future in ready:
                 yield future.result()
     except BrokenProcessPool as error:
-        hint = "The machine's memory may be full: give fewer --workers. The same command goes on."
-        raise UserError("A process that reads images has died.", hint) from error
+        hint = "The machine may be out of memory: use fewer --workers. The same command continues."
+        raise UserError("A decoding process has died.", hint) from error
     finally:
         pool.shutdown(wait=not waiting, cancel_futures=True)
-        end(set(active_children()) - others)  # at work still, where this was interrupted
+        end(set(active_children()) - others)  # still working after an interruption
 
 
 def _make(protocol: Protocol, path: Path, files: Sequence[PreparedFile]) -> list[PreparedFile]:
-    """Write the images of some files to their rows; return the files, bad ones without a row."""
+    """Write the images of some files to their rows; return the files, unreadable ones without a row."""
     (channels, height, width), size = protocol.shape, protocol.bytes_per_image
     sides = height, width
     read = partial(decode, channels=channels, size=sides, resize=protocol.resize, profile=protocol.profile)
@@ -193,7 +194,7 @@ def _make(protocol: Protocol, path: Path, files: Sequence[PreparedFile]) -> list
 
 
 def _note(images: int, log: TextIO, files: Sequence[PreparedFile]) -> None:
-    """Write down what is done, once the images are on the disk."""
+    """Record the progress, once the images are on the disk."""
     os.fsync(images)
     log.writelines(lines_of(files))
     log.flush()
@@ -207,11 +208,11 @@ def _write_files(target: Path, files: Sequence[PreparedFile]) -> None:
 
 def _check_room(target: Path, needed: int) -> None:
     path = target / IMAGES_FILE
-    there = path.stat().st_blocks * 512 if path.is_file() else 0  # it may have holes
+    there = path.stat().st_blocks * 512 if path.is_file() else 0  # it may be sparse
     free = shutil.disk_usage(target).free
     if needed - there > free:
         raise UserError(
-            f"{target} has {free / 1e9:.1f} GB free and {(needed - there) / 1e9:.1f} GB are needed.",
+            f"{target} has {free / 1e9:.1f} GB free, but {(needed - there) / 1e9:.1f} GB are needed.",
             "Choose another disk or a smaller --size.",
         )
 

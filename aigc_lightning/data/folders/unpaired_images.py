@@ -20,22 +20,22 @@ from aigc_lightning.errors import UserError
 
 
 class UnpairedSource:
-    """Two domains side by side; an epoch is as long as the longer one.
+    """Two domains side by side; an epoch is as long as the larger one.
 
-    Sample i shows image i of the longer domain. What it shows of the shorter one is drawn for each epoch, in such a way
-    that all images of it are seen equally often, but for one time.
+    Sample i shows image i of the larger domain. The image of the smaller one is drawn anew in each epoch, such that the
+    numbers of visits to its images differ by at most one.
 
     Args:
         image_a: the first domain.
         image_b: the second domain.
-        shuffle: draw; without it sample i shows image i of both, the shorter from its beginning again.
+        shuffle: draw at random; otherwise sample i shows image i of both domains, with the smaller one repeated.
     """
 
     def __init__(self, image_a: ImageSource, image_b: ImageSource, *, shuffle: bool) -> None:
         self._domains, self._shuffle = {"image_a": image_a, "image_b": image_b}, shuffle
 
     def __len__(self) -> int:
-        """Return the number of images of the longer domain."""
+        """Return the number of images of the larger domain."""
         return max(len(images) for images in self._domains.values())
 
     def fields(self, visits: Visits) -> dict[str, Tensor]:
@@ -47,10 +47,10 @@ class UnpairedSource:
         }
 
     def labels(self, indices: Sequence[int]) -> None:
-        """Return None: the two domains are no classes of one batch."""
+        """Return None: the two domains are not classes of one batch."""
 
     def _others(self, visits: Visits, count: int) -> npt.NDArray[np.int64]:
-        """Return which of the shorter domain's images are shown."""
+        """Return which of the smaller domain's images are shown."""
         if not self._shuffle:
             return visits.indices % count
         places = [
@@ -66,19 +66,20 @@ def _order(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
     return order
 
 
-_PAIRING = 1  # apart from the key of the order in which samples are visited
+_PAIRING = 1  # distinct from the key of the sample order
 
 
 class UnpairedImages(FolderData):
-    """Images of two domains, for translation without pairs.
+    """Images of two domains, for unpaired translation.
 
     The domains A and B are two folders in the root (with or without `train` and `val` inside), two classes of a root
     with splits (`train/A`, `val/A`, ...), or the folders `trainA`, `trainB`, `testA`, `testB`. Which image of the
-    shorter domain meets which of the longer one is a function of (seed, epoch, index). Held-out images are shown in
-    order: where the files of A and B have the same names, images of the same index belong together, and a translation
-    can be scored by that.
+    smaller domain accompanies which of the larger one is a function of (seed, epoch, index). Held-out images are shown
+    in order: if the files of A and B have the same names, images with the same index correspond, and translations can
+    be scored against them.
 
-    Splits, bad files and resizing are as for `ImageFolder`; the two images of a sample are varied independently.
+    Splits, unreadable files and resizing are as for `ImageFolder`; the two images of a sample are augmented
+    independently.
 
     Args:
         folder_a: the domain A; a name, or a path relative to the root.
@@ -86,8 +87,8 @@ class UnpairedImages(FolderData):
         batch_size: images of each domain per process in a step.
 
     Raises:
-        UserError: an argument out of range, or twice the same domain; and when the data is first used: no such folder,
-            no images in it, too many bad files.
+        UserError: an argument out of range, or the same domain twice; on first use of the data: no such folder, no
+            images in it, or too many unreadable files.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class UnpairedImages(FolderData):
 
     @property
     def spec(self) -> ImageSpec:
-        """Channels and size as asked for; reads no file."""
+        """Channels and size as requested; reads no file."""
         return ImageSpec(*self.shape, task="unpaired")
 
     def train_source(self) -> UnpairedSource:
@@ -122,11 +123,11 @@ class UnpairedImages(FolderData):
         return self._source("train", shuffle=True)
 
     def val_source(self) -> UnpairedSource:
-        """Return the images that are held out."""
+        """Return the held-out images."""
         return self._source("val", shuffle=False)
 
     def test_source(self) -> UnpairedSource:
-        """Return the images of `test` folders, without them the held-out images."""
+        """Return the images of `test` folders or, without them, the held-out images."""
         return self._source("test", shuffle=False)
 
     def _source(self, part: str, *, shuffle: bool) -> UnpairedSource:
@@ -134,7 +135,7 @@ class UnpairedImages(FolderData):
         return UnpairedSource(first, second, shuffle=shuffle)
 
     def listings(self) -> list[Listing]:
-        """Return the files of A, and those of B."""
+        """Return the files of A and those of B."""
         return [list_domain(self.root, name, self.val_share).listing for name in (self.folder_a, self.folder_b)]
 
     @cached_property

@@ -1,1 +1,1 @@
-"""What is in data: bad files, duplicates, and the balance of classes."""
+"""Data inspection: unreadable files, duplicates, and class balance."""

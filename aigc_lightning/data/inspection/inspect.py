@@ -1,4 +1,4 @@
-"""What is in data: its files as they lie on the disk, and its samples as a model gets them."""
+"""Inspection of data: its files on the disk, and its samples as a model sees them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,12 +33,12 @@ class Inspected:
 
     Args:
         part: "train", "val" or "test".
-        kind: only images of one kind are compared: a batch key, or the place of a listing of files.
-        name: of the file, relative to its folder, or what the source calls the sample, else its number.
+        kind: a batch key, or the index of a file listing; only images of the same kind are compared.
+        name: of the file, relative to its folder, or the source's name for the sample, or its number.
         size: (H, W) in pixels.
-        mode: of the file's pixels, such as "RGB" or "P" (a palette); without a file what the model gets.
-        print: what it is compared by.
-        remarks: what is odd about the file.
+        mode: pixel mode of the file, such as "RGB" or "P" (a palette); without a file, that of the model's input.
+        print: fingerprint for comparisons.
+        remarks: oddities of the file.
     """
 
     part: str
@@ -51,31 +51,31 @@ class Inspected:
 
 
 def clean(data: ImageDataModule) -> ImageDataModule:
-    """Return the data that degraded images are made of; any other data as it is."""
+    """Return the clean data behind degraded images; return any other data unchanged."""
     return clean(data.data) if isinstance(data, DegradedImages) else data
 
 
 def sources(data: ImageDataModule) -> dict[str, ImageSource | FieldSource]:
-    """Return the sources of all parts; a test source that is the held-out one again is left out."""
+    """Return the sources of all parts, without a test source that is the held-out one again."""
     found = {"train": data.train_source(), "val": data.val_source(), "test": data.test_source()}
     same = type(data).test_source is ImageDataModule.test_source or found["test"] is found["val"]
     return {part: source for part, source in found.items() if part != "test" or not same}
 
 
 def chosen(total: int, num: int) -> list[int]:
-    """Return up to `num` of the numbers below `total`, evenly spread."""
+    """Return up to `num` evenly spaced numbers below `total`."""
     return np.unique(np.linspace(0, total - 1, min(num, total)).round().astype(np.int64)).tolist() if total else []
 
 
 def samples(source: ImageSource | FieldSource, numbers: list[int]) -> Iterator[tuple[list[int], dict[str, Any]]]:
-    """Yield samples as they are before augmentation, some at once: their numbers and their fields."""
+    """Yield batches of samples before augmentation: their numbers and their fields."""
     for first in range(0, len(numbers), _AT_ONCE):
         part = numbers[first : first + _AT_ONCE]
         yield part, read_fields(source, Visits(0, np.zeros(len(part), np.int64), np.array(part, np.int64)))
 
 
 def headers(data: ImageDataModule, num: int) -> list[tuple[int, int, str]]:
-    """Return height, width and mode of the files of each part, read from their first bytes; bad ones are left out."""
+    """Return height, width and mode of the files of each part from their first bytes, without unreadable ones."""
     found = []
     for listing in data.listings() if isinstance(data, FolderData) else []:
         for files in listing.parts.values():
@@ -86,21 +86,21 @@ def headers(data: ImageDataModule, num: int) -> list[tuple[int, int, str]]:
 
 
 def passed_over_by(data: ImageDataModule) -> dict[str, int]:
-    """Return how many files data passes over by their endings, the most frequent first."""
+    """Return the number of skipped files by extension, the most frequent first."""
     data = clean(data)
     listings = data.listings() if isinstance(data, FolderData) else []
     return dict(sum((Counter(listing.others) for listing in listings), Counter[str]()).most_common())
 
 
 def inspect(data: ImageDataModule, num: int) -> tuple[list[Inspected], list[CorruptImageError]]:
-    """Look at every image: at its file where it has one, otherwise at what a model gets.
+    """Check every image: its file if it has one, otherwise the model's input.
 
     Args:
-        data: to look at.
-        num: images of a part and kind to look at, evenly spread where there are more.
+        data: the data to check.
+        num: maximum number of images per part and kind, evenly spaced.
 
     Returns:
-        What was seen, and what cannot be read.
+        The images seen, and the errors of unreadable ones.
 
     Raises:
         UserError: the data cannot be used.
@@ -140,7 +140,7 @@ def _inspect_file(part: str, kind: str, root: Path, name: str) -> Inspected:
 
 
 def _inspect_samples(data: ImageDataModule, num: int) -> tuple[list[Inspected], list[CorruptImageError]]:
-    """Look at samples one by one: of some that are read together, one that is bad could not be told."""
+    """Check samples one by one: in a batch, an unreadable one could not be identified."""
     keys = [key for key in IMAGE_KEYS[data.spec.task] if key != "degraded"]
     found: list[Inspected] = []
     bad: list[CorruptImageError] = []
@@ -158,7 +158,7 @@ def _inspect_samples(data: ImageDataModule, num: int) -> tuple[list[Inspected], 
 def _sample(
     source: ImageSource | FieldSource, number: int, name: str
 ) -> tuple[dict[str, Any], list[CorruptImageError]]:
-    """Return the fields of a sample, and what is wrong with it, where another image stands in for it as well."""
+    """Return the fields of a sample and its errors, even if another image replaces it."""
     try:
         with collected() as lost:
             ((_, fields),) = samples(source, [number])
@@ -166,7 +166,7 @@ def _sample(
         return {}, [error]
     except UserError as error:
         return {}, [CorruptImageError(name, error.what.rstrip(".:"))]
-    except Exception as error:  # data of a plugin raises whatever its readers stumble over
+    except Exception as error:  # a plugin's data may raise anything
         return {}, [CorruptImageError(name, f"{type(error).__name__}: {error}")]
     problem = source.problem(number) if hasattr(source, "problem") else None
     return fields, [problem] if problem else [item.error for item in lost]

@@ -1,4 +1,4 @@
-"""Which images are the same, or look the same.
+"""Detection of identical and similar images.
 
 Shapes: N images, H and W height and width in pixels.
 """
@@ -13,24 +13,24 @@ from torch import Tensor
 
 from aigc_lightning.data.augment import resized
 
-_GRID = 9  # brightness is compared on 9x9 places
-_THUMB = 16  # pixels of a thumbnail's side
-_BLOCK = 2048  # images compared at once: 2048 x N distances have to fit in memory
-#: Largest share of differing bits, and largest mean difference of thumbnails, of images that look the same. Chosen on
+_GRID = 9  # brightness is compared on a 9x9 grid
+_THUMB = 16  # side of a thumbnail in pixels
+_BLOCK = 2048  # number of images compared at once: 2048 x N distances have to fit into memory
+#: Maximum fraction of differing bits and maximum mean difference of thumbnails for similar images. Chosen on
 #: photographs that were compressed (JPEG quality 30), halved or brightened: nine of ten of them are found.
 MOST_BITS, MOST_DIFFERENCE = 0.08, 0.09
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What an image is compared by.
+    """The fingerprint of an image.
 
     Args:
         exact: hash of size and pixels.
-        bits: (144,) whether brightness grows from one place to the next, to the right and down: the difference hash of
-            N. Krawetz, 2013, in both directions.
-        thumbnail: float32 (3 * 16 * 16,) of mean 0 and standard deviation 1, so that brightness and contrast do not
-            count; None of an image that is all of one colour, which looks like nothing.
+        bits: (144,) whether brightness increases from one grid point to the next, to the right and down: the difference
+            hash of N. Krawetz, 2013, in both directions.
+        thumbnail: float32 (3 * 16 * 16,) with mean 0 and standard deviation 1, so that brightness and contrast do not
+            matter; None for a uniform image, which is similar to none.
     """
 
     exact: bytes
@@ -39,16 +39,16 @@ class Fingerprint:
 
 
 def fingerprint(image: Tensor) -> Fingerprint:
-    """Return what an image is compared by.
+    """Return the fingerprint of an image.
 
     Args:
-        image: uint8 (C, H, W), C in {1, 3, 4}; transparency counts for the exact hash alone.
+        image: uint8 (C, H, W), C in {1, 3, 4}; transparency affects only the exact hash.
     """
     pixels = np.ascontiguousarray(image.numpy())
     exact = blake2b(str(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
     color = image[:3].expand(3, -1, -1)[None]
     grey = resized(color, _GRID, _GRID)[0].float().mean(0)
-    # Differences of less than a grey level are rounding, and would make random bits of flat ground.
+    # Differences of less than a grey level are rounding errors, which would produce random bits in flat areas.
     right, down = (grey[:, 1:] - grey[:, :-1]) > 1, (grey[1:] - grey[:-1]) > 1
     bits = torch.cat([right.flatten(), down.flatten()]).numpy()
     thumbnail = resized(color, _THUMB, _THUMB)[0].flatten().float()
@@ -57,7 +57,7 @@ def fingerprint(image: Tensor) -> Fingerprint:
 
 
 def equal_groups(prints: list[Fingerprint]) -> list[list[int]]:
-    """Return the numbers of images that have the same pixels, two or more a group."""
+    """Return groups of two or more images with the same pixels, by number."""
     groups: dict[bytes, list[int]] = {}
     for number, item in enumerate(prints):
         groups.setdefault(item.exact, []).append(number)
@@ -65,10 +65,10 @@ def equal_groups(prints: list[Fingerprint]) -> list[list[int]]:
 
 
 def look_alikes(prints: list[Fingerprint]) -> list[tuple[int, int, float]]:
-    """Return the pairs of images that look the same and are not equal, the most alike first.
+    """Return the pairs of similar but not equal images, the most similar first.
 
     Args:
-        prints: of N images.
+        prints: fingerprints of N images.
 
     Returns:
         (first number, second number, mean difference of their thumbnails in standard deviations).
@@ -80,7 +80,7 @@ def look_alikes(prints: list[Fingerprint]) -> list[tuple[int, int, float]]:
     thumbnails = torch.from_numpy(np.stack([item.thumbnail for item in prints if item.thumbnail is not None]))
     found = []
     for start in range(0, len(numbers), _BLOCK):
-        # Bits as signs: a product of two rows is the number of equal bits less that of different ones.
+        # Bits as signs: the product of two rows is the number of equal bits minus that of different ones.
         agreement = signs[start : start + _BLOCK] @ signs.T / signs.shape[1]
         near = (agreement >= 1 - 2 * MOST_BITS).nonzero()
         near[:, 0] += start

@@ -1,1 +1,1 @@
-"""Datasets that are always the same: shipped in packages, drawn from scratch, or published."""
+"""Fixed datasets: shipped in packages, procedurally drawn, or published."""

@@ -16,16 +16,16 @@ from aigc_lightning.errors import UserError
 
 
 class Digits(ImageDataModule):
-    """1,797 grey digits of ten classes, enlarged from 8x8.
+    """1,797 grey digits in ten classes, enlarged from 8x8.
 
-    A stratified fifth is held out; the split is fixed and does not depend on the seed of the run.
+    A stratified 20 % is held out; the split is fixed and does not depend on the seed of the run.
 
     Args:
         size: height and width in pixels, from 8 to 512; bicubic above 8.
         batch_size: images per process in a step.
-        num_workers: loader processes; 0 is fastest here, since the images are in memory.
-        augmentation: what to vary while training. Flips make other signs of most digits.
-        balanced: show all classes equally often while training, whatever their share of the images.
+        num_workers: number of loader processes; 0 is fastest, since the images are in memory.
+        augmentation: augmentation during training. Flips turn most digits into something else.
+        balanced: show all classes equally often during training, whatever their share of the images.
 
     Raises:
         UserError: a size out of range.
@@ -50,17 +50,17 @@ class Digits(ImageDataModule):
         return ImageSpec(1, self.size, self.size, tuple("0123456789"))
 
     def train_source(self) -> ArraySource:
-        """Return four fifths of each class."""
+        """Return 80 % of each class."""
         return _digits(self.size)[0]
 
     def val_source(self) -> ArraySource:
-        """Return the other fifth."""
+        """Return the remaining 20 %."""
         return _digits(self.size)[1]
 
 
 @cache
 def _digits(size: int) -> tuple[ArraySource, ArraySource]:
-    from sklearn.datasets import load_digits  # takes a second: only runs on digits should pay for it
+    from sklearn.datasets import load_digits  # the import takes a second; only runs on digits should pay for it
     from sklearn.model_selection import train_test_split
 
     pixels, labels = load_digits(return_X_y=True)

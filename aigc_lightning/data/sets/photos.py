@@ -20,7 +20,7 @@ from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule, Visits
 from aigc_lightning.errors import UserError
 
-#: Photographs by what they are for; none is in both.
+#: Photographs for training and for validation; none is in both.
 TRAIN_PHOTOS = ("china", "flower", "astronaut", "motorcycle", "rocket", "camera", "brick", "grass", "gravel")
 VAL_PHOTOS = ("chelsea", "coffee")
 
@@ -29,12 +29,12 @@ _PHOTO, _TOP, _LEFT = range(3)  # kinds of draws
 
 
 class CropSource:
-    """Crops at places that are drawn anew at each visit.
+    """Random crops, drawn anew at each visit.
 
     Args:
-        photos: uint8 (C, H, W) each, of any sizes from `size` up.
+        photos: uint8 (C, H, W) each, of any size from `size` up.
         size: height and width of a crop in pixels.
-        num: crops in an epoch.
+        num: number of crops in an epoch.
     """
 
     def __init__(self, photos: Sequence[Tensor], size: int, num: int) -> None:
@@ -45,12 +45,12 @@ class CropSource:
         return self._num
 
     def fields(self, visits: Visits) -> dict[str, Tensor]:
-        """Return `image`, uint8 (B, C, size, size): all photographs are equally likely, and all places in one."""
+        """Return `image`, uint8 (B, C, size, size): all photographs are equally likely, as are all positions in one."""
         photo, top, left = (keyed.uniform(*visits, kind) for kind in (_PHOTO, _TOP, _LEFT))
         return {"image": torch.stack([self._crop(*place) for place in zip(photo, top, left, strict=True)])}
 
     def labels(self, indices: Sequence[int]) -> None:
-        """Return None: crops have no classes."""
+        """Return None: crops have no labels."""
 
     def _crop(self, which: float, top: float, left: float) -> Tensor:
         photo = self._photos[int(which * len(self._photos))]
@@ -60,19 +60,19 @@ class CropSource:
 
 
 class Photos(ImageDataModule):
-    """Crops of eleven photographs: what restoration is trained and tried on without any file.
+    """Crops of eleven photographs, to train and try restoration without any files.
 
-    The crops keep the photographs' own pixels: nothing is resized. Those to train on are cut from nine photographs
-    (`TRAIN_PHOTOS`), at other places in each epoch; three of the nine are grey textures and one is a grey photograph.
-    Two further photographs (`VAL_PHOTOS`) are held out and cut into tiles that do not overlap.
+    The crops keep the photographs' original pixels: nothing is resized. Training crops are cut from nine photographs
+    (`TRAIN_PHOTOS`), at different positions in each epoch; three of the nine are grey textures and one is a grey
+    photograph. Two further photographs (`VAL_PHOTOS`) are held out and cut into non-overlapping tiles.
 
     Args:
         size: height and width of a crop in pixels, from 8 to 256.
         channels: 1 (grey) or 3 (RGB).
-        num_train: crops in an epoch.
+        num_train: number of crops in an epoch.
         batch_size: images per process in a step.
-        num_workers: loader processes; 0 is fastest here, since the photographs are in memory.
-        augmentation: what to vary while training, beside the places of the crops.
+        num_workers: number of loader processes; 0 is fastest, since the photographs are in memory.
+        augmentation: augmentation during training, besides random cropping.
 
     Raises:
         UserError: a size, number of channels or number of crops out of range.
@@ -102,7 +102,7 @@ class Photos(ImageDataModule):
         return ImageSpec(self.channels, self.size, self.size)
 
     def train_source(self) -> CropSource:
-        """Return crops of the photographs to train on."""
+        """Return random crops of the training photographs."""
         return CropSource([load_photo(name, self.channels) for name in TRAIN_PHOTOS], self.size, self.num_train)
 
     def val_source(self) -> ArraySource:
@@ -112,7 +112,7 @@ class Photos(ImageDataModule):
 
 
 def tiles(photo: Tensor, size: int) -> Tensor:
-    """Cut a photograph (C, H, W) into tiles (N, C, size, size), row by row; what is left over at the edges is lost."""
+    """Cut a photograph (C, H, W) into tiles (N, C, size, size), row by row; remainders at the edges are dropped."""
     grid = photo.unfold(1, size, size).unfold(2, size, size)  # (C, rows, columns, size, size)
     return grid.flatten(1, 2).transpose(0, 1).contiguous()
 
@@ -121,13 +121,13 @@ def tiles(photo: Tensor, size: int) -> Tensor:
 def load_photo(name: str, channels: int = 3) -> Tensor:
     """Return a photograph of `TRAIN_PHOTOS` or `VAL_PHOTOS`, uint8 (C, H, W), C being 1 or 3."""
     if name in _FROM_SCIKIT_LEARN:
-        from sklearn.datasets import load_sample_image  # takes a second: only runs on photographs should pay for it
+        from sklearn.datasets import load_sample_image  # a slow import, for photographs only
 
         pixels = load_sample_image(f"{name}.jpg")
     else:
         from skimage import data
 
         loaded = getattr(data, "stereo_motorcycle" if name == "motorcycle" else name)()
-        pixels = loaded[0] if name == "motorcycle" else loaded  # of two cameras, the left one
+        pixels = loaded[0] if name == "motorcycle" else loaded  # a stereo pair: take the left image
     picture = Image.fromarray(pixels).convert("L" if channels == 1 else "RGB")
     return torch.from_numpy(np.array(picture)).view(picture.height, picture.width, channels).permute(2, 0, 1).clone()

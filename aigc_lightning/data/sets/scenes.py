@@ -1,4 +1,4 @@
-"""Small pictures of geometric shapes, drawn from scratch at any size in three styles, and what they show in words.
+"""Procedural pictures of geometric shapes, at any size and in three styles, with captions.
 
 Each shape is a signed distance function: negative inside, zero on the outline, positive outside. Colouring by distance
 gives smooth edges, outlines and shadows at any resolution.
@@ -17,7 +17,7 @@ from aigc_lightning.core import keyed
 
 Array = npt.NDArray[Any]
 
-#: Colours of shapes, each with what the line drawing fills it with: heralds' hatchings (S. Petra Sancta, 1638).
+#: Colours of shapes, each with its hatching in line drawings, as in heraldry (S. Petra Sancta, 1638).
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (222, 58, 52),
     "blue": (48, 104, 214),
@@ -26,7 +26,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "yellow": (246, 192, 44),
     "white": (250, 250, 250),
 }
-#: Colours of the ground, on paper and as a blackboard.
+#: Background colours, for the paper and blackboard styles.
 GROUNDS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "cream": ((246, 236, 210), (44, 44, 48)),
     "mint": ((206, 236, 216), (22, 58, 46)),
@@ -38,14 +38,14 @@ _INK = np.array((40, 36, 44), np.float32)
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape; lengths are in units of the image's shorter side, from its centre.
+    """One shape; lengths are in units of the image's shorter side, measured from the image's centre.
 
     Args:
         kind: a key of `KINDS`.
         color: a key of `COLORS`.
         center: (x, y).
-        radius: of a circle around it.
-        tilt: in radians.
+        radius: radius of its circumscribed circle.
+        tilt: rotation in radians.
     """
 
     kind: str
@@ -57,12 +57,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two shapes on a ground.
+    """One or two shapes on a background.
 
     Args:
         shapes: the larger one first.
         ground: a key of `GROUNDS`.
-        place: where the first lies as seen from the second, "" for one shape.
+        place: position of the first relative to the second, "" for one shape.
     """
 
     shapes: tuple[Shape, ...]
@@ -71,7 +71,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """What it shows, such as `a large red star above a small blue circle on a mint background`."""
+        """Caption, such as `a large red star above a small blue circle on a mint background`."""
         names = [f"{shape.color} {shape.kind}" for shape in self.shapes]
         where = f"on a {self.ground} background"
         if len(names) == 1:
@@ -83,9 +83,9 @@ _PLACES = {"above": (0, -1), "below": (0, 1), "left of": (-1, 0), "right of": (1
 _NUM_DRAWS = 14
 
 
-@lru_cache(maxsize=1024)  # picture, caption and label of a sample ask for the same
+@lru_cache(maxsize=1024)  # picture, caption and label of a sample need the same scene
 def random_scene(*key: int) -> Scene:
-    """Return the scene of a key; two of three have two shapes."""
+    """Return the scene of a key; two thirds of all scenes have two shapes."""
     draws: list[float] = keyed.uniform(*key, np.arange(_NUM_DRAWS)).tolist()
     draw = iter(draws)
 
@@ -98,7 +98,7 @@ def random_scene(*key: int) -> Scene:
 
     ground, place, single = choice(GROUNDS), choice(_PLACES), next(draw) < 1 / 3
     x, y = (0.0, 0.0) if single else _PLACES[place]
-    # Along the axis of the place the two keep clear of each other and of the border.
+    # Along the axis of the placement the two keep clear of each other and of the border.
     ranges = [(0.28, 0.36)] if single else [(0.22, 0.27), (0.12, 0.15)]
     shapes = []
     for along, (low, high) in zip((0.17, -0.31), ranges, strict=False):
@@ -110,7 +110,7 @@ def random_scene(*key: int) -> Scene:
 
 
 def paper(scene: Scene, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Return the scene as coloured paper with outlines and shadows, uint8 (H, W, 3)."""
+    """Render the scene as coloured paper with outlines and shadows, uint8 (H, W, 3)."""
     unit, down = min(height, width), np.linspace(1.02, 0.94, height, dtype=np.float32)[:, None, None]
     picture = np.array(GROUNDS[scene.ground][0], np.float32) * down + np.zeros((1, width, 1), np.float32)
     drop = max(1, round(0.03 * unit))
@@ -125,7 +125,7 @@ def paper(scene: Scene, height: int, width: int) -> npt.NDArray[np.uint8]:
 
 
 def chalk(scene: Scene, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Return the scene as chalk on a blackboard: bright outlines, and strokes for the inside; uint8 (H, W, 3)."""
+    """Render the scene as chalk on a blackboard: bright outlines, hatched inside; uint8 (H, W, 3)."""
     unit = min(height, width)
     picture = np.broadcast_to(np.array(GROUNDS[scene.ground][1], np.float32), (height, width, 3))
     rows, columns = _pixels(height, width)
@@ -139,7 +139,7 @@ def chalk(scene: Scene, height: int, width: int) -> npt.NDArray[np.uint8]:
 
 
 def line_drawing(scene: Scene, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Return black outlines on white whose hatching tells the colour; the ground is not told; uint8 (H, W, 3)."""
+    """Render black outlines on white with hatching that encodes the colour, but not the background; uint8 (H, W, 3)."""
     unit = min(height, width)
     picture = np.full((height, width, 3), 255, np.float32)
     rows, columns = _pixels(height, width)
@@ -164,7 +164,7 @@ def line_drawing(scene: Scene, height: int, width: int) -> npt.NDArray[np.uint8]
 
 
 def _distance(shape: Shape, height: int, width: int) -> Array:
-    """Return the distance of each pixel to a shape's outline in pixels, (H, W)."""
+    """Return the signed distance of each pixel to a shape's outline in pixels, (H, W)."""
     unit = min(height, width)
     rows, columns = _pixels(height, width)
     x = (columns - width / 2) / unit - shape.center[0]
@@ -188,7 +188,7 @@ def _box(x: Array, y: Array, half_width: float, half_height: float) -> Array:
 
 
 def _polygon(x: Array, y: Array, corners: Array) -> Array:
-    """Return the distance to a polygon with corners (N, 2), which lies inside where its outline is crossed once."""
+    """Return the signed distance to a simple polygon with corners (N, 2)."""
     square, inside = np.full(np.broadcast_shapes(x.shape, y.shape), np.inf, np.float32), np.zeros((), bool)
     for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, 0), strict=True):
         edge_x, edge_y = x2 - x1, y2 - y1
@@ -201,7 +201,7 @@ def _polygon(x: Array, y: Array, corners: Array) -> Array:
 
 
 def _regular(count: int, *radii: float) -> Array:
-    """Return the corners of a polygon that points up; several radii take turns."""
+    """Return the corners of a polygon that points up, alternating between the radii."""
     angles = 2 * np.pi * np.arange(count) / count
     lengths = np.resize(np.array(radii), count)
     return np.stack([lengths * np.sin(angles), -lengths * np.cos(angles)], 1).astype(np.float32)
@@ -237,7 +237,7 @@ def _flower(x: Array, y: Array) -> Array:
 
 
 def _heart(x: Array, y: Array) -> Array:
-    """Return a square that stands on a corner, with half circles on its two upper edges."""
+    """Return a heart: a square standing on a corner, with half circles on its two upper edges."""
     half = 0.8
     low = y - 0.1
     diamond = _box((x + low) * np.sqrt(0.5), (x - low) * np.sqrt(0.5), half * np.sqrt(0.5), half * np.sqrt(0.5))
@@ -261,31 +261,31 @@ KINDS: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def _pixels(height: int, width: int) -> tuple[Array, Array]:
-    """Return the middles of the pixels: rows (H, 1) and columns (1, W)."""
+    """Return the pixel centres: rows (H, 1) and columns (1, W)."""
     return np.arange(height, dtype=np.float32)[:, None] + 0.5, np.arange(width, dtype=np.float32)[None] + 0.5
 
 
 def _inside(distance: Array) -> Array:
-    """Return how much of each pixel lies inside, from 0 to 1."""
+    """Return the fraction of each pixel that lies inside, from 0 to 1."""
     cover: Array = np.clip(0.5 - distance, 0, 1)
     return cover
 
 
 def _line(distance: Array, thickness: float) -> Array:
-    """Return how much of each pixel an outline of this thickness in pixels covers; it is never thinner than one."""
+    """Return the fraction of each pixel covered by an outline of this thickness in pixels, at least one."""
     cover: Array = np.clip(0.5 + max(thickness, 1.2) / 2 - abs(distance), 0, 1)
     return cover
 
 
 def _stripes(position: Array, period: float, share: float) -> Array:
-    """Return smooth stripes, 1 on a line and 0 between; `share` of a period is line."""
+    """Return smooth stripes, 1 on a line and 0 between; `share` is the line's fraction of a period."""
     wave = np.cos(2 * np.pi / period * position) - np.cos(np.pi * share)
     cover: Array = np.clip(0.5 + wave * period / 4, 0, 1).astype(np.float32)
     return cover
 
 
 def _over(picture: Array, color: Array, cover: Array) -> Array:
-    """Lay a colour on a picture (H, W, 3) where the cover (H, W) says."""
+    """Blend a colour into a picture (H, W, 3) with opacity `cover` (H, W)."""
     covered: Array = picture + cover[..., None] * (color - picture)
     return covered
 

@@ -1,4 +1,4 @@
-"""Procedural pictures of shapes, for every task that needs more than plain images. Nothing is downloaded."""
+"""Procedural pictures of shapes, for tasks that need more than plain images. Nothing is downloaded."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,24 +19,24 @@ from aigc_lightning.errors import UserError
 Style = Callable[[Scene, int, int], npt.NDArray[np.uint8]]
 Task = Literal["generation", "paired", "unpaired"]
 
-#: Bytes of pictures up to which all of them are kept.
+#: Maximum number of bytes of pictures that are kept.
 MEMORY_LIMIT = 2**28
 
-_TRAIN, _VAL = range(2)  # parts, each with scenes of its own
+_TRAIN, _VAL = range(2)  # parts, each with its own scenes
 _KINDS = tuple(KINDS)
-#: The part that the second domain of unpaired training images is drawn from: no training scene is in both.
+#: The part for the second domain of unpaired training images: no training scene is in both.
 _OTHER_TRAIN = 2
 
 
 class ShapesSource:
-    """Scenes drawn when they are asked for; where all fit into `MEMORY_LIMIT`, each is drawn once in a process.
+    """Scenes drawn on request; if all fit into `MEMORY_LIMIT`, each is drawn only once per process.
 
     Args:
-        styles: how to draw the image of each batch key, and the part that its scenes are from.
-        num: scenes in a part.
+        styles: for each batch key, the drawing style and the part that its scenes come from.
+        num: number of scenes in a part.
         size: (H, W) in pixels.
-        words: whether to give labels and captions.
-        ground: the ground of all scenes; "" leaves each its own.
+        words: whether to provide labels and captions.
+        ground: background of all scenes; "" for each scene's own.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ShapesSource:
         self._styles, self._num, self._size, self._words, self._ground = styles, num, size, words, ground
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the pictures to this process; a loader process draws its own."""
+        """Exclude the pictures from pickling; a loader process draws its own."""
         return {name: value for name, value in self.__dict__.items() if name != "_drawn"}
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class ShapesSource:
         return self._num
 
     def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return each image, uint8 (B, 3, H, W), and perhaps `caption`; they depend on the indices alone."""
+        """Return each image, uint8 (B, 3, H, W), and perhaps `caption`; they depend only on the indices."""
         indices = visits.indices.tolist()
         fields: dict[str, Any] = {
             key: torch.stack([self._picture(key, index) for index in indices]) for key in self._styles
@@ -63,7 +63,7 @@ class ShapesSource:
         return fields
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
-        """Return the kind of the larger shape, int64 (B,), where words are given."""
+        """Return the kind of the larger shape, int64 (B,), or None without words."""
         if not self._words:
             return None
         kinds = [self._scene(self._first_part, index).shapes[0].kind for index in indices]
@@ -79,7 +79,7 @@ class ShapesSource:
 
     @cached_property
     def _drawn(self) -> dict[tuple[str, int], Tensor]:
-        """The pictures that are kept, by key and index."""
+        """The cached pictures, by key and index."""
         return {}
 
     def _picture(self, key: str, index: int) -> Tensor:
@@ -93,27 +93,27 @@ class ShapesSource:
 
 
 class Shapes(ImageDataModule):
-    """Pictures of coloured shapes drawn on the fly, with captions, line drawings and a second style.
+    """Pictures of coloured shapes, drawn on the fly, with captions, line drawings and a second style.
 
-    A scene has one or two of eight shapes in six colours on one of four grounds, and depends on its number alone, not
-    on the seed of the run. Held-out scenes have other numbers than those to train on.
+    A scene has one or two of eight shapes in six colours on one of four backgrounds, and depends only on its number,
+    not on the seed of the run. Held-out scenes have other numbers than training scenes.
 
     - "generation": `image` in the style of coloured paper, `label` (the kind of the larger shape) and `caption`.
-    - "paired": `source`, a line drawing whose hatching tells the colours, and `target`, the same scene in paper; all on
-      the same ground, which a drawing cannot tell. The direction "BtoA" exchanges the two.
-    - "unpaired": `image_a` in paper and `image_b` in chalk on a blackboard. In training they are of different scenes;
-      held-out images of the same index show the same scene, by which a translation can be scored.
+    - "paired": `source`, a line drawing whose hatching encodes the colours, and `target`, the same scene in paper
+    style; all have the same background, which a drawing does not show. The direction "BtoA" swaps the two. -
+    "unpaired": `image_a` in paper style and `image_b` in chalk on a blackboard. In training they show different scenes;
+    held-out images with the same index show the same scene, against which a translation can be scored.
 
     Args:
-        size: one number of pixels for squares, or (height, width); 16 or more.
+        size: one number of pixels for squares, or (height, width); at least 16.
         task: "generation", "paired" or "unpaired".
-        direction: of pairs, "AtoB" (drawing to paper) or "BtoA".
-        num_train: scenes to train on.
-        num_val: held-out scenes.
+        direction: direction of pairs, "AtoB" (drawing to paper) or "BtoA".
+        num_train: number of training scenes.
+        num_val: number of held-out scenes.
         batch_size: images per process in a step.
-        num_workers: loader processes.
-        augmentation: what to vary while training. Flips belie captions that say left or right.
-        balanced: show all kinds equally often while training.
+        num_workers: number of loader processes.
+        augmentation: augmentation during training. Flips contradict captions that say left or right.
+        balanced: show all kinds equally often during training.
 
     Raises:
         UserError: an argument out of range, or a task or direction that does not exist.
@@ -147,11 +147,11 @@ class Shapes(ImageDataModule):
 
     @property
     def spec(self) -> ImageSpec:
-        """RGB at the size asked for; the kinds of shapes are the classes, except in pairs."""
+        """RGB at the requested size; the kinds of shapes are the classes, except in pairs."""
         return ImageSpec(3, *self.size, _KINDS if self.task == "generation" else (), self.task)
 
     def train_source(self) -> ShapesSource:
-        """Return the scenes to train on."""
+        """Return the training scenes."""
         return self._source(_TRAIN, _OTHER_TRAIN, self.num_train)
 
     def val_source(self) -> ShapesSource:

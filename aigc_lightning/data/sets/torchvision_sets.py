@@ -1,4 +1,4 @@
-"""Well-known small datasets, read from their published files and downloaded through torchvision if need be.
+"""Well-known small datasets, read from their published files, which are downloaded on request.
 
 Sources: LeCun, Cortes, Burges, The MNIST database; Xiao, Rasul, Vollgraf, Fashion-MNIST, arXiv:1708.07747, 2017;
 Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009 (CIFAR-10).
@@ -26,17 +26,17 @@ from aigc_lightning.errors import UserError
 
 
 def data_folder() -> Path:
-    """Return where datasets are kept: $AIGC_DATA, without it ~/.cache/aigc_lightning/data."""
+    """Return the folder for datasets: $AIGC_DATA, by default ~/.cache/aigc_lightning/data."""
     return Path(os.environ.get("AIGC_DATA") or "~/.cache/aigc_lightning/data").expanduser()
 
 
 class SizedSource(ArraySource):
-    """Small images in memory that take their size when they are asked for.
+    """Small images in memory that are resized on request.
 
     Args:
         images: uint8 (N, C, H, W).
         labels: int64 (N,).
-        size: height and width of what is given. Images of 28 pixels reach 32 by a black border, as is the custom with
+        size: height and width of the returned images. Images of 28 pixels are padded to 32 with black, as is usual for
             them; any other change resizes (bicubic, antialiased).
     """
 
@@ -57,26 +57,26 @@ class SizedSource(ArraySource):
 
 
 class PublishedSet(ImageDataModule):
-    """Base of the datasets of this file: official training images to train on, official test images held out.
+    """Base class of the datasets in this file: trains on the official training images and holds out the test images.
 
-    As is the custom with these sets, the test images are both validated and tested on: a model that is chosen by its
+    As is usual for these datasets, the test images serve for both validation and testing: a model selected by its
     validation scores has seen them.
 
     Args:
-        root: folder that has the files, or gets them; `data_folder()` when None.
+        root: folder that has or will get the files; `data_folder()` by default.
         size: height and width in pixels.
-        download: fetch files that are missing.
+        download: download missing files.
         batch_size: images per process in a step.
-        num_workers: loader processes; 0 is fastest here, since the images are in memory.
-        augmentation: what to vary while training.
-        balanced: show all classes equally often while training, whatever their share of the images.
+        num_workers: number of loader processes; 0 is fastest, since the images are in memory.
+        augmentation: augmentation during training.
+        balanced: show all classes equally often during training, whatever their share of the images.
 
     Raises:
-        UserError: a size below 8; and when the data is first used: files missing, damaged or not to be downloaded.
+        UserError: a size below 8; on first use of the data: files are missing, damaged or cannot be downloaded.
     """
 
     said_by_user = ("download",)
-    published_name: str  # as torchvision spells it
+    published_name: str  # torchvision's spelling
     channels: int
     class_names: tuple[str, ...]
 
@@ -98,11 +98,11 @@ class PublishedSet(ImageDataModule):
 
     @property
     def spec(self) -> ImageSpec:
-        """Channels and classes of the published set at the size asked for; reads no file."""
+        """Channels and classes of the published dataset at the requested size; reads no file."""
         return ImageSpec(self.channels, self.size, self.size, self.class_names)
 
     def prepare_data(self) -> None:
-        """Download what is missing, where that is asked for; Lightning calls this in one process of a machine."""
+        """Download missing files if requested; Lightning calls this in one process per machine."""
         if self.download and not self._is_complete():
             self._fetch()
 
@@ -123,36 +123,36 @@ class PublishedSet(ImageDataModule):
         return self._source(train=False)
 
     def _source(self, *, train: bool) -> SizedSource:
-        self.prepare_data()  # of use outside a trainer; inside, everything is there by now
+        self.prepare_data()  # needed outside a trainer; inside one, it has already been called
         if not self._is_complete():
-            hint = "Let them be fetched with --data.init_args.download true, or"
+            hint = "Download it with --data.init_args.download true, or"
             raise UserError(f"{self.published_name} is not in {self.root}.", f"{hint} put {self._wanted()} there.")
         images, labels = self._read(train=train)
         if len(labels) and labels.max() >= len(self.class_names):
-            raise UserError(f"{self.published_name} in {self.root} has label {labels.max()}.", "Fetch its files anew.")
+            raise UserError(f"{self.published_name} in {self.root} has label {labels.max()}.", "Download it again.")
         return SizedSource(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), self.size)
 
     def _fetch(self) -> None:
-        """Copy the published files, by our own means: torchvision's know no limit of time or room."""
+        """Download the published files ourselves: torchvision limits neither time nor disk space."""
         try:
             for file in self._published():
                 file.fetch()
         except DownloadError as error:
-            hint = f"Check the network, or fetch the files elsewhere and put {self._wanted()} there."
+            hint = f"Check the network, or download the files elsewhere and put {self._wanted()} there."
             what = f"{self.published_name} could not be downloaded to {self.root}: {error.reason}."
             raise UserError(what, hint) from error
 
     @abstractmethod
     def _published(self) -> list[PublishedFile]:
-        """Return what is to be fetched."""
+        """Return the files to download."""
 
     @abstractmethod
     def _is_complete(self) -> bool:
-        """Return whether all files are there."""
+        """Return whether all files exist."""
 
     @abstractmethod
     def _wanted(self) -> str:
-        """Say which files belong into the root."""
+        """Describe the files that belong in the root."""
 
     @abstractmethod
     def _read(self, *, train: bool) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -160,7 +160,7 @@ class PublishedSet(ImageDataModule):
 
 
 class MNIST(PublishedSet):
-    """70,000 handwritten digits, 28x28 grey, ten classes; 60,000 of them to train on.
+    """70,000 handwritten digits, 28x28 grey, ten classes; 60,000 of them for training.
 
     The four idx files, gzipped or not, are looked for in `root`, `root/raw`, `root/MNIST` and `root/MNIST/raw`. Size 32
     adds two black pixels on each side, 28 leaves the images as they are, any other size resizes.
@@ -181,7 +181,7 @@ class MNIST(PublishedSet):
         return next((path for path in found if path.is_file()), None)
 
     def _published(self) -> list[PublishedFile]:
-        from torchvision import datasets  # takes a second: only a download should pay for it
+        from torchvision import datasets  # the import takes a second; only a download should pay for it
 
         published, folder = getattr(datasets, self.published_name), self.root / self.published_name / "raw"
         return [
@@ -203,13 +203,13 @@ class MNIST(PublishedSet):
         if images.shape[1:] != (28, 28):
             raise UserError(f"{image_path} has images of {images.shape[1]}x{images.shape[2]}.", "They should be 28x28.")
         if len(images) != len(labels):
-            what = f"{image_path} has {len(images)} images and {label_path} {len(labels)} labels."
+            what = f"{image_path} has {len(images)} images but {label_path} has {len(labels)} labels."
             raise UserError(what, "Put files of one dataset together.")
         return images[:, None], labels
 
 
 class FashionMNIST(MNIST):
-    """70,000 pictures of clothes, 28x28 grey, ten classes; 60,000 of them to train on.
+    """70,000 pictures of clothes, 28x28 grey, ten classes; 60,000 of them for training.
 
     Files and sizes as for `MNIST`, with `FashionMNIST` as the folder's name.
     """
@@ -222,7 +222,7 @@ class FashionMNIST(MNIST):
 
 
 class CIFAR10(PublishedSet):
-    """60,000 small photographs, 32x32 RGB, ten classes; 50,000 of them to train on.
+    """60,000 small photographs, 32x32 RGB, ten classes; 50,000 of them for training.
 
     Reads the binary version (`cifar-10-batches-bin`) or the Python version (`cifar-10-batches-py`, whose checksums are
     compared before it is opened, since pickles can run programs), in `root` or as `root`. Size 32 leaves the images as
@@ -253,10 +253,10 @@ class CIFAR10(PublishedSet):
 
         super()._fetch()
         try:
-            PUBLISHED(str(self.root), download=True)  # which finds the file, and unpacks it
+            PUBLISHED(str(self.root), download=True)  # finds the file and unpacks it
         except (OSError, RuntimeError) as error:
             what = f"{self.root / PUBLISHED.filename} cannot be unpacked: {str(error) or type(error).__name__}."
-            raise UserError(what, "Remove it, and fetch it anew.") from error
+            raise UserError(what, "Remove it and download it again.") from error
 
     def _is_complete(self) -> bool:
         return bool(self._binary_folder() or self._pickle_folder())
@@ -273,15 +273,15 @@ class CIFAR10(PublishedSet):
         return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
 
     def _read_pickles(self, *, train: bool) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        from torchvision import datasets  # takes a second: only this version should pay for it
+        from torchvision import datasets  # the import takes a second; only this version should pay for it
 
         folder = self._pickle_folder()
         assert folder is not None
         try:
-            published = datasets.CIFAR10(str(folder.parent), train=train)  # compares the checksums
+            published = datasets.CIFAR10(str(folder.parent), train=train)  # verifies the checksums
         except RuntimeError as error:
-            what = f"A file in {folder} is missing, or its checksum is not the published one."
-            raise UserError(what, "Remove the folder and unpack or fetch it anew.") from error
+            what = f"A file in {folder} is missing, or its checksum is wrong."
+            raise UserError(what, "Remove the folder and unpack or download it again.") from error
         return published.data.transpose(0, 3, 1, 2).copy(), np.array(published.targets, np.uint8)
 
 

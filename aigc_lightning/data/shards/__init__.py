@@ -1,1 +1,1 @@
-"""Data from tar shards, as WebDataset has them."""
+"""Data from tar shards in WebDataset's format."""

@@ -1,4 +1,4 @@
-"""Files behind the address of a folder: http and https by our own means, storages of clouds through fsspec."""
+"""Files in a folder given by a URL: http and https with our own client, cloud storage through fsspec."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,20 +10,19 @@ from aigc_lightning.core.io.http import SCHEMES, DownloadError, answered, joined
 from aigc_lightning.core.io.redaction import meet, redacted_address
 from aigc_lightning.errors import UserError
 
-#: Storages that hold files and do nothing else. Of what else fsspec knows, some read local files, start programs or
-#: fill in templates that a stranger has written.
+#: Protocols that only store files. Others in fsspec read local files, start programs or expand untrusted templates.
 _STORAGES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oci", "oss")
 
 
 @dataclass
 class ShardAddress:
-    """The address of a folder.
+    """The URL of a folder.
 
     Args:
-        address: such as https://host/folder or s3://bucket/folder; a query goes with each file's address.
+        address: such as https://host/folder or s3://bucket/folder; a query is appended to each file's URL.
 
     Raises:
-        UserError: it is malformed, or of another kind.
+        UserError: it is malformed or has an unsupported scheme.
     """
 
     address: str
@@ -32,7 +31,7 @@ class ShardAddress:
         scheme = self.address.partition("://")[0]
         if scheme not in (*SCHEMES, *_STORAGES):
             raise UserError(
-                f"{redacted_address(self.address)} is of a kind that shards are not read from.",
+                f"{redacted_address(self.address)} is not supported for shards.",
                 f"Use one of {', '.join((*SCHEMES, *_STORAGES))}, or a folder.",
             )
         self._is_web = scheme in SCHEMES
@@ -46,13 +45,13 @@ class ShardAddress:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[tuple[Callable[[int], bytes], int | None]]:
-        """Give a function that reads a file, and how many bytes it has, None where that is not known.
+        """Yield a function that reads a file, and its size in bytes, None if unknown.
 
         Args:
             name: of the file.
 
         Raises:
-            DownloadError: it cannot be had.
+            DownloadError: it cannot be downloaded.
         """
         if self._is_web:
             with answered(joined(self.address, name)) as answer:
@@ -67,18 +66,19 @@ class ShardAddress:
             return self._storage.open(f"{self.address.rstrip('/')}/{name}", "rb")
         except UserError:
             raise
-        except Exception as error:  # each storage has errors of its own
+        except Exception as error:  # each storage has its own errors
             raise _as_download_error(error) from error
 
     @cached_property
     def _storage(self) -> Any:
-        from fsspec.core import url_to_fs  # takes a moment
+        from fsspec.core import url_to_fs  # a slow import
 
         try:
             return url_to_fs(self.address)[0]
         except (ImportError, ValueError) as error:
             raise UserError(
-                f"{redacted_address(self.address)} cannot be read: {_said(error)}.", "Install what fsspec asks for."
+                f"{redacted_address(self.address)} cannot be read: {_said(error)}.",
+                "Install what fsspec needs.",
             ) from error
 
 

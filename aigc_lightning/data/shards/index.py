@@ -1,8 +1,8 @@
-"""What is in the shards of a dataset, and where in them: `shards.json` and `shards.npy` beside the tar files.
+"""The index of a dataset's shards: `shards.json` and `shards.npy` beside the tar files.
 
-The shards are those of WebDataset: plain tar files in which neighbouring members with the same name up to its first dot
-are one sample, such as `00017.jpg` and `00017.cls`. `shards.json` lists the shards under the keys that WebDataset's
-tools use, and some of our own; `shards.npy` has a row for each sample, so that any sample is one read away.
+The shards are in WebDataset's format: plain tar files in which consecutive members with the same name up to its first
+dot form a sample, such as `00017.jpg` and `00017.cls`. `shards.json` lists the shards under the keys of WebDataset's
+tools and some of our own; `shards.npy` has a row for each sample, so that any sample takes one read.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from aigc_lightning.data.folders.litter import is_litter
 from aigc_lightning.data.shards.scan import ROW, CorruptShardError, LeftOut, Rows, scan_shard
 from aigc_lightning.errors import UserError
 
-#: Names of the two files, and how the names of shards end.
+#: Names of the two files, and the extension of shards.
 INDEX_FILE, TABLE_FILE = "shards.json", "shards.npy"
 SHARD_SUFFIX = ".tar"
 _DIGEST_BYTES = 8
@@ -37,7 +37,7 @@ class Shard:
     """A tar file of samples.
 
     Args:
-        name: of the file.
+        name: name of the file.
         part: "train", "val" or "test".
         first: row of its first sample in the table.
         count: number of its samples.
@@ -56,9 +56,9 @@ class ShardIndex:
     """The shards of a dataset.
 
     Args:
-        shards: in the order of their rows.
-        class_names: the name of each label in order; empty when the images have no labels.
-        digest: of the table, by which a copy of it is known.
+        shards: the shards, in the order of their rows.
+        class_names: the name of each label in order; empty if the images have no labels.
+        digest: digest of the table, which identifies copies of it.
     """
 
     shards: tuple[Shard, ...]
@@ -76,12 +76,12 @@ class ShardIndex:
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> "ShardIndex":
-        """Rebuild what `to_json` gave.
+        """Parse the result of `to_json`.
 
         Raises:
-            UserError: the text is something else, damaged, or names files outside of the folder.
+            UserError: the text is not an index, is damaged, or names files outside the folder.
         """
-        hint = "Remove it, and run `aigc data shard --index FOLDER` where the shards lie."
+        hint = "Remove it, and run `aigc data shard --index FOLDER` where the shards are."
         try:
             record = unsealed(json.loads(text), where, hint)
             shards, first = [], 0
@@ -102,14 +102,14 @@ class ShardIndex:
 
 @dataclass(frozen=True)
 class BuiltIndex:
-    """What the headers of all shards of a folder say.
+    """The result of scanning the headers of all shards in a folder.
 
     Args:
-        index: of the shards that can be used.
-        table: the rows of their samples.
-        bad: what is wrong with the others.
-        left_out: images in the shards that are not used, by the names of these.
-        unlabelled: number of samples without a class, where others have one; the images then have no labels.
+        index: index of the usable shards.
+        table: rows of their samples.
+        bad: errors of the other shards.
+        left_out: unused images, by shard name.
+        unlabelled: number of samples without a class if others have one; the images then have no labels.
     """
 
     index: ShardIndex
@@ -119,7 +119,7 @@ class BuiltIndex:
     unlabelled: int
 
     def notes(self) -> list[str]:
-        """Return what a person should know about it, a sentence each."""
+        """Return remarks for the user, one sentence each."""
         found = [f"Left out {shown(error.name)}: {error.reason}." for error in self.bad]
         for name, items in self.left_out.items():
             first = f"{shown(items[0].member)}: {items[0].reason}"
@@ -133,15 +133,15 @@ class BuiltIndex:
 def build_index(
     folder: Path, class_names: Sequence[str] = (), watch: Callable[[Sequence[str]], Any] = iter
 ) -> BuiltIndex:
-    """Read the tar headers of all shards of a folder.
+    """Read the tar headers of all shards in a folder.
 
     Args:
-        folder: with files that end in .tar; the beginning of a name, such as `val-`, says which part it is of.
-        class_names: the name of each label in order; numbers where none are given and all samples have labels.
-        watch: is given the names and returns them one by one, such as a progress bar.
+        folder: folder with .tar files; a prefix of the name, such as `val-`, says which part a shard belongs to.
+        class_names: the name of each label in order; numbers if none are given and all samples have labels.
+        watch: iterates over the names, such as a progress bar.
 
     Raises:
-        UserError: the folder has no shards, or only bad ones.
+        UserError: the folder has no usable shards.
     """
     names = shard_names(folder)
     if not names:
@@ -179,13 +179,13 @@ def build_index(
 
 
 def shard_names(folder: Path) -> list[str]:
-    """Return the names of the tar files in a folder, sorted."""
+    """Return the sorted names of the tar files in a folder."""
     names = (path.name for path in folder.glob(f"*{SHARD_SUFFIX}"))
     return sorted(name for name in names if not is_litter(name))
 
 
 def write_index(folder: Path, index: ShardIndex, table: Rows) -> None:
-    """Write both files; `shards.json` last, so that a folder that has it is complete."""
+    """Write both files, `shards.json` last, so that a folder that has it is complete."""
     with replacing(folder / TABLE_FILE) as temporary:
         temporary.write_bytes(_table_bytes(table))
     with replacing(folder / INDEX_FILE) as temporary:
@@ -193,17 +193,17 @@ def write_index(folder: Path, index: ShardIndex, table: Rows) -> None:
 
 
 def read_table(path: Path, index: ShardIndex) -> Rows:
-    """Return the table, of which only what is used is read from the disk.
+    """Return the memory-mapped table.
 
     Raises:
-        UserError: it is missing, damaged or another table.
+        UserError: it is missing, damaged or belongs to another index.
     """
     expected = sum(shard.count for shard in index.shards)
     try:
         with open_regular(path) as file:
             found = hashlib.file_digest(file, _hash).hexdigest()
         if found != index.digest:
-            raise DamagedFileError(path, f"it is not the table that {INDEX_FILE} was written for", _INDEX_AGAIN)
+            raise DamagedFileError(path, f"it does not match {INDEX_FILE}", _INDEX_AGAIN)
         table: Rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except UserError:
         raise

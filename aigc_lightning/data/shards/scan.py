@@ -1,10 +1,10 @@
-"""What is in a shard, from the headers of its tar file alone.
+"""Scanning a shard from the headers of its tar file.
 
-The rules are those of WebDataset: neighbouring members with the same name up to its first dot are one sample, and the
-rest of each name, in lower case, is the field that it holds. The **image** of a sample is the field that has an image's
-ending as its whole name, such as `jpg`: the one that WebDataset's `to_tuple("jpg;jpeg;...;pnm")` takes, with the
-endings in the order of `decode.SUFFIXES`. A sample without such a field, but with fields such as `depth.png`, shows the
-first of these. The other images of a sample are left out, and named.
+The rules are those of WebDataset: consecutive members with the same name up to its first dot form a sample, and the
+rest of each name, in lower case, is the field's name. The **image** of a sample is the field whose whole name is an
+image extension, such as `jpg`: the one that WebDataset's `to_tuple("jpg;jpeg;...;pnm")` takes, with the extensions in
+the order of `decode.SUFFIXES`. Without such a field, the first of fields such as `depth.png` is used. Other images of a
+sample are skipped and reported.
 """
 
 import os
@@ -24,9 +24,9 @@ from aigc_lightning.data.decode import SUFFIXES
 from aigc_lightning.data.folders.litter import is_litter_path
 from aigc_lightning.errors import UserError
 
-#: A row of the table: where the bytes of a sample's image are in its shard, and its label, -1 without one.
+#: A row of the table: the position of the sample's image in its shard, and its label, -1 if it has none.
 ROW = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4")])
-#: The largest class number that is believed; each number up to it becomes a class.
+#: The largest accepted class number; each number up to it becomes a class.
 LARGEST_LABEL = 999_999
 
 Rows = npt.NDArray[np.void]
@@ -36,24 +36,24 @@ _LABEL_BYTES = 32
 
 
 class CorruptShardError(UserError):
-    """A file is no shard that can be used.
+    """A file is not a usable shard.
 
     Args:
-        name: of the shard.
+        name: name of the shard.
         reason: what is wrong with it, without a full stop.
     """
 
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
-        super().__init__(f"{shown(name)} cannot be read as a shard: {reason}.", "Write it again, or take it away.")
+        super().__init__(f"{shown(name)} cannot be read as a shard: {reason}.", "Write it again, or remove it.")
 
     def __reduce__(self) -> tuple[type["CorruptShardError"], tuple[str, str]]:
-        """Pickle the arguments: an exception's own way would call the class with its message."""
+        """Pickle the arguments: by default an exception is rebuilt from its message."""
         return type(self), (self.name, self.reason)
 
 
 class LeftOut(NamedTuple):
-    """An image of a shard that is not used.
+    """An unused image in a shard.
 
     Args:
         member: its name in the shard.
@@ -66,12 +66,12 @@ class LeftOut(NamedTuple):
 
 @dataclass
 class ScannedShard:
-    """What is in a shard.
+    """The content of a shard.
 
     Args:
-        rows: a row for each sample that has an image.
-        members: names of these images.
-        left_out: images that are not used.
+        rows: one row per sample with an image.
+        members: names of the images.
+        left_out: unused images.
     """
 
     rows: Rows
@@ -81,7 +81,7 @@ class ScannedShard:
 
 @dataclass
 class _Sample:
-    """A sample while its members go by: its images by their fields, and its label."""
+    """A sample under construction: its images by field, and its label."""
 
     key: str = ""
     images: dict[str, str] = field(default_factory=dict)
@@ -89,13 +89,13 @@ class _Sample:
 
 
 def scan_shard(path: Path) -> ScannedShard:
-    """Return what is in a shard.
+    """Scan a shard.
 
-    Members that are links to others are images as well as these.
+    Members that are links to other members count like these.
 
     Raises:
-        CorruptShardError: the file is no tar file, ends too early, has no images, or a class that is no number from 0
-            to `LARGEST_LABEL`.
+        CorruptShardError: the file is not a tar file, is truncated, has no images, or has a class that is not a number
+            from 0 to `LARGEST_LABEL`.
     """
     try:
         with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
@@ -107,7 +107,7 @@ def scan_shard(path: Path) -> ScannedShard:
 class _Scan:
     def __init__(self, tar: tarfile.TarFile, end: int) -> None:
         self._tar, self._end = tar, end
-        self._places: dict[str, tuple[int, int]] = {}  # where the bytes of regular members are
+        self._places: dict[str, tuple[int, int]] = {}  # positions of the bytes of regular members
         self._links: dict[str, str] = {}
         self._found: list[tuple[str, int]] = []  # the image of each sample, and its label
         self._left_out: list[LeftOut] = []
@@ -123,11 +123,11 @@ class _Scan:
         for name, label in self._found:
             place = self._place(name)
             if place is None:
-                self._left_out.append(LeftOut(name, f"it is a link to {shown(self._links[name])}, which is not there"))
+                self._left_out.append(LeftOut(name, f"it is a link to {shown(self._links[name])}, which is missing"))
             else:
                 rows.append((*place, label))
                 members.append(name)
-        # A file that was cut between two members looks whole to the module; a whole one ends in empty blocks.
+        # A file truncated between two members looks complete to tarfile; a complete one ends with empty blocks.
         if self._tar.offset + 512 > self._end or not rows:
             raise tarfile.ReadError("it ends too early" if rows else self._without_images())
         return ScannedShard(np.array(rows, ROW), members, self._left_out)
@@ -153,7 +153,7 @@ class _Scan:
         if member.issparse():
             self._left_out.append(LeftOut(member.name, "it is stored as a sparse file"))
         elif member.name not in self._places and member.name not in self._links:
-            self._left_out.append(LeftOut(member.name, "it is no regular file"))
+            self._left_out.append(LeftOut(member.name, "it is not a regular file"))
         elif name_of_field in self._sample.images:
             self._left_out.append(LeftOut(member.name, f"its sample has two fields {shown(name_of_field)}"))
         else:
@@ -172,7 +172,7 @@ class _Scan:
     def _label(self, member: tarfile.TarInfo) -> int:
         try:
             stored = self._tar.extractfile(member)
-        except KeyError:  # a link to nothing
+        except KeyError:  # a broken link
             stored = None
         text = b"" if stored is None else stored.read(_LABEL_BYTES).strip()
         if not re.fullmatch(rb"\d+", text) or int(text) > LARGEST_LABEL:
@@ -181,7 +181,7 @@ class _Scan:
         return int(text)
 
     def _place(self, name: str) -> tuple[int, int] | None:
-        for _ in range(len(self._links) + 1):  # links may be links to links, but not without end
+        for _ in range(len(self._links) + 1):  # links may point to links, but not endlessly
             if name not in self._links:
                 break
             name = self._links[name]

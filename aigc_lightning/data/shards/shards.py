@@ -1,7 +1,7 @@
-"""Images in tar shards, as WebDataset has them, for datasets too large for a folder of files.
+"""Images in WebDataset's tar shards, for datasets that are too large for a folder of files.
 
-WebDataset's own pipeline reads streams, and where a stream stands cannot be said by a number. Here an index says where
-every sample is, so the place of a run in its data is the number of batches that it has done, as with all other data.
+WebDataset's own pipeline reads streams, whose position cannot be expressed as a number. Here an index gives the
+location of every sample, so a run's position in its data is the number of batches done, as for all other data.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,22 +42,22 @@ from aigc_lightning.errors import UserError
 
 
 class ShardSampler(StreamSampler):
-    """A stream that reads shards one after the other, each process its own ones.
+    """A stream that reads shards sequentially, with different shards in each process.
 
-    In each epoch the shards are put in a random order and their samples, laid end to end, are cut into one piece for
-    each process. So a shard is read by one process, or by two where a cut goes through it. Within a piece samples are
-    mixed: each moves by at most `buffer` places, as in a shuffle buffer of that size, and by how much is a function of
-    (seed, epoch, place). Every sample is visited once an epoch.
+    In each epoch the shards are put in a random order and the sequence of their samples is cut into one piece per
+    process. So a shard is read by one process, or by two if a cut goes through it. Within a piece samples are shuffled:
+    each moves by at most `buffer` places, as in a shuffle buffer of that size, by an offset that is a function of
+    (seed, epoch, place). Every sample is visited once per epoch.
 
-    The order depends on the number of processes with which the run began. Where it goes on with others, these take
-    their parts of the same batches, and read shards that they would not have to read in a run of their own.
+    The order depends on the number of processes that the run began with. If it continues on another number, these take
+    their parts of the same batches and may have to read more shards.
 
     Args:
         counts: number of samples of each shard.
-        buffer: places by which a sample may move; 0 keeps the order of the shards' samples.
+        buffer: number of places by which a sample may move; 0 keeps the order within shards.
         batch_size: samples per process in a batch.
-        seed: of the run.
-        rank: number of this process.
+        seed: seed of the run.
+        rank: rank of this process.
         world_size: number of processes.
         position: returns the number of batches already done.
         original_world_size: see `StreamSampler`.
@@ -90,7 +90,7 @@ class ShardSampler(StreamSampler):
         self.counts, self.buffer = np.asarray(counts), buffer
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        """Yield an epoch's number of batches, from the present position on and across an epoch's end."""
+        """Yield an epoch's number of batches from the current position on, across the end of an epoch."""
         position = self.position()
         pieces: dict[int, npt.NDArray[np.int64]] = {}
         pieces_epoch = -1
@@ -101,12 +101,12 @@ class ShardSampler(StreamSampler):
             yield [SampleKey(epoch, index) for index in self._batch(epoch, number, pieces)]
 
     def _batch(self, epoch: int, number: int, pieces: dict[int, npt.NDArray[np.int64]]) -> Iterator[int]:
-        """Yield this process's samples of a global batch, which is made of a part of each piece, in order.
+        """Yield this process's samples of a global batch, which consists of a part of each piece, in order.
 
         Args:
             epoch: of the batch.
-            number: of the batch in the epoch.
-            pieces: those of the epoch that are known; others are added.
+            number: number of the batch in the epoch.
+            pieces: cache of the epoch's pieces; missing ones are added.
         """
         own = self.layout(number)
         for part in range(self.original_world_size):
@@ -120,7 +120,7 @@ class ShardSampler(StreamSampler):
 
     @property
     def _piece_batch(self) -> int:
-        """Samples of each piece in a full batch."""
+        """Number of samples from each piece in a full batch."""
         return self.global_batch_size // self.original_world_size
 
     def _piece(self, epoch: int, part: int) -> npt.NDArray[np.int64]:
@@ -139,15 +139,15 @@ class ShardSampler(StreamSampler):
 
 
 class Shards(FolderData):
-    """The images of tar shards in a folder or behind an address, as `aigc data shard` and WebDataset write them.
+    """Images in tar shards in a folder or at a URL, as written by `aigc data shard` and WebDataset.
 
-    A sample is an image file and, with classes, a number in a file `.cls`. Names such as `val-000000.tar` tell the
-    splits; without such a split the last shards are held out. Each process reads its own shards (see `ShardSampler`),
-    and shards behind an address are copied to this machine first, each once.
+    A sample is an image file and, with classes, a `.cls` file with a number. Names such as `val-000000.tar` define the
+    splits; without them the last shards are held out. Each process reads its own shards (see `ShardSampler`), and
+    remote shards are first downloaded to this machine, each once.
 
-    Shards without `shards.json` beside them, which others have written, are indexed on first use; what the index leaves
-    out is said then (see `shard_scan.py` for which member is a sample's image). A shard or an image that cannot be read
-    is named and passed over, until more than `max_bad` of all samples are lost.
+    Shards without `shards.json`, which were written by other tools, are indexed on first use, with a report of what the
+    index leaves out (see `scan.py` for which member is a sample's image). Unreadable shards and images are named and
+    skipped, until more than `max_bad` of all samples are lost.
 
     Args:
         root: folder of the shards, or its address, such as https://host/folder.
@@ -159,8 +159,8 @@ class Shards(FolderData):
         num_workers: loader processes.
 
     Raises:
-        UserError: an argument out of range; and when the data is first used: no such folder or address, no shards in
-            it, nothing to hold out, too many bad shards.
+        UserError: an argument out of range; on first use of the data: no such folder or URL, no shards in it, nothing
+            to hold out, or too many unreadable shards.
     """
 
     free_on_resume = ("num_workers", "root", "cache", "cache_gb")
@@ -208,7 +208,7 @@ class Shards(FolderData):
 
     @property
     def spec(self) -> ImageSpec:
-        """Channels and size as asked for, the classes as the index names them."""
+        """Channels and size as requested, classes from the index."""
         return ImageSpec(*self.shape, class_names=self._index.class_names)
 
     def train_source(self) -> ImageSource:
@@ -216,11 +216,11 @@ class Shards(FolderData):
         return self._sources["train"]
 
     def val_source(self) -> ImageSource:
-        """Return the images that are held out."""
+        """Return the held-out images."""
         return self._sources["val"]
 
     def test_source(self) -> ImageSource:
-        """Return the images of the test shards, without them the held-out images."""
+        """Return the images of the test shards or, without them, the held-out images."""
         return self._sources.get("test", self._sources["val"])
 
     def left_out(self) -> list[CorruptImageError]:
@@ -234,12 +234,12 @@ class Shards(FolderData):
         return [_unknown(self.root / name) for name in shard_names(self.root) if name not in known]
 
     def train_sampler(self) -> StreamSampler:
-        """Return the order of the training images for this process, starting where the trainer stands."""
+        """Return the order of the training images for this process, starting from the trainer's position."""
         counts = self._sources["train"].counts
         return ShardSampler(counts, self.shuffle_buffer, self.batch_size, run_seed(), **self._place())
 
     def _in_order(self, source: Any) -> StreamLoader:
-        """Return images in order, each process a piece of its own: so it opens no more shards than it has to."""
+        """Return images in order, one contiguous piece per process, so that each opens as few shards as possible."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         first, last = (len(source) * number // world_size for number in (rank, rank + 1))
         return self._loader(self.samples(source), batch_size=self.batch_size, sampler=range(first, last))
@@ -251,7 +251,7 @@ class Shards(FolderData):
             if unnamed := self._unnamed(index):
                 warn("Left out %d of the shards in %s: %s.", len(unnamed), self._store.where, named(self.root, unnamed))
             return index, partial(_table, self._store, index)
-        rank_zero_info("Indexing the shards in %s once: their headers are read.", self.root)
+        rank_zero_info("Indexing the shards in %s once by reading their headers.", self.root)
         built = build_index(self.root)
         if len(built.bad) > self.max_bad * (len(built.bad) + len(built.index.shards)):
             raise built.bad[0]
@@ -260,7 +260,7 @@ class Shards(FolderData):
         try:
             rank_zero_only(write_index)(self.root, built.index, built.table)
         except OSError as error:
-            rank_zero_info("The index cannot be kept beside the shards (%s); each start reads them.", error.strerror)
+            rank_zero_info("The index cannot be saved beside the shards (%s); each start repeats this.", error.strerror)
         return built.index, partial(_same, built.table)
 
     @property
@@ -304,7 +304,7 @@ def _table(store: LocalStore | RemoteStore, index: ShardIndex) -> Rows:
     except DamagedFileError:
         if isinstance(store, LocalStore):
             raise
-        path.unlink(missing_ok=True)  # the copy may be what is damaged
+        path.unlink(missing_ok=True)  # the copy may be damaged
         return read_table(store.table(index), index)
 
 
@@ -318,4 +318,4 @@ def _unknown(path: Path) -> CorruptImageError:
         scan_shard(path)
     except CorruptShardError as error:
         return CorruptImageError(path, error.reason)
-    return CorruptImageError(path, f"{INDEX_FILE} does not name it; run: aigc data shard --index FOLDER")
+    return CorruptImageError(path, f"{INDEX_FILE} does not list it; run: aigc data shard --index FOLDER")

@@ -1,4 +1,4 @@
-"""Images in shards as a source: each is one read of its shard's file."""
+"""Images in shards as a source: each takes one read of its shard's file."""
 
 import os
 from bisect import bisect_right
@@ -18,22 +18,22 @@ from aigc_lightning.data.shards.scan import CorruptShardError, Rows, scan_shard
 from aigc_lightning.data.shards.store import LocalStore, RemoteStore
 from aigc_lightning.data.unreadable import Budget, LostImage, is_collected, report
 
-_OPEN_SHARDS = 16  # files that a process keeps open
+_OPEN_SHARDS = 16  # maximum number of files that a process keeps open
 
 
 class ShardSource:
-    """Images in shards, read when they are asked for.
+    """Images in shards, read on request.
 
-    A shard or an image that cannot be read is reported once; samples of the next shard, or the next image, stand in for
-    it with their own labels, and the batch keeps the index that was asked for. So the order of the others stays.
+    An unreadable shard or image is reported once and replaced by samples of the next shard, or by the next image, with
+    their own labels; the batch keeps the requested index. So the order of the others does not change.
 
     Args:
-        store: where the shards are.
-        shards: those of this source.
-        table: gives the rows of all shards; called once in each process.
-        num_classes: of the labels; 0 where the images have none.
-        read: gives the uint8 (C, H, W) image of a file's bytes.
-        max_bad: share of the samples that may turn out to be bad, over all processes.
+        store: location of the shards.
+        shards: the shards of this source.
+        table: returns the rows of all shards; called once per process.
+        num_classes: number of classes; 0 if the images have no labels.
+        read: decodes a file's bytes to a uint8 (C, H, W) image.
+        max_bad: fraction of the samples that may be unreadable, over all processes.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class ShardSource:
         self._bad: dict[int, CorruptImageError] = {}  # by sample
         self._bad_shards: dict[int, CorruptImageError] = {}  # by number of the shard
         self._open: OrderedDict[int, int] = OrderedDict()
-        self._members: tuple[int, list[str]] = (-1, [])  # names of the images of the shard that was last asked for
+        self._members: tuple[int, list[str]] = (-1, [])  # names of the images of the last requested shard
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave what belongs to this process: open files, and the table, of which only parts are in memory."""
+        """Exclude this process's open files and memory-mapped table from pickling."""
         state = {name: value for name, value in self.__dict__.items() if name != "_rows"}
         return {**state, "_open": OrderedDict()}
 
@@ -74,10 +74,10 @@ class ShardSource:
         return [shard.count for shard in self._shards]
 
     def check(self) -> None:
-        """Look for shards that are missing or cut, as far as that can be seen without reading them.
+        """Look for missing or truncated shards, as far as that is possible without reading them.
 
         Raises:
-            UserError: more samples than allowed are in them.
+            UserError: they contain more samples than may be lost.
         """
         problems = [(shard, self._store.problem(shard)) for shard in self._shards]
         bad = [(shard, CorruptImageError(self._path(shard), problem)) for shard, problem in problems if problem]
@@ -90,7 +90,7 @@ class ShardSource:
         """Return these images, uint8 (B, C, H, W).
 
         Raises:
-            UserError: none can be read, or outside a loader more are bad than may be.
+            UserError: none is readable, or, outside a loader, more are unreadable than allowed.
         """
         for index in indices:
             if self.problem(index):
@@ -98,18 +98,18 @@ class ShardSource:
         return torch.stack([self._image(index) for index in indices])
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
-        """Return the labels of the images that `images` gave for these indices, int64 (B,), or None."""
+        """Return the labels of the images that `images` returned for these indices, int64 (B,), or None."""
         if not self._num_classes:
             return None
         rows = [self._row(self._stand_in(index)) for index in indices]
         return torch.tensor([int(row["label"]) for row in rows])
 
     def problem(self, index: int) -> CorruptImageError | None:
-        """Return what is wrong with a sample or its shard, as far as `images` was asked for it."""
+        """Return what is wrong with a sample or its shard, if `images` has tried to read it."""
         return self._bad_shards.get(bisect_right(self._ends, index)) or self._bad.get(index)
 
     def name(self, index: int) -> str:
-        """Return the shard of a sample and the name of its image in it, or its place where that cannot be read."""
+        """Return a sample's shard and its image's name in it, or its position if the name cannot be read."""
         number = bisect_right(self._ends, index)
         shard = self._shards[number]
         place = index - self._ends[number] + shard.count
@@ -141,7 +141,7 @@ class ShardSource:
             raise CorruptImageError("", reason)
         offset, size = int(row["offset"]), int(row["size"])
         if not 0 <= offset < offset + size <= self._shards[number].size:
-            raise CorruptImageError("", "by the index it lies outside of its shard")
+            raise CorruptImageError("", "the index places it outside its shard")
         handle = self._descriptor(number)
         try:
             content = os.pread(handle, size, offset)
@@ -194,7 +194,7 @@ class ShardSource:
         return self._table()
 
     def _descriptor(self, number: int) -> int:
-        """Return a descriptor of a shard's file; the one that was not used for longest is closed."""
+        """Return a descriptor of a shard's file, closing the least recently used one if necessary."""
         if number not in self._open:
             self._open[number] = self._store.open(self._shards[number])
             if len(self._open) > _OPEN_SHARDS:

@@ -1,4 +1,4 @@
-"""Where the files of a sharded dataset are: in a folder, or behind an address and then copied to this machine."""
+"""Access to the files of a sharded dataset: in a folder, or at a URL and copied to this machine."""
 
 import hashlib
 import os
@@ -17,9 +17,9 @@ from aigc_lightning.data.shards.index import INDEX_FILE, SHARD_SUFFIX, TABLE_FIL
 from aigc_lightning.data.shards.scan import CorruptShardError
 from aigc_lightning.errors import UserError
 
-_MOST_INDEX = 2**28  # bytes of a `shards.json`: three million shards
-_TRIES, _PAUSE_S = 3, 1.0  # of a copy; the pause doubles after each
-_SPARE = 0.1  # share of the free disk that copies leave to others
+_MOST_INDEX = 2**28  # maximum size of `shards.json`: three million shards
+_TRIES, _PAUSE_S = 3, 1.0  # for a download; the pause doubles after each attempt
+_SPARE = 0.1  # fraction of the free disk space that copies leave unused
 
 
 @dataclass
@@ -27,25 +27,25 @@ class LocalStore:
     """Shards in a folder.
 
     Args:
-        folder: that holds them.
+        folder: the folder.
     """
 
     folder: Path
 
     @property
     def where(self) -> str:
-        """The folder, as a person knows it."""
+        """The folder, for messages."""
         return str(self.folder)
 
     def index(self) -> ShardIndex | None:
-        """Return what `shards.json` says, None where there is none.
+        """Return the content of `shards.json`, or None if it does not exist.
 
         Raises:
             UserError: there is no such folder, or the file cannot be used.
         """
         if not self.folder.is_dir():
             raise UserError(
-                f"There is no folder {self.folder}.", "Check data.root; `aigc data shard SRC DST` makes it."
+                f"There is no folder {self.folder}.", "Check data.root; `aigc data shard SRC DST` creates it."
             )
         path = found_inside(self.folder, INDEX_FILE)
         return ShardIndex.from_json(path.read_bytes(), str(path)) if path.is_file() else None
@@ -59,20 +59,20 @@ class LocalStore:
         return self.folder / shard.name
 
     def problem(self, shard: Shard) -> str:
-        """Return what can be seen to be wrong with a shard without reading it, "" for nothing."""
+        """Return what is visibly wrong with a shard without reading it, "" for nothing."""
         try:
             size = found_inside(self.folder, shard.name).stat().st_size
         except OSError as error:
             return (error.strerror or str(error)).lower()
         except UserError as error:
             return error.what.rstrip(".")
-        return "" if size == shard.size else f"it has {size:,} bytes, {INDEX_FILE} says {shard.size:,}"
+        return "" if size == shard.size else f"it has {size:,} bytes, but {INDEX_FILE} says {shard.size:,}"
 
     def open(self, shard: Shard) -> int:
         """Return a descriptor of the shard's file.
 
         Raises:
-            CorruptShardError: it is missing or has another size.
+            CorruptShardError: it is missing or has the wrong size.
         """
         path = self.folder / shard.name
         problem = self.problem(shard)
@@ -83,15 +83,15 @@ class LocalStore:
 
 @dataclass
 class RemoteStore:
-    """Shards behind an address: http, https, or of a storage that fsspec knows, such as s3:// or gs://.
+    """Shards at a URL: http, https, or a cloud storage supported by fsspec, such as s3:// or gs://.
 
-    Each shard is copied once to this machine, whichever of its processes asks first, and read there. When the copies
-    take more room than they may, those that were not opened for longest are removed.
+    Each shard is downloaded once to this machine, by whichever process needs it first, and read from there. If the
+    copies exceed their size limit, the least recently opened ones are removed.
 
     Args:
-        address: of the folder.
-        cache: folder for the copies of all addresses, on a disk of this machine; None for one in the temporary folder.
-        limit: bytes that the copies of this address may take.
+        address: URL of the folder.
+        cache: folder for the copies of all URLs, on a local disk; None for one in the temporary folder.
+        limit: maximum size in bytes of the copies of this URL.
     """
 
     address: str
@@ -100,15 +100,15 @@ class RemoteStore:
 
     @property
     def where(self) -> str:
-        """The address for people, without its secrets and its query."""
+        """The URL for messages, without its secrets and its query."""
         return redacted_address(self.address).partition("?")[0]
 
     @cached_property
     def folder(self) -> Path:
-        """Folder for the copies of this address.
+        """Folder for the copies of this URL.
 
         Raises:
-            UserError: it cannot be made, or somebody else can write in it.
+            UserError: it cannot be created, or somebody else can write to it.
         """
         cache = private_folder(default_cache()) if self.cache is None else self.cache
         name = hashlib.blake2b(self.address.encode(), digest_size=8).hexdigest()
@@ -117,10 +117,10 @@ class RemoteStore:
         return folder
 
     def index(self) -> ShardIndex:
-        """Return what `shards.json` says; it is fetched anew, so that a dataset may grow between two runs.
+        """Return the content of `shards.json`, always downloaded again, so that a dataset may grow between two runs.
 
         Raises:
-            UserError: the address does not answer, or has no such file.
+            UserError: the server does not respond, or has no such file.
         """
         where = self._shown(INDEX_FILE)
         pieces: list[bytes] = []
@@ -131,7 +131,7 @@ class RemoteStore:
         except DownloadError as error:
             raise UserError(
                 f"{where} cannot be read: {_said(error)}.",
-                "Check data.root; `aigc data shard --index FOLDER` writes the file where the shards lie.",
+                "Check data.root; `aigc data shard --index FOLDER` writes the file where the shards are.",
             ) from error
         return ShardIndex.from_json(text, where)
 
@@ -139,7 +139,7 @@ class RemoteStore:
         """Return the path of a copy of the table.
 
         Raises:
-            UserError: it cannot be copied.
+            UserError: it cannot be downloaded.
         """
         path = self.folder / f"{index.digest}.npy"
         try:
@@ -149,25 +149,25 @@ class RemoteStore:
         return path
 
     def path(self, shard: Shard) -> Path:
-        """Return the path that a copy of a shard has once it is opened."""
+        """Return the path of a shard's copy, which exists once it has been opened."""
         return self.folder / shard.name
 
     def problem(self, shard: Shard) -> str:
-        """Return nothing: a shard is looked at when it is copied."""
+        """Return "": a shard is checked when it is downloaded."""
         return ""
 
     def open(self, shard: Shard) -> int:
         """Return a descriptor of a copy of the shard.
 
         Raises:
-            CorruptShardError: it cannot be copied, or has another size.
+            CorruptShardError: it cannot be downloaded, or has the wrong size.
         """
         path = self.folder / shard.name
         while True:
             self._copy(shard.name, path, shard.size)
             try:
                 handle = _descriptor(path)
-            except FileNotFoundError:  # removed by another process that needed the room
+            except FileNotFoundError:  # removed by another process that needed the space
                 continue
             os.utime(path)
             return handle
@@ -180,7 +180,7 @@ class RemoteStore:
         return f"{self.where.rstrip('/')}/{name}"
 
     def _copy(self, name: str, path: Path, size: int | None = None) -> None:
-        """Copy a file unless there is a copy; of several processes one copies and the others wait."""
+        """Download a file unless there is a copy; one process downloads while the others wait."""
         from filelock import FileLock
 
         if _is_copy(path, size):
@@ -197,7 +197,7 @@ class RemoteStore:
                     with self._source.opened(name) as (read, total):
                         found = receive(read, total, file.write, folder=self.folder, most=size)
                     if size not in (None, found):
-                        raise DownloadError(f"it has {found:,} bytes, {INDEX_FILE} says {size:,}")
+                        raise DownloadError(f"it has {found:,} bytes, but {INDEX_FILE} says {size:,}")
                 return
             except DownloadError as error:
                 if number == _TRIES - 1 or error.final:
@@ -220,17 +220,17 @@ class RemoteStore:
         for _, size, path in sorted(copies):
             if taken + needed <= limit:
                 return
-            path.unlink(missing_ok=True)  # who has it open reads on
+            path.unlink(missing_ok=True)  # processes that have it open can still read it
             taken -= size
 
 
 def default_cache() -> Path:
-    """Return the folder for copies: in the temporary folder, which clusters put on a disk of the node."""
+    """Return the default folder for copies, in the temporary folder, which clusters put on a local disk."""
     return Path(tempfile.gettempdir()) / f"aigc-shards-{os.getuid() if hasattr(os, 'getuid') else 'copies'}"
 
 
 def _is_copy(path: Path, size: int | None) -> bool:
-    """Whether a file is here that has, where this is known, the right size; a link is no copy of ours."""
+    """Whether a file exists and has the right size, if known; a link is not a copy of ours."""
     return path.is_file() and not path.is_symlink() and size in (None, path.stat().st_size)
 
 

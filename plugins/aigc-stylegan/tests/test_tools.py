@@ -388,7 +388,7 @@ def test_mistakes(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
         ("directions", "grey.safetensors", "--method", "pca"): ["--method"],
         ("edit", "grey.safetensors"): ["--directions"],
         ("edit", "grey.safetensors", "--directions", "none"): ["none cannot be read"],
-        ("edit", "grey.safetensors", "--directions", "text.png"): ["no whole file of tensors"],
+        ("edit", "grey.safetensors", "--directions", "text.png"): ["not a complete safetensors file"],
         ("edit", "grey.safetensors", "--directions", "grey.safetensors"): ["something else, not directions"],
         ("edit", "other.safetensors", "--directions", "d.safetensors"): ["another model", "grey.safetensors"],
         ("edit", "grey.safetensors", "--directions", "d.safetensors", "--direction", "2"): ["no direction 2", "has 2"],

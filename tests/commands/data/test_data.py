@@ -329,8 +329,8 @@ def test_a_start_says_what_is_passed_over_in_one_line(tmp_path, caplog, monkeypa
     root = str(strange(tmp_path, monkeypatch))
     data = ImageFolder(root, size=16)
     data.train_source()
-    lines = [record.getMessage() for record in caplog.records if "Passed over" in record.getMessage()]
-    assert lines == [f'Passed over 8 files in {root}: 7 .heic (pip install "aigc-lightning[formats]"), 1 .txt.']
+    lines = [record.getMessage() for record in caplog.records if "Skipped" in record.getMessage()]
+    assert lines == [f'Skipped 8 files in {root}: 7 .heic (pip install "aigc-lightning[formats]"), 1 .txt.']
 
 
 def test_a_folder_of_files_that_take_a_package_says_so(tmp_path, capsys, monkeypatch):
@@ -347,7 +347,7 @@ def test_text_files_that_are_captions_are_not_passed_over(tmp_path, caplog):
         (tmp_path / f"{number}.txt").write_text("words")
     data = CaptionedImages(tmp_path, size=16)
     data.train_source()
-    assert data.listings()[0].others == {} and "Passed over" not in caplog.text
+    assert data.listings()[0].others == {} and "Skipped" not in caplog.text
 
 
 def test_a_training_process_names_odd_files_and_no_line_of_pillow(tmp_path):
@@ -371,6 +371,6 @@ def test_a_training_process_names_odd_files_and_no_line_of_pillow(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Left out 3 of 24 images: " in done.stderr and "a broken TIFF: " in done.stderr
     assert sum("Corrupt EXIF data" in line for line in done.stderr.splitlines()) == 5
-    assert "More files are read with such remarks" in done.stderr
+    assert "There are remarks about more files" in done.stderr
     for noise in ("UserWarning", "site-packages", "tempfile.tif", "Traceback"):
         assert noise not in done.stderr

@@ -83,7 +83,7 @@ def test_runs_are_compared_when_their_protocols_agree(aigc, trained, judge, fold
         (("RUN", "--metrics", "psnr"), "no score psnr for a DCGAN"),
         (("RUN", "--num", "1"), "at least 2"),
         (("RUN",), "aigc assets fetch inception"),
-        (("RUN", "--extractor", "RUN"), "does not describe images"),
+        (("RUN", "--extractor", "RUN"), "does not embed images"),
         (("RUN", "--extractor", "incepton"), "inception"),
         (("RUN", "--extractor", "JUDGE", "--resize", "area"), "no resize protocol"),
         (("RUN", "--extractor", "JUDGE", "--data", "digts"), "Did you mean digits"),

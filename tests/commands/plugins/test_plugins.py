@@ -72,7 +72,7 @@ BROKEN = {
     "raising": ("raise RuntimeError('no\\nluck')\n", "RuntimeError: no luck"),
     "leaving": ("raise SystemExit(0)\n", "SystemExit"),
     "misspelt": ("Other = 1\n", "Spark"),
-    "baseless": ("class Spark:\n    pass\n", "no subclass of aigc_lightning.ImageModel"),
+    "baseless": ("class Spark:\n    pass\n", "not a subclass of aigc_lightning.ImageModel"),
     "gone": (None, "its files are gone"),
 }
 

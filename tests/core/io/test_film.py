@@ -55,7 +55,7 @@ def test_an_mp4_holds_all_frames(tmp_path, mode):
 
 def test_other_endings_and_a_missing_package_are_refused(tmp_path, monkeypatch):
     for name in ("a.avi", "a", "a.png"):
-        with pytest.raises(UserError, match="no kind of film"):
+        with pytest.raises(UserError, match="not a supported kind of film"):
             write_film(frames(), tmp_path / name, "")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:

@@ -15,11 +15,11 @@ def test_folders_that_cannot_be_written(tmp_path):
 def test_checkpoints_of_runs_and_files(tmp_path):
     last = tmp_path / "run" / folder.CHECKPOINTS / folder.LAST
     last.parent.mkdir(parents=True)
-    with pytest.raises(UserError, match="holds no"):
+    with pytest.raises(UserError, match="run has no"):
         find_checkpoint(tmp_path / "run")
     last.write_text("")
     assert find_checkpoint(tmp_path / "run") == find_checkpoint(last.parent) == find_checkpoint(str(last)) == last
     with pytest.raises(UserError, match="no run or checkpoint"):
         find_checkpoint(tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"s3://x\.org/a\.ckpt is no address"):
+    with pytest.raises(UserError, match=r"s3://x\.org/a\.ckpt is not an address"):
         find_checkpoint("s3://x.org/a.ckpt")

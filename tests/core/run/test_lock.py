@@ -133,7 +133,7 @@ def test_another_machines_run_is_left_alone_while_it_gives_signs_of_life(tmp_pat
     finally:
         ended.set()
         thread.join()
-    assert str(path) in error.value.hint and "looking for 5 s" in capsys.readouterr().out
+    assert str(path) in error.value.hint and "watching for 5 s" in capsys.readouterr().out
     assert path.exists()
 
 

@@ -62,7 +62,7 @@ def test_what_goes_wrong_in_one_process_ends_all(how, kind, says, monkeypatch):
 
 
 def test_processes_that_take_too_long_are_ended():
-    with pytest.raises(OverdueError, match="2 processes were not done after 1 s"):
+    with pytest.raises(OverdueError, match="2 processes did not finish within 1 s"):
         run_together(fail, "wait", count=2, limit_s=1)
 
 

@@ -45,7 +45,7 @@ def test_what_is_passed_over_is_told_by_ending(monkeypatch):
     without(monkeypatch, "pillow_heif")
     text = passed_over({".txt": 9, ".heic": 2, "": 1, **{f".{number}": 1 for number in range(6)}}, limit=3)
     assert text.startswith('2 .heic (pip install "aigc-lightning[formats]"), ') and text.endswith("6 others")
-    assert passed_over({"": 1200}) == "1,200 without an ending"
+    assert passed_over({"": 1200}) == "1,200 without an extension"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")

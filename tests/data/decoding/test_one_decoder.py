@@ -108,7 +108,7 @@ def test_a_folder_that_an_earlier_version_prepared_is_of_kept_numbers(root, tmp_
     earlier = {"format": 1, **{key: record[key] for key in ("source", "shape", "resize", "complete")}}
     (tmp_path / "p" / "prepared.json").write_text(json.dumps(earlier))
     assert len(ImageFolder(tmp_path / "p", size=16, profile="keep").train_source()) > 0
-    with pytest.raises(UserError, match="profile keep, and the data is to be 16x16 RGB, crop"):
+    with pytest.raises(UserError, match="profile keep, but the data is configured as 16x16 RGB, crop"):
         ImageFolder(tmp_path / "p", size=16).train_source()
 
 

@@ -44,7 +44,11 @@ def test_each_of_many_odd_files_is_heard_and_a_few_are_named(tmp_path, caplog):
         assert all("Corrupt EXIF" in load(path).remarks[0] for path in paths)
         [*pool.map(decode, paths)]
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 6 and lines[-1].startswith("More files") and "`aigc data check`" in lines[-1]
+    assert (
+        len(lines) == 6
+        and lines[-1].startswith("There are remarks about more files")
+        and "`aigc data check`" in lines[-1]
+    )
 
 
 def test_threads_hear_their_own_files():

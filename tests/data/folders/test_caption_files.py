@@ -56,9 +56,9 @@ def test_other_tables_have_no_quotes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("t.tsv", "file\ttext\na\tone\ttwo\n", "it has 3 fields and the head line 2"),
-        ("t.csv", "file,text\na\n", "it has 1 fields and the head line 2"),
-        ("t.csv", "file,text\na,one, two\n", "it has 3 fields and the head line 2"),
+        ("t.tsv", "file\ttext\na\tone\ttwo\n", "it has 3 fields but the header line has 2"),
+        ("t.csv", "file,text\na\n", "it has 1 fields but the header line has 2"),
+        ("t.csv", "file,text\na,one, two\n", "it has 3 fields but the header line has 2"),
         ("t.csv", 'file,text\na,"one"two\n', "',' expected after '\"'"),
         ("t.csv", "file,text\na, \n", "its text is empty"),
         ("t.tsv", b"file\ttext\na\tcaf\xe9\n", "its text is not UTF-8"),
@@ -70,7 +70,7 @@ def test_other_tables_have_no_quotes(tmp_path):
         ("t.jsonl", '\n{"file": "a", "text": true}\n', "its text is true or false, not a text"),
         ("t.jsonl", '\n{"file": "a", "text": "one", "split": 5}\n', "its split is a number, not a text"),
         ("t.jsonl", '\n{"file": "a", "text": "\\ud83d"}\n', "its text is not UTF-8"),
-        ("t.jsonl", '\n["file"]\n', "it holds a list, not an object"),
+        ("t.jsonl", '\n["file"]\n', "it is a list, not an object"),
         ("t.jsonl", "\n" + "[" * 100_000 + "\n", "it is not JSON"),
         ("t.jsonl", b'\n{"file": "a", "text": "caf\xe9"}\n', "its text is not UTF-8"),
     ],

@@ -91,14 +91,14 @@ def test_images_that_are_missing_are_left_out_with_a_warning(tmp_path, caplog):
     (tmp_path / "captions.tsv").write_text(f"file_name\tcaption\n{rows}")
     train, val = everything(CaptionedImages(tmp_path, "captions.tsv", size=8, val_share=0.4))
     assert len(train) + len(val) == 5
-    assert "names 3 images that are not there, such as 05.png" in caplog.text
+    assert "names 3 images that do not exist, such as 05.png" in caplog.text
 
 
 def test_entries_that_cannot_be_used_count_against_the_budget(tmp_path, caplog):
     fill(tmp_path, 20)
     rows = [f"{number:02d}.png\t{'' if number in (3, 7) else number}" for number in range(20)]
     (tmp_path / "captions.tsv").write_text("\n".join(["file_name\tcaption", *rows]))
-    with pytest.raises(UserError, match=r"2 of 20 captions in .*captions.tsv cannot be used, 1 may be") as error:
+    with pytest.raises(UserError, match=r"2 of 20 captions in .*captions.tsv cannot be used, with 1 allowed") as error:
         CaptionedImages(tmp_path, "captions.tsv", size=8, max_bad=0.05).train_source()
     assert "captions.tsv, line 5 (its caption is empty), captions.tsv, line 9" in error.value.what
     train, val = everything(CaptionedImages(tmp_path, "captions.tsv", size=8, max_bad=0.1))
@@ -164,10 +164,10 @@ def test_many_captions_take_little_memory():
         ("a.tsv", "file\tcaption\n00.png\tx", "no column 'file_name'"),
         ("a.csv", "file_name,text\n00.png,x", "no column 'caption'"),
         ("a.jsonl", "{'a'}", "line 1 .it is not JSON"),
-        ("a.jsonl", "[1]", "line 1 .it holds a list"),
+        ("a.jsonl", "[1]", "line 1 .it is a list"),
         ("a.tsv", "file_name\tcaption\nother.png\tx", "No image in .* has a caption in a.tsv"),
         ("a.tsv", "file_name\tcaption\tsplit\n00.png\tx\tdev", 'split of 00.png in .* is "dev"'),
-        ("a.tsv", "file_name\tcaption\tsplit\n00.png\tx\ttrain", "is for val"),
+        ("a.tsv", "file_name\tcaption\tsplit\n00.png\tx\ttrain", "is in the val split"),
         ("missing.tsv", None, "There is no file .*missing.tsv"),
         ("a.txt", "", 'captions is "a.txt"'),
         (None, None, "has a caption in a text file beside it"),

@@ -128,14 +128,14 @@ def test_outside_of_a_loader_the_source_holds_itself_to_the_budget(root, large, 
         DataImages(data(root), "train").read(range(30))
         DataImages(data(root), "train").read(range(30))
     assert caplog.text.count("03.png cannot be read") == 2 and "the next image takes its place" in caplog.text
-    with pytest.raises(UserError, match=r"4 of 36 images in .* cannot be read, 3 may be .data.max_bad 0.1."):
+    with pytest.raises(UserError, match=r"4 of 36 images in .* cannot be read, with 3 allowed .data.max_bad 0.1."):
         DataImages(data(root, max_bad=0.1), "train").read(range(30))
 
 
 def test_a_part_without_a_good_image_is_named(root, large):
     for path in (root / "val").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"No image that can be read is left for val in .*images: val/a/02.png"):
+    with pytest.raises(UserError, match=r"No readable image is left for val in .*images: val/a/02.png"):
         data(root, max_bad=1).val_source().images([2])
 
 

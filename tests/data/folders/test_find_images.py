@@ -55,9 +55,9 @@ def test_links_to_themselves_or_to_nothing_and_pipes_stop_nothing(tmp_path, capl
     assert list(found.names) == ["a.png", "gone.png", "self.png"]  # reading says what is wrong with the two
     assert dict(found.passed_over) == {
         "loop": "too many levels of symbolic links",
-        "pipe.png": "it is no regular file",
+        "pipe.png": "it is not a regular file",
     }
-    assert "Passed over in" in caplog.text and "loop" in caplog.text and "pipe.png" in caplog.text
+    assert "Skipped in" in caplog.text and "loop" in caplog.text and "pipe.png" in caplog.text
 
 
 def test_folders_that_cannot_be_listed_are_passed_over(tmp_path, monkeypatch, caplog):

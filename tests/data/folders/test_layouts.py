@@ -22,10 +22,10 @@ def fill(root, *folders, count=4):
 @pytest.mark.parametrize(
     ("folders", "parts"),
     [
-        (["train/cat", "train/dog"], ["has the folder train, and no val or test", "data.root {root}/train"]),
-        (["train"], ["has the folder train, and no val or test", "data.root {root}/train"]),
-        (["val", "test"], ["has the folders test and val, and no train", "Add the folder train"]),
-        (["val/cat", "val/dog"], ["has the folder val, and no train"]),
+        (["train/cat", "train/dog"], ["has the folder train, but no val or test", "data.root {root}/train"]),
+        (["train"], ["has the folder train, but no val or test", "data.root {root}/train"]),
+        (["val", "test"], ["has the folders test and val, but no train", "Add the folder train"]),
+        (["val/cat", "val/dog"], ["has the folder val, but no train"]),
         (["Training/cat", "Testing/cat"], ["Testing and Training", "rename Testing to test, Training to train"]),
         (["flowers/train/a", "flowers/test/a"], ["one folder deeper: flowers has test and train", "{root}/flowers"]),
     ],
@@ -60,19 +60,19 @@ def test_one_class_folder_is_said_to_be_none(tmp_path, caplog):
     fill(tmp_path, "cat")
     with caplog.at_level(logging.WARNING):
         assert ImageFolder(tmp_path).spec.class_names == ()
-    assert "lie in the folder cat. Classes are two or more folders" in caplog.text
+    assert "are in the folder cat. Classes need two or more" in caplog.text
     with pytest.raises(UserError, match="images in the one folder cat only, so it has no classes") as error:
         _ = ImageFolder(tmp_path, classes="folders").spec
-    assert "two or more folders" in error.value.hint
+    assert "at least two folders" in error.value.hint
 
 
 @pytest.mark.parametrize("build", [UnpairedImages, lambda root, **given: PairedImages(root, "folders", **given)])
 @pytest.mark.parametrize(
     ("folders", "parts"),
     [
-        (["trainA", "trainB"], ["has trainA, and no valA or testA to hold out", "give trainA itself"]),
-        (["train/A", "train/B"], ["has train/A, and no val/A or test/A to hold out", "give train/A itself"]),
-        (["testA", "testB"], ["has testA, and no trainA or train/A"]),
+        (["trainA", "trainB"], ["has trainA, but no valA or testA to hold out", "give trainA itself"]),
+        (["train/A", "train/B"], ["has train/A, but no val/A or test/A to hold out", "give train/A itself"]),
+        (["testA", "testB"], ["has testA, but no trainA or train/A"]),
         (["a", "b"], ["no folder A, train/A or trainA", "Did you mean a?"]),
         (["photos", "maps"], ["no folder A", "It has the folders maps and photos."]),
         (["horse2zebra/trainA", "horse2zebra/testA"], ["no folder A", "give data.root {root}/horse2zebra"]),

@@ -112,7 +112,7 @@ def test_what_was_interrupted_is_refused_and_goes_on(root, monkeypatch, capsys):
     protocol = Protocol(root.resolve(), (3, 8, 8), "crop")
     with pytest.raises(KeyboardInterrupt):
         preparing.prepare(protocol, target, 1, break_off)
-    with pytest.raises(UserError, match="not complete") as error:
+    with pytest.raises(UserError, match="is incomplete") as error:
         folder(target).train_source()
     assert error.value.hint.endswith(f": aigc data prepare {root} {target} --size 8")
     with (target / "files.jsonl").open("a") as log:
@@ -144,13 +144,13 @@ def test_without_its_source_a_prepared_folder_is_taken_as_it_is(root):
 
 def test_it_is_made_in_an_empty_folder_and_for_one_size(root, tmp_path):
     target = made(root)
-    with pytest.raises(UserError, match="was prepared as 8x8 RGB, crop, and the data is to be 16x16 RGB, pad"):
+    with pytest.raises(UserError, match="was prepared as 8x8 RGB, crop, but the data is configured as 16x16 RGB, pad"):
         folder(target, size=16, resize="pad").train_source()
     with pytest.raises(UserError, match="was prepared from"):
         prepare([str(root), str(target), "--size", "9", "--workers", "1"])
     with pytest.raises(UserError, match="is not empty"):
         prepare([str(root), str(root), "--size", "8"])
-    with pytest.raises(UserError, match="which only image_folder reads"):
+    with pytest.raises(UserError, match="which only image_folder can read"):
         UnpairedImages(target, size=8).train_source()
 
 
@@ -159,7 +159,7 @@ def test_damage_is_an_error_and_no_crash(root):
     source = folder(target).train_source()
     source.images([0])
     os.truncate(target / "images.u8", 100)
-    with pytest.raises(UserError, match="shorter than it was"):
+    with pytest.raises(UserError, match="has been truncated"):
         source.images([13])
     with pytest.raises(UserError, match="missing or too short"):
         folder(target).train_source()
@@ -224,7 +224,7 @@ def test_a_folder_that_version_0_1_prepared_is_read_with_a_word_and_gets_its_che
 def test_a_newer_format_is_refused(root):
     target = made(root)
     (target / "prepared.json").write_text(json.dumps({"format": 3}))
-    with pytest.raises(UserError, match="format 3, and this version reads up to 2"):
+    with pytest.raises(UserError, match="format 3, but this version reads up to 2"):
         folder(target).train_source()
 
 

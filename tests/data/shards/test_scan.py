@@ -85,8 +85,8 @@ def test_links_are_images_like_what_they_link_to(tmp_path):
     assert contents(path, scanned) == [b"first", b"first", b"first", b"first", b"f", b"f"]
     assert scanned.rows["label"].tolist() == [3, 3, -1, -1, -1, -1]
     assert [(item.member, item.reason) for item in scanned.left_out] == [
-        ("g.png", "it is a link to nowhere.png, which is not there"),
-        ("h.png", "it is a link to h.png, which is not there"),
+        ("g.png", "it is a link to nowhere.png, which is missing"),
+        ("h.png", "it is a link to h.png, which is missing"),
     ]
 
 
@@ -144,7 +144,7 @@ def test_images_without_a_class_among_others_are_counted(tmp_path):
 
 def test_a_shard_whose_images_are_all_left_out_says_why(tmp_path):
     path = write(tmp_path / "a.tar", ("a.png", (tarfile.FIFOTYPE, "")))
-    with pytest.raises(CorruptShardError, match=r"a\.png is not used: it is no regular file"):
+    with pytest.raises(CorruptShardError, match=r"a\.png is not used: it is not a regular file"):
         scan_shard(path)
 
 

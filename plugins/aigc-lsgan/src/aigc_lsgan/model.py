@@ -1,7 +1,7 @@
 """Least-squares GAN.
 
 Paper: Mao et al., Least Squares Generative Adversarial Networks, ICCV 2017, https://arxiv.org/abs/1611.04076
-Departs from the paper: small networks with group norm, and an R1 penalty, so that it trains in minutes.
+Departures from the paper: small networks with group norm, and an R1 penalty, so that it trains in minutes.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size. Images lie in [-1, 1].
 """
 
@@ -24,7 +24,7 @@ class LSGAN(AdversarialModel):
     """Unconditional least-squares GAN for images whose height and width are multiples of 4.
 
     Args:
-        spec: what the images look like; given by the data.
+        spec: format of the images; declared by the data.
         latent_size: Z.
         width: channels of the layer next to the image, in both networks.
         lr: Adam learning rate of both networks.
@@ -51,7 +51,7 @@ class LSGAN(AdversarialModel):
         self.discriminator = make_discriminator(spec.shape, width)
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one."""
+        """Return one image per seed, (B, C, H, W) in [-1, 1], from the averaged generator if one is kept."""
         with self.inference():
             latents = seeded_normal(seeds, self.latent_size).to(self.device)
             images: Tensor = self.averaged("generator")(latents)

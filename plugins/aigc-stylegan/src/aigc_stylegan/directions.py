@@ -3,7 +3,7 @@
 Papers: Harkonen et al., GANSpace, NeurIPS 2020, https://arxiv.org/abs/2004.02546 (section 2.1: principal components of
 styles); Shen and Zhou, Closed-Form Factorization of Latent Semantics in GANs, CVPR 2021,
 https://arxiv.org/abs/2007.06600 (SeFa, section 3.2).
-Departs from the papers: styles of a model with classes are compared with the mean of their class, so that directions
+Departures from the papers: styles of a model with classes are compared with the mean of their class, so that directions
 are what varies within classes; 50,000 styles for the principal components; a strength counts standard deviations of the
 styles along the direction, with SeFa, too.
 Shapes: S style size, L number of styles, I channels in, D number of directions.

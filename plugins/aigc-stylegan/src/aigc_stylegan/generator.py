@@ -2,8 +2,9 @@
 
 Paper: Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020,
 https://arxiv.org/abs/1912.04958 (sections 2.2 and 4)
-Departs from the paper: in nothing that can be measured. Modulation scales the input of a convolution and demodulation
-its output, which gives what modulated weights give, by one ordinary convolution in the place of one for each image.
+Departures from the paper: in nothing that can be measured. Modulation scales the input of a convolution and
+demodulation its output, which gives what modulated weights give, by one ordinary convolution in the place of one for
+each image.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, S style size, L number of styles, N
 number of noise inputs, I channels in, O channels out, K kernel size.
 """
@@ -111,7 +112,7 @@ class ToImage(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """Turns styles into images, from a learnt constant through levels that each double the size.
+    """Turns styles into images, from a learned constant through levels that each double the size.
 
     Args:
         channels: C.

@@ -2,8 +2,8 @@
 
 Paper: Karras et al., Progressive Growing of GANs for Improved Quality, Stability, and Variation, ICLR 2018,
 https://arxiv.org/abs/1710.10196
-Departs from the paper: leaky ReLUs are scaled by sqrt(2), as in its successors; both updates of a step share one batch
-of fakes; the batch is the same at all levels; images may be rectangular.
+Departures from the paper: leaky ReLUs are scaled by sqrt(2), as in its successors; both updates of a step share one
+batch of fakes; the batch is the same at all levels; images may be rectangular.
 Shapes: B batch, C channels, H and W height and width in pixels, h and w those of the present level, Z latent size.
 Images lie in [-1, 1].
 """
@@ -34,7 +34,7 @@ class ProGAN(AdversarialModel):
     fades in and is then trained alone; the optimizers start afresh with each.
 
     Args:
-        spec: what the images look like; given by the data.
+        spec: format of the images; declared by the data.
         latent_size: Z, numbers in a latent.
         channel_base: a level whose shorter side is R has channel_base / R channels, 16384 being the paper's.
         channel_max: most channels of a level.
@@ -87,7 +87,7 @@ class ProGAN(AdversarialModel):
         return rounds, 1.0 if rounds == 0 else min(rest / self.fade_images, 1.0)
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
-        """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one."""
+        """Return one image per seed, (B, C, H, W) in [-1, 1], from the averaged generator if one is kept."""
         return self.decode(self.latents(seeds))
 
     def latents(self, seeds: Sequence[int]) -> Tensor:

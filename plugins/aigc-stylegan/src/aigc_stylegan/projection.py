@@ -1,7 +1,7 @@
 """Projection: the style and the noise with which a generator shows an image.
 
 Paper: Karras et al., StyleGAN2, CVPR 2020, https://arxiv.org/abs/1912.04958 (appendix D)
-Departs from the paper: images are compared pixel by pixel at several sizes, and by the features of a given network
+Departures from the paper: images are compared pixel by pixel at several sizes, and by the features of a given network
 where there is one, in the place of LPIPS; each layer can have a style of its own (W+; Abdal et al., Image2StyleGAN,
 ICCV 2019, https://arxiv.org/abs/1904.03189).
 Shapes: B batch, C channels, H and W height and width in pixels, S style size, L number of styles, N number of noise

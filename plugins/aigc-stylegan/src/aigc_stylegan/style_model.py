@@ -81,7 +81,8 @@ class StyleModel:
         """
         size, found = chunk_size(self.model), []
         for part in torch.split(styles, size):
-            images = self.network.synthesis(padded_rows(part, size), noise)[: len(part)]
+            rows = None if noise is None else noise.expand(size, -1)
+            images = self.network.synthesis(padded_rows(part, size), rows)[: len(part)]
             found.append(to_uint8(images).cpu())
         return torch.cat(found)
 

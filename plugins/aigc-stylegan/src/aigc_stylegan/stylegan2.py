@@ -4,7 +4,7 @@ Papers: Karras et al., A Style-Based Generator Architecture for GANs, CVPR 2019,
 Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, https://arxiv.org/abs/1912.04958;
 Karras et al., Training GANs with Limited Data, NeurIPS 2020, https://arxiv.org/abs/2006.06676 (classes; its adaptive
 augmentation is `--engine.augment ada`).
-Departs from the papers: both updates of a step share one batch of fakes, and R1 comes before them; path lengths are
+Departures from the papers: both updates of a step share one batch of fakes, and R1 comes before them; path lengths are
 those of half a batch, compared with their running mean over the steps before; the mean style for truncation is computed
 from 4,096 latents when images are made, for each class, instead of followed in training; images may be rectangular.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, S style size, L number of styles, N
@@ -43,7 +43,7 @@ class StyleGAN2(AdversarialModel):
     The longer side is a multiple of a quarter of the shorter one: 16x32, 64x96.
 
     Args:
-        spec: what the images look like; given by the data.
+        spec: format of the images; declared by the data.
         latent_size: Z, numbers in a latent.
         style_size: S, numbers in a style.
         mapping_layers: layers of the mapping network.
@@ -118,7 +118,7 @@ class StyleGAN2(AdversarialModel):
         self._means = MeanStyles(latent_size)
 
     def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None, *, trunc: float = 1.0) -> Tensor:
-        """Return one image a seed, (B, C, H, W) in [-1, 1], from the averaged generator where there is one.
+        """Return one image per seed, (B, C, H, W) in [-1, 1], from the averaged generator if one is kept.
 
         Args:
             seeds: non-negative.
