@@ -38,13 +38,12 @@ Filter = Callable[[Pixels, float, float], Pixels]  # pixels, standard deviation 
 
 
 def nl_means(pixels: Pixels, std: float, strength: float) -> Pixels:
-    return denoise_nl_means(
-        pixels, patch_size=5, patch_distance=6, h=strength * std, sigma=std, fast_mode=True, channel_axis=-1
-    )
+    options = {"patch_size": 5, "patch_distance": 6, "fast_mode": True, "channel_axis": -1}
+    return np.asarray(denoise_nl_means(pixels, h=strength * std, sigma=std, **options))
 
 
 def median(pixels: Pixels, std: float, strength: float) -> Pixels:
-    return median_filter(pixels, size=(int(strength), int(strength), 1), mode="reflect")
+    return np.asarray(median_filter(pixels, size=(int(strength), int(strength), 1), mode="reflect"))
 
 
 def bilateral(pixels: Pixels, std: float, strength: float) -> Pixels:
@@ -61,7 +60,7 @@ def bilateral(pixels: Pixels, std: float, strength: float) -> Pixels:
 
 
 def total_variation(pixels: Pixels, std: float, strength: float) -> Pixels:
-    return denoise_tv_chambolle(pixels, weight=strength * std, channel_axis=-1)
+    return np.asarray(denoise_tv_chambolle(pixels, weight=strength * std, channel_axis=-1))
 
 
 def bicubic(pixels: Pixels, std: float, strength: float) -> Pixels:

@@ -157,7 +157,7 @@ def main() -> None:
         )
     if options.case:
         return
-    speeds = {processes: [] for processes in (1, 2)}
+    speeds: dict[int, list[float]] = {processes: [] for processes in (1, 2)}
     for _ in range(3):
         for processes, found in speeds.items():
             found.append(images_per_second(processes))

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from io import StringIO
 from itertools import islice, pairwise
 from pathlib import Path
@@ -118,7 +119,7 @@ def scenes() -> Measured:
     look(1000)
     before = peak()
     for num in (1000, 10_000, 100_000, 1_000_000):
-        yield Point(num, seconds_of(lambda num=num: look(num), 2), peak() - before)
+        yield Point(num, seconds_of(partial(look, num), 2), peak() - before)
 
 
 def workers() -> Measured:
@@ -153,7 +154,7 @@ def pictures() -> Measured:
         sample(10)
         before = peak()
         for num in (50, 100, 200, 400, 800):
-            yield Point(num, seconds_of(lambda num=num: sample(num)), peak() - before)
+            yield Point(num, seconds_of(partial(sample, num)), peak() - before)
 
 
 def _features(num: int) -> Iterator[torch.Tensor]:
@@ -175,7 +176,7 @@ def distances() -> Measured:
     score(1000)
     before = peak()
     for num in (5000, 10_000, 20_000, 40_000):
-        yield Point(num, seconds_of(lambda num=num: score(num), 2), peak() - before)
+        yield Point(num, seconds_of(partial(score, num), 2), peak() - before)
 
 
 def manifolds() -> Measured:
@@ -189,7 +190,7 @@ def manifolds() -> Measured:
     score(1000)
     before = peak()
     for num in (2000, 4000, 8000):
-        yield Point(num, seconds_of(lambda num=num: score(num)), peak() - before)
+        yield Point(num, seconds_of(partial(score, num)), peak() - before)
 
 
 #: By name: the measurement and the quantity that grows.
@@ -208,7 +209,7 @@ def exponent(points: list[Point]) -> float:
     """Return the log-log slope of time by amount, over the upper half of the points."""
     half = points[(len(points) - 1) // 2 :]
     logarithms = np.log([(point.amount, point.seconds) for point in half])
-    return float(np.polyfit(*logarithms.T, 1)[0])
+    return float(np.polyfit(logarithms[:, 0], logarithms[:, 1], 1)[0])
 
 
 def added(first: Point, last: Point) -> float:

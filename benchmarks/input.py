@@ -20,6 +20,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from aigc_lightning.core.spec import ImageSpec
+
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
@@ -75,8 +77,18 @@ class Arrays(ImageDataModule):
         super().__init__(**options)
         self.source = SizedSource(images[:, None], torch.zeros(len(images), dtype=torch.int64), images.shape[-1] + 4)
 
+    @property
+    def spec(self) -> ImageSpec:
+        """What they look like."""
+        side = self.source.images([0]).shape[-1]
+        return ImageSpec(1, side, side)
+
     def train_source(self) -> ArraySource:
         """Return the images."""
+        return self.source
+
+    def val_source(self) -> ArraySource:
+        """Return them."""
         return self.source
 
 

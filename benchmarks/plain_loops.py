@@ -128,7 +128,8 @@ class _Block(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.layers(features)
+        changes: Tensor = self.layers(features)
+        return features + changes
 
 
 def _resnet_generator(channels: int, width: int, num_blocks: int) -> nn.Module:
@@ -283,7 +284,8 @@ class _Residual(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.layers(features)
+        changes: Tensor = self.layers(features)
+        return features + changes
 
 
 class PlainVAE(Plain):
@@ -380,7 +382,8 @@ class _Halving(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        return (self.residual(features) + self.shortcut(features)).relu()
+        total: Tensor = self.residual(features) + self.shortcut(features)
+        return total.relu()
 
 
 class PlainCNN(Plain):

@@ -63,7 +63,7 @@ class Row(NamedTuple):
 
 def peak_rate(dtype: torch.dtype) -> float:
     """Return the GFLOP/s of a large convolution in its fastest memory format."""
-    convolution = nn.Conv2d(256, 256, 3, padding=1).to(dtype=dtype, memory_format=torch.channels_last)
+    convolution = nn.Conv2d(256, 256, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
     features = torch.randn(4, 256, 64, 64, dtype=dtype).contiguous(memory_format=torch.channels_last)
     work = 2 * 9 * 256 * 256 * 4 * 64 * 64
     seconds = []

@@ -16,7 +16,7 @@ Measured on the first 2,000 test images, with posterior means: mean squared erro
 import argparse
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -94,7 +94,7 @@ class Ours(Rival):
 
     def __init__(self, steps: int, scale: float | None) -> None:
         spec = ImageSpec(1, SIZE, SIZE)
-        self.network = VAE(
+        self.network: VAE = VAE(
             spec, LATENT_SIZE, WIDTH, scale=scale, lr=LR, warmup_steps=WARMUP_STEPS, schedule_steps=steps
         )
         chosen: Any = self.network.configure_optimizers()
@@ -134,7 +134,7 @@ def score(rival: Rival, train: Tensor, test: Tensor, steps: int, seed: int) -> S
             error = (output - images).square().flatten(1)
             parts.append((error.mean(1), psnr(output, images), divergence, 0.5 * error.sum(1) + divergence))
     means = [torch.cat(list(column)).double().mean().item() for column in zip(*parts, strict=True)]
-    return Score(*means, seconds)
+    return Score._make([*means, seconds])
 
 
 def main() -> None:
@@ -147,7 +147,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     data = FashionMNIST(options.root, size=SIZE)
     train, test = (source.images(range(len(source))) for source in (data.train_source(), data.val_source()))
-    rivals = {
+    rivals: dict[str, Callable[[], Rival]] = {
         "pythae": lambda: Pythae(options.steps, our_schedule=False),
         "pythae, our schedule": lambda: Pythae(options.steps, our_schedule=True),
         "ours, pythae's objective": lambda: Ours(options.steps, scale=2.0),

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_ctrl_c_ends_the_process_wherever_it_is(swallowed, folder):
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    assert process.stdout.readline() == "ready\n"
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.strip()) == (130, "", "Interrupted.")
@@ -164,7 +165,7 @@ def test_only_mistakes_are_answered_shortly(monkeypatch, capsys):
     def broken(argv):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(cli.plugins, "find", lambda kind, name: type("Found", (), {"load": lambda self: broken})())
+    monkeypatch.setattr("aigc_lightning.cli.plugins.find", lambda kind, name: SimpleNamespace(load=lambda: broken))
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main(["anything"])
 
@@ -180,7 +181,7 @@ def test_a_full_disk_is_said_shortly(error, said, monkeypatch, capsys):
     def full(argv):
         raise error
 
-    monkeypatch.setattr(cli.plugins, "find", lambda kind, name: type("Found", (), {"load": lambda self: full})())
+    monkeypatch.setattr("aigc_lightning.cli.plugins.find", lambda kind, name: SimpleNamespace(load=lambda: full))
     assert cli.main(["anything"]) == 2
     assert said in capsys.readouterr().err
 

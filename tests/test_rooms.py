@@ -3,6 +3,7 @@
 import ast
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,8 @@ def circles(graph):
 
 
 def reachable(node, graph):
-    seen, todo = set(), [node]
+    seen: set[Any] = set()
+    todo = [node]
     while todo:
         fresh = graph[todo.pop()] - seen
         seen |= fresh

@@ -258,9 +258,9 @@ class AdversarialModel(ImageModel):
             if not self._plain_backward:
                 self.manual_backward(loss)
             elif scaler is None:
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
             else:
-                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                scaler.scale(loss).backward()
 
     def _finish_step(self) -> None:
         """Do what is done once per batch: update the scaler, schedulers, averages and the step count."""

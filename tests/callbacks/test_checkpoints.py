@@ -1,10 +1,10 @@
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from aigc_lightning.callbacks import checkpoints
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.errors import UserError
 
@@ -24,7 +24,7 @@ def steps(folder: Path):
     return {path.name: torch.load(path, weights_only=True)["global_step"] for path in folder.glob("*")}
 
 
-QUIET = {"every_n_steps": None, "every_n_minutes": None, "monitor": None}
+QUIET: dict[str, Any] = {"every_n_steps": None, "every_n_minutes": None, "monitor": None}
 
 
 def test_the_end_is_always_saved(saved):
@@ -46,7 +46,7 @@ def test_others_are_kept_at_a_cadence(saved):
 
 def test_a_cadence_in_minutes(fit, tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     seen = []
 
     class Watched(Checkpoints):
@@ -136,7 +136,7 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.torch, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space"):
         writer.save_checkpoint({"step": 2}, path)
     monkeypatch.undo()

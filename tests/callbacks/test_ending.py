@@ -1,6 +1,7 @@
 """A run that stops early says at which step of how many, by what and why, and how it goes on."""
 
 from datetime import timedelta
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
@@ -51,9 +52,10 @@ def test_a_callback_that_stops_the_run_is_named(run, tmp_path):
 
 def test_a_model_that_stops_the_run_is_named(run, make_model):
     model = make_model()
-    step = type(model).training_step
+    kind: Any = type(model)
+    step = kind.training_step
 
-    class Stopping(type(model)):
+    class Stopping(kind):
         def training_step(self, batch, batch_idx):
             self.trainer.should_stop = True
             return step(self, batch, batch_idx)
@@ -71,9 +73,9 @@ def test_early_stopping_says_why(run, make_model):
 
 
 @pytest.mark.parametrize("by_trainer", [True, False])
-def test_a_limit_of_time_says_how_to_go_on(by_trainer, run, tmp_path):
+def test_a_limit_of_time_says_how_to_go_on(by_trainer, run, tmp_path, monkeypatch):
     timer = Timer(timedelta(seconds=90))
-    timer.time_elapsed = lambda stage="train": 91.0
+    monkeypatch.setattr(timer, "time_elapsed", lambda stage="train": 91.0)
     first, second = run(timer, ending=Ending(max_time="00:00:01:30" if by_trainer else None))
     assert first.startswith(f"Stopped by {'trainer.max_time' if by_trainer else 'Timer'} at step 0 of 20: 0:01:30 of")
     longer = f"Go on with: aigc fit --resume {tmp_path} --trainer.max_time 00:00:03:00"

@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from aigc_lightning.callbacks.grids import Grids, seed_rows
 from aigc_lightning.core.image_model import ImageModel
@@ -22,9 +24,10 @@ def test_grids_come_before_training_at_the_cadence_and_at_the_end(fit, tmp_path:
     assert grids.latest_path == tmp_path / "grids" / "step_000020.png"
     with Image.open(grids.latest_path) as grid:
         assert grid.size == (3 * 66 - 2, 2 * 66 - 2)
+        assert isinstance(grid, PngImageFile)
         assert grid.text == {"model": "TinyGenerator", "step": "20", "seeds": "0 1 2\n3 4\n"}
     assert (tmp_path / "grids" / "seeds.txt").read_text().splitlines()[1:] == ["0 1 2", "3 4"]
-    with Image.open(tmp_path / "timelapse.gif") as timelapse:
+    with GifImageFile(tmp_path / "timelapse.gif") as timelapse:
         timelapse.seek(timelapse.n_frames - 1)
         assert timelapse.info["duration"] >= 2000
 
@@ -42,7 +45,7 @@ def test_a_run_that_fails_leaves_a_timelapse_of_its_own_grids(fit, make_model, t
     model.fail_at = 8
     with pytest.raises(RuntimeError, match="planned"):
         fit(Grids(every_n_steps=2, num=4), model=model)
-    with Image.open(tmp_path / "timelapse.gif") as timelapse:
+    with GifImageFile(tmp_path / "timelapse.gif") as timelapse:
         assert timelapse.size == (130, 130)
 
 
@@ -79,6 +82,7 @@ def test_models_with_classes_have_a_class_each_row(tmp_path: Path):
     grids = Grids(num=14)
     grids.on_train_start(trainer, ByClass(ImageSpec(1, 8, 8, ("a", "b", "c"))))
     assert (tmp_path / "grids" / "seeds.txt").read_text().splitlines()[1:] == ["0 3 6 9", "1 4 7 10", "2 5 8 11"]
+    assert grids.latest_path is not None
     with Image.open(grids.latest_path) as grid:
         cells = [[grid.convert("L").getpixel((66 * x + 30, 66 * y + 30)) for x in range(4)] for y in range(3)]
         assert grid.size == (4 * 66 - 2, 3 * 66 - 2)

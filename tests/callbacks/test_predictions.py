@@ -1,5 +1,7 @@
 from types import SimpleNamespace
+from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,9 @@ from aigc_lightning.callbacks.predictions import Predictions
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
 def test_each_image_is_a_file_named_by_its_index(channels, mode, tmp_path):
-    trainer = SimpleNamespace(default_root_dir=tmp_path)
+    trainer: Any = SimpleNamespace(default_root_dir=tmp_path)
     images = torch.linspace(-1, 1, 2 * channels * 6).view(2, channels, 2, 3)
-    Predictions().on_predict_batch_end(trainer, None, images, {"index": torch.tensor([12, 3])}, 0)
+    Predictions().on_predict_batch_end(trainer, pl.LightningModule(), images, {"index": torch.tensor([12, 3])}, 0)
     folder = tmp_path / "predictions"
     assert sorted(path.name for path in folder.iterdir()) == ["000003.png", "000012.png"]
     with Image.open(folder / "000012.png") as picture:
@@ -22,6 +24,6 @@ def test_each_image_is_a_file_named_by_its_index(channels, mode, tmp_path):
 
 
 def test_models_that_predict_no_images_write_nothing(tmp_path):
-    trainer = SimpleNamespace(default_root_dir=tmp_path)
-    Predictions().on_predict_batch_end(trainer, None, None, {"index": torch.tensor([0])}, 0)
+    trainer: Any = SimpleNamespace(default_root_dir=tmp_path)
+    Predictions().on_predict_batch_end(trainer, pl.LightningModule(), None, {"index": torch.tensor([0])}, 0)
     assert list(tmp_path.iterdir()) == []

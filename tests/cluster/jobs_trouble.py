@@ -41,7 +41,8 @@ class Witness(pl.Callback):
     """Writes what a process has opened for writing or renamed in the run's folder, and its metrics at the end."""
 
     def __init__(self, folder: str):
-        self.folder, self.written, self.listens = folder, set(), True
+        self.folder, self.listens = folder, True
+        self.written: set[str] = set()
         sys.addaudithook(self._hear)
 
     def _hear(self, event, arguments):

@@ -236,7 +236,7 @@ def test_a_result_says_that_it_was_edited_and_by_what(aigc, model, folder):
     picture().save("b.jpg")
     path = model("Same")
     assert aigc("edit", path, "a.png", "b.jpg", "--out", "o", "--after", "flip=h").code == 0
-    text = Image.open("o/a.png").text
+    text = Image.open("o/a.png").info
     assert "edited" in text["Description"] and "edit_fakes.Same" in text["Description"]
     expected = {"generated": False, "edited": True, "model": "edit_fakes.Same", "checkpoint": path.name}
     expected |= {"sha256": file_hash(path), "operations": "flip=h"}
@@ -253,14 +253,15 @@ def test_operations_come_before_and_after_the_model_and_work_without_one(aigc, m
     assert (abs(pixels("o/a.png") - expected) <= 1).all()
     assert aigc("edit", "--ops", "crop=4x2,rotate=90", "a.png", "--out", "p").code == 0
     assert (pixels("p/a.png") == np.rot90(cut, -1)).all()
-    assert "model" not in json.loads(Image.open("p/a.png").text["aigc"])
+    assert "model" not in json.loads(Image.open("p/a.png").info["aigc"])
 
 
 def test_variants_and_directions(aigc, model, folder):
     for number in range(2):
         picture(seed=number).save(f"{number}.png")
     path = model("Noisy")
-    options = {"plain": [], "back": ["--direction", "BtoA"], "one": ["--seed", 1], "two": ["--seed", 2]}
+    options = {"plain": (), "back": ("--direction", "BtoA"), "one": ("--seed", 1), "two": ("--seed", 2)}
+    more: tuple[object, ...]
     for out, more in options.items():
         assert aigc("edit", path, "0.png", "1.png", "--out", out, *more).code == 0
     assert aigc("edit", path, "1.png", "--out", "alone", "--seed", 2).code == 0
@@ -268,8 +269,8 @@ def test_variants_and_directions(aigc, model, folder):
     assert (pixels("back/1.png") == 255 - pixels("1.png")).all()
     assert (pixels("one/1.png") != pixels("two/1.png")).any()
     assert (folder / "alone/1.png").read_bytes() == (folder / "two/1.png").read_bytes()
-    assert json.loads(Image.open("two/1.png").text["aigc"])["seed"] == 2
-    assert json.loads(Image.open("back/1.png").text["aigc"])["direction"] == "BtoA"
+    assert json.loads(Image.open("two/1.png").info["aigc"])["seed"] == 2
+    assert json.loads(Image.open("back/1.png").info["aigc"])["direction"] == "BtoA"
 
 
 def test_damaged_files_are_named_and_skipped(aigc, model, folder):
@@ -324,14 +325,14 @@ def test_a_folder_is_walked_as_by_image_folder(aigc, folder):
 
 def test_a_file_that_vanishes_is_skipped(aigc, folder, monkeypatch):
     from aigc_lightning.inference import edit
+    from aigc_lightning.inference.picture_file import read_picture
 
     for name in ("a.png", "b.png", "c.png"):
         picture().save(name)
-    read = edit.read_picture
 
     def vanishing(path, **options):
         (folder / "b.png").unlink(missing_ok=True)
-        return read(path, **options)
+        return read_picture(path, **options)
 
     monkeypatch.setattr(edit, "read_picture", vanishing)
     done = aigc("edit", "--ops", "flip=h", "a.png", "b.png", "c.png", "--out", "o")

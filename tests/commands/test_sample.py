@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def test_a_seed_gives_the_same_bytes_in_any_company(aigc, trained, folder):
 
 def test_pictures_come_from_the_averaged_weights(aigc, trained, folder):
     aigc("sample", trained, "--seeds", "0-3", "--out", "a")
-    model = load_model(trained)
+    model: Any = load_model(trained)
     averaged = to_uint8(model.sample([3]))[0, 0].numpy()
     model.averages = torch.nn.ModuleDict()
     trained_weights = to_uint8(model.sample([3]))[0, 0].numpy()
@@ -42,7 +43,7 @@ def test_pictures_come_from_the_averaged_weights(aigc, trained, folder):
 def test_a_picture_says_that_it_is_generated_and_by_what(aigc, trained, folder):
     aigc("sample", trained, "--seeds", "5,6", "--out", "a", "--grid")
     checkpoint = trained / "checkpoints" / "last.ckpt"
-    text = Image.open(folder / "a" / "000005.png").text
+    text = Image.open(folder / "a" / "000005.png").info
     assert "generated" in text["Description"].lower() and "seed 5" in text["Description"]
     assert json.loads(text["aigc"]) == {
         "generated": True,
@@ -51,7 +52,7 @@ def test_a_picture_says_that_it_is_generated_and_by_what(aigc, trained, folder):
         "sha256": file_hash(checkpoint),
         "seeds": [5],
     }
-    assert json.loads(Image.open(folder / "a" / "grid.png").text["aigc"])["seeds"] == [5, 6]
+    assert json.loads(Image.open(folder / "a" / "grid.png").info["aigc"])["seeds"] == [5, 6]
 
 
 def test_the_grid_shows_the_pictures_in_the_order_of_the_seeds(aigc, trained, folder):
@@ -106,7 +107,7 @@ def test_a_model_that_makes_no_pictures(aigc, trained, monkeypatch):
 
 @pytest.mark.parametrize("size", [1, 3, 16])
 def test_pictures_in_a_batch_are_those_made_alone(size, trained):
-    model = load_model(trained)
+    model: Any = load_model(trained)
     batch = model.sample(range(size))
     alone = torch.cat([model.sample([seed]) for seed in range(size)])
     torch.testing.assert_close(batch, alone, rtol=0, atol=1e-5)
@@ -121,7 +122,7 @@ def test_classes(kind, aigc, tiny, folder):
         assert done.code == 2 and "--class" in done.err
         return
     assert done.code == 0, done.err
-    assert json.loads(Image.open(folder / "sevens/000000.png").text["aigc"])["options"] == {"class": "7"}
+    assert json.loads(Image.open(folder / "sevens/000000.png").info["aigc"])["options"] == {"class": "7"}
     aigc("sample", "r", "--seeds", "0-3", "--class", "8", "--out", "eights")
     aigc("sample", "r", "--seeds", "7,17", "--out", "any")
     assert pictures(folder / "sevens") != pictures(folder / "eights")

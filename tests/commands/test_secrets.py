@@ -4,6 +4,7 @@ import base64
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,9 @@ def guarded(serve, folder, quiet_server):
     public = folder / "public"
     public.mkdir()
 
-    class Guarded(quiet_server):
+    base: Any = quiet_server
+
+    class Guarded(base):
         def do_GET(self):  # noqa: N802
             login = f"Basic {base64.b64encode(f'{LOGIN}:'.encode()).decode()}"
             if self.headers.get("Authorization") != login or not self.path.endswith(f"?sig={QUERY}"):
@@ -57,8 +60,8 @@ def shards(guarded, folder):
 
 @pytest.fixture
 def config(write, folder):
-    data = {"data": {"class_path": "shards", "init_args": {"root": "nowhere", "size": 8, "channels": 1}}}
-    data["data"]["init_args"] |= {"batch_size": 4, "cache": str(folder / "cache")}
+    options = {"root": "nowhere", "size": 8, "channels": 1, "batch_size": 4, "cache": str(folder / "cache")}
+    data = {"data": {"class_path": "shards", "init_args": options}}
     return write("far.yaml", data)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import string
+from typing import Any
 
 import pytest
 import yaml
@@ -123,7 +124,7 @@ def test_any_bytes_as_a_config(data, aigc, folder, instantiated):
 
 
 #: Values that Lightning, torch or we take or refuse only when training starts. Nothing that would start processes.
-RUNNING = {
+RUNNING: dict[str, list[Any]] = {
     "trainer.precision": ["bf16-mixed", "16-mixed", "16-true", "transformer-engine"],
     "trainer.callbacks": [
         [{"class_path": name, "init_args": options}]

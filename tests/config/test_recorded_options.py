@@ -1,6 +1,7 @@
 """A run folder from a stranger makes no command ask a server, read a path or write to a place that nobody said."""
 
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from aigc_lightning.core.records import RECORD_KEY
 @pytest.fixture
 def asked(serve, quiet_server, folder):
     """Return the address of a server, and a list of what it was asked for."""
-    requests = []
+    requests: list[str] = []
 
-    class Noting(quiet_server):
+    base: Any = quiet_server
+
+    class Noting(base):
         def do_GET(self):  # noqa: N802
             requests.append(self.path)
             self.send_error(404)
@@ -42,14 +45,14 @@ def strange(folder, trained):
     return make
 
 
-COMMANDS = {
+COMMANDS: dict[str, list[Any]] = {
     "fit": ["fit", "--trainer.max_steps", 50, "--resume"],
     "validate": ["validate", "--checkpoint"],
     "test": ["test", "--checkpoint"],
     "predict": ["predict", "--checkpoint"],
     "evaluate": ["evaluate", "--extractor", "inception"],
 }
-OTHERS = {
+OTHERS: dict[str, list[Any]] = {
     "sample": ["sample", "--seeds", "0"],
     "interpolate": ["interpolate", "--seeds", "0,1", "--frames", 1],
     "export": ["export"],
@@ -92,7 +95,7 @@ def test_a_config_of_the_user_may_name_addresses(command, strange, asked, aigc, 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_is_downloaded_and_no_place_is_written_to_that_a_run_names(command, strange, aigc, folder, monkeypatch):
-    fetched = []
+    fetched: list[Any] = []
     monkeypatch.setattr("aigc_lightning.data.sets.torchvision_sets.PublishedSet._fetch", fetched.append)
     init_args = {"root": str(folder / "home"), "size": 8, "download": True}
     nested = {"data": {"class_path": "aigc_lightning.data.sets.torchvision_sets.MNIST", "init_args": init_args}}

@@ -1,5 +1,7 @@
 """Names and configs in every nesting, on the command line and in YAML."""
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -23,7 +25,7 @@ def resolved(aigc):
 
 
 #: Ways of saying the same thing: command line, files.
-WAYS = {
+WAYS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "names": (["--model", "dcgan", "--data", "digits"], {}),
     "names with =": (["--model=dcgan", "--data=digits"], {}),
     "other spelling": (["--model", "DCGAN", "--data", "Digits"], {}),

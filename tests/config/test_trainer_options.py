@@ -4,6 +4,7 @@ import csv
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_the_page_lists_the_classes():
 
 
 #: Values that are refused, by argument, on the command line and in YAML.
-REFUSED = {
+REFUSED: dict[str, list[Any]] = {
     "logger": [False, [], {"class_path": "CSVLogger", "init_args": {"save_dir": "x"}}],
     "use_distributed_sampler": [False],
     "barebones": [True],
@@ -191,7 +192,7 @@ def test_a_trusted_logger_stands_beside_ours(fit, folder):
 
 
 #: Values of arguments that work, and how many steps the run must have done (0: see nothing but that it ends).
-ENDS = {
+ENDS: dict[str, tuple[dict[str, Any], int | None]] = {
     "epochs": ({"max_steps": -1, "max_epochs": 1}, 5),
     "steps": ({"max_steps": 2}, 2),
     "steps or epochs": ({"max_steps": 7, "max_epochs": 1}, 5),
@@ -262,7 +263,8 @@ def test_batch_statistics_over_processors_are_refused(aigc, tiny):
 def test_batch_statistics_reach_the_strategy():
     strategy = PlayersStrategy(start_method="popen")
     trainer = silent_trainer(devices=2, strategy=strategy, sync_batchnorm=True)
-    applied = trainer.strategy._layer_sync.apply(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
+    assert strategy._layer_sync is not None
+    applied: Any = strategy._layer_sync.apply(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
     assert trainer.strategy is strategy and isinstance(applied[1], nn.SyncBatchNorm)
 
 

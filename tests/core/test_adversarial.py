@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +140,7 @@ def plain_gan(model: Small, steps: int, *, every: int = 1, repeats: int = 1, cli
 
 def assert_close(one: nn.Module, other: nn.Module, tolerance: float = 1e-6) -> None:
     for (name, first), second in zip(one.named_parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(
-            first, second, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance, msg=partial("{}: {}".format, name))
 
 
 # ---- the loop
@@ -196,7 +195,7 @@ def test_clipping_acts(fit):
 
 
 def watched(model: Small, name: str, other: str, found: list[tuple[str, bool, bool]]) -> Callable[..., Tensor]:
-    real = getattr(model, f"{name}_loss")
+    real: Callable[..., Tensor] = getattr(model, f"{name}_loss")
 
     def loss(*args: Any) -> Tensor:
         frozen = [not parameter.requires_grad for parameter in getattr(model, other).parameters()]
@@ -213,7 +212,7 @@ def test_only_the_updated_player_gets_gradients(fit):
     for name, other in (model.players, model.players[::-1]):
         setattr(model, f"{name}_loss", watched(model, name, other, found))
     seen_gradients = []
-    model.manual_backward = lambda loss: (  # type: ignore[method-assign]
+    model.manual_backward = lambda loss: (
         loss.backward(),
         seen_gradients.append(
             [player for player in model.players if any(p.grad is not None for p in getattr(model, player).parameters())]
@@ -328,13 +327,12 @@ def test_one_step_is_one_batch(model_class, options, fit):
 def test_each_player_moves_when_it_is_its_turn(fit):
     model = made(every=3)
     moved = []
+    weights = [model.generator[0].weight.detach().clone()]
 
     def look(trainer, module, *_):
-        now = module.generator[0].weight.detach().clone()
-        moved.append(not torch.equal(now, look.before))
-        look.before = now
+        weights.append(module.generator[0].weight.detach().clone())
+        moved.append(not torch.equal(weights[-1], weights[-2]))
 
-    look.before = model.generator[0].weight.detach().clone()
     fit(model, max_steps=7, callbacks=[pl.callbacks.LambdaCallback(on_train_batch_end=look)])
     assert moved == [False, False, True, False, False, True, False]
 
@@ -442,7 +440,8 @@ class Drawing(Small):
 
         def draws(name: str) -> Tensor:
             self.seen[-1][name] = self.uniform(size)
-            return self.discriminator(batch["image"].flatten(1)).mean()
+            logits: Tensor = self.discriminator(batch["image"].flatten(1))
+            return logits.mean()
 
         self.update("discriminator", lambda: draws("first"))
         self.update("discriminator", lambda: draws("second"))
@@ -452,7 +451,8 @@ def drawn(parts: int, fit: Fit, max_steps: int = 7) -> list[dict[str, Tensor]]:
     model = made(Drawing)
     model.engine = Engine(micro_batches=parts)
     fit(model, max_steps=max_steps)
-    return model.seen
+    seen: list[dict[str, Tensor]] = model.seen
+    return seen
 
 
 def test_noise_is_keyed_by_step_and_draw(fit):

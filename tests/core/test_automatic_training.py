@@ -24,7 +24,8 @@ class Model(ImageModel):
         numbers = batch["image"][:, 0, 0, 0]
         first, second = (self.noise(len(numbers), 3) for _ in range(2))
         factor = self.uniform(len(numbers))
-        return ((first - 0.5 * second) * (factor * numbers)[:, None] @ self.weight).mean() * self.share
+        losses: Tensor = (first - 0.5 * second) * (factor * numbers)[:, None] @ self.weight
+        return losses.mean() * self.share
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.log_held_out("index", batch["index"].float())

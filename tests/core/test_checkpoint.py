@@ -5,6 +5,7 @@ import pickle
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -249,7 +250,7 @@ def test_records_of_exports_that_are_none(text, tmp_path):
 
 
 def test_a_deeply_nested_checkpoint_is_a_users_mistake(aigc, checkpoint, folder):
-    nested = 1
+    nested: Any = 1
     for _ in range(100):
         nested = {"a": nested}
     for where in (checkpoint, checkpoint[RECORD_KEY]["config"]):

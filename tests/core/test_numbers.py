@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from aigc_lightning.core.numbers import check_numbers
@@ -7,7 +9,8 @@ from aigc_lightning.errors import UserError
 def test_the_number_that_is_too_small_is_named():
     check_numbers(lr=0.1, width=1)
     check_numbers(zero=True, weight=0.0)
-    for options in ({"width": 0}, {"width": -1}, {"zero": True, "width": -1}):
+    wrong: list[dict[str, Any]] = [{"width": 0}, {"width": -1}, {"zero": True, "width": -1}]
+    for options in wrong:
         with pytest.raises(UserError, match=rf"model\.width is {options['width']}"):
             check_numbers(lr=0.1, **options)
 

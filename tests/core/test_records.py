@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from aigc_lightning.core.records import (
 from aigc_lightning.errors import UserError
 
 PATH = Path("a.ckpt")
-RECORD = {
+RECORD: dict[str, Any] = {
     "format": FORMAT,
     "class_path": "x.Y",
     "config": {"width": 3},
@@ -60,7 +61,8 @@ def test_the_kind_of_a_value_takes_its_like_alone():
 
 
 def test_structures_that_are_too_deep_or_too_large(monkeypatch):
-    deep, cycle = {}, {}
+    deep: dict[str, Any] = {}
+    cycle: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"a": [deep]}
     cycle["a"] = cycle
@@ -68,7 +70,7 @@ def test_structures_that_are_too_deep_or_too_large(monkeypatch):
         with pytest.raises(UserError, match=r"a\.ckpt is nested more than 64 levels deep"):
             check_size(held, PATH)
     monkeypatch.setattr("aigc_lightning.core.records._MOST", 1000)
-    laughs = ["ha"]
+    laughs: list[Any] = ["ha"]
     for _ in range(30):  # a billion values that take no room
         laughs = [laughs, laughs]
     with pytest.raises(UserError, match="holds over 1,000 values"):
@@ -111,6 +113,7 @@ def test_parts_of_another_kind_are_named(change, said):
 
 
 def test_what_is_no_record():
+    record: Any
     for record in (None, 3, [], "record", {}):
         with pytest.raises(UserError, match="class_path is missing"):
             check_record(record, PATH)

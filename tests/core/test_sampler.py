@@ -1,5 +1,6 @@
 import tracemalloc
 from itertools import chain
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def test_an_epoch_visits_every_sample_once_over_all_processes(num_samples, batch
 @given(st.integers(3, 60), st.integers(1, 8), st.integers(1, 3), st.integers(0, 40))
 def test_a_stream_from_a_position_is_the_rest_of_an_uninterrupted_one(num_samples, batch_size, world_size, done):
     for rank, sampler in enumerate(samplers(num_samples, batch_size, world_size)):
-        uninterrupted = []
+        uninterrupted: list[Any] = []
         sampler.position = uninterrupted.__len__
         while len(uninterrupted) < done + len(sampler):
             uninterrupted += list(sampler)
@@ -148,7 +149,7 @@ def test_a_class_is_gone_through_before_a_sample_comes_again_and_no_visit_is_twi
 def test_a_balanced_stream_is_resumed_and_shared_as_any_other(batch_size, world_size, done):
     streams = balanced(batch_size, world_size, position=done)
     for rank, sampler in enumerate(streams):
-        uninterrupted = []
+        uninterrupted: list[Any] = []
         whole = balanced(batch_size, world_size)[rank]
         whole.position = uninterrupted.__len__
         while len(uninterrupted) < done + len(whole):

@@ -1,5 +1,6 @@
 import json
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,8 @@ def test_what_is_no_image(numbers):
 
 
 def test_plain_values_and_back():
-    spec = ImageSpec(4, 8, 12, ["a", "b"], "paired")
+    names: Any = ["a", "b"]  # as in JSON
+    spec = ImageSpec(4, 8, 12, names, "paired")
     assert spec.class_names == ("a", "b")
     assert ImageSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert ImageSpec.from_dict({"channels": 1, "height": 2, "width": 3}) == ImageSpec(1, 2, 3)
@@ -28,4 +30,4 @@ def test_plain_values_and_back():
 
 def test_a_spec_does_not_change():
     with pytest.raises(FrozenInstanceError):
-        ImageSpec(1, 8, 8).height = 3
+        ImageSpec(1, 8, 8).height = 3  # type: ignore[misc]  # on purpose

@@ -105,8 +105,8 @@ def test_transparency_is_kept_in_four_channels():
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_every_mode_gives_every_number_of_channels(mode, channels):
-    image = Image.new(mode, (3, 2))
-    image = decode(encoded(image, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"), channels)
+    picture = Image.new(mode, (3, 2))
+    image = decode(encoded(picture, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"), channels)
     assert image.shape == (channels, 2, 3)
 
 

@@ -5,13 +5,13 @@ from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.sampler import SampleKey
 from aigc_lightning.data.augment import Augment
-from aigc_lightning.data.corruptions import JPEG, Downscale, GaussianNoise, corrupt
+from aigc_lightning.data.corruptions import JPEG, Corruption, Downscale, GaussianNoise, corrupt
 from aigc_lightning.data.degraded_images import DegradedImages
 from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.data.sets.shapes import Shapes
 from aigc_lightning.errors import UserError
 
-NOISE = [GaussianNoise(30.0)]
+NOISE: list[Corruption] = [GaussianNoise(30.0)]
 
 
 def test_held_out_images_are_always_degraded_alike():
@@ -70,6 +70,7 @@ def test_it_can_be_written_as_a_config():
     data = build_data(
         "aigc_lightning.data.degraded_images.DegradedImages", {"data": inner, "corruptions": [noise, jpeg]}
     )
+    assert isinstance(data, DegradedImages) and isinstance(data.data, Digits)
     assert data.data.size == 8 and data.corruptions == [GaussianNoise(10.0), JPEG((20.0, 60.0))]
 
 

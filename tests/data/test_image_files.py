@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import png
@@ -75,12 +76,14 @@ def test_png_files_hold_what_pypng_reads(case: Case) -> None:
     samples = np.array([list(row) for row in rows]).reshape(height, width, info["planes"])
     levels = expected.scaled(samples, info["bitdepth"])
     color, alpha = (levels[:, :, :-1], levels[:, :, -1]) if info["alpha"] else (levels, None)
+    assert case.shown is not None
     assert np.allclose(expected.picture(color, alpha), case.shown, atol=1e-9)
 
 
 def test_tiff_files_hold_what_tifffile_reads() -> None:
     """As far as tifffile decodes them by itself: whole bytes, and what Python's own modules decompress."""
     tried = 0
+    make: Any  # a partial of what writes a file
     for make in [*tiff_cases._unsigned()][::31] + [*tiff_cases._floating()][::31]:
         (samples, bits, sample_format, *_, how, _), make_file = make.args, make
         if bits not in (8, 16, 32, 64) or how["compression"] in ("LZW", "ZSTD") or how["predictor"] == 3:

@@ -3,6 +3,7 @@
 import logging
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
@@ -113,9 +114,10 @@ def test_a_file_that_several_loaders_report_is_named_once(build, caplog):
         world_size, training, is_global_zero = 1, True, True
 
     lost = LostImages()
+    trainer: Any = Trainer()
     with caplog.at_level(logging.WARNING):
         for part in reports:
-            lost.take({LOST_KEY: part, "image": torch.zeros(1)}, Trainer())
+            lost.take({LOST_KEY: part, "image": torch.zeros(1)}, trainer)
     assert len(caplog.messages) == 1 and "003.png cannot be read (it is none of" in caplog.text
 
 

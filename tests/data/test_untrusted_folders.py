@@ -4,6 +4,7 @@ import json
 import os
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,7 +150,9 @@ def test_the_cache_of_somebody_else_is_not_used(shards, serve, tmp_path, monkeyp
 
 
 def test_a_server_that_announces_a_petabyte(shards, serve, quiet_server, tmp_path):
-    class Petabyte(quiet_server):
+    base: Any = quiet_server
+
+    class Petabyte(base):
         def __init__(self, *given):
             super().__init__(*given, directory=str(shards))
 

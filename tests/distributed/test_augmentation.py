@@ -1,6 +1,7 @@
 """Augmented runs are as exact as any other: micro-batches, processes and interruptions change nothing."""
 
 from functools import partial
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import pytest
@@ -168,7 +169,7 @@ class Critics(AdversarialModel):
 class Nameless(Critics):
     """Says of no network that it judges images."""
 
-    discriminators = None
+    discriminators: ClassVar[Any] = None
 
 
 def test_models_that_cannot_be_augmented_are_told_so(tmp_path):

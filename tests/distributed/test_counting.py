@@ -1,5 +1,6 @@
 """Everything counts batches, and everything goes on where it was: for one, two and three players in any ratio."""
 
+from functools import partial
 from typing import ClassVar
 
 import lightning.pytorch as pl
@@ -35,12 +36,12 @@ class Pictures(ImageDataModule):
 class Players(AdversarialModel):
     """Up to three networks with dropout, each updated in a ratio of its own, and schedulers of both kinds."""
 
-    players: ClassVar = ("first", "second", "third")
+    players: ClassVar[tuple[str, ...]] = ("first", "second", "third")
+    averaged_players = ("first",)
 
     def __init__(self, spec, ratios):
         super().__init__(spec)
         self.ratios = ratios
-        self.averaged_players = (self.players[0],)
         for name in self.players:
             setattr(self, name, nn.Sequential(nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 1)))
 
@@ -48,7 +49,10 @@ class Players(AdversarialModel):
         values = batch["image"].flatten(1) + self.noise(len(batch["image"]), 64)
         for name, (repeats, every) in zip(self.players, self.ratios, strict=True):
             for _ in range(repeats):
-                self.update(name, lambda name=name: getattr(self, name)(values).square().mean(), every=every)
+                self.update(name, partial(self.loss, name, values), every=every)
+
+    def loss(self, name, values):
+        return getattr(self, name)(values).square().mean()
 
     def configure_optimizers(self):
         optimizers = [Adam(getattr(self, name).parameters(), lr=0.01) for name in self.players]
@@ -59,11 +63,11 @@ class Players(AdversarialModel):
 
 
 class One(Players):
-    players: ClassVar = ("first",)
+    players: ClassVar[tuple[str, ...]] = ("first",)
 
 
 class Two(Players):
-    players: ClassVar = ("first", "second")
+    players: ClassVar[tuple[str, ...]] = ("first", "second")
 
 
 CASES = {

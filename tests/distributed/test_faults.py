@@ -112,6 +112,7 @@ def test_a_kill_while_saving_leaves_a_whole_checkpoint(tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-c", SAVE_LARGE, str(path)], stdout=subprocess.PIPE, env=environment
         )
+        assert process.stdout is not None
         process.stdout.readline()
         time.sleep(delay)
         process.kill()

@@ -1,6 +1,8 @@
 """Mixed precision: one scaler for all players, true gradients where they are clipped, and updates that are left out."""
 
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +29,10 @@ class Duel(AdversarialModel):
     def adversarial_step(self, batch):
         for _ in range(self.repeats):
             for name in self.players:
-                self.update(name, lambda name=name: self.slopes[name](self.step) * getattr(self, name).weight.sum())
+                self.update(name, partial(self.loss, name))
+
+    def loss(self, name):
+        return self.slopes[name](self.step) * getattr(self, name).weight.sum()
 
     def configure_optimizers(self):
         return [torch.optim.SGD(getattr(self, name).parameters(), lr=0.5) for name in self.players]
@@ -45,9 +50,8 @@ def fit(model, steps, engine=PLAIN, scale=None, precision="32-true", resume=None
     if scale is not None:
         scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10_000)
         plugins, precision = [MixedPrecision("16-mixed", "cpu", scaler)], None
-    batches = torch.utils.data.DataLoader(
-        [{"image": torch.zeros(1, 8, 8)}] * (steps * batch_size), batch_size=batch_size
-    )
+    samples: Any = [{"image": torch.zeros(1, 8, 8)}] * (steps * batch_size)
+    batches = torch.utils.data.DataLoader(samples, batch_size=batch_size)
     trainer = silent_trainer(
         max_steps=steps,
         plugins=plugins,
@@ -119,7 +123,10 @@ def test_a_scaled_step_without_an_update_changes_nothing():
     class Waiting(Duel):
         def adversarial_step(self, batch):
             for name in self.players:
-                self.update(name, lambda name=name: 0.25 * getattr(self, name).weight.sum(), every=2)
+                self.update(name, partial(self.loss, name), every=2)
+
+        def loss(self, name):
+            return 0.25 * getattr(self, name).weight.sum()
 
     model = Waiting({})
     trainer = fit(model, 3, scale=1024.0)

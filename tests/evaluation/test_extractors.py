@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
@@ -91,7 +92,8 @@ def test_settings_that_trade_digits_for_speed_change_nothing_and_stay(images):
         torch.set_float32_matmul_precision("medium")  # bfloat16 on processors that have it
         assert torch.equal(extractor(images).features, expected)
         assert torch.get_float32_matmul_precision() == "medium"
-        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        mkldnn: Any = torch.backends.mkldnn  # its types lack this
+        assert mkldnn.matmul.fp32_precision == "bf16"
     finally:
         torch.set_float32_matmul_precision(before)
     assert not torch.backends.cudnn.deterministic
@@ -188,4 +190,5 @@ def test_transformers_load_their_file_and_normalise_pixels(name, small, num_outp
 def test_the_numbers_of_the_published_transformers_are_those_of_timm():
     for architecture, _, mean, deviation in VisionTransformer.NETWORKS.values():
         published = timm.get_pretrained_cfg(architecture)
+        assert published is not None
         assert (published.mean, published.std) == (mean, deviation)

@@ -86,27 +86,30 @@ def test_the_number_of_processes_and_their_batches_changes_no_digit(own_judge):
         for rank in (0, 1)
     ]
     merged = shares[0].merge(shares[1])
+    assert merged.features is not None and whole.features is not None
     assert torch.equal(merged.features, whole.features) and torch.equal(merged.moments.mean, whole.moments.mean)
 
 
-def test_an_extractor_that_knows_nothing_is_refused(own_judge):
+def test_an_extractor_that_knows_nothing_is_refused(own_judge, monkeypatch):
     torch.manual_seed(0)
     images, _, labels = DataImages(DATA, "val").read(range(360))
     untrained = ModelExtractor(CNN(DATA.spec, width=4).eval())
     with pytest.raises(UserError, match="classifies only"):
         check_extractor(untrained, images, labels, DATA.spec.class_names)
     constant = CNN(DATA.spec, width=4).eval()
-    constant.embed = lambda images: torch.zeros(len(images), 32)  # nothing changes its distances
+    # nothing changes its distances
+    monkeypatch.setattr(constant, "embed", lambda images: torch.zeros(len(images), 32))
     with pytest.raises(UserError, match="do not grow with blur"):
         check_extractor(ModelExtractor(constant), images, None, ())
     passed = check_extractor(own_judge.extractor, images, labels, DATA.spec.class_names)
-    assert passed.accuracy > 0.9 and passed.blurred == sorted(passed.blurred)
+    assert passed.accuracy is not None and passed.accuracy > 0.9 and passed.blurred == sorted(passed.blurred)
 
 
 def test_the_path_length_of_a_model_with_latents(trained, own_judge):
     from aigc_lightning.evaluation.path_length_scores import path_length_of
 
     paths = path_length_of(load_model(trained), own_judge.extractor)
+    assert paths is not None
     mean, deviation = paths.compute()
     assert mean > 0 and deviation > 0 and paths.settings == {"distance": own_judge.extractor.fingerprint}
     assert path_length_of(CNN(DATA.spec, width=4), own_judge.extractor) is None

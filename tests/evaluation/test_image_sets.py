@@ -6,7 +6,7 @@ from PIL import Image
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.image_sets import BLOCK, DataImages, FolderImages, Samples, chosen
+from aigc_lightning.evaluation.image_sets import BLOCK, DataImages, FolderImages, ImageSet, Samples, chosen
 from aigc_lightning.evaluation.references import reference_of, samples_like
 from aigc_lightning.models.dcgan import DCGAN
 
@@ -33,14 +33,18 @@ def test_processes_share_images_out_and_make_the_same_ones(generator, world_size
     assert torch.equal(one, several)
 
 
+def all_labels(images: ImageSet) -> torch.Tensor:
+    return torch.cat([labels for _, _, labels in images.batches() if labels is not None])
+
+
 def test_samples_have_the_classes_of_the_images_that_they_are_compared_with(generator):
     real = DataImages(Digits(size=8), "val")
     fake = samples_like(real, generator)
-    truth = torch.cat([labels for _, _, labels in real.batches()])
-    asked = torch.cat([labels for _, _, labels in fake.batches()])
+    truth = all_labels(real)
+    asked = all_labels(fake)
     assert torch.equal(truth, asked) and fake.class_names == real.class_names
-    repeated = [labels for _, _, labels in samples_like(real, generator, num=400).batches()]
-    assert torch.cat(repeated)[360:].tolist() == truth[:40].tolist()
+    repeated = all_labels(samples_like(real, generator, num=400))
+    assert repeated[360:].tolist() == truth[:40].tolist()
 
 
 def test_an_unconditional_model_gets_no_classes():
@@ -81,9 +85,12 @@ def test_a_choice_is_always_the_same_and_in_order():
 def test_the_floor_is_of_other_images_than_the_reference():
     data = Digits(size=8)
     few = reference_of(data, "train", 500)
+    assert isinstance(few.images, DataImages) and isinstance(few.spare, DataImages) and few.seen and few.held_out
     assert not set(few.images.numbers) & set(few.spare.numbers) and len(few.spare) == 500
     assert len(few.seen) == 1437 and len(few.held_out) == 360
     whole = reference_of(data, "train")
+    assert isinstance(whole.spare, DataImages)
     assert len(whole.images) == 1437 and whole.seen is whole.images and whole.spare.part == "val"
     held_out = reference_of(data, "val", 100)
+    assert isinstance(held_out.spare, DataImages)
     assert held_out.seen is None and held_out.spare.part == "val"

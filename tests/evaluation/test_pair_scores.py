@@ -34,7 +34,7 @@ def test_scores_are_means_over_images_of_any_size(tmp_path, pictures):
 
 def test_a_mean_is_of_all_images_or_of_none(tmp_path, pictures):
     pictures["small"] = pictures["a"][:9]
-    section = score_pairs(*(write(tmp_path / name, pictures) for name in "ab"), None)
+    section = score_pairs(write(tmp_path / "a", pictures), write(tmp_path / "b", pictures), None)
     assert section.scores.keys() == {"mse", "mae", "psnr"}
     assert section.left_out["ssim"] == "It needs 11 pixels a side, and 1 of 3 images have less, one 9x20."
 

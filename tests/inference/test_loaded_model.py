@@ -1,6 +1,7 @@
 """What pictures of a trained model carry."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,5 +17,5 @@ from aigc_lightning.inference.loaded_model import LoadedModel
     ],
 )
 def test_the_description_names_the_seed_of_a_single_image(seeds, description):
-    model = SimpleNamespace(origin={}, class_path="house.Door")
+    model: Any = SimpleNamespace(origin={}, class_path="house.Door")
     assert LoadedModel.text(model, seeds)["Description"] == description

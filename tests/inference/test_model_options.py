@@ -71,7 +71,7 @@ def picture(path):
 
 
 def stored(path):
-    return json.loads(Image.open(path).text["aigc"])
+    return json.loads(Image.open(path).info["aigc"])
 
 
 def test_values_reach_the_model(aigc, painted, folder):

@@ -94,7 +94,8 @@ def test_small_images_are_continued_as_in_a_mirror():
 
 
 def test_tiles_come_in_batches_and_are_counted():
-    sizes, counts = [], []
+    sizes: list[int] = []
+    counts: list[int] = []
     tiling = fixed_tiling(40, 40, (16, 16))
 
     def function(tiles):

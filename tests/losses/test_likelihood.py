@@ -50,7 +50,7 @@ def test_the_256_levels_of_a_pixel_have_probabilities_that_sum_to_one(log_scale)
 def test_discretised_logistic_sums_to_one_over_any_number_of_levels(num_levels, log_scale, mean):
     values = torch.linspace(-1, 1, num_levels, dtype=torch.float64)
     parameters = torch.tensor([mean, log_scale], dtype=torch.float64)
-    found = discretised_logistic(values, *parameters, num_levels=num_levels)
+    found = discretised_logistic(values, parameters[0], parameters[1], num_levels=num_levels)
     assert abs(found.exp().sum().item() - 1) < 1e-12
 
 

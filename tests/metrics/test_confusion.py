@@ -33,4 +33,4 @@ def test_absent_and_never_answered_classes():
 def test_counts_of_parts_add_up():
     predictions, labels = drawn(4)
     parts = [confusion_counts(p, t, 4) for p, t in zip(predictions.split(70), labels.split(70), strict=True)]
-    assert torch.equal(sum(parts), confusion_counts(predictions, labels, 4))
+    assert torch.equal(torch.stack(parts).sum(0), confusion_counts(predictions, labels, 4))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,7 +123,8 @@ def test_lpips_uses_the_weights_of_the_file_and_the_published_weights_of_the_dif
             parameter.copy_(weights["features." + name.split(".", 1)[1]])
         torch.testing.assert_close(found, reference(2 * images - 1, 2 * targets - 1).flatten())
     # The published weights of the differences are not negative; new ones would be.
-    assert all(layer.model[-1].weight.min() >= 0 for layer in measure.network.lins)
+    lins: Any = measure.network.lins
+    assert all(layer.model[-1].weight.min() >= 0 for layer in lins)
     grey = images[:, :1]
     assert torch.equal(measure(grey, targets[:, :1]), measure(grey.expand(-1, 3, -1, -1), targets[:, [0, 0, 0]]))
 

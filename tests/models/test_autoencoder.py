@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -63,7 +65,8 @@ def test_any_size_is_edited_in_range_and_nothing_else_changes():
 
 def test_it_learns_to_remove_noise():
     model = made(width=8, lr=3e-3)
-    optimizer = model.configure_optimizers()["optimizer"]
+    chosen: Any = model.configure_optimizers()
+    optimizer = chosen["optimizer"]
     clean = (noise(8, 3, 1, 1) / 2).expand(-1, -1, 16, 16)
     for step in range(60):
         loss = model.training_step(batch(degraded=clean + 0.3 * noise(8, 3, 16, 16, seed=step), image=clean), 0)
@@ -76,7 +79,7 @@ def test_it_learns_to_remove_noise():
 
 def test_the_rate_follows_the_batches():
     model = made(lr=0.1, warmup_steps=1, schedule_steps=3)
-    chosen = model.configure_optimizers()
+    chosen: Any = model.configure_optimizers()
     assert chosen["lr_scheduler"]["interval"] == "step"
     rates = []
     for _ in range(4):

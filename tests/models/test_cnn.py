@@ -122,6 +122,7 @@ def test_scores_are_those_of_all_held_out_images_on_one_and_two_processes(tmp_pa
         source = Digits(8).val_source()
         everything = range(len(source))
         images, labels = source.images(everything).double() / 127.5 - 1, source.labels(everything)
+        assert labels is not None
         logits = model.double().classify(images)
         right = (logits.argmax(dim=1) == labels).double()
         assert scores["val/accuracy"] == pytest.approx(right.mean().item(), abs=1e-7)
@@ -162,7 +163,7 @@ class TestTimm:
         [("resnet10t", (24, 40)), ("vit_tiny_patch16_224", (32, 48)), ("mobilenetv3_small_050", (32, 32))],
     )
     def test_networks_by_name(self, name, size):
-        spec = ImageSpec(1, *size, ("a", "b"))
+        spec = ImageSpec(1, size[0], size[1], ("a", "b"))
         model = made(spec, backbone=name)
         images = batch(2, spec)["image"]
         assert model.classify(images).shape == (2, 2)

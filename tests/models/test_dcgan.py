@@ -13,13 +13,18 @@ SPEC = ImageSpec(1, 8, 8, tuple("abc"))
 SIZES = [(8, 8), (12, 12), (28, 28), (32, 32), (36, 20), (20, 36), (64, 64), (8, 64), (100, 100)]
 
 
+class Mixing(DCGAN):
+    """With the same mixes of real and fake in every step."""
+
+    def uniform(self, count, *shape):
+        return torch.rand(64, *shape, generator=torch.Generator().manual_seed(4))[:count]
+
+
 def made(spec=SPEC, **options):
     torch.manual_seed(0)
     options = {"latent_size": 5, "width": 8, "generator_norm": "group", "discriminator_norm": "group", **options}
-    model = DCGAN(spec, **options)
+    model = Mixing(spec, **options)
     model.trainer = None
-    mixes = torch.rand(64, generator=torch.Generator().manual_seed(4))
-    model.uniform = lambda count: mixes[:count]
     # Weights of 0.02 make all logits alike: larger ones, so that every term shows.
     with torch.no_grad():
         for parameter in model.discriminator.parameters():
@@ -122,7 +127,7 @@ def test_no_gradient_of_the_discriminators_loss_reaches_the_generator():
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_every_shape_that_is_promised(size, channels):
-    spec = ImageSpec(channels, *size, tuple("abc"))
+    spec = ImageSpec(channels, size[0], size[1], tuple("abc"))
     for conditioning in ("none", "projection", "auxiliary"):
         model = made(spec, conditioning=conditioning)
         labels = torch.tensor([0, 2]) if conditioning != "none" else None
@@ -240,10 +245,10 @@ def test_both_updates_share_one_batch_of_fakes():
 
 def test_weights_start_as_in_the_paper_and_spectral_norm_is_on_top():
     model = DCGAN(ImageSpec(3, 64, 64), discriminator_norm="spectral")
-    weight = model.generator.layers[3].weight
+    weight = model.generator.get_parameter("layers.3.weight")
     assert weight.std().item() == pytest.approx(0.02, rel=0.02)
     layer = next(layer for layer in model.discriminator.modules() if isinstance(layer, nn.Conv2d))
-    assert layer.parametrizations.weight.original.std().item() == pytest.approx(0.02, rel=0.1)
+    assert layer.get_parameter("parametrizations.weight.original").std().item() == pytest.approx(0.02, rel=0.1)
     model.train()
     for _ in range(30):  # the power iteration settles
         _ = layer.weight

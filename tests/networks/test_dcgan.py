@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -68,10 +70,10 @@ def test_every_input_has_a_say():
     torch.manual_seed(0)
     images = torch.randn(2, 4, 12, 20, requires_grad=True)
     DCGANDiscriminator((4, 12, 20), 8, "none")(images).sum().backward()
-    assert (images.grad != 0).all()
+    assert images.grad is not None and (images.grad != 0).all()
     latents = torch.randn(2, 6, requires_grad=True)
     DCGANGenerator(6, (4, 12, 20), 8, "none")(latents).square().sum().backward()
-    assert (latents.grad != 0).all()
+    assert latents.grad is not None and (latents.grad != 0).all()
 
 
 def test_spectral_norm_is_on_every_layer_with_a_weight():
@@ -84,6 +86,6 @@ def test_spectral_norm_is_on_every_layer_with_a_weight():
 @pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_first_layer_is_a_transposed_convolution_of_the_latents(norm, memory_format):
-    layer = DCGANGenerator(5, (3, 8, 12), 4, norm).double().to(memory_format=memory_format).layers[0]
+    layer: Any = DCGANGenerator(5, (3, 8, 12), 4, norm).double().to(memory_format=memory_format).layers[0]
     latents = torch.randn(3, 5, dtype=torch.float64)
     torch.testing.assert_close(layer(latents), nn.ConvTranspose2d.forward(layer, latents[:, :, None, None]))

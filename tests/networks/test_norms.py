@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -34,7 +36,7 @@ def test_norms_have_scale_and_shift(name):
 @pytest.mark.parametrize("name", ["instance", "plain_instance"])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_instance_norm_is_that_of_torch(name, memory_format):
-    norm = make_norm(name, 6).double()
+    norm: Any = make_norm(name, 6).double()
     if norm.affine:
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)

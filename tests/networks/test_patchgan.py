@@ -27,6 +27,7 @@ def test_size_of_the_patches(num_layers, patch):
     images = torch.randn(1, 1, 320, 320, dtype=torch.float64, requires_grad=True)
     logits = network(images)
     logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
+    assert images.grad is not None
     seen = images.grad[0, 0] != 0
     rows = seen.any(dim=1).nonzero()
     assert int(rows.max() - rows.min()) + 1 == patch

@@ -17,7 +17,7 @@ def test_borders_are_reflected_as_by_torch(size, bias):
 
 def test_half_precision_is_padded_as_it_is():
     """Autocast on processors would pad in float32, at twice the memory, and convolutions would round it again."""
-    kept = []
+    kept: list[torch.Tensor] = []
     with (
         torch.autocast("cpu", torch.bfloat16),
         torch.autograd.graph.saved_tensors_hooks(kept.append, lambda kept: kept),

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -35,6 +37,7 @@ def test_images_keep_their_size_and_every_pixel_counts(size):
     outputs = network(images)
     assert outputs.shape == images.shape and outputs.abs().max() <= 1
     outputs.square().sum().backward()
+    assert images.grad is not None
     assert (images.grad.abs().sum(dim=1) > 0).all()
 
 
@@ -48,8 +51,8 @@ def test_layers_of_equal_size_are_connected():
     network = UNet(1, 4, 4, "none")
     images = torch.randn(1, 1, 16, 16)
     before = network(images)
-    nn.init.zeros_(network.decoder[-1].weight)  # what comes from below is gone
-    nn.init.zeros_(network.decoder[-1].bias)
+    for parameter in network.decoder[-1].parameters():  # what comes from below is gone
+        nn.init.zeros_(parameter)
     after = network(images)
     assert not torch.allclose(before, after) and after.std() > 1e-3
 
@@ -85,7 +88,7 @@ def test_each_image_is_translated_alone():
 @pytest.mark.parametrize("norm", ["instance", "none"])
 def test_few_pixels_are_doubled_as_by_a_transposed_convolution(size, norm):
     network = UNet(3, 2, 3, norm).double()
-    layer = network.decoder[0]
+    layer: Any = network.decoder[0]
     features = torch.randn(2, 8, 1, 1, dtype=torch.float64, requires_grad=True)
     found, wanted = layer(features, size), nn.ConvTranspose2d.forward(layer, features, list(size))
     torch.testing.assert_close(found, wanted)

@@ -35,6 +35,7 @@ def test_a_scale_that_is_given_is_kept():
 
 def test_a_learned_scale_belongs_to_its_channel_and_stays_above_half_a_grey_level():
     head = GaussianHead(2)
+    assert head.excess is not None
     with torch.no_grad():
         head.excess[0] = -100.0
     log_scales = head(noise(3, 2, 4, 4))[:, 2:]

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from aigc_lightning.core.records import RECORD_KEY
 
@@ -52,7 +53,7 @@ def test_everything_that_a_run_leaves_behind(run, folder):
     assert all(float(row["train/discriminator_loss"]) > 0 and float(row["train/generator_loss"]) > 0 for row in rows)
     assert [bool(row["val/sliced_wasserstein"]) for row in rows] == [False, True, False, True]
     assert "0 1\n2 3" in (left / "grids" / "seeds.txt").read_text()
-    assert Image.open(left / "timelapse.gif").n_frames == 3
+    assert GifImageFile(left / "timelapse.gif").n_frames == 3
     assert (
         json.loads((left / "environment.json").read_text())["packages"]["torch"] == torch.__version__.partition("+")[0]
     )
@@ -65,7 +66,7 @@ def test_best_is_the_checkpoint_of_the_best_score(run, folder):
         int(row["step"]): float(row["val/sliced_wasserstein"]) for row in csv.DictReader((left / "metrics.csv").open())
     }
     best = torch.load(left / "checkpoints" / "best.ckpt", weights_only=True)
-    assert best["global_step"] == min(scores, key=scores.get)
+    assert best["global_step"] == min(scores, key=scores.__getitem__)
 
 
 def test_runs_are_numbered_and_nothing_is_overwritten(run, folder):

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -185,7 +186,7 @@ def test_products_of_matrices_on_a_gpu_are_put_back(monkeypatch):
 
 
 def test_a_run_on_a_gpu_has_fast_convolutions_and_products(aigc, tiny, monkeypatch):
-    seen = {}
+    seen: dict[str, Any] = {}
     monkeypatch.setattr(precision, "uses_cuda", lambda trainer: True)
     monkeypatch.setattr(
         precision.RunTrainer,

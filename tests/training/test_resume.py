@@ -296,7 +296,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_name(whole, aigc, differing, fol
 def test_a_flipped_bit_in_what_names_the_step_does_not_hide_a_checkpoint(whole, aigc, folder):
     data = (whole / LAST).read_bytes()
     overwrite(whole / LAST, data.index(b"global_step") + 14, b"\x01")
-    notes = []
+    notes: list[str] = []
     assert newest_loadable(whole, notes).name == "step_0000008.ckpt"
     assert [note.partition(":")[0] for note in notes] == [f"Passed over {whole / LAST}", *notes[1:]]
 

@@ -164,7 +164,7 @@ def run_together(function: Callable[..., None], *args: Any, count: int, limit_s:
     payload = _Payload.of((function, args))
     mistakes = clean_context().SimpleQueue()
     arguments = payload, dict(os.environ), mistakes
-    running = start_processes(_work, arguments, nprocs=count, join=False, start_method=CLEAN)  # type: ignore[no-untyped-call]
+    running = start_processes(_work, arguments, nprocs=count, join=False, start_method=CLEAN)
     deadline = time.monotonic() + limit_s
     try:
         while not running.join(max(0.0, deadline - time.monotonic()), grace_period=PATIENCE_S):

@@ -19,7 +19,7 @@ def seed_everywhere(*key: int) -> None:
     seed = keyed.mixed(*key)
     # Not torch.manual_seed: it formats the call stack for each unused device, half a millisecond in all.
     torch.default_generator.manual_seed(seed >> 1)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed >> 1)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed >> 1)

@@ -258,7 +258,7 @@ def _memory(shape: tuple[int, ...], *, shared: bool) -> Tensor:
             return torch.empty(shape, dtype=torch.uint8)
         # As torch creates a loader's batches; sharing an ordinary tensor would copy, and so allocate, all of its
         # memory.
-        storage = torch.UntypedStorage._new_shared(math.prod(shape))  # type: ignore[no-untyped-call]
+        storage = torch.UntypedStorage._new_shared(math.prod(shape))
         return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 

@@ -72,7 +72,8 @@ def test_other_keys_exchange_others():
 def test_no_pool():
     pool, new = ImagePool(0), images(1, 2)
     pool.remember(new, 0)
-    assert torch.equal(pool.mixed(new, 0, 2, 1), new) and len(pool.images) == 0
+    assert torch.equal(pool.mixed(new, 0, 2, 1), new)
+    assert pool.images is not None and len(pool.images) == 0
 
 
 def test_one_process_has_the_global_batch_already():

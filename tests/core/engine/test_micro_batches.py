@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +11,7 @@ from aigc_lightning.core.engine.micro_batches import split
 
 @given(size=st.integers(1, 40), parts=st.integers(1, 50))
 def test_parts_are_the_batch_in_order_and_nearly_equal(size, parts):
-    batch = {
+    batch: dict[str, Any] = {
         "image": torch.arange(size * 2).view(size, 2),
         "caption": [str(n) for n in range(size)],
         "index": torch.arange(size),

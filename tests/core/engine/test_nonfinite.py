@@ -52,7 +52,8 @@ class Duel(AdversarialModel):
 
 def fit(model: AdversarialModel, steps: int, *callbacks: pl.Callback, **engine: Any) -> pl.Trainer:
     model.engine = Engine(**engine)
-    batches = torch.utils.data.DataLoader([{"image": torch.zeros(1, 8, 8)}] * steps, batch_size=1)
+    samples: Any = [{"image": torch.zeros(1, 8, 8)}] * steps
+    batches = torch.utils.data.DataLoader(samples, batch_size=1)
     trainer = silent_trainer(
         max_steps=steps,
         callbacks=list(callbacks),

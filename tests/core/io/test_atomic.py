@@ -3,8 +3,10 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,7 +96,7 @@ def small_files(size):
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
-WRITERS = {
+WRITERS: dict[str, Callable[[Path], object]] = {
     "text": lambda path: path.write_text("x" * 100_000),
     "torch": lambda path: torch.save({"a": torch.zeros(100_000)}, path),
     "safetensors": lambda path: save_file({"a": torch.zeros(100_000)}, path),

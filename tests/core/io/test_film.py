@@ -5,8 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
-from aigc_lightning.core.io import film
 from aigc_lightning.core.io.film import write_film
 from aigc_lightning.errors import UserError
 
@@ -22,7 +22,7 @@ def frames(mode="RGB", size=(31, 20), count=5):
 def test_a_gif_holds_all_frames_and_plays_forever(tmp_path, mode):
     path = tmp_path / "new" / "a.gif"
     write_film(frames(mode), path, "said")
-    with Image.open(path) as film_:
+    with GifImageFile(path) as film_:
         assert film_.n_frames == 5 and film_.info["loop"] == 0 and film_.info["duration"] == 50
         assert film_.info["comment"] == b"said"
         for number, frame in enumerate(frames("RGBA" if mode == "RGBA" else mode)):
@@ -57,7 +57,7 @@ def test_other_endings_and_a_missing_package_are_refused(tmp_path, monkeypatch):
     for name in ("a.avi", "a", "a.png"):
         with pytest.raises(UserError, match="not a supported kind of film"):
             write_film(frames(), tmp_path / name, "")
-    monkeypatch.setattr(film.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:
         write_film(frames(), tmp_path / "a.mp4", "")
     assert "aigc-lightning[video]" in caught.value.hint

@@ -169,7 +169,7 @@ def test_what_no_disk_holds_is_refused_before_a_byte_is_written(serve, aigc, mon
 def test_a_disk_that_fills_up_meanwhile_stops_it(serve, monkeypatch, tmp_path):
     monkeypatch.setattr(http, "_LOOK_EVERY", 2**20)
     free = iter([10**9, 10**9, 10**9, 0])
-    monkeypatch.setattr(http.shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free), total=10**12))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=next(free), total=10**12))
 
     class Endless(Handler):
         def do_GET(self):
@@ -202,7 +202,7 @@ def test_what_is_received_is_counted(serve):
         def do_GET(self):
             self.answer(b"abc", Content_Length="many")
 
-    pieces = []
+    pieces: list[bytes] = []
     with answered(serve(Odd) + "/x") as (read, total):
         assert total is None and receive(read, total, pieces.append) == 3
     assert b"".join(pieces) == b"abc"

@@ -46,6 +46,7 @@ def test_a_record_of_a_log_cannot_look_like_two():
 def test_messages_of_python_itself(capsys, monkeypatch):
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    assert logging.lastResort is not None
     monkeypatch.setattr(logging.lastResort, "formatter", None)
     safe_messages()
     sys.stderr.write(warnings.formatwarning(EVIL, UserWarning, "x.py", 1))

@@ -1,9 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from aigc_lightning.core.io.pictures import image_grid, near_square, save_png, save_timelapse, to_picture, to_uint8
 
@@ -45,7 +48,7 @@ def test_to_picture_keeps_every_pixel():
 def test_png_files_carry_text_and_appear_at_once(tmp_path: Path):
     path = tmp_path / "made" / "grid.png"
     save_png(Image.new("L", (4, 4), 7), path, {"seeds": "0 1\n2 3"})
-    with Image.open(path) as image:
+    with PngImageFile(path) as image:
         assert image.text == {"seeds": "0 1\n2 3"} and image.getpixel((0, 0)) == 7
     assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
 
@@ -59,8 +62,8 @@ def pictures(folder: Path, count: int, size: tuple[int, int] = (8, 8), mode: str
 
 def test_a_timelapse_shows_evenly_chosen_frames_with_the_first_and_the_last(tmp_path: Path):
     save_timelapse(pictures(tmp_path, 200), tmp_path / "a.gif")
-    with Image.open(tmp_path / "a.gif") as gif:
-        shown = []
+    with GifImageFile(tmp_path / "a.gif") as gif:
+        shown: list[Any] = []
         for number in range(gif.n_frames):
             gif.seek(number)
             shown.append(gif.convert("L").getpixel((0, 0)))

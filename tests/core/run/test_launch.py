@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -60,15 +61,18 @@ def test_a_process_by_itself_belongs_to_no_launch(environment):
 def test_a_step_of_slurm_is_known_by_its_own_numbers(environment):
     environment(STEP)
     launch = launched()
+    assert launch is not None
     assert (launch.launcher, launch.rank, launch.per_node, launch.world_size) == ("srun", 3, (2, 2), 4)
     assert launch.address == ("gpu07", 23456)
     environment(MASTER_ADDR="there", MASTER_PORT="7")
-    assert launched().address == ("there", 7)
+    launch = launched()
+    assert launch is not None and launch.address == ("there", 7)
 
 
 def test_torchrun_is_known_even_inside_of_slurm(environment):
     environment(STEP, TORCHRUN)
     launch = launched()
+    assert launch is not None
     assert (launch.launcher, launch.rank, launch.per_node) == ("torchrun", 4, (3, 3))
     assert launch.address == ("10.0.0.1", 29500)
 
@@ -107,7 +111,8 @@ def test_processes_of_a_step_agree_or_end_together(fails, tmp_path):
     port = subprocess.check_output(
         [sys.executable, "-c", "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"]
     )
-    common = {**STEP, "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port.strip()}
+    common: dict[str, Any] = {**STEP, "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "MASTER_ADDR": "127.0.0.1"}
+    common["MASTER_PORT"] = port.strip()
     command = [sys.executable, "-c", ASK, *(["fail"] if fails else [])]
     started = [
         subprocess.Popen(

@@ -108,7 +108,7 @@ time.sleep(600)
 
 def test_the_lock_dies_with_its_process(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
     with pytest.raises(RunInUseError, match=f"process {process.pid} "):
         claim(tmp_path)
     process.send_signal(signal.SIGKILL)
@@ -175,7 +175,7 @@ def without_locks(monkeypatch):
     def refuse(self, **options):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(run_lock.FileLock, "acquire", refuse)
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
 
 
 def test_on_a_disk_without_locks_the_record_decides(tmp_path, monkeypatch):

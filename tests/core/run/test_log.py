@@ -4,7 +4,6 @@ import warnings
 
 import pytest
 
-from aigc_lightning.core.run import log as module
 from aigc_lightning.core.run.log import LOG_FILE, run_log
 from aigc_lightning.errors import UserError
 
@@ -40,7 +39,7 @@ def test_an_error_is_written_with_its_traceback_and_a_second_part_is_added(tmp_p
 
 
 def test_other_processes_write_files_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(module.rank_zero_only, "rank", 3, raising=False)
+    monkeypatch.setattr("aigc_lightning.core.run.log.rank_zero_only.rank", 3, raising=False)
     with run_log(tmp_path, ["x"]):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["log_rank3.txt"]

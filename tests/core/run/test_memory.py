@@ -39,5 +39,5 @@ def test_what_is_freed_is_kept(first: str, kept: int) -> None:
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("asked the C library"))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("asked the C library"))
     assert memory.keep_memory() is False

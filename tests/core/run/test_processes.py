@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,7 +93,7 @@ def started(folder, monkeypatch):
     running = []
 
     def start(name):
-        context = clean_context()
+        context: Any = clean_context()
         begun = context.Event()
         target = getattr(importlib.import_module("targets_of_test"), name)
         running.append(context.Process(target=target, args=(begun,)))

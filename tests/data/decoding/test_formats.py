@@ -1,5 +1,6 @@
 import os
 import threading
+from importlib.util import find_spec
 
 import pytest
 from PIL import Image
@@ -11,8 +12,7 @@ from aigc_lightning.data.decoding.formats import FORMATS, SUFFIXES, identify, pa
 
 def without(monkeypatch, *modules):
     """Make packages seem not to be installed."""
-    find = formats.find_spec
-    monkeypatch.setattr(formats, "find_spec", lambda name: None if name in modules else find(name))
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name in modules else find_spec(name))
 
 
 def test_all_endings_are_lower_case_and_belong_to_one_format():

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_prepared_folders_and_shards_read_alike(root, tmp_path, profile):
     assert main(command) == 0
     made, plain = (ImageFolder(folder, size=16, profile=profile).train_source() for folder in (prepared, root))
     assert torch.equal(made.images(range(len(made))), plain.images(range(len(plain))))
-    other = "keep" if profile == "srgb" else "srgb"
+    other: Any = "keep" if profile == "srgb" else "srgb"
     with pytest.raises(UserError, match="was prepared as 16x16 RGB, crop"):
         ImageFolder(prepared, size=16, profile=other).train_source()
     assert main(["data", "shard", str(root), str(packed), "--samples", "3"]) == 0
@@ -119,4 +120,4 @@ def test_evaluation_reads_alike(root):
 
 def test_other_treatments_of_profiles_are_refused(root):
     with pytest.raises(UserError, match=r'data\.profile is "adobe"'):
-        ImageFolder(root, profile="adobe")
+        ImageFolder(root, profile="adobe")  # type: ignore[arg-type]  # on purpose

@@ -44,7 +44,7 @@ def test_keep_leaves_the_numbers():
     shown = round(255 * float(expected.encoded(np.array(100 / 255))))
     assert decode(stored(grey, grey_profile(1.0)), 1).unique().tolist() == [shown]
     with pytest.raises(UserError, match=r'data\.profile is "srbg"'):
-        decode(stored(grey, P3), profile="srbg")
+        decode(stored(grey, P3), profile="srbg")  # type: ignore[arg-type]  # on purpose
 
 
 def test_copies_of_srgb_change_nothing():

@@ -12,6 +12,7 @@ from aigc_lightning.commands.data.prepare import main as prepare
 from aigc_lightning.core.run.seed import run_seed
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, Visits
+from aigc_lightning.data.decode import decode
 from aigc_lightning.data.folders import base, files
 from aigc_lightning.data.folders.files import FileSource
 from aigc_lightning.data.folders.image_folder import ImageFolder
@@ -56,7 +57,7 @@ def shown(batch_or_images):
 
 def watched(monkeypatch):
     """Return a list that gets the path of each file that is decoded."""
-    decoded, decode = [], base.decode
+    decoded = []
     monkeypatch.setattr(base, "decode", lambda path, **more: decoded.append(path) or decode(path, **more))
     return decoded
 

@@ -33,6 +33,10 @@ def reds(source):
     return [int(image[0, 0, 0]) for image in source.images(range(len(source)))]
 
 
+def labels_of(source, numbers=None):
+    return source.labels(range(len(source)) if numbers is None else numbers).tolist()
+
+
 def from_files(monkeypatch):
     monkeypatch.setattr(files, "MEMORY_LIMIT", 0)
 
@@ -81,7 +85,7 @@ def test_classes_are_the_folders_in_the_root(tmp_path):
     assert data.spec.class_names == ("ape", "zebra")
     for source, part in ((data.train_source(), "train"), (data.val_source(), "val")):
         expected = [0 if name.startswith("ape") else 1 for name in data._listing.parts[part]]
-        assert source.labels(range(len(source))).tolist() == expected
+        assert labels_of(source) == expected
     without = ImageFolder(tmp_path, size=4, classes="none")
     assert without.spec.class_names == () and without.train_source().labels([0]) is None
 
@@ -132,7 +136,7 @@ def test_folders_for_training_and_validation_are_the_split(tmp_path, val_name):
     assert data.spec.class_names == ("a", "b")
     assert reds(data.train_source()) == [0, 1, 2, 0, 1]
     assert reds(data.val_source()) == reds(data.test_source()) == [200]
-    assert data.val_source().labels([0]).tolist() == [1]
+    assert labels_of(data.val_source(), [0]) == [1]
 
 
 def test_test_folder_beside_validation_is_tested_on(tmp_path):
@@ -171,7 +175,7 @@ def test_labels_stay_with_their_images_when_bad_files_are_left_out(tmp_path):
     data = ImageFolder(tmp_path, size=4, max_bad=0.1, val_share=0.3)
     for source in (data.train_source(), data.val_source()):
         expected = [int(red >= 100) for red in reds(source)]
-        assert source.labels(range(len(source))).tolist() == expected
+        assert labels_of(source) == expected
 
 
 def test_more_bad_files_than_allowed_stop_with_a_short_list(tmp_path):
@@ -228,9 +232,9 @@ def test_file_lost_in_mid_run_is_replaced_named_once_and_keeps_its_label_right(t
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert source.images([8, 9, 10])[:, 0, 0, 0].tolist() == [8, 100, 100]
-            assert source.labels([8, 9, 10]).tolist() == [0, 1, 1]
+            assert labels_of(source, [8, 9, 10]) == [0, 1, 1]
     assert len(caplog.messages) == 1 and "009.png" in caplog.text and "no such file" in caplog.text
-    assert len(source.bad) == 1
+    assert isinstance(source, FileSource) and len(source.bad) == 1
 
 
 def test_neighbours_that_are_both_lost_share_a_stand_in_across_the_end(tmp_path, monkeypatch):
@@ -267,7 +271,7 @@ def test_sources_can_be_sent_to_loader_processes(tmp_path, monkeypatch):
 
 def test_memory_of_loader_processes_is_limited_by_what_they_share(monkeypatch):
     usage = type("Usage", (), {"free": 64 * 2**20})
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     assert files._memory_limit(0) == files.MEMORY_LIMIT
     expected = 32 * 2**20 if os.path.isdir("/dev/shm") else files.MEMORY_LIMIT
     assert files._memory_limit(2) == expected

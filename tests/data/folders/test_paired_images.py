@@ -1,5 +1,6 @@
 import pickle
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,9 +153,9 @@ def test_what_is_computed_from_an_image_is_its_source(tmp_path, pairs, function)
 
 def test_unknown_words_are_refused(tmp_path):
     with pytest.raises(UserError, match='pairs is "side"'):
-        PairedImages(tmp_path, pairs="side")
+        PairedImages(tmp_path, pairs="side")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(UserError, match='direction is "AB"'):
-        PairedImages(tmp_path, direction="AB")
+        PairedImages(tmp_path, direction="AB")  # type: ignore[arg-type]  # on purpose
     write(tmp_path, "color/1.png", (1, 1, 1))
     with pytest.raises(UserError, match="no folder colour") as caught:
         PairedImages(tmp_path, pairs="folders", folder_a="colour", folder_b="color").train_source()
@@ -168,7 +169,8 @@ def test_what_loader_processes_get_is_the_same_and_holds_no_trainer(tmp_path, mo
         for number in range(8):
             write(tmp_path, f"{folder}/{number}.png", (20 * number, 0, 0))
     data = PairedImages(tmp_path, pairs=pairs, size=8)
-    data.trainer = threading.Lock()  # like a trainer's, it cannot be pickled
+    lock: Any = threading.Lock()  # like a trainer, it cannot be pickled
+    data.trainer = lock
     source = data.train_source()
     copy = pickle.loads(pickle.dumps(source))
     for name, images in all_of(source).items():

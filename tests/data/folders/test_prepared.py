@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 from aigc_lightning.commands.data.prepare import main as prepare
+from aigc_lightning.data.decode import decode
 from aigc_lightning.data.folders import preparing
 from aigc_lightning.data.folders.image_folder import ImageFolder
+from aigc_lightning.data.folders.prepared_format import Protocol
 from aigc_lightning.data.folders.unpaired_images import UnpairedImages
 from aigc_lightning.data.inspection.inspect import inspect
 from aigc_lightning.errors import UserError
@@ -100,7 +102,6 @@ def test_a_link_to_nothing_is_a_bad_file(root, capsys):
 def test_what_was_interrupted_is_refused_and_goes_on(root, monkeypatch, capsys):
     monkeypatch.setattr(preparing, "_AT_ONCE", 4)
     read = []
-    decode = preparing.decode
 
     def break_off(done, total):
         if done >= 8:
@@ -108,7 +109,7 @@ def test_what_was_interrupted_is_refused_and_goes_on(root, monkeypatch, capsys):
 
     monkeypatch.setattr(preparing, "decode", lambda *given, **options: read.append(given) or decode(*given, **options))
     target = root.parent / "out"
-    protocol = preparing.Protocol(root.resolve(), (3, 8, 8), "crop")
+    protocol = Protocol(root.resolve(), (3, 8, 8), "crop")
     with pytest.raises(KeyboardInterrupt):
         preparing.prepare(protocol, target, 1, break_off)
     with pytest.raises(UserError, match="is incomplete") as error:
@@ -228,7 +229,7 @@ def test_a_newer_format_is_refused(root):
 
 
 def test_a_disk_that_is_too_small_is_noticed_first(root, monkeypatch):
-    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"0\.0 GB free"):
         made(root)
 

@@ -10,6 +10,7 @@ def test_splits_are_whole_and_stratified():
     train, val = data.train_source(), data.val_source()
     assert (len(train), len(val)) == (1437, 360)
     labels = val.labels(range(len(val)))
+    assert labels is not None
     assert torch.bincount(labels).min() >= 34 and torch.bincount(labels).max() <= 38
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 
+from aigc_lightning.data.base import ArraySource
 from aigc_lightning.data.sets.torchvision_sets import CIFAR10, MNIST, FashionMNIST, data_folder
 from aigc_lightning.errors import UserError
 
@@ -41,8 +42,10 @@ def test_idx_files_are_found_zipped_or_not(tmp_path, below, zipped):
     data = FashionMNIST(tmp_path, size=28)
     for source, part in ((data.train_source(), "train"), (data.val_source(), "t10k"), (data.test_source(), "t10k")):
         pixels, labels = digits(part)
+        assert isinstance(source, ArraySource)
         assert torch.equal(source.images(range(len(source))), torch.from_numpy(pixels)[:, None])
-        assert source.labels(range(len(source))).tolist() == labels.tolist()
+        found = source.labels(range(len(source)))
+        assert found is not None and found.tolist() == labels.tolist()
     assert data.train_source() is data.train_source()
 
 

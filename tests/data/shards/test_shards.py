@@ -86,8 +86,9 @@ def test_shards_hold_the_files_byte_by_byte_with_labels(tmp_path, capsys):
     for path in (tmp_path / "out").glob("*.tar"):
         with tarfile.open(path) as tar:
             for member in (m for m in tar if m.name.endswith(".png")):
-                label = int(tar.extractfile(member.name.replace(".png", ".cls")).read())
-                content = tar.extractfile(member).read()
+                label_file, image_file = tar.extractfile(member.name.replace(".png", ".cls")), tar.extractfile(member)
+                assert label_file is not None and image_file is not None
+                label, content = int(label_file.read()), image_file.read()
                 (original,) = [file for file in (tmp_path / "images").rglob("*.png") if file.read_bytes() == content]
                 assert original.parent.name == index["class_names"][label]
                 seen.add(original)
@@ -428,8 +429,20 @@ def test_folders_without_shards_are_told(tmp_path):
 # ---- behind an address
 
 
+class CountingServer(ThreadingHTTPServer):
+    """Knows what it was asked for, and how often it still has to fail."""
+
+    def __init__(self, handler):
+        super().__init__(("127.0.0.1", 0), handler)
+        self.asked: list[str] = []
+        self.failures = 0
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
 class Counting(SimpleHTTPRequestHandler):
     """Counts what is asked for, and may fail a few times."""
+
+    server: CountingServer
 
     def do_GET(self):
         self.server.asked.append(self.path.rpartition("/")[2])
@@ -445,11 +458,9 @@ class Counting(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(copy):
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Counting, directory=str(copy))) as server:
-        server.asked, server.failures = [], 0
+    with CountingServer(partial(Counting, directory=str(copy))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        server.address = f"http://127.0.0.1:{server.server_port}"
         yield server
         server.shutdown()
         thread.join()

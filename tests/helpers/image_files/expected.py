@@ -20,7 +20,7 @@ def picture(color: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
 def on_white(shown: np.ndarray) -> np.ndarray:
     """Return a picture laid on white, (H, W, 3)."""
     alpha = shown[:, :, 3:]
-    return shown[:, :, :3] * alpha + 1 - alpha
+    return np.asarray(shown[:, :, :3] * alpha + 1 - alpha)
 
 
 def scaled(samples: np.ndarray, bits: int, sample_format: int = 1) -> np.ndarray:
@@ -32,7 +32,7 @@ def scaled(samples: np.ndarray, bits: int, sample_format: int = 1) -> np.ndarray
 
 def inks(cmyk: np.ndarray) -> np.ndarray:
     """Return CMYK (H, W, 4) as RGB, for inks that multiply."""
-    return (1 - cmyk[:, :, :3]) * (1 - cmyk[:, :, 3:])
+    return np.asarray((1 - cmyk[:, :, :3]) * (1 - cmyk[:, :, 3:]))
 
 
 def ycbcr(

@@ -54,7 +54,7 @@ def _adapted(matrix: np.ndarray) -> np.ndarray:
     """Return a matrix to XYZ for the white D50, by Bradford's method."""
     white = matrix.sum(axis=1)
     scale = np.diag(_BRADFORD @ _D50_XYZ / (_BRADFORD @ white))
-    return np.linalg.inv(_BRADFORD) @ scale @ _BRADFORD @ matrix
+    return np.asarray(np.linalg.inv(_BRADFORD) @ scale @ _BRADFORD @ matrix)
 
 
 def _xyz(values: np.ndarray) -> bytes:

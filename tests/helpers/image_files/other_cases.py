@@ -1,6 +1,6 @@
 """JPEG, GIF, BMP, WebP, PNM, TGA, and what is read where a package or a build of Pillow allows it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from itertools import product
 from typing import Any
@@ -115,9 +115,11 @@ def _jpeg() -> Iterator[Case]:
         yield Case(f"grey, frame {frame:x}, JFIF {jfif}", jpeg(grey, frame=frame, jfif=jfif), expected.picture(shown))
     levels, shown = _blocks(3)
     colors = expected.ycbcr(shown[:, :, 0], shown[:, :, 1] - 128 / 255, shown[:, :, 2] - 128 / 255)
-    for name, how in {"JFIF": {"jfif": True}, "Adobe": {"markers": adobe(1)}, "bare": {}}.items():
+    ways: dict[str, dict[str, Any]] = {"JFIF": {"jfif": True}, "Adobe": {"markers": adobe(1)}, "bare": {}}
+    for name, how in ways.items():
         yield Case(f"YCbCr, {name}", jpeg(levels, **how), expected.picture(colors))
-    for name, how in {"Adobe": {"markers": adobe(0)}, "names": {"ids": b"RGB"}}.items():
+    ways = {"Adobe": {"markers": adobe(0)}, "names": {"ids": b"RGB"}}
+    for name, how in ways.items():
         yield Case(f"RGB by {name}", jpeg(levels, **how), expected.picture(shown))
 
 
@@ -204,8 +206,8 @@ def _gif() -> Iterator[Case]:
     animated = _saved(image, "GIF", save_all=True, append_images=[other], optimize=False)
     yield Case("animated", animated, expected.picture(shown))
     # the canvas is larger by its header than the picture
-    data = bytearray(_saved(image, "GIF", optimize=False))
-    data[6:10] = bytes([_WIDTH + 2, 0, _HEIGHT + 3, 0])
+    whole = _saved(image, "GIF", optimize=False)
+    data = whole[:6] + bytes([_WIDTH + 2, 0, _HEIGHT + 3, 0]) + whole[10:]
     larger = np.zeros((_HEIGHT + 3, _WIDTH + 2, 4))
     larger[:_HEIGHT, :_WIDTH] = expected.picture(shown)
     yield Case("smaller than the canvas", bytes(data), larger)
@@ -234,7 +236,7 @@ def _bmp() -> Iterator[Case]:
     }
     for (name, (bits, shifts, sizes, masks)), top_down in product(layouts.items(), (False, True)):
         parts = [noise(_HEIGHT, _WIDTH, 1, 2**size, seed=size + place)[:, :, 0] for place, size in enumerate(sizes)]
-        pixels = sum(part << np.uint64(shift) for part, shift in zip(parts, shifts, strict=True))
+        pixels = _packed(parts, shifts)
         shown = np.stack([part / (2**size - 1) for part, size in zip(parts, sizes, strict=True)], axis=2)
         yield Case(
             f"{name}, top_down={top_down}",
@@ -243,9 +245,14 @@ def _bmp() -> Iterator[Case]:
             levels=4 if bits == 16 else 1,
         )
     channels = noise(_HEIGHT, _WIDTH, 4)
-    pixels = sum(channels[:, :, place] << np.uint64(shift) for place, shift in enumerate((16, 8, 0, 24)))
+    pixels = _packed(np.moveaxis(channels, 2, 0), (16, 8, 0, 24))
     data = bmp(pixels, 32, masks=(0xFF0000, 0xFF00, 0xFF, 0xFF000000))
     yield Case("32 with alpha", data, expected.picture(channels[:, :, :3] / 255, channels[:, :, 3] / 255))
+
+
+def _packed(parts: Iterable[np.ndarray], shifts: Iterable[int]) -> np.ndarray:
+    """Return parts (H, W) of a pixel, each shifted by so many bits, as one number."""
+    return np.asarray(sum(part << np.uint64(shift) for part, shift in zip(parts, shifts, strict=True)))
 
 
 def _tga() -> Iterator[Case]:
@@ -268,7 +275,7 @@ def _tga() -> Iterator[Case]:
         )
         channels = noise(_HEIGHT, _WIDTH, 4)
         shown = channels / 255
-        color = sum(channels[:, :, place] << np.uint64(shift) for place, shift in enumerate((16, 8, 0)))
+        color = _packed(np.moveaxis(channels[:, :, :3], 2, 0), (16, 8, 0))
         yield Case(
             f"24-bit, {name}", tga(color, 24, 2 + packed, **how), expected.picture(shown[:, :, :3]), ending=".tga"
         )
@@ -286,7 +293,7 @@ def _tga() -> Iterator[Case]:
             ending=".tga",
         )
         parts = noise(_HEIGHT, _WIDTH, 3, 32)
-        small = sum(parts[:, :, place] << np.uint64(shift) for place, shift in enumerate((10, 5, 0)))
+        small = _packed(np.moveaxis(parts, 2, 0), (10, 5, 0))
         yield Case(
             f"16-bit, {name}", tga(small, 16, 2 + packed, **how), expected.picture(parts / 31), levels=4, ending=".tga"
         )

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 #: Values of the tag Compression by the names that the table uses.
 COMPRESSIONS = {
@@ -227,7 +227,8 @@ def _from_pillow(data: bytes, compression: str, width: int, height: int, mode: s
     """Return the only strip of a file that Pillow writes: byte streams do not depend on what the bytes mean."""
     stream = io.BytesIO()
     Image.frombytes(mode, (width, height), data).save(stream, "TIFF", compression=compression, tiffinfo={278: height})
-    with Image.open(stream) as image:
+    stream.seek(0)
+    with TiffImagePlugin.TiffImageFile(stream) as image:
         offset, size = image.tag_v2[273], image.tag_v2[279]
     assert len(offset) == 1
     return stream.getvalue()[offset[0] : offset[0] + size[0]]

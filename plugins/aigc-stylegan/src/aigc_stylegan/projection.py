@@ -83,7 +83,7 @@ def search(
         maps = _maps(synthesis, noise)
         optimizer.zero_grad()
         loss = apart + _REGULARIZATION * noise_regularization(maps)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        loss.backward()
         yield Step(image.detach(), apart.item(), styles.detach(), noise.detach())
         optimizer.step()
         with torch.no_grad():
