@@ -1,1 +1,5 @@
 """Callbacks around training: progress, sample grids, losses, checkpoints, provenance."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
