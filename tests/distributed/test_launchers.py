@@ -159,4 +159,4 @@ def test_a_loader_that_does_not_answer_is_ended_after_a_signal(tmp_path):
     until(lambda: "stopped a loader" in (tmp_path / "output.txt").read_text())
     os.kill(process.pid, signal.SIGTERM)
     code, output = ended(process, tmp_path, 90)
-    assert code == 2 and "have given nothing for 10 s" in output and "Traceback" not in output, output
+    assert code == 2 and "have not responded for 10 s" in output and "Traceback" not in output, output
