@@ -172,7 +172,7 @@ def places(group: str) -> Iterator[tuple[str, Any]]:
     }
     if group == "sections":
         yield from places_in_sections()
-    elif group == "model" or group == "data":  # mypy follows this
+    elif group in ("model", "data"):
         yield from places_in_plugins(cast(plugins.Kind, group))
     else:
         for target in built[group]:
