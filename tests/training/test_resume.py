@@ -298,7 +298,7 @@ def test_a_flipped_bit_in_what_names_the_step_does_not_hide_a_checkpoint(whole, 
     overwrite(whole / LAST, data.index(b"global_step") + 14, b"\x01")
     notes: list[str] = []
     assert newest_loadable(whole, notes).name == "step_0000008.ckpt"
-    assert [note.partition(":")[0] for note in notes] == [f"Passed over {whole / LAST}", *notes[1:]]
+    assert notes[0].startswith(f"Passed over: {whole / LAST} is damaged")
 
 
 def test_the_newest_checkpoint_is_the_one_of_the_latest_step(whole):
