@@ -33,7 +33,8 @@ def sample(argv: list[str]) -> int:
         class_name=options.class_name,
         given=given,
     )
-    echo(f"{len(seeds)} pictures in {options.out}: {paths[0].name} to {paths[-1].name}")
+    names = " to ".join(dict.fromkeys((paths[0].name, paths[-1].name)))
+    echo(f"{len(seeds)} picture{'s' if len(seeds) > 1 else ''} in {options.out}: {names}")
     if options.grid:
         echo(f"Grid: {options.out / 'grid.png'}")
     return 0

@@ -1,4 +1,4 @@
-"""Sampling in chunks of one size: as fast as batches, and a seed gives the same image whatever else is asked for.
+"""Sampling in chunks of one size, so that a seed gives the same image whatever else is asked for.
 
 The rounding of a matrix product depends on the size of the batch. So models are always asked for `sampling_chunk`
 images at once; a chunk that is not full is padded by repeating its last seed, and the surplus is dropped.
@@ -12,15 +12,16 @@ from torch import Tensor
 
 from aigc_lightning.core.capabilities import Generator
 
-#: Images that are sampled at once, by the type of the device; a model may choose its own in `sampling_chunk`.
-CHUNKS = {"cpu": 16}
-_OTHER_DEVICES = 64
+#: Images that are sampled at once on processors, and elsewhere; a model may choose its own in `sampling_chunk`.
+ON_PROCESSORS, ELSEWHERE = 16, 64
 
 
 def chunk_size(model: Any) -> int:
     """Return how many images a model samples at once on its device."""
     own = getattr(model, "sampling_chunk", None)
-    return int(own) if own is not None else CHUNKS.get(model.device.type, _OTHER_DEVICES)
+    if own is not None:
+        return int(own)
+    return ON_PROCESSORS if model.device.type == "cpu" else ELSEWHERE
 
 
 def sampled(model: Generator, seeds: Sequence[int], labels: Sequence[int] | None = None, **options: Any) -> Tensor:
@@ -32,17 +33,17 @@ def sampled(model: Generator, seeds: Sequence[int], labels: Sequence[int] | None
         labels: the class of each image; None for what the model makes by itself.
         **options: of the model's own `sample`.
     """
-    return torch.cat([images for _, images in sampled_chunks(model, seeds, labels, **options)])
+    return torch.cat([*sampled_chunks(model, seeds, labels, **options)])
 
 
 def sampled_chunks(
     model: Generator, seeds: Sequence[int], labels: Sequence[int] | None = None, **options: Any
-) -> Iterator[tuple[Sequence[int], Tensor]]:
-    """Yield seeds and their images, chunk by chunk; see `sampled`."""
-    for part in parts(len(seeds), chunk_size(model)):
-        asked = {} if labels is None else {"labels": padded([labels[place] for place in part], chunk_size(model))}
-        chosen = [seeds[place] for place in part]
-        yield chosen, model.sample(padded(chosen, chunk_size(model)), **asked, **options)[: len(chosen)]
+) -> Iterator[Tensor]:
+    """Yield the images that `sampled` returns, chunk by chunk."""
+    size = chunk_size(model)
+    for part in parts(len(seeds), size):
+        asked = {} if labels is None else {"labels": padded([labels[place] for place in part], size)}
+        yield model.sample(padded([seeds[place] for place in part], size), **asked, **options)[: len(part)]
 
 
 def parts(count: int, size: int) -> list[range]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from aigc_lightning.core.chunks import CHUNKS, chunk_size, sampled_chunks
+from aigc_lightning.core.chunks import ON_PROCESSORS, chunk_size, sampled_chunks
 from aigc_lightning.core.io.pictures import (
     image_grid,
     is_written,
@@ -57,7 +57,7 @@ def write_samples(
     if class_name is not None:
         loaded.class_number(class_name)  # which knows it, before anything is written
     chunk = chunk_size(loaded.model)
-    record = {"class": class_name, "chunk": None if chunk == CHUNKS["cpu"] else chunk, **chosen}
+    record = {"class": class_name, "chunk": None if chunk == ON_PROCESSORS else chunk, **chosen}
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,7 +67,7 @@ def write_samples(
     missing = [place for place, path in enumerate(paths) if not is_written(path, texts[place])]
     labels = None if class_name is None else [loaded.class_number(class_name)] * len(missing)
     chunks = sampled_chunks(loaded.generator(), [seeds[place] for place in missing], labels, **chosen)
-    images = (image for _, chunk in chunks for image in to_uint8(chunk).cpu())
+    images = (image for chunk in chunks for image in to_uint8(chunk).cpu())
     for place, image in zip(missing, watched(images, "Sampling", len(missing)), strict=True):
         save_png(to_picture(image), paths[place], texts[place])
     if with_grid:

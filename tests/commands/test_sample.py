@@ -133,3 +133,23 @@ def test_classes(kind, aigc, tiny, folder):
     assert pixels[0] == pixels[1]  # without a class, seed 17 shows class 17 modulo 10
     missing = aigc("sample", "r", "--class", "ten")
     assert missing.code == 2 and "'ten'" in missing.err
+
+
+def test_what_was_interrupted_goes_on(aigc, trained, folder):
+    assert aigc("sample", trained, "--seeds", "0-19", "--out", "whole").code == 0
+    assert aigc("sample", trained, "--seeds", "0-4", "--out", "parts").code == 0
+    kept = {path: path.stat().st_mtime_ns for path in (folder / "parts").glob("*.png")}
+    damaged = folder / "parts" / "000002.png"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    assert aigc("sample", trained, "--seeds", "0-19", "--out", "parts").code == 0
+    assert pictures(folder / "parts") == pictures(folder / "whole")
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items() if path != damaged)
+
+
+def test_a_picture_of_something_else_is_replaced(aigc, trained, folder):
+    (folder / "out").mkdir()
+    Image.new("L", (4, 4)).save(folder / "out" / "000007.png")
+    done = aigc("sample", trained, "--seeds", "7", "--out", "out")
+    assert done.code == 0 and "1 picture in out: 000007.png\n" in done.out
+    assert aigc("sample", trained, "--seeds", "0-15", "--out", "more").code == 0
+    assert pictures(folder / "out")["000007.png"] == pictures(folder / "more")["000007.png"]

@@ -55,3 +55,12 @@ def test_a_traversal_changes_one_coordinate():
     rows = traversal(latent, 2, torch.tensor([-1.0, 0.0, 5.0]))
     assert rows[:, 2].tolist() == [-1, 0, 5]
     assert torch.equal(rows[:, [0, 1, 3]], latent[:, [0, 1, 3]].expand(3, -1))
+
+
+def test_latents_of_any_shape_walk_like_flat_ones():
+    flat = torch.randn(2, 12, generator=torch.Generator().manual_seed(0))
+    shaped = flat.view(2, 3, 2, 2)
+    walks = torch.cat([*closed_walk(flat, 4)]), torch.cat([*closed_walk(shaped, 4)])
+    torch.testing.assert_close(walks[1].flatten(1), walks[0])
+    values = torch.tensor([-1.0, 2.0])
+    assert torch.equal(traversal(shaped[:1], 5, values).flatten(1), traversal(flat[:1], 5, values))
