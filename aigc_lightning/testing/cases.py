@@ -1,7 +1,6 @@
 """A plugin under test: its class, its preset, and the runs that checks share."""
 
 import io
-import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.checkpoint import build_model, load_model, read_checkpoint
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.records import RECORD_KEY
+from aigc_lightning.core.run.environment import restored_environment
 from aigc_lightning.core.run.folder import CHECKPOINTS, find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
@@ -206,13 +206,11 @@ class ModelCase(Case):
 @contextmanager
 def isolated() -> Iterator[None]:
     """Restore environment variables and random states afterwards."""
-    variables = dict(os.environ)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        yield
+        with restored_environment():
+            yield
     finally:
-        os.environ.clear()
-        os.environ.update(variables)
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])

@@ -1,6 +1,5 @@
 """LightningCLI with short names, run folders and resuming."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -39,7 +38,8 @@ from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.redaction import redacted_text
 from aigc_lightning.core.records import check_finite
-from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE
+from aigc_lightning.core.run.environment import restored_environment
+from aigc_lightning.core.run.folder import CHECKPOINTS, LAST
 from aigc_lightning.core.run.log import run_log, say
 from aigc_lightning.core.run.memory import keep_memory
 from aigc_lightning.core.run.quiet import quiet_console
@@ -59,16 +59,11 @@ def run(stage: Stage, request: Request) -> int:
     Raises:
         UserError: the options do not fit together, or what they name cannot be used.
     """
-    started_by_another = RUN_VARIABLE in os.environ
-    try:
-        with quiet_console(), ExitStack() as resources:
-            with explain.explained(stage):
-                cli = TrainingCLI(stage, request, resources)
-            with explain.explained(stage, running=True), answering(cli.trainer.strategy):
-                cli.run()
-    finally:
-        if not started_by_another:
-            os.environ.pop(RUN_VARIABLE, None)  # the next run of this process is another run
+    with restored_environment(), quiet_console(), ExitStack() as resources:
+        with explain.explained(stage):
+            cli = TrainingCLI(stage, request, resources)
+        with explain.explained(stage, running=True), answering(cli.trainer.strategy):
+            cli.run()
     return 0
 
 

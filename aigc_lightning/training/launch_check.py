@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from aigc_lightning.core.run.launch import Launch, SaidByFirstError, launched, meet_anew, unlaunched_tasks
+from aigc_lightning.core.run.launch import Launch, SaidByFirstError, free_port, launched, meet_anew, unlaunched_tasks
 from aigc_lightning.core.run.signals import PATIENCE_S, stopping_signals
 from aigc_lightning.errors import UserError
 
@@ -51,6 +51,8 @@ def cluster_environment() -> list[Any]:
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launch.address[0], str(launch.address[1])
         # Its handler would save within a step and put the job into the queue again; the job's script does that.
         return [SLURMEnvironment(auto_requeue=False)]
+    if launch is None and "LOCAL_RANK" not in os.environ and "NODE_RANK" not in os.environ:
+        os.environ.setdefault("MASTER_PORT", str(free_port()))  # Lightning's choice may be taken before it is used
     if launch is None and unlaunched_tasks():
         return [LightningEnvironment()]
     return []

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -85,3 +87,14 @@ def test_lightning_is_given_the_steps_numbers_and_leaves_the_queue_alone(step, n
 
 def test_elsewhere_lightning_sees_by_itself():
     assert cluster_environment() == []
+
+
+def test_a_run_of_one_machine_has_a_port_before_lightning_chooses_one(monkeypatch):
+    for name in ("MASTER_PORT", "LOCAL_RANK", "NODE_RANK"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    assert cluster_environment() == []
+    assert 10000 <= int(os.environ["MASTER_PORT"]) < 20000
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    assert cluster_environment() == []
+    assert os.environ["MASTER_PORT"] == "29500"

@@ -1,12 +1,15 @@
 """Detects launchers, and lets their processes agree on things before Lightning connects them."""
 
 import os
+import random
 import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+from aigc_lightning.errors import UserError
 
 _WAIT = timedelta(minutes=10)  # for a node that is slow to start, or late to notice that it has to restart
 _LAST_WORDS = timedelta(seconds=60)  # for the first process to report why it cannot choose
@@ -77,6 +80,23 @@ def default_port(job: int) -> int:
     return 20000 + job % 10000
 
 
+def free_port() -> int:
+    """Return a port that nobody uses, out of a range that the system does not give to outgoing connections.
+
+    Until the first process listens there, seconds later, one that the system chooses may be taken by any connection.
+    """
+    for port in random.SystemRandom().sample(range(10000, 20000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return port
+    raise UserError(
+        "None of 100 ports from 10000 to 19999 is free on this machine.", "Name one: export MASTER_PORT=..."
+    )
+
+
 def tasks_per_node(text: str) -> tuple[int, ...]:
     """Expand Slurm's compact lists of numbers, as in (2, 2, 1) for "2(x2),1"."""
     numbers: list[int] = []
@@ -138,9 +158,7 @@ def _own_place(launch: Launch) -> str:
     with socket.socket(type=socket.SOCK_DGRAM) as probe:
         probe.connect(launch.address)
         host = probe.getsockname()[0]
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return f"{host}:{free.getsockname()[1]}"
+    return f"{host}:{free_port()}"
 
 
 def _store(launch: Launch) -> Any:

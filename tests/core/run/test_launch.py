@@ -1,10 +1,13 @@
+import os
+import socket
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from aigc_lightning.core.run.launch import agreed, first_node, launched, tasks_per_node, unlaunched_tasks
+from aigc_lightning.core.run.environment import restored_environment
+from aigc_lightning.core.run.launch import agreed, first_node, free_port, launched, tasks_per_node, unlaunched_tasks
 
 STEP = {
     "SLURM_JOB_ID": "123456",
@@ -108,11 +111,8 @@ if os.environ["SLURM_PROCID"] == "0":  # as in a run, the first process does not
 @pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_processes_of_a_step_agree_or_end_together(fails, tmp_path):
-    port = subprocess.check_output(
-        [sys.executable, "-c", "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"]
-    )
     common: dict[str, Any] = {**STEP, "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "MASTER_ADDR": "127.0.0.1"}
-    common["MASTER_PORT"] = port.strip()
+    common["MASTER_PORT"] = str(free_port())
     command = [sys.executable, "-c", ASK, *(["fail"] if fails else [])]
     started = [
         subprocess.Popen(
@@ -133,3 +133,19 @@ def test_processes_of_a_step_agree_or_end_together(fails, tmp_path):
     else:
         assert [process.returncode for process in started] == [0, 0], outputs
         assert [out for out, _ in outputs] == ["the first one's answer\n"] * 2
+
+
+def test_a_free_port_is_not_one_that_the_system_gives_to_connections():
+    port = free_port()
+    assert 10000 <= port < 20000
+    with socket.socket() as taken:
+        taken.bind(("", port))
+        assert free_port() != port
+
+
+def test_the_environment_is_restored(monkeypatch):
+    monkeypatch.setenv("AIGC_LIGHTNING_TEST", "before")
+    with pytest.raises(ValueError), restored_environment():
+        os.environ.update(AIGC_LIGHTNING_TEST="within", AIGC_LIGHTNING_NEW="within")
+        raise ValueError
+    assert os.environ["AIGC_LIGHTNING_TEST"] == "before" and "AIGC_LIGHTNING_NEW" not in os.environ
