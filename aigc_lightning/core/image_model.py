@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
-from aigc_lightning.core.batch import batch_size, check_batch
+from aigc_lightning.core.batch import batch_size, check_batch, check_needs
 from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.checkpointed import CheckpointedModule
 from aigc_lightning.core.chunks import sampled
@@ -37,6 +37,8 @@ class ImageModel(CheckpointedModule):
     aigc_api: ClassVar[int] = 1
     #: Supported numbers of channels.
     channels: ClassVar[tuple[int, ...]] = (1, 3, 4)
+    #: Fields that every batch must have besides its images: any of "label", "caption" and "mask".
+    needs: ClassVar[tuple[str, ...]] = ()
     #: Images that are sampled at once; None for what suits the device (`core/chunks.py`).
     sampling_chunk: ClassVar[int | None] = None
     #: Held-out score that selects the best checkpoint of a run; lower is better.
@@ -50,6 +52,7 @@ class ImageModel(CheckpointedModule):
                 f"{spec.channels} ({spec}).",
                 "Choose the channels of the data to fit (for folders: --data.init_args.channels).",
             )
+        check_needs(type(self).__name__, self.needs, spec)
         self.spec = spec
         self._held_out: dict[str, list[Tensor]] = defaultdict(list)
         self._window = Window()
@@ -159,7 +162,7 @@ class ImageModel(CheckpointedModule):
         Raises:
             UserError: a loader yields something other than a dict of the expected images.
         """
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
         if self.automatic_optimization:  # otherwise the engine does it for each micro-batch
             seed_everywhere(run_seed(), self.step, self.global_rank)
             layout = self._layout(batch)
@@ -168,15 +171,15 @@ class ImageModel(CheckpointedModule):
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Reject invalid batches, as in training."""
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Reject invalid batches, as in training."""
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
 
     def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Reject invalid batches, as in training."""
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Do nothing: callbacks use the held-out images. Models with a held-out loss override this."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from aigc_lightning.core.batch import FIELD_KINDS, MASK_THRESHOLD, FieldKind
 from aigc_lightning.core.docstrings import inherit_argument_texts
 from aigc_lightning.core.io.pictures import to_uint8 as to_uint8
 from aigc_lightning.core.run.loop_state import check_stream, checked_stream, place_in_stream, stream_state
@@ -25,7 +26,8 @@ from aigc_lightning.data.unreadable import LOST_KEY, LostImages, collected
 from aigc_lightning.errors import UserError
 
 _LARGEST_BATCH = 2**31
-_OWN_DRAWS = {"image_b": 1}  # fields that show something different from the others are augmented independently
+# Fields that show something different from the others are augmented independently.
+_OWN_DRAWS = {"image_b": 1, "reference": 2}
 
 
 class Visits(NamedTuple):
@@ -60,14 +62,22 @@ class ImageSource(Protocol):
 
 @runtime_checkable
 class FieldSource(Protocol):
-    """Numbered samples with several images each, or with more than labels."""
+    """Numbered samples with several images each, or with more than labels.
+
+    The names of fields say what they are (`core.batch.FIELD_KINDS`); a source with further fields names their kinds in
+    an attribute `kinds`, such as {"trimap": "label_map"}. Otherwise uint8 tensors (B, C, H, W) are images.
+    """
 
     def __len__(self) -> int:
         """Return the number of samples."""
         ...
 
     def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return the samples by batch key: uint8 images (B, C, H, W), and other fields unchanged."""
+        """Return the samples by batch key.
+
+        Images are uint8 (B, C, H, W); masks (B, 1, H, W), uint8 with 0 and 255, bool, or float with 0 and 1; label maps
+        (B, 1, H, W) of integers. Other fields are handed on unchanged.
+        """
         ...
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
@@ -118,15 +128,35 @@ def read_fields(source: ImageSource | FieldSource, visits: Visits) -> dict[str, 
     return fields if labels is None else {**fields, "label": labels}
 
 
-def is_image(field: Any) -> bool:
-    """Return whether a field of a sample holds uint8 images (B, C, H, W)."""
-    return isinstance(field, Tensor) and field.dtype == torch.uint8 and field.ndim == 4
+def field_kind(source: ImageSource | FieldSource, name: str, field: Any) -> FieldKind:
+    """Return what a field of a source's samples is: by its name or, for names of the source's own, by what it says.
+
+    Raises:
+        TypeError: a mask or label map is not a tensor (B, 1, H, W).
+    """
+    known: FieldKind | None = FIELD_KINDS.get(name) or getattr(source, "kinds", {}).get(name)
+    if known in ("mask", "label_map"):
+        if not isinstance(field, Tensor) or field.ndim != 4:
+            raise TypeError(f"The {known.replace('_', ' ')} {name!r} of a source must be a tensor (B, 1, H, W).")
+        return known
+    if isinstance(field, Tensor):
+        return "image" if field.dtype == torch.uint8 and field.ndim == 4 else "vector"
+    return known or "text"
+
+
+def to_batch(field: Any, kind: FieldKind) -> Any:
+    """Return a field of a source as models get it: images in [-1, 1], masks of 0 and 1, label maps as int64."""
+    if kind == "image":
+        return to_signed(field)
+    if kind == "mask":
+        return (field >= MASK_THRESHOLD).float() if field.dtype == torch.uint8 else field.float()
+    return field.long() if kind == "label_map" else field
 
 
 class ImageSamples(Dataset[dict[str, Any]]):
     """Fetches whole batches from a source: gather, augment by key, scale to [-1, 1].
 
-    Images of one scene, such as the source and target of a pair, are augmented alike.
+    Images of one scene, such as the source and target of a pair, are augmented alike, and so are masks and label maps.
 
     Args:
         source: the images.
@@ -160,18 +190,19 @@ class ImageSamples(Dataset[dict[str, Any]]):
         pairs = [key if isinstance(key, tuple) else SampleKey(0, key) for key in keys]
         epochs, indices = np.array(pairs, np.int64).reshape(-1, 2).T
         fields = self.fields(Visits(self.seed, epochs, indices))
-        batch = {name: to_signed(field) if is_image(field) else field for name, field in fields.items()}
+        batch = {name: to_batch(field, field_kind(self.source, name, field)) for name, field in fields.items()}
         return {**batch, "index": torch.tensor(indices)}
 
     def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return the augmented samples of these visits, with images still as uint8 (B, C, H, W)."""
+        """Return the augmented samples of these visits, with images and masks still as the source gave them."""
         fields = read_fields(self.source, visits)
         return {name: self._varied(name, field, visits) for name, field in fields.items()}
 
     def _varied(self, name: str, field: Any, visits: Visits) -> Any:
-        if self.augmentation is None or not is_image(field):
+        kind = field_kind(self.source, name, field)
+        if self.augmentation is None or kind not in ("image", "mask", "label_map"):
             return field
-        return augment(field, self.augmentation, *visits, stream=_OWN_DRAWS.get(name, 0))
+        return augment(field, self.augmentation, *visits, stream=_OWN_DRAWS.get(name, 0), kind=kind)
 
 
 class ImageDataModule(pl.LightningDataModule):

@@ -95,6 +95,8 @@ def test_unpaired_images_are_refused():
 
 
 def test_degraded_images_of_another_size_are_refused():
+    with pytest.raises(UserError, match=r"preserves the image size.*scale 2"):
+        made(ImageSpec(3, 8, 8, task="restoration", scale=2))
     with pytest.raises(UserError, match="4x4 and 8x8"):
         made().training_step(batch(degraded=noise(2, 3, 4, 4), image=noise(2, 3, 8, 8)), 0)
 
