@@ -92,14 +92,16 @@ class Classifier(Protocol):
 
 CAPABILITIES: dict[str, type] = {"sample": Generator, "edit": Editor, "embed": Embedder, "classify": Classifier}
 
-#: Arguments of `sample` and `edit` with options of their own, as they are written.
+#: Arguments that commands offer under names of their own, by the method that has them.
 CONDITIONS = {
-    "labels": "--class",
-    "prompts": "--prompt",
-    "masks": "--mask",
-    "references": "--reference",
-    "seeds": "--seed",
-    "direction": "--direction",
+    "sample": {"labels": "--class", "prompts": "--prompt"},
+    "edit": {
+        "masks": "--mask",
+        "references": "--reference",
+        "prompts": "--prompt",
+        "seeds": "--seed",
+        "direction": "--direction",
+    },
 }
 
 
@@ -141,11 +143,12 @@ def method_options(method: Callable[..., Any]) -> dict[str, Parameter]:
         known = signature(method, eval_str=True).parameters
     except NameError:  # types imported for type checkers only
         known = signature(method).parameters
+    conditions = CONDITIONS.get(getattr(method, "__name__", ""), {})
     return {
         name: parameter
         for name, parameter in known.items()
         if parameter.kind is Parameter.KEYWORD_ONLY
-        and name not in CONDITIONS
+        and name not in conditions
         and parameter.default is not Parameter.empty
         and (parameter.annotation in (bool, int, float, str) or get_origin(parameter.annotation) is Literal)
     }

@@ -46,14 +46,13 @@ def check_condition(model: object, method: str, argument: str) -> None:
     function = getattr(model, method, None)
     if takes(function, argument):
         return
-    option = CONDITIONS[argument]
-    own = ("labels", "prompts") if method == "sample" else tuple(CONDITIONS)
-    others = [CONDITIONS[other] for other in own if takes(function, other)]
-    if method == "sample" and not num_sampled_classes(model):
-        others = [other for other in others if other != CONDITIONS["labels"]]
+    own = CONDITIONS[method]
+    others = [option for name, option in own.items() if takes(function, name)]
+    if "labels" in own and not num_sampled_classes(model):
+        others = [option for option in others if option != own["labels"]]
     others += [f"--{other}" for other in (method_options(function) if function else {})]
     listed = f"it takes {', '.join(others)}." if others else "it takes no other options."
-    raise UserError(f"{type(model).__name__} does not take {option}.", f"Leave it out: {listed}")
+    raise UserError(f"{type(model).__name__} does not take {own[argument]}.", f"Leave it out: {listed}")
 
 
 def _value(name: str, text: str, parameter: Parameter) -> Any:

@@ -78,3 +78,12 @@ def test_unusable_prompts_are_explained(aigc, conditional, folder, arguments, wo
 def test_a_model_without_prompts_says_what_it_takes(aigc, trained, folder):
     done = aigc("sample", trained, "--prompt", "a seven", "--out", "o")
     assert done.code == 2 and "DCGAN does not take --prompt" in done.err and not (folder / "o").exists()
+
+
+def test_the_page_of_a_model_lists_what_commands_offer(aigc, conditional):
+    conditional("Filler")
+    painter, filler = (aigc("plugins", "show", name).out for name in ("painter", "filler"))
+    assert "Options of aigc sample" in painter and "--prompt  the text of each image" in painter
+    assert "--class" in painter and "--noise" in painter and "Options of aigc edit" not in painter
+    assert all(option in filler for option in ("--mask", "--reference", "--prompt", "--seed", "--strength"))
+    assert "--direction" not in filler
