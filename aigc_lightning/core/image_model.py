@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import batch_size, check_batch, check_needs
-from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.checkpointed import CheckpointedModule
-from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.fused_optimizers import lay_out_state
+from aigc_lightning.core.predictions import predicted
 from aigc_lightning.core.run.collectives import joint_means
 from aigc_lightning.core.run.loop_state import batches_done, place_in_stream
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
@@ -205,11 +204,8 @@ class ImageModel(CheckpointedModule):
         self.on_validation_epoch_end()
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        """Return predictions for a batch: for models that can sample, one image per sample, with its index as the seed.
-
-        Models that edit or classify override this.
-        """
-        return sampled(self, batch["index"].tolist()) if isinstance(self, Generator) else None
+        """Return images, logits or vectors for a batch, by the model's capabilities: see `core/predictions.py`."""
+        return predicted(self, batch)
 
     @contextmanager
     def inference(self) -> Iterator[None]:

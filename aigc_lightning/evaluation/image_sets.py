@@ -18,6 +18,7 @@ from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.pictures import to_uint8
+from aigc_lightning.core.predictions import edited
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.data.decode import SUFFIXES, CorruptImageError, decode
 from aigc_lightning.data.folders.find_images import find_images, warn_of_others
@@ -160,8 +161,8 @@ class Edits(ImageSet):
         assert isinstance(self.model, Editor)
         batch = self.given.batch(numbers)
         with self.model.inference():
-            edited = self.model.edit(batch[self.given.field].to(self.model.device))
-        return to_uint8(edited).cpu(), batch["index"], batch.get("label")
+            images = edited(self.model, batch, self.given.field)
+        return to_uint8(images).cpu(), batch["index"], batch.get("label")
 
 
 class FolderImages(ImageSet):

@@ -109,10 +109,6 @@ class Autoencoder(ImageModel):
             code = self.network.encode(images.to(self.device, self.network.last.weight.dtype))
         return code.mean(dim=(2, 3))
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the edited inputs of a batch."""
-        return self.edit(self._pair(batch)[0])
-
     # ---- training
 
     def forward(self, images: Tensor) -> Tensor:

@@ -89,10 +89,6 @@ class CNN(ImageModel):
         with self.inference():
             return self.features(images.to(self.device, self.head.weight.dtype))
 
-    def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """Return the logits (B, K) of a batch."""
-        return self.classify(batch["image"])
-
     # ---- training
 
     def features(self, images: Tensor) -> Tensor:
