@@ -75,7 +75,8 @@ class Predictions(pl.Callback):
 
 def _class_names(model: pl.LightningModule, outputs: Tensor) -> tuple[str, ...]:
     """Return what the columns of an output mean; empty if they are not classes."""
-    names: tuple[str, ...] = model.spec.class_names if isinstance(model, Classifier) else ()  # type: ignore[union-attr]
+    spec: Any = getattr(model, "spec", None)
+    names: tuple[str, ...] = spec.class_names if isinstance(model, Classifier) else ()
     return names if len(names) == outputs.shape[1] else ()
 
 

@@ -67,7 +67,7 @@ class Editor(Protocol):
     `method_options`.
     """
 
-    def edit(self, images: Tensor) -> Tensor:
+    def edit(self, images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return edited images, float (B, C, H, W) in [-1, 1]."""
         ...
 

@@ -62,8 +62,8 @@ def predicted(model: Any, batch: Mapping[str, Any]) -> Tensor | None:
     Returns:
         Images (B, C, H, W) in [-1, 1], logits (B, K) or vectors (B, D); None for a model without any capability.
     """
-    samples = isinstance(model, Generator) and (model.spec.task == "generation" or not isinstance(model, Editor))
-    if samples:
+    edits = model.spec.task != "generation" and isinstance(model, Editor)
+    if isinstance(model, Generator) and not edits:
         prompts = batch.get("caption") if takes(model.sample, "prompts") else None
         return sampled(model, batch["index"].tolist(), prompts=prompts)
     if isinstance(model, Editor):

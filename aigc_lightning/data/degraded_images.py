@@ -37,7 +37,7 @@ class DegradedSamples(ImageSamples):
         """Return `image` uint8 (B, C, H, W), `degraded` uint8 (B, C, h, w), and `mask` and `caption` if there are."""
         fields = super().fields(visits)
         keys = [(visits.seed, int(epoch), int(index)) for epoch, index in zip(*visits[1:], strict=True)]
-        kept = {name: fields[name] for name in ("image", "mask", "caption") if name in fields}
+        kept: dict[str, Any] = {name: fields[name] for name in ("image", "mask", "caption") if name in fields}
         return {**kept, "degraded": corrupt(fields["image"], self.corruptions, keys)}
 
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -116,14 +117,14 @@ def test_models_with_prompts_draw_the_captions_of_held_out_images(tmp_path: Path
         assert grid.text["captions"] == expected and grid.size == (3 * 66 - 2, 2 * 66 - 2)
         labels = source.labels(numbers)
         assert labels is not None
-        last = to_uint8(sampled(model, [4], [labels[4].item()], prompts=captions[4:]))[0]
+        last = to_uint8(sampled(model, [4], [int(labels[4])], prompts=captions[4:]))[0]
         cell = grid.crop((66, 66, 130, 130)).resize((16, 16), Image.Resampling.NEAREST)
         assert (torch.from_numpy(np.array(cell)).permute(2, 0, 1) == last).all()
 
 
 def test_models_with_prompts_draw_seeds_where_there_are_no_captions(tmp_path: Path):
     class Loose(Painter):
-        needs = ()
+        needs: ClassVar[tuple[str, ...]] = ()
 
         def training_step(self, batch, batch_idx):
             return self.words.weight.square().mean()

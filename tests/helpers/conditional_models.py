@@ -4,7 +4,7 @@ Shapes: B batch, C channels, H and W height and width in pixels.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 from zlib import crc32
 
 import torch
@@ -26,7 +26,7 @@ class Painter(ImageModel):
     """
 
     aigc_api = 1
-    needs = ("caption",)
+    needs: ClassVar[tuple[str, ...]] = ("caption",)
 
     def __init__(self, spec: ImageSpec, lr: float = 0.1) -> None:
         super().__init__(spec)
@@ -52,7 +52,7 @@ class Painter(ImageModel):
         """
         with self.inference():
             colours = self.colours(prompts or [""] * len(seeds), torch.tensor(labels or [0] * len(seeds)))
-            images = colours[:, :, None, None] + noise * seeded_normal(seeds, *self.spec.shape).to(self.device)
+            images: Tensor = colours[:, :, None, None] + noise * seeded_normal(seeds, *self.spec.shape).to(self.device)
         return images.clamp(-1, 1)
 
     def colours(self, prompts: Sequence[str], labels: Tensor) -> Tensor:
@@ -60,7 +60,8 @@ class Painter(ImageModel):
         rows = [[crc32(word.encode()) % _WORDS for word in text.split()] or [0] for text in prompts]
         offsets = torch.tensor([0, *map(len, rows)][:-1], device=self.device).cumsum(0)
         words = torch.tensor([row for text in rows for row in text], device=self.device)
-        return torch.tanh(self.words(words, offsets) + self.classes(labels.to(self.device)))
+        colours: Tensor = torch.tanh(self.words(words, offsets) + self.classes(labels.to(self.device)))
+        return colours
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the squared error of the mean colours."""
@@ -126,7 +127,8 @@ class Filler(ImageModel):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the squared error of the filling."""
         errors = (self.colour - batch["image"]).square() * batch["mask"]
-        return errors.mean() * self.share
+        loss: Tensor = errors.mean() * self.share
+        return loss
 
     def configure_optimizers(self) -> Optimizer:
         """Return plain gradient descent."""
@@ -152,11 +154,12 @@ class Doubler(ImageModel):
         """Return images (B, C, 2 H, 2 W) in [-1, 1]."""
         with self.inference():
             large = images.to(self.device).repeat_interleave(2, 2).repeat_interleave(2, 3)
-            return (large - self.dark).clamp(-1, 1)
+            darker: Tensor = (large - self.dark).clamp(-1, 1)
+        return darker
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the mean squared darkness."""
-        return self.dark.square() * self.share
+        """Return the squared distance from a little darkness."""
+        return (self.dark - 0.1).square() * self.share
 
     def configure_optimizers(self) -> Optimizer:
         """Return plain gradient descent."""

@@ -232,6 +232,7 @@ def test_predictions_of_classes_are_a_table(aigc, judge, folder):
         rows = list(csv.DictReader(file))
     assert [row["index"] for row in rows] == [str(number) for number in range(len(rows))] and len(rows) > 10
     labels = Digits(size=8).val_source().labels(range(len(rows)))
+    assert labels is not None
     right = [row["class"] == str(label) for row, label in zip(rows, labels.tolist(), strict=True)]
     assert sum(right) > 0.7 * len(right)
 
