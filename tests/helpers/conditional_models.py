@@ -67,7 +67,8 @@ class Painter(ImageModel):
         """Return the squared error of the mean colours."""
         images = batch["image"]
         labels = batch.get("label", torch.zeros(len(images), dtype=torch.int64))
-        return (self.colours(batch["caption"], labels) - images.mean((2, 3))).square().mean() * self.share
+        loss: Tensor = (self.colours(batch["caption"], labels) - images.mean((2, 3))).square().mean()
+        return loss * self.share
 
     def configure_optimizers(self) -> Optimizer:
         """Return plain gradient descent."""
