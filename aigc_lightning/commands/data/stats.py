@@ -85,8 +85,8 @@ def _of_files(found: list[tuple[int, int, str]]) -> dict[str, Any]:
 def _of_part(source: "ImageSource | FieldSource", num: int) -> dict[str, Any]:
     import torch
 
-    from aigc_lightning.data.base import field_kind
     from aigc_lightning.data.inspection.inspect import chosen, samples
+    from aigc_lightning.data.sources import field_kind
 
     counts: dict[str, torch.Tensor] = {}  # of each grey level, by batch key: int64 (C, 256)
     captions: list[str] = []
