@@ -105,7 +105,8 @@ class Grids(pl.Callback):
 
     def _draw_captions(self, trainer: pl.Trainer, model: Generator) -> None:
         captions = [shown(text) for text in self._described["caption"]]
-        labels = self._described["label"].tolist() if num_sampled_classes(model) else None
+        by_class = num_sampled_classes(model) > 0 and "label" in self._described
+        labels = self._described["label"].tolist() if by_class else None
         seeds = list(range(len(captions)))
         images = sampled(model, seeds, labels, prompts=self._described["caption"])
         grid = image_grid(to_uint8(images), near_square(len(images)))
