@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
-from aigc_lightning.core.batch import batch_size, check_batch
-from aigc_lightning.core.capabilities import Generator
+from aigc_lightning.core.batch import batch_size, check_batch, check_needs
 from aigc_lightning.core.checkpointed import CheckpointedModule
-from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.fused_optimizers import lay_out_state
+from aigc_lightning.core.predictions import predicted
 from aigc_lightning.core.run.collectives import joint_means
 from aigc_lightning.core.run.loop_state import batches_done, place_in_stream
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
@@ -37,6 +36,8 @@ class ImageModel(CheckpointedModule):
     aigc_api: ClassVar[int] = 1
     #: Supported numbers of channels.
     channels: ClassVar[tuple[int, ...]] = (1, 3, 4)
+    #: Fields that every batch must have besides its images: any of "label", "caption" and "mask".
+    needs: ClassVar[tuple[str, ...]] = ()
     #: Images that are sampled at once; None for what suits the device (`core/chunks.py`).
     sampling_chunk: ClassVar[int | None] = None
     #: Held-out score that selects the best checkpoint of a run; lower is better.
@@ -50,6 +51,7 @@ class ImageModel(CheckpointedModule):
                 f"{spec.channels} ({spec}).",
                 "Choose the channels of the data to fit (for folders: --data.init_args.channels).",
             )
+        check_needs(type(self).__name__, self.needs, spec)
         self.spec = spec
         self._held_out: dict[str, list[Tensor]] = defaultdict(list)
         self._window = Window()
@@ -159,7 +161,7 @@ class ImageModel(CheckpointedModule):
         Raises:
             UserError: a loader yields something other than a dict of the expected images.
         """
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
         if self.automatic_optimization:  # otherwise the engine does it for each micro-batch
             seed_everywhere(run_seed(), self.step, self.global_rank)
             layout = self._layout(batch)
@@ -168,15 +170,15 @@ class ImageModel(CheckpointedModule):
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Reject invalid batches, as in training."""
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Reject invalid batches, as in training."""
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
 
     def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Reject invalid batches, as in training."""
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Do nothing: callbacks use the held-out images. Models with a held-out loss override this."""
@@ -202,11 +204,8 @@ class ImageModel(CheckpointedModule):
         self.on_validation_epoch_end()
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        """Return predictions for a batch: for models that can sample, one image per sample, with its index as the seed.
-
-        Models that edit or classify override this.
-        """
-        return sampled(self, batch["index"].tolist()) if isinstance(self, Generator) else None
+        """Return images, logits or vectors for a batch, by the model's capabilities: see `core/predictions.py`."""
+        return predicted(self, batch)
 
     @contextmanager
     def inference(self) -> Iterator[None]:

@@ -148,10 +148,6 @@ class CycleGAN(AdversarialModel):
         a, b = batch["image_a"], batch["image_b"]
         return {"A": a, "A to B": self.edit(a, "AtoB"), "B": b, "B to A": self.edit(b, "BtoA")}
 
-    def predict_step(self, batch: UnpairedBatch, batch_idx: int) -> Tensor:
-        """Return the translations from A to B of a batch."""
-        return self.edit(batch["image_a"])
-
     # ---- training
 
     def discriminator_loss(self, kind: Kind, real: Tensor, fake: Tensor) -> Tensor:

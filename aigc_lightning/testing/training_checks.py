@@ -1,5 +1,6 @@
 """Checks of a model's training, through `aigc fit` and the model's preset."""
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -48,12 +49,14 @@ def trains_on_the_shapes_it_claims(case: ModelCase) -> None:
     """It trains on every number of channels that it claims, and on non-square images."""
     height, width = case.spec.height, case.spec.width
     candidates = ((height // 2, width), (height, 2 * width), (height, width))
-    sizes = [size for size in candidates if _takes(case, ImageSpec(case.spec.channels, *size, *_meaning(case.spec)))]
+    sizes = [size for size in candidates if _takes(case, replace(case.spec, height=size[0], width=size[1]))]
     for channels in case.target.channels:
-        spec = ImageSpec(channels, *sizes[0], *_meaning(case.spec))
+        spec = replace(case.spec, channels=channels, height=sizes[0][0], width=sizes[0][1])
         options = {"channels": channels, "height": spec.height, "width": spec.width, "num_classes": spec.num_classes}
         values = {f"data__{name}": str(value) for name, value in options.items()}
         values |= {"data": _NOISE, "data__task": spec.task, "data__batch_size": "4"}
+        values |= {"data__captions": str(spec.captions), "data__masks": str(spec.masks)}
+        values |= {"data__scale": f"{spec.scale:g}"}
         quiet = {"trainer__limit_val_batches": "0", "grids__num": "1"}
         only_noise = [text for text in case.settings if not text.startswith("data.")]
         part = ModelCase(case.kind, case.name, case.folder, only_noise, case.preset)
@@ -142,10 +145,6 @@ def _takes(case: ModelCase, spec: ImageSpec) -> bool:
     except UserError:
         return False
     return True
-
-
-def _meaning(spec: ImageSpec) -> tuple[tuple[str, ...], str]:
-    return spec.class_names, spec.task
 
 
 def _stateless(model: ImageModel) -> ImageModel:

@@ -202,12 +202,14 @@ class _Model(_Evaluation):
         if paths and "perceptual_path_length" in generation.section.scores:
             generation.section.protocol["settings"]["perceptual_path_length"].update(paths.settings)
         generation.section.subject["seeds"] = f"{self.options.seed}-{self.options.seed + len(fake) - 1}"
+        if isinstance(fake, Samples) and fake.prompts:
+            generation.section.subject["prompts"] = "the captions of the reference, in order"
         self.add_generation(generation, fake, reference.images, judge)
         self._show(model, fake)
 
     def _show(self, model: ImageModel, fake: ImageSet) -> None:
         """Add a grid of what is scored, a class a row where there are classes."""
-        if isinstance(fake, Samples) and fake.class_names:
+        if isinstance(fake, Samples) and fake.class_names and not fake.prompts:
             columns = max(2, min(10, 200 // len(fake.class_names)))
             seeds = [self.options.seed + number for number in range(columns * len(fake.class_names))]
             labels = [place // columns for place in range(len(seeds))]
