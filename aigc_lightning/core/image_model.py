@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
+from aigc_lightning.core.averaged import AveragedModule
 from aigc_lightning.core.batch import batch_size, check_batch
 from aigc_lightning.core.capabilities import Generator
-from aigc_lightning.core.checkpointed import CheckpointedModule
 from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.fused_optimizers import lay_out_state
 from aigc_lightning.core.run.collectives import joint_means
@@ -23,7 +23,7 @@ from aigc_lightning.core.window import BatchLayout, Window
 from aigc_lightning.errors import UserError
 
 
-class ImageModel(CheckpointedModule):
+class ImageModel(AveragedModule):
     """Base class of all models.
 
     A subclass takes the spec first and passes it on; its other arguments are plain values (numbers, text, lists,
@@ -150,6 +150,7 @@ class ImageModel(CheckpointedModule):
             UserError: the checkpoint has another number of them; Lightning would ignore the surplus.
         """
         self._check_restored()
+        super().on_train_start()
         for optimizer in self.trainer.optimizers:
             lay_out_state(optimizer)
 
@@ -160,6 +161,8 @@ class ImageModel(CheckpointedModule):
             UserError: a loader yields something other than a dict of the expected images.
         """
         check_batch(batch, self.spec)
+        if self.ema_settings.half_life_images is not None:
+            self._images_taken += self._layout(batch).total
         if self.automatic_optimization:  # otherwise the engine does it for each micro-batch
             seed_everywhere(run_seed(), self.step, self.global_rank)
             layout = self._layout(batch)
