@@ -49,6 +49,10 @@ class AveragedModule(CheckpointedModule):
         first = [self.averages[name]] if name in self.averages else []
         return [*first, *(cast(nn.ModuleList, self.other_averages[name]) if name in self.other_averages else ())]
 
+    def average_updates(self) -> dict[str, int]:
+        """Return how often the averages of each network were updated; empty before training."""
+        return {name: average.updates for name, average in self._moving.items()}
+
     def configure_model(self) -> None:
         """Create the averages; called before weights are loaded or training begins."""
         for name in self.averaged_networks:
@@ -94,7 +98,7 @@ class AveragedModule(CheckpointedModule):
         """Add the number of updates."""
         super().on_save_checkpoint(checkpoint)
         if self._moving:
-            checkpoint[UPDATES_KEY] = {name: average.updates for name, average in self._moving.items()}
+            checkpoint[UPDATES_KEY] = self.average_updates()
 
     def _update_averages(self, *names: str) -> None:
         """Move the averages of networks towards their weights."""

@@ -59,10 +59,10 @@ class Ema:
             raise UserError(f"ema.snapshot_every is {self.snapshot_every}.", "Give at least 1.")
         if self.relative_widths is None and self.snapshot_every != _EVERY:
             raise UserError("ema.snapshot_every is given without ema.relative_widths.", "Give both or none.")
-        if len(set(self.widths)) < len(self.widths) or len(self.widths) > _MOST_WIDTHS:
+        if len({f"{width:.3f}" for width in self.widths}) < len(self.widths) or len(self.widths) > _MOST_WIDTHS:
             what = f"ema.relative_widths is {self.relative_widths[:80] if self.relative_widths else ''}."
             raise UserError(
-                what, f"Give each width once, and at most {_MOST_WIDTHS}: each takes a copy of the weights."
+                what, f"Give widths 0.001 apart, and at most {_MOST_WIDTHS}: each takes a copy of the weights."
             )
 
     @property
@@ -131,7 +131,7 @@ def exponent_of(width: float) -> float:
     """Return the exponent gamma of the power-function average of a relative width, about 16.97 for 0.05.
 
     The weights grow with time as t ** gamma. Their relative standard deviation is
-    sqrt(gamma + 1) / ((gamma + 2) sqrt(gamma + 3)), which gives a cubic equation for gamma (algorithm 2 of the paper).
+    sqrt(gamma + 1) / ((gamma + 2) sqrt(gamma + 3)), which gives a cubic equation for gamma.
 
     Args:
         width: in (0, 1 / sqrt(12)).

@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from aigc_lightning import compat
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.callbacks.compiled import Compiled
+from aigc_lightning.callbacks.ema_snapshots import EmaSnapshots
 from aigc_lightning.callbacks.ending import Ending
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.held_out_scores import SlicedWasserstein
@@ -226,7 +227,8 @@ class TrainingCLI(LightningCLI):
         values = self.config["fit"]
         repeated = [*to_repeat(values), *self._trust]
         own = [LossLog(), SlicedWasserstein(), built["grids"], Provenance(self.stage_parser, values), *progress]
-        own += [built["checkpoints"]] if trainer["enable_checkpointing"] else []
+        if trainer["enable_checkpointing"]:
+            own += [built["checkpoints"], *([EmaSnapshots()] if built["ema"].widths else [])]
         own += [Ending(trainer["max_time"], repeated), Interruption(repeated)]
         return [*own, *([Compiled()] if values.compile else [])]
 
