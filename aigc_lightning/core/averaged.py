@@ -1,6 +1,6 @@
 """Modules that keep moving averages of their networks' weights."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from torch import nn
@@ -117,14 +117,12 @@ class AveragedModule(CheckpointedModule):
                 for optimizer in self.trainer.optimizers
                 if any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"])
             ]
-            handles += [optimizer.register_step_post_hook(self._updating(name)) for optimizer in trained_by[-1:]]
+            hook = partial(self._after_optimizer, name)  # unlike a closure, it can be pickled with the model
+            handles += [optimizer.register_step_post_hook(hook) for optimizer in trained_by[-1:]]
         return handles
 
-    def _updating(self, name: str) -> Callable[..., None]:
-        def update(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            # Without a gradient the step has changed nothing, as after a `training_step` that returned None.
-            parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-            if any(parameter.grad is not None for parameter in parameters):
-                self._update_averages(name)
-
-        return update
+    def _after_optimizer(self, name: str, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        # Without a gradient the step has changed nothing, as after a `training_step` that returned None.
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        if any(parameter.grad is not None for parameter in parameters):
+            self._update_averages(name)

@@ -1,5 +1,6 @@
 """Moving averages of automatic and manual models: updated once per optimizer step, resumed, equal on two processes."""
 
+import pickle
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -152,6 +153,19 @@ def test_the_average_of_a_manual_model_follows_its_own_optimizer() -> None:
     steps = [index for index, batch in enumerate([0, 1, 2, 0, 1, 2]) if batch % 2]
     kept = [model.ema_settings.kept(step, 8)[0] for step in range(len(steps))]
     check(model.averaged("network"), reference(start, [weights[index] for index in steps], kept))
+
+
+def test_a_trained_model_can_be_pickled_and_trained_again() -> None:
+    model = Model(SPEC)
+    fit(model, 2)
+    copy: Any = pickle.loads(pickle.dumps(model))
+    check(
+        copy.averaged("network"),
+        {name: value.double() for name, value in model.averages["network"].state_dict().items()},
+    )
+    start = {name: value.clone() for name, value in model.averaged("network").state_dict().items()}
+    weights = fit(model, 3)
+    check(model.averaged("network"), reference(start, weights, [Ema().kept(step, 8)[0] for step in range(3)]))
 
 
 def test_no_average() -> None:
