@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,7 +125,7 @@ def test_an_automatic_model_with_an_average_is_trained_and_used(copier, folder, 
     done = aigc("validate", "--checkpoint", "whole")
     assert done.code == 0 and "val/error" in done.out
     assert aigc("sample", "whole", "--seeds", "0-3", "--out", "samples").code == 0
-    model = load_model(folder / "whole")
+    model: Any = load_model(folder / "whole")
     averaged = model.sample([3])
     model.averages = torch.nn.ModuleDict()
     assert not torch.equal(averaged, model.sample([3]))
