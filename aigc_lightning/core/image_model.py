@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
+from aigc_lightning.core.averaged import AveragedModule
 from aigc_lightning.core.batch import batch_size, check_batch, check_needs
-from aigc_lightning.core.checkpointed import CheckpointedModule
 from aigc_lightning.core.fused_optimizers import lay_out_state
 from aigc_lightning.core.predictions import predicted
 from aigc_lightning.core.run.collectives import joint_means
@@ -22,7 +22,7 @@ from aigc_lightning.core.window import BatchLayout, Window
 from aigc_lightning.errors import UserError
 
 
-class ImageModel(CheckpointedModule):
+class ImageModel(AveragedModule):
     """Base class of all models.
 
     A subclass takes the spec first and passes it on; its other arguments are plain values (numbers, text, lists,
@@ -152,6 +152,7 @@ class ImageModel(CheckpointedModule):
             UserError: the checkpoint has another number of them; Lightning would ignore the surplus.
         """
         self._check_restored()
+        super().on_train_start()
         for optimizer in self.trainer.optimizers:
             lay_out_state(optimizer)
 
@@ -162,6 +163,8 @@ class ImageModel(CheckpointedModule):
             UserError: a loader yields something other than a dict of the expected images.
         """
         check_batch(batch, self.spec, self.needs)
+        if self.ema_settings.half_life_images is not None:
+            self._images_taken += self._layout(batch).total
         if self.automatic_optimization:  # otherwise the engine does it for each micro-batch
             seed_everywhere(run_seed(), self.step, self.global_rank)
             layout = self._layout(batch)

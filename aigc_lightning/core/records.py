@@ -35,6 +35,7 @@ _RECORD: dict[Any, Kind] = {
 _MORE: dict[Any, Kind] = {
     "format": int,
     "engine": {str: object},
+    "ema": {str: object},
     "data": {"class_path": str, "config": {str: object}},
     "seed": (int, NoneType),
     "precision": str,

@@ -76,7 +76,7 @@ class CycleGAN(AdversarialModel):
 
     # The generators are updated together, since each one's loss goes through the other.
     players = ("discriminator_pair", "generator_pair")
-    averaged_players = ("generator_pair",)
+    averaged_networks = ("generator_pair",)
     size_multiple = 4  # heights and widths that the generators halve evenly are multiples of this
 
     def __init__(

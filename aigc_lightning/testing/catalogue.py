@@ -1,6 +1,13 @@
 """The checks for each kind of plugin, in the order in which they are run."""
 
-from aigc_lightning.testing import class_checks, condition_checks, data_checks, model_checks, training_checks
+from aigc_lightning.testing import (
+    average_checks,
+    class_checks,
+    condition_checks,
+    data_checks,
+    model_checks,
+    training_checks,
+)
 from aigc_lightning.testing.checks import Check
 
 _OF_ANY_CLASS = (
@@ -13,6 +20,7 @@ MODEL_CHECKS = (
     *_OF_ANY_CLASS,
     Check("trains_with_its_preset", training_checks.trains_with_its_preset),
     Check("moves_every_player", training_checks.moves_every_player),
+    Check("keeps_its_averages", average_checks.keeps_its_averages),
     Check("builds_with_defaults", model_checks.builds_with_defaults),
     Check("refuses_what_it_cannot_do", model_checks.refuses_what_it_cannot_do),
     Check("keeps_the_contract_of_its_output", model_checks.keeps_the_contract_of_its_output),

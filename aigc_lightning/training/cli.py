@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from aigc_lightning import compat
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.callbacks.compiled import Compiled
+from aigc_lightning.callbacks.ema_snapshots import EmaSnapshots
 from aigc_lightning.callbacks.ending import Ending
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.held_out_scores import SlicedWasserstein
@@ -34,6 +35,7 @@ from aigc_lightning.config.request import Request, Stage, check_seed
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.capabilities import capabilities
 from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.output import echo
@@ -48,7 +50,7 @@ from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
-from aigc_lightning.training import next_step, precision, profiling, resume
+from aigc_lightning.training import averages, next_step, precision, profiling, resume
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
 from aigc_lightning.training.strategy import adversarial_strategy, started_safely
 from aigc_lightning.training.trainer_values import check_values, give_an_end
@@ -126,6 +128,7 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--compile", type=bool, default=False, help="Run the networks as compiled code.")
         parser.add_argument("--timeout", type=PositiveInt | None, default=None, help="Seconds to wait for others.")
         parser.add_class_arguments(Engine, "engine")
+        parser.add_class_arguments(Ema, "ema")
         parser.add_lightning_class_args(Grids, "grids")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.link_arguments("data", "model.init_args.spec", compute_fn=_spec, apply_on="instantiate")
@@ -191,6 +194,7 @@ class TrainingCLI(LightningCLI):
         values = self.config_init[self.stage]
         if isinstance(self.model, AdversarialModel):
             self.model.engine = values["engine"]
+        averages.settle(self.model, values["ema"], self.stage, self.request)
         trainer = values["trainer"]
         max_images = values.get("max_images")
         give_an_end(trainer, max_images)
@@ -230,7 +234,8 @@ class TrainingCLI(LightningCLI):
         values = self.config["fit"]
         repeated = [*to_repeat(values), *self._trust]
         own = [LossLog(), SlicedWasserstein(), built["grids"], Provenance(self.stage_parser, values), *progress]
-        own += [built["checkpoints"]] if trainer["enable_checkpointing"] else []
+        if trainer["enable_checkpointing"]:
+            own += [built["checkpoints"], *([EmaSnapshots()] if built["ema"].widths else [])]
         own += [Ending(trainer["max_time"], repeated), Interruption(repeated)]
         return [*own, *([Compiled()] if values.compile else [])]
 
@@ -259,6 +264,7 @@ class TrainingCLI(LightningCLI):
             self._say_next()
             return
         if self.record is not None:
+            self.model.take_settings(self.record["aigc"])
             self.model.configure_model()
             self.model.load_state_dict(self.record["state_dict"])
             check_finite(self.model, self.record["state_dict"], str(self.checkpoint))

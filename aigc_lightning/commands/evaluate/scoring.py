@@ -17,7 +17,6 @@ from rich.progress import Progress as Bars
 
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
-from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.capabilities import Classifier, Editor, Generator
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
@@ -162,7 +161,7 @@ class _Model(_Evaluation):
         self.record = {
             **loaded.origin,
             "step": loaded.record.get("step"),
-            "averaged_weights": isinstance(model, AdversarialModel) and len(model.averages) > 0,
+            "averaged_weights": len(model.averages) > 0,
         }
         task = data.spec.task
         edits = isinstance(model, Editor) and task in _FIELDS

@@ -12,7 +12,6 @@ class Engine:
     """Settings of adversarial training that apply to every model.
 
     Args:
-        ema_decay: fraction of the generator's average that is kept at each step; 0 keeps no average.
         micro_batches: number of parts into which a batch is split to save memory.
         clip_norm: largest norm of a player's gradient; None for no clipping.
         max_skipped: number of consecutive updates that may be skipped for a non-finite gradient; 0 stops at the first.
@@ -26,7 +25,6 @@ class Engine:
         UserError: a value out of range.
     """
 
-    ema_decay: float = 0.999
     micro_batches: int = 1
     clip_norm: float | None = None
     max_skipped: int = 0
@@ -36,8 +34,6 @@ class Engine:
     augment_images: int = 500_000
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"engine.ema_decay is {self.ema_decay}.", "Give a number from 0 (no average) to below 1.")
         if self.micro_batches < 1:
             raise UserError(f"engine.micro_batches is {self.micro_batches}.", "Give at least 1.")
         if self.clip_norm is not None and self.clip_norm <= 0:
