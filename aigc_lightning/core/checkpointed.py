@@ -59,10 +59,11 @@ class CheckpointedModule(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
+        #: Records of the frozen networks of other runs that this model uses, by name; see `core/component.py`.
+        self.components: dict[str, dict[str, Any]] = {}
         self._recorded = Recorded()
-        self._restored_counts: dict[
-            str, int
-        ] = {}  # numbers of optimizers and schedulers in the checkpoint that was resumed
+        #: Numbers of optimizers and schedulers in the checkpoint that was resumed.
+        self._restored_counts: dict[str, int] = {}
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's also takes open files
@@ -107,6 +108,14 @@ class CheckpointedModule(pl.LightningModule):
         take_weights(model, weights, record, file, strict=strict is not False)
         return model if map_location is None else model.to(map_location)
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of everything but embedded components, which are always in evaluation mode."""
+        super().train(mode)
+        for name, component in self.components.items():
+            if "record" in component:
+                getattr(self, name).eval()
+        return self
+
     def take_settings(self, record: dict[str, Any]) -> None:
         """Restore what a record holds besides the arguments; called after the model was built from it."""
 
@@ -122,6 +131,7 @@ class CheckpointedModule(pl.LightningModule):
             "config": redacted(values),  # checkpoints are shared
             "spec": self.spec.to_dict(),
             "versions": {"aigc_lightning": __version__, "torch": str(torch.__version__), **makers},
+            **({"components": self.components} if self.components else {}),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -139,6 +149,7 @@ class CheckpointedModule(pl.LightningModule):
         if not self.trainer.training:
             return
         check_resumable(checkpoint, origin)
+        self._check_components(checkpoint.get(RECORD_KEY, {}).get("components", {}), origin)
         loops = checkpoint["loops"]
         if found := first_mismatch(loops["fit_loop"], kind_of(self.trainer.fit_loop.state_dict()), "loops.fit_loop"):
             raise UserError(
@@ -156,6 +167,21 @@ class CheckpointedModule(pl.LightningModule):
             record[OPTIMIZER_SIZES] = optimizer_sizes(checkpoint)
             checkpoint[UNLOGGED_KEY] = self._recorded.to_state()
         checkpoint[RECORD_KEY] = record
+
+    def _check_components(self, recorded: Mapping[str, Any], origin: Path) -> None:
+        """Check that the components are the ones that the checkpoint was trained with.
+
+        Raises:
+            UserError: one has other weights.
+        """
+        for name, now in self.components.items():
+            then = recorded.get(name, now)  # version 0.1 did not record components
+            if then["sha256"] != now["sha256"]:
+                raise UserError(
+                    f"{origin} was trained with another {name}: weights {then['sha256'][:16]} of {then['address']}; "
+                    f"{now['address']} now has {now['sha256'][:16]}.",
+                    "Restore those weights, or start a new run without --resume.",
+                )
 
     def _check_restored(self) -> None:
         """Check that the optimizers and schedulers match those of the checkpoint: Lightning ignores surplus ones.

@@ -3,6 +3,9 @@
 A class is only imported if an installed package has registered it.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ from aigc_lightning.core.records import check_finite
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.source import canonical
+
+#: Components that the file of the model under construction holds, by name.
+_components: ContextVar[Mapping[str, Any] | None] = ContextVar("components", default=None)
 
 
 def names(record: dict[str, Any], model_class: type) -> bool:
@@ -47,7 +53,8 @@ def build(model_class: Any, record: dict[str, Any], origin: Path) -> Any:
         UserError: the class does not take the arguments.
     """
     try:
-        model = model_class(**{"spec": ImageSpec.from_dict(record["spec"]), **record["config"]})
+        with recorded_components(record):
+            model = model_class(**{"spec": ImageSpec.from_dict(record["spec"]), **record["config"]})
         model.take_settings(record)
         model.configure_model()
     except UserError:
@@ -59,6 +66,26 @@ def build(model_class: Any, record: dict[str, Any], origin: Path) -> Any:
             f"The file was written with {versions}; install that version, or pass arguments that the class accepts.",
         ) from error
     return model
+
+
+@contextmanager
+def recorded_components(record: Mapping[str, Any] | None) -> Iterator[None]:
+    """Let models that are built meanwhile take their embedded components from a file's record, not from addresses.
+
+    Args:
+        record: of the file; None for models built anew.
+    """
+    token = _components.set((record or {}).get("components"))
+    try:
+        yield
+    finally:
+        _components.reset(token)
+
+
+def recorded_component(name: str) -> dict[str, Any] | None:
+    """Return what the file of the model under construction says of an embedded component; None for a new model."""
+    found = (_components.get() or {}).get(name)
+    return found if isinstance(found, dict) and "record" in found else None
 
 
 def take_weights(

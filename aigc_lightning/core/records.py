@@ -39,6 +39,7 @@ _MORE: dict[Any, Kind] = {
     "data": {"class_path": str, "config": {str: object}},
     "seed": (int, NoneType),
     "precision": str,
+    "components": {str: {"address": str, "sha256": str}},
     OPTIMIZER_SIZES: [int],
 }
 #: What training resumes from, besides the record and the weights.

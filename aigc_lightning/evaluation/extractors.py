@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aigc_lightning import plugins
 from aigc_lightning.core.capabilities import Classifier, Embedder
-from aigc_lightning.core.checkpoint import load_model
+from aigc_lightning.core.component import load_component
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.checksums import tensors_digest
 from aigc_lightning.errors import UserError, did_you_mean
@@ -87,7 +87,7 @@ def find_extractor(name: str, *, resize: str | None = None, weights: Path | None
         )
     if weights is not None:
         raise UserError(f"{name} has weights of its own.", f"Leave {weights} out.")
-    return ModelExtractor(load_model(name), resize)
+    return ModelExtractor(load_component(name).model, resize)
 
 
 def _num_features(model: ImageModel) -> int:

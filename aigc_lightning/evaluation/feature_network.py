@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aigc_lightning.core.checkpoint import load_model
-from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.component import load_component
+from aigc_lightning.core.io.checksums import tensors_digest
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.assets import find_asset
 
@@ -41,6 +41,9 @@ class FeatureNetwork:
     Args:
         name: "vgg16", or a run folder or checkpoint of a `cnn`.
 
+    Attributes:
+        sha256: of the network's weights, hexadecimal.
+
     Raises:
         UserError: the weights are missing, or the model does not expose its layers' features.
     """
@@ -50,8 +53,10 @@ class FeatureNetwork:
         if name == _VGG:
             self.network: nn.Module = _Vgg()
             self.layers, self.channels, self.size = self.network, 3, None
+            self.sha256 = tensors_digest(self.network.state_dict())
         else:
-            model: ImageModel = load_model(name)
+            component = load_component(name)
+            model, self.sha256 = component.model, component.sha256
             if not isinstance(model, FeatureMaps):
                 raise UserError(
                     f"The {type(model).__name__} in {name} does not expose its layers.",

@@ -18,6 +18,7 @@ from torch.optim import Adam, Optimizer
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import ImageBatch
+from aigc_lightning.core.component import refer
 from aigc_lightning.core.image_model import initialize_normal, seeded_normal
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -129,6 +130,7 @@ class DCGAN(AdversarialModel):
         """Load the feature-matching network before training starts."""
         if stage == "fit" and self.feature_matching_weight:
             self.features = FeatureNetwork(str(self.feature_network))
+            refer(self, "feature_network", str(self.feature_network), self.features.sha256)
 
     def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None) -> Tensor:
         """Return one image per seed, (B, C, H, W) in [-1, 1], from the averaged generator if one is kept.

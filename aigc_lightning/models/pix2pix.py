@@ -20,6 +20,7 @@ from torch.optim import Adam
 from aigc_lightning.core import keyed
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import PairedBatch
+from aigc_lightning.core.component import refer
 from aigc_lightning.core.engine.schedules import constant_linear
 from aigc_lightning.core.image_model import initialize_normal
 from aigc_lightning.core.numbers import check_numbers
@@ -135,6 +136,7 @@ class Pix2Pix(AdversarialModel):
         """Load the network of the perceptual loss before training starts."""
         if stage == "fit" and self.perceptual_weight:
             self.features = FeatureNetwork(str(self.feature_network))
+            refer(self, "feature_network", str(self.feature_network), self.features.sha256)
 
     def discriminator_loss(self, source: Tensor, target: Tensor, fake: Tensor) -> Tensor:
         """Return the loss of D on pairs with targets and with fakes (B, C, H, W); no gradient reaches G."""

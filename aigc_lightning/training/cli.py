@@ -38,7 +38,8 @@ from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.redaction import redacted_text
-from aigc_lightning.core.records import check_finite
+from aigc_lightning.core.rebuilding import recorded_components
+from aigc_lightning.core.records import RECORD_KEY, check_finite
 from aigc_lightning.core.run.environment import restored_environment
 from aigc_lightning.core.run.folder import CHECKPOINTS, LAST
 from aigc_lightning.core.run.log import run_log, say
@@ -180,6 +181,11 @@ class TrainingCLI(LightningCLI):
         if request.run_config is not None:
             recorded, origin = read_yaml(request.run_config), request.run_config
         settle(values, recorded, str(origin or "the config"), request.given)
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; a resumed model takes its embedded components from the checkpoint."""
+        with recorded_components((self.record or {}).get(RECORD_KEY)):
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our callbacks and loggers, and give the model its engine."""

@@ -26,11 +26,15 @@ _NAME_BYTES = 200  # of a name that are kept in the name of its temporary file
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; if the block succeeds, the file there replaces `path`.
 
-    The file is flushed to disk before the rename, and the folder after it, so a crash or a full disk leaves the old
-    file intact. A link at `path` is replaced, not followed.
+    A link at `path` is replaced, not followed.
+
+    Args:
+        path: the file.
+        durable: flush the file to disk before the rename, and the folder after it, so that even a power failure leaves
+            the old file or the new one. Not worth its time for files that are quickly made again.
 
     Raises:
         OSError: the file cannot be written; the error names `path` even if the block's own error does not.
@@ -42,9 +46,11 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         _create(temporary)
         yield temporary
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        if durable:
+            _sync(path.parent)
     except Exception as error:
         known = _written(error, temporary, path)
         if known is None:

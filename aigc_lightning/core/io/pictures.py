@@ -70,7 +70,7 @@ def image_grid(images: Tensor, columns: int, group: int = 0) -> Image.Image:
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str]) -> None:
-    """Write a PNG file with text chunks, atomically: a crash leaves the old file or the new one.
+    """Write a PNG file with text chunks, atomically: a process that is killed leaves the old file or the new one.
 
     Args:
         image: the picture.
@@ -80,7 +80,7 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str]) -> None:
     chunks = PngInfo()
     for keyword, value in plain_metadata(text).items():
         chunks.add_text(keyword, value)
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:
         image.save(temporary, format="PNG", pnginfo=chunks)
 
 

@@ -7,6 +7,7 @@ values and fragment of a URL. Standard library only.
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -43,13 +44,14 @@ def redacted(value: Any, name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [redacted(item, name) for item in value]
     if isinstance(value, str):
-        return HIDDEN if value and _SECRET_NAME.search(name) else _hidden(value)
+        return HIDDEN if value and is_secret_name(name) else _hidden(value)
     return value
 
 
 def redacted_text(text: str) -> str:
     """Return a text, such as a log line, with secrets hidden."""
-    return _ASSIGNED.sub(rf"\1\2{HIDDEN}", _hidden(text))
+    text = _hidden(text)
+    return _ASSIGNED.sub(rf"\1\2{HIDDEN}", text) if _SECRET_NAME.search(text) else text  # the search is quick
 
 
 def redacted_address(address: str) -> str:
@@ -66,6 +68,7 @@ def redacted_address(address: str) -> str:
     return shown + has_query + "".join(parts) + has_fragment + (HIDDEN if fragment else "")
 
 
+@lru_cache(maxsize=1024)
 def is_secret_name(name: str) -> bool:
     """Return whether the value of an option with this name is a secret."""
     return bool(_SECRET_NAME.search(name))
@@ -116,7 +119,7 @@ def _hidden(text: str) -> str:
 
 def _known_secrets(text: str) -> set[str]:
     """Return the secrets of this process and its environment that occur in a text."""
-    named = (value for name, value in os.environ.items() if _SECRET_NAME.search(name))
+    named = (os.environ[name] for name in os.environ if is_secret_name(name))
     listed = (part for address in _environment() for part in _secrets_of(address))
     known = {value for value in (*named, *listed) if len(value) >= _SHORTEST} | _met
     return {value for value in known if value in text}
