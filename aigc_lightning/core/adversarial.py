@@ -142,6 +142,7 @@ class AdversarialModel(ImageModel):
             TypeError: the optimizers do not match the players, or a scheduler waits for a plateau; both are mistakes of
                 the model's author.
         """
+        super().on_fit_start()
         if len(self.trainer.optimizers) != len(self.players):
             raise TypeError(
                 f"{type(self).__name__} has {len(self.players)} players {self.players} but configure_optimizers "

@@ -62,6 +62,12 @@ class AveragedModule(CheckpointedModule):
                 if others:
                     self.other_averages[name] = nn.ModuleList(others)
 
+    def reset_averages(self) -> None:
+        """Let the averages begin with the present weights."""
+        for name in self.averages:
+            for average in self.averages_of(name):
+                average.load_state_dict(getattr(self, name).state_dict())
+
     def on_train_start(self) -> None:
         """Let the averages follow their networks."""
         for handle in self._hooks_of_optimizers:

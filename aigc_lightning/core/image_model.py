@@ -14,7 +14,7 @@ from aigc_lightning.core.averaged import AveragedModule
 from aigc_lightning.core.batch import batch_size, check_batch, check_needs
 from aigc_lightning.core.fused_optimizers import lay_out_state
 from aigc_lightning.core.predictions import predicted
-from aigc_lightning.core.run.collectives import joint_means
+from aigc_lightning.core.run.collectives import joint_means, share_tensors
 from aigc_lightning.core.run.loop_state import batches_done, place_in_stream
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
@@ -144,6 +144,25 @@ class ImageModel(AveragedModule):
             logger.log_metrics(values, step=self.trainer.global_step)
 
     # ---- loops that every model has
+
+    def setup_from_data(self, data: Any) -> None:
+        """Compute what must be known about the training data before the first step; does nothing by default.
+
+        Such as the scale of latents, or the first entries of a codebook. It is called once in a run, without gradients,
+        in all processes; what it sets must be parameters or buffers, which all processes take from the first one,
+        checkpoints keep, and a resumed run therefore has. The averages of networks begin with it.
+
+        Args:
+            data: the data module; `data.training_batch(count)` returns the same images in all processes.
+        """
+
+    def on_fit_start(self) -> None:
+        """Set up from the data, in a new run."""
+        if self.trainer.ckpt_path is None and type(self).setup_from_data is not ImageModel.setup_from_data:
+            with torch.no_grad():
+                self.setup_from_data(self.trainer.datamodule)  # type: ignore[attr-defined]  # the trainer has it
+            share_tensors(self.state_dict().values())
+            self.reset_averages()
 
     def on_train_start(self) -> None:
         """Prepare the optimizers, whose state has been loaded by now, for fused kernels.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from aigc_lightning.core import keyed
 from aigc_lightning.core.docstrings import inherit_argument_texts
 from aigc_lightning.core.io.pictures import to_uint8 as to_uint8
 from aigc_lightning.core.run.loop_state import check_stream, checked_stream, place_in_stream, stream_state
@@ -29,6 +30,7 @@ from aigc_lightning.data.unreadable import LOST_KEY, LostImages, collected
 from aigc_lightning.errors import UserError
 
 _LARGEST_BATCH = 2**31
+_SETUP = 0x5E7  # key of the images that a model is set up from
 # Fields that show something different from the others are augmented independently.
 _OWN_DRAWS = {"image_b": 1, "reference": 2}
 
@@ -149,6 +151,16 @@ class ImageDataModule(pl.LightningDataModule):
     ) -> ImageSamples:
         """Return the dataset that fetches batches of a source; override it to change images after augmentation."""
         return ImageSamples(source, seed, augmentation)
+
+    def training_batch(self, count: int) -> dict[str, Any]:
+        """Return training images that the run's seed chooses, not augmented, the same in all processes.
+
+        Args:
+            count: number of images; all of them if there are fewer.
+        """
+        source = self.train_source()
+        order = torch.randperm(len(source), generator=keyed.generator(run_seed(), _SETUP))
+        return self.samples(source).read(order[:count].tolist())
 
     def train_sampler(self) -> StreamSampler:
         """Return the order of the training images for this process, starting from the trainer's position.
