@@ -40,6 +40,8 @@ class ImageModel(AveragedModule):
     needs: ClassVar[tuple[str, ...]] = ()
     #: Images that are sampled at once; None for what suits the device (`core/chunks.py`).
     sampling_chunk: ClassVar[int | None] = None
+    #: Arguments of `sample` and `edit` that the model, built with the options that it has, does not take.
+    without_conditions: tuple[str, ...] = ()
     #: Held-out score that selects the best checkpoint of a run; lower is better.
     monitor: ClassVar[str] = "val/sliced_wasserstein"
 
