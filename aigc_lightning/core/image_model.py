@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, ClassVar, cast
 
 import torch
@@ -14,6 +15,8 @@ from aigc_lightning.core.batch import batch_size, check_batch
 from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.checkpointed import CheckpointedModule
 from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.engine.accumulation import split_steps
+from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
 from aigc_lightning.core.fused_optimizers import lay_out_state
 from aigc_lightning.core.run.collectives import joint_means
 from aigc_lightning.core.run.loop_state import batches_done, place_in_stream
@@ -51,6 +54,8 @@ class ImageModel(CheckpointedModule):
                 "Choose the channels of the data to fit (for folders: --data.init_args.channels).",
             )
         self.spec = spec
+        #: Settings of the training step; `MEMORY_SETTINGS` act on every model.
+        self.engine = Engine()
         self._held_out: dict[str, list[Tensor]] = defaultdict(list)
         self._window = Window()
 
@@ -143,6 +148,15 @@ class ImageModel(CheckpointedModule):
 
     # ---- loops that every model has
 
+    def on_fit_start(self) -> None:
+        """Prepare for the settings of the engine that act on every model.
+
+        Raises:
+            UserError: they do not fit the model or the trainer.
+        """
+        if self.automatic_optimization and self.engine.micro_batches > 1:
+            split_steps(self)
+
     def on_train_start(self) -> None:
         """Prepare the optimizers, whose state has been loaded by now, for fused kernels.
 
@@ -219,6 +233,16 @@ class ImageModel(CheckpointedModule):
         finally:
             for module, mode in modes:
                 module.training = mode
+
+    def take_settings(self, record: dict[str, Any]) -> None:
+        """Restore the engine's settings from a record; settings that this version does not know are ignored."""
+        super().take_settings(record)
+        known = {item.name for item in fields(Engine)}
+        self.engine = Engine(**{name: value for name, value in record.get("engine", {}).items() if name in known})
+
+    def provenance(self) -> dict[str, Any]:
+        """Add those settings of the engine to the record that act on every model."""
+        return {**super().provenance(), "engine": {name: getattr(self.engine, name) for name in MEMORY_SETTINGS}}
 
     def _drawn(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
         # All processes draw the numbers of the global batch and keep their own rows: simple, and cheap for latents.

@@ -148,6 +148,19 @@ class VAE(ImageModel):
 
     # ---- training
 
+    def on_fit_start(self) -> None:
+        """Check that free bits, which apply to the mean of a whole batch, see whole batches.
+
+        Raises:
+            UserError: batches are split.
+        """
+        if self.free_nats and self.engine.micro_batches > 1:
+            raise UserError(
+                "model.free_nats applies to the mean over a whole batch, which engine.micro_batches splits.",
+                "Leave one of them out.",
+            )
+        super().on_fit_start()
+
     def bound(self, images: Tensor, noise: Tensor) -> Bound:
         """Return the parts of the evidence lower bound of images (B, C, H, W).
 

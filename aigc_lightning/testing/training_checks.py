@@ -95,8 +95,8 @@ def gives_the_same_in_micro_batches(case: ModelCase) -> None:
     Batch norm is replaced, and the power iteration of spectral norm, which takes a step at every forward pass, is
     frozen.
     """
-    if not issubclass(case.target, AdversarialModel):
-        raise NotApplicableError("Only adversarial models split their batches.")
+    if not issubclass(case.target, AdversarialModel) and not case.load().automatic_optimization:
+        raise NotApplicableError("It takes its optimizers' steps itself.")
     with isolated():
         _compare(*(_trace(case, f"{parts}_parts", Engine(micro_batches=parts)) for parts in (1, 3)))
 
@@ -113,7 +113,7 @@ def _trace(case: ModelCase, name: str, engine: Engine | None = None, processes: 
 def _stateless_build(case: ModelCase, engine: Engine | None, batch_size: int) -> tuple[ImageModel, ImageDataModule]:
     model, data = _stateless(case.build(case.spec)), case.data()
     data.batch_size = batch_size
-    if isinstance(model, AdversarialModel) and engine is not None:
+    if engine is not None:
         model.engine = engine
     return model, data
 
