@@ -16,6 +16,7 @@ from aigc_lightning.core.capabilities import Generator
 from aigc_lightning.core.checkpointed import CheckpointedModule
 from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.engine.accumulation import split_steps
+from aigc_lightning.core.engine.recomputation import recompute_activations
 from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
 from aigc_lightning.core.fused_optimizers import lay_out_state
 from aigc_lightning.core.run.collectives import joint_means
@@ -40,6 +41,8 @@ class ImageModel(CheckpointedModule):
     aigc_api: ClassVar[int] = 1
     #: Supported numbers of channels.
     channels: ClassVar[tuple[int, ...]] = (1, 3, 4)
+    #: Classes of the blocks that its networks are made of: those that `--engine.checkpoint_activations` computes twice.
+    block_classes: ClassVar[tuple[type[nn.Module], ...]] = ()
     #: Images that are sampled at once; None for what suits the device (`core/chunks.py`).
     sampling_chunk: ClassVar[int | None] = None
     #: Held-out score that selects the best checkpoint of a run; lower is better.
@@ -154,6 +157,8 @@ class ImageModel(CheckpointedModule):
         Raises:
             UserError: they do not fit the model or the trainer.
         """
+        if self.engine.checkpoint_activations:
+            recompute_activations(self, self.block_classes)
         if self.automatic_optimization and self.engine.micro_batches > 1:
             split_steps(self)
 

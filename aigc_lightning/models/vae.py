@@ -27,6 +27,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.losses import kullback_leibler
 from aigc_lightning.losses.likelihood import LIKELIHOODS, NUM_COMPONENTS
 from aigc_lightning.metrics.pairs import psnr
+from aigc_lightning.networks.residual import PreactivationBlock
 from aigc_lightning.networks.vae import GaussianHead, MixtureHead, VAEDecoder, VAEEncoder
 
 
@@ -67,6 +68,7 @@ class VAE(ImageModel):
             range.
     """
 
+    block_classes = (PreactivationBlock,)
     monitor = "val/negative_elbo"
 
     def __init__(

@@ -101,6 +101,19 @@ def gives_the_same_in_micro_batches(case: ModelCase) -> None:
         _compare(*(_trace(case, f"{parts}_parts", Engine(micro_batches=parts)) for parts in (1, 3)))
 
 
+def gives_the_same_with_recomputed_activations(case: ModelCase) -> None:
+    """Blocks that compute their activations again in the backward pass give the same gradients bit for bit."""
+    if not case.target.block_classes:
+        raise NotApplicableError("It names no block_classes.")
+    with isolated():
+        kept = _trace(case, "kept")
+        again = _trace(case, "recomputed", Engine(checkpoint_activations=True))
+    require(len(kept.gradients) == len(again.gradients), "Different networks are updated.")
+    for step, ((_, these), (_, those)) in enumerate(zip(kept.gradients, again.gradients, strict=True)):
+        same = all(torch.equal(first, second) for first, second in zip(these, those, strict=True))
+        require(same, f"The gradients of update {step} differ: a block must compute the same from the same inputs.")
+
+
 def _trace(case: ModelCase, name: str, engine: Engine | None = None, processes: int = 1) -> exactness.Trace:
     """Train for two batches of eight in float64."""
     build = partial(_stateless_build, case, engine)
