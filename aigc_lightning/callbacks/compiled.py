@@ -37,8 +37,15 @@ class Compiled(pl.Callback):
             os.environ[FOLDER_VARIABLE] = str(cache_folder() / "compiled")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compile, now that the averages exist and the processes are running."""
-        for network in networks(pl_module).values():
+        """Compile, now that the averages exist and the processes are running.
+
+        Raises:
+            UserError: there is no network.
+        """
+        found = networks(pl_module)
+        if not found:
+            raise UserError(f"--compile finds no network in {type(pl_module).__name__}.", "Leave it out.")
+        for network in found.values():
             network.compile()
 
 
@@ -48,6 +55,7 @@ def networks(model: pl.LightningModule) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name in names:
         network = getattr(model, name)
-        parts = network.named_children() if isinstance(network, nn.ModuleDict) else ()  # a choice between networks
+        several = isinstance(network, nn.ModuleDict | nn.ModuleList)  # which cannot be called
+        parts = network.named_children() if several else ()
         found |= {f"{name}.{key}": part for key, part in parts} or {name: network}
     return {name: network for name, network in found.items() if any(p.requires_grad for p in network.parameters())}

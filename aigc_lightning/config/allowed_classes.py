@@ -14,7 +14,6 @@ from aigc_lightning.plugins.source import canonical, root_package
 LISTED = (
     "lightning.pytorch.callbacks.DeviceStatsMonitor",
     "lightning.pytorch.callbacks.EarlyStopping",
-    "lightning.pytorch.callbacks.GradientAccumulationScheduler",
     "lightning.pytorch.callbacks.LearningRateMonitor",
     "lightning.pytorch.callbacks.ModelCheckpoint",
     "lightning.pytorch.callbacks.RichModelSummary",

@@ -33,7 +33,7 @@ def _works(about: str) -> TrainerOption:
     return TrainerOption("works", about)
 
 
-_ADVERSARIAL = "for models with one optimizer; adversarial models have --engine.{}"
+_CLIPPING = "for models with one optimizer; adversarial models have --engine.clip_norm"
 OPTIONS: dict[str, TrainerOption] = {
     "accelerator": _works("which device: auto, cpu, gpu, cuda, mps, tpu"),
     "strategy": _works("how devices share the work; adversarial models take `auto` and DDP"),
@@ -64,9 +64,13 @@ OPTIONS: dict[str, TrainerOption] = {
     "enable_checkpointing": _works("false for a run that can neither be resumed nor used"),
     "enable_progress_bar": _works("false for a silent run"),
     "enable_model_summary": _works("true for a table of the networks; false by default"),
-    "accumulate_grad_batches": _works(_ADVERSARIAL.format("micro_batches")),
-    "gradient_clip_val": _works(_ADVERSARIAL.format("clip_norm")),
-    "gradient_clip_algorithm": _works(_ADVERSARIAL.format("clip_norm")),
+    "accumulate_grad_batches": TrainerOption(
+        "ours instead",
+        "it weights an epoch's last batches wrongly and cannot resume between them; `--engine.micro_batches` is exact",
+        "Use --engine.micro_batches N and N times the --data.batch_size: as many images a step in as little memory.",
+    ),
+    "gradient_clip_val": _works(_CLIPPING),
+    "gradient_clip_algorithm": _works(_CLIPPING),
     "deterministic": _works("only operations that give the same result each time"),
     "benchmark": _works("let cuDNN try algorithms; true on GPUs unless `deterministic` is set"),
     "inference_mode": _works("false where a validation needs gradients"),

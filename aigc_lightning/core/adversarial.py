@@ -9,7 +9,6 @@ a checkpoint between two steps is complete.
 """
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -25,7 +24,6 @@ from aigc_lightning.core.engine.hooks import backward_is_plain
 from aigc_lightning.core.engine.micro_batches import split
 from aigc_lightning.core.engine.nonfinite import LateGuard
 from aigc_lightning.core.engine.player import Player, only
-from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.engine.updates import Scaler, update_of
 from aigc_lightning.core.fused_optimizers import use_fused
 from aigc_lightning.core.image_model import ImageModel
@@ -67,7 +65,6 @@ class AdversarialModel(ImageModel):
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)
         self.automatic_optimization = False
-        self.engine = Engine()
         self.augmentation: Augmentation | None = None
         self._table: dict[str, Player] = {}
         self._plain_backward, self._world_size = False, 1
@@ -206,14 +203,8 @@ class AdversarialModel(ImageModel):
             self._guard.settle()
         super().on_save_checkpoint(checkpoint)
 
-    def take_settings(self, record: dict[str, Any]) -> None:
-        """Restore the engine's settings from a record; settings that this version does not know are ignored."""
-        super().take_settings(record)
-        known = {item.name for item in fields(Engine)}
-        self.engine = Engine(**{name: value for name, value in record.get("engine", {}).items() if name in known})
-
     def provenance(self) -> dict[str, Any]:
-        """Add the engine's settings to the record."""
+        """Add all settings of the engine to the record."""
         return {**super().provenance(), "engine": plain(self.engine, "engine")}
 
     # ---- the engine

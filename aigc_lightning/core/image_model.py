@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, ClassVar, cast
 
 import torch
@@ -12,6 +13,9 @@ from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
 from aigc_lightning.core.averaged import AveragedModule
 from aigc_lightning.core.batch import batch_size, check_batch, check_needs
+from aigc_lightning.core.engine.accumulation import split_steps
+from aigc_lightning.core.engine.recomputation import recompute_activations
+from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
 from aigc_lightning.core.fused_optimizers import lay_out_state
 from aigc_lightning.core.predictions import predicted
 from aigc_lightning.core.run.collectives import joint_means, share_tensors
@@ -38,6 +42,8 @@ class ImageModel(AveragedModule):
     channels: ClassVar[tuple[int, ...]] = (1, 3, 4)
     #: Fields that every batch must have besides its images: any of "label", "caption" and "mask".
     needs: ClassVar[tuple[str, ...]] = ()
+    #: Classes of the blocks that its networks are made of: those that `--engine.checkpoint_activations` computes twice.
+    block_classes: ClassVar[tuple[type[nn.Module], ...]] = ()
     #: Images that are sampled at once; None for what suits the device (`core/chunks.py`).
     sampling_chunk: ClassVar[int | None] = None
     #: Arguments of `sample` and `edit` that the model, built with the options that it has, does not take.
@@ -55,6 +61,8 @@ class ImageModel(AveragedModule):
             )
         check_needs(type(self).__name__, self.needs, spec)
         self.spec = spec
+        #: Settings of the training step; `MEMORY_SETTINGS` act on every model.
+        self.engine = Engine()
         self._held_out: dict[str, list[Tensor]] = defaultdict(list)
         self._window = Window()
 
@@ -159,12 +167,20 @@ class ImageModel(AveragedModule):
         """
 
     def on_fit_start(self) -> None:
-        """Set up from the data, in a new run."""
+        """Set up from the data, in a new run, and prepare for the settings of the engine that act on every model.
+
+        Raises:
+            UserError: the settings do not fit the model or the trainer.
+        """
         if self.trainer.ckpt_path is None and type(self).setup_from_data is not ImageModel.setup_from_data:
             with torch.no_grad():
                 self.setup_from_data(self.trainer.datamodule)  # type: ignore[attr-defined]  # the trainer has it
             share_tensors(self.state_dict().values())
             self.reset_averages()
+        if self.engine.checkpoint_activations:
+            recompute_activations(self, self.block_classes)
+        if self.automatic_optimization and self.engine.micro_batches > 1:
+            split_steps(self)
 
     def on_train_start(self) -> None:
         """Prepare the optimizers, whose state has been loaded by now, for fused kernels.
@@ -242,6 +258,16 @@ class ImageModel(AveragedModule):
         finally:
             for module, mode in modes:
                 module.training = mode
+
+    def take_settings(self, record: dict[str, Any]) -> None:
+        """Restore the engine's settings from a record; settings that this version does not know are ignored."""
+        super().take_settings(record)
+        known = {item.name for item in fields(Engine)}
+        self.engine = Engine(**{name: value for name, value in record.get("engine", {}).items() if name in known})
+
+    def provenance(self) -> dict[str, Any]:
+        """Add those settings of the engine to the record that act on every model."""
+        return {**super().provenance(), "engine": {name: getattr(self.engine, name) for name in MEMORY_SETTINGS}}
 
     def _drawn(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
         # All processes draw the numbers of the global batch and keep their own rows: simple, and cheap for latents.

@@ -24,6 +24,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.losses import reconstruction
 from aigc_lightning.metrics.pairs import psnr
 from aigc_lightning.networks.autoencoder import Autoencoder as AutoencoderNetwork
+from aigc_lightning.networks.residual import PreactivationBlock
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "absolute": reconstruction.absolute,
@@ -57,6 +58,7 @@ class Autoencoder(ImageModel):
         UserError: the data is unpaired, its sources and targets differ in size, or an argument is out of range.
     """
 
+    block_classes = (PreactivationBlock,)
     monitor = "val/loss"
 
     def __init__(

@@ -27,6 +27,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.losses import kullback_leibler
 from aigc_lightning.losses.likelihood import LIKELIHOODS, NUM_COMPONENTS
 from aigc_lightning.metrics.pairs import psnr
+from aigc_lightning.networks.residual import PreactivationBlock
 from aigc_lightning.networks.vae import GaussianHead, MixtureHead, VAEDecoder, VAEEncoder
 
 
@@ -67,6 +68,7 @@ class VAE(ImageModel):
             range.
     """
 
+    block_classes = (PreactivationBlock,)
     monitor = "val/negative_elbo"
 
     def __init__(
@@ -147,6 +149,19 @@ class VAE(ImageModel):
         return self.edit(batch["image"])
 
     # ---- training
+
+    def on_fit_start(self) -> None:
+        """Check that free bits, which apply to the mean of a whole batch, see whole batches.
+
+        Raises:
+            UserError: batches are split.
+        """
+        if self.free_nats and self.engine.micro_batches > 1:
+            raise UserError(
+                "model.free_nats applies to the mean over a whole batch, which engine.micro_batches splits.",
+                "Leave one of them out.",
+            )
+        super().on_fit_start()
 
     def bound(self, images: Tensor, noise: Tensor) -> Bound:
         """Return the parts of the evidence lower bound of images (B, C, H, W).

@@ -35,6 +35,11 @@ MODEL_CHECKS = (
     Check("can_be_pickled", model_checks.can_be_pickled),
     Check("gives_the_same_on_two_processes", training_checks.gives_the_same_on_two_processes, slow=True),
     Check("gives_the_same_in_micro_batches", training_checks.gives_the_same_in_micro_batches, slow=True),
+    Check(
+        "gives_the_same_with_recomputed_activations",
+        training_checks.gives_the_same_with_recomputed_activations,
+        slow=True,
+    ),
 )
 DATA_CHECKS = (
     *_OF_ANY_CLASS,

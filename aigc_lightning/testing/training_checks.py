@@ -106,10 +106,23 @@ def gives_the_same_in_micro_batches(case: ModelCase) -> None:
     Batch norm is replaced, and the power iteration of spectral norm, which takes a step at every forward pass, is
     frozen.
     """
-    if not issubclass(case.target, AdversarialModel):
-        raise NotApplicableError("Only adversarial models split their batches.")
+    if not issubclass(case.target, AdversarialModel) and not case.load().automatic_optimization:
+        raise NotApplicableError("It takes its optimizers' steps itself.")
     with isolated():
         _compare(*(_trace(case, f"{parts}_parts", Engine(micro_batches=parts)) for parts in (1, 3)))
+
+
+def gives_the_same_with_recomputed_activations(case: ModelCase) -> None:
+    """Blocks that compute their activations again in the backward pass give the same gradients bit for bit."""
+    if not case.target.block_classes:
+        raise NotApplicableError("It names no block_classes.")
+    with isolated():
+        kept = _trace(case, "kept")
+        again = _trace(case, "recomputed", Engine(checkpoint_activations=True))
+    require(len(kept.gradients) == len(again.gradients), "Different networks are updated.")
+    for step, ((_, these), (_, those)) in enumerate(zip(kept.gradients, again.gradients, strict=True)):
+        same = all(torch.equal(first, second) for first, second in zip(these, those, strict=True))
+        require(same, f"The gradients of update {step} differ: a block must compute the same from the same inputs.")
 
 
 def _trace(case: ModelCase, name: str, engine: Engine | None = None, processes: int = 1) -> exactness.Trace:
@@ -124,7 +137,7 @@ def _trace(case: ModelCase, name: str, engine: Engine | None = None, processes: 
 def _stateless_build(case: ModelCase, engine: Engine | None, batch_size: int) -> tuple[ImageModel, ImageDataModule]:
     model, data = _stateless(case.build(case.spec)), case.data()
     data.batch_size = batch_size
-    if isinstance(model, AdversarialModel) and engine is not None:
+    if engine is not None:
         model.engine = engine
     return model, data
 

@@ -51,6 +51,7 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.training import averages, next_step, precision, profiling, resume
+from aigc_lightning.training.engine_options import check_engine
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
 from aigc_lightning.training.strategy import adversarial_strategy, started_safely
 from aigc_lightning.training.trainer_values import check_values, give_an_end
@@ -192,8 +193,9 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our callbacks and loggers, and give the model its engine."""
         values = self.config_init[self.stage]
-        if isinstance(self.model, AdversarialModel):
-            self.model.engine = values["engine"]
+        self.model.engine = values["engine"]
+        if self.stage == "fit":
+            check_engine(self.model.engine, self.model)
         averages.settle(self.model, values["ema"], self.stage, self.request)
         trainer = values["trainer"]
         max_images = values.get("max_images")

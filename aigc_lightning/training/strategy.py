@@ -81,13 +81,11 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
             f"{name} trains several networks against each other, which {label} cannot do: it takes one optimizer.",
             "Use --trainer.strategy auto.",
         )
-    replaced = {"gradient_clip_val": ("clip_norm", None), "accumulate_grad_batches": ("micro_batches", 1)}
-    for option, (ours, nothing) in replaced.items():
-        if trainer[option] not in (None, nothing):
-            raise UserError(
-                f"trainer.{option} acts on one backward pass a step, and {name} has one a network.",
-                f"Use --engine.{ours} {trainer[option]}.",
-            )
+    if trainer["gradient_clip_val"] is not None:
+        raise UserError(
+            f"trainer.gradient_clip_val acts on one backward pass a step, and {name} has one a network.",
+            f"Use --engine.clip_norm {trainer['gradient_clip_val']}.",
+        )
     if trainer["gradient_clip_algorithm"] is not None:
         raise UserError(
             f"trainer.gradient_clip_algorithm acts on one backward pass a step, and {name} has one a network.",

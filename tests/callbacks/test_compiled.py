@@ -13,6 +13,7 @@ from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from aigc_lightning.callbacks.compiled import FOLDER_VARIABLE, Compiled, networks
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
 from aigc_lightning.models.cnn import CNN
 from aigc_lightning.models.cyclegan import CycleGAN
 from aigc_lightning.models.dcgan import DCGAN
@@ -77,6 +78,32 @@ def test_a_run_with_compiled_networks_computes_the_same(aigc, tiny, folder, comp
     assert "compile: true" in (folder / "1" / "config.yaml").read_text()
     done = aigc("fit", "--resume", "1", "--compile", "false", "--trainer.max_steps", 4)
     assert done.code == 0 and len(compiler) == 2, done.err
+
+
+VAE_RUN = ["--model=vae", "--model.width=4", "--model.latent_size=4", "--data=digits", "--data.size=8"]
+VAE_RUN += ["--data.batch_size=7", "--grids.num=4", "--trainer.max_steps=3", "--trainer.limit_val_batches=0"]
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--engine.micro_batches=3"], ["--engine.micro_batches=2", "--engine.checkpoint_activations=true"]]
+)
+def test_models_with_one_optimizer(options, aigc, folder, compiler, differing):
+    for number, compiled in enumerate(("false", "true")):
+        done = aigc("fit", *VAE_RUN, *options, "--compile", compiled, "--run", str(number))
+        assert done.code == 0, done.err
+    assert len(compiler) == 2 and all(network._compiled_call_impl is not None for network in compiler)
+    assert differing(*(folder / run / "checkpoints" / "last.ckpt" for run in "01")) == []
+
+
+def test_networks_in_a_list_and_no_network():
+    class Model(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.networks = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+
+    assert list(networks(Model())) == ["networks.0", "networks.1"]
+    with pytest.raises(UserError, match="no network in LightningModule"):
+        Compiled().on_fit_start(pl.Trainer(logger=False, enable_checkpointing=False), pl.LightningModule())
 
 
 @pytest.mark.slow

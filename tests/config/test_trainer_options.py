@@ -43,6 +43,7 @@ def test_the_page_lists_the_classes():
 #: Values that are refused, by argument, on the command line and in YAML.
 REFUSED: dict[str, list[Any]] = {
     "logger": [False, [], {"class_path": "CSVLogger", "init_args": {"save_dir": "x"}}],
+    "accumulate_grad_batches": [2],
     "use_distributed_sampler": [False],
     "barebones": [True],
     "plugins": [{"class_path": "lightning.pytorch.plugins.TorchCheckpointIO"}, [{"class_path": "TorchSyncBatchNorm"}]],
@@ -242,9 +243,7 @@ def test_what_looks_on_does_not_change_the_weights(fit, differing):
     assert [row["step"] for row in rows if row["val/sliced_wasserstein"]] == ["3", "6"]
 
 
-@pytest.mark.parametrize(
-    "change", [{"accumulate_grad_batches": 2}, {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}]
-)
+@pytest.mark.parametrize("change", [{"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}])
 def test_what_acts_on_one_optimizer(change, fit, aigc, differing):
     _, plain = fit(vae=True)
     _, run = fit(vae=True, **change)
@@ -321,7 +320,6 @@ def test_a_score_that_comes_with_a_later_validation(aigc, write, judge):
 LISTED_CALLBACKS = {
     "DeviceStatsMonitor": {"cpu_stats": False},  # which needs psutil
     "EarlyStopping": {"monitor": "val/negative_elbo"},
-    "GradientAccumulationScheduler": {"scheduling": {0: 2}},
     "LearningRateMonitor": {"logging_interval": "step"},
     "ModelCheckpoint": {"monitor": "val/negative_elbo", "save_top_k": 2},
     "RichModelSummary": {"max_depth": 2},

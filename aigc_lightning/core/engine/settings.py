@@ -1,4 +1,4 @@
-"""Settings of adversarial training that apply to every model."""
+"""Settings of a training step that apply to every model."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,13 +6,19 @@ from typing import Literal
 from aigc_lightning.core.engine.augmentation import check_policies
 from aigc_lightning.errors import UserError
 
+#: Settings that save memory; they act on models with automatic optimization as well.
+MEMORY_SETTINGS = ("micro_batches", "checkpoint_activations")
+
 
 @dataclass(frozen=True)
 class Engine:
-    """Settings of adversarial training that apply to every model.
+    """Settings of a training step: those of memory for every model, the others for adversarial ones.
 
     Args:
-        micro_batches: number of parts into which a batch is split to save memory.
+        micro_batches: number of parts into which a batch is split to save memory; models that are not adversarial have
+            this setting and the next.
+        checkpoint_activations: whether the activations inside a network's blocks are computed again in the backward
+            pass instead of being kept, which saves memory and takes time; for models that name their blocks.
         clip_norm: largest norm of a player's gradient; None for no clipping.
         max_skipped: number of consecutive updates that may be skipped for a non-finite gradient; 0 stops at the first.
         augment: differentiable augmentation of all images that discriminators judge: "none", "diff" (always) or "ada"
@@ -26,6 +32,7 @@ class Engine:
     """
 
     micro_batches: int = 1
+    checkpoint_activations: bool = False
     clip_norm: float | None = None
     max_skipped: int = 0
     augment: Literal["none", "diff", "ada"] = "none"

@@ -120,7 +120,7 @@ class Diffusion(ImageModel):
         self._measures_sigma = process == "edm" and "sigma_data" not in (process_options or {})
         self.process: Process = make_process(process, **(process_options or {}))
         self.register_buffer("sigma_data", torch.tensor(getattr(self.process, "sigma_data", 0.0)))
-        self.register_load_state_dict_post_hook(_take_sigma_data)
+        self.register_load_state_dict_post_hook(_take_sigma_data)  # type: ignore[no-untyped-call]  # torch has no types
         self._times = (time_sampling, time_options or {})
         _time_sampling(self.process, *self._times)  # refuses what does not go together
         weight: LossWeight = (
