@@ -18,6 +18,7 @@ from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.engine.accumulation import split_steps
 from aigc_lightning.core.engine.recomputation import recompute_activations
 from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
+from aigc_lightning.core.engine.sharding import shard_networks
 from aigc_lightning.core.fused_optimizers import lay_out_state
 from aigc_lightning.core.run.collectives import joint_means
 from aigc_lightning.core.run.loop_state import batches_done, place_in_stream
@@ -150,6 +151,15 @@ class ImageModel(CheckpointedModule):
             logger.log_metrics(values, step=self.trainer.global_step)
 
     # ---- loops that every model has
+
+    def configure_model(self) -> None:
+        """Share out the networks among the processes if the strategy is made for it; called before weights are loaded.
+
+        A subclass that overrides this must call it last.
+        """
+        super().configure_model()
+        if self.device_mesh is not None:
+            shard_networks(self, self.block_classes, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
         """Prepare for the settings of the engine that act on every model.
