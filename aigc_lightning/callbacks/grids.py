@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from aigc_lightning.callbacks.loggers import log_image, warn_instead
 from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes, takes
 from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.engine.sharding import whole_networks
 from aigc_lightning.core.io.atomic import inside, replacing
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.pictures import image_grid, near_square, save_png, save_timelapse, to_uint8
@@ -82,12 +83,13 @@ class Grids(pl.Callback):
             self._timelapse(trainer)
 
     def _draw(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        if isinstance(model, Generator):
-            self._draw_samples(trainer, model)
-        if isinstance(model, Editor):
-            self._draw_edits(trainer, model)
+        with whole_networks(model):
+            if not trainer.is_global_zero:
+                return
+            if isinstance(model, Generator):
+                self._draw_samples(trainer, model)
+            if isinstance(model, Editor):
+                self._draw_edits(trainer, model)
 
     def _draw_samples(self, trainer: pl.Trainer, model: Generator) -> None:
         if takes(model.sample, "prompts"):

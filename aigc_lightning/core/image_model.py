@@ -16,6 +16,7 @@ from aigc_lightning.core.batch import batch_size, check_batch, check_needs
 from aigc_lightning.core.engine.accumulation import split_steps
 from aigc_lightning.core.engine.recomputation import recompute_activations
 from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
+from aigc_lightning.core.engine.sharding import shard_networks
 from aigc_lightning.core.fused_optimizers import lay_out_state
 from aigc_lightning.core.predictions import predicted
 from aigc_lightning.core.run.collectives import joint_means, share_tensors
@@ -154,6 +155,15 @@ class ImageModel(AveragedModule):
             logger.log_metrics(values, step=self.trainer.global_step)
 
     # ---- loops that every model has
+
+    def configure_model(self) -> None:
+        """Share out the networks among the processes if the strategy is made for it; called before weights are loaded.
+
+        A subclass that overrides this must call it last.
+        """
+        super().configure_model()
+        if self.device_mesh is not None:
+            shard_networks(self, self.block_classes, self.device_mesh["data_parallel"])
 
     def setup_from_data(self, data: Any) -> None:
         """Compute what must be known about the training data before the first step; does nothing by default.

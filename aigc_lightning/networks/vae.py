@@ -48,7 +48,7 @@ class VAEEncoder(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and log variances, (B, Z) each."""
         means, log_variances = self.layers(pad_to_multiple(images, self.multiple)).chunk(2, dim=1)
-        return means, log_variances
+        return means.clone(), log_variances.clone()  # FSDP warns of views, which must not be changed in place
 
 
 class GaussianHead(nn.Module):

@@ -1,5 +1,6 @@
 """Which strategy a model is trained with over several devices."""
 
+from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch.callbacks import (
@@ -14,13 +15,19 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from aigc_lightning import compat
 from aigc_lightning.core.engine.distributed import LaunchedDDPStrategy, PlayersStrategy
+from aigc_lightning.core.engine.sharding import ShardedStrategy
 from aigc_lightning.core.run.log import say
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.errors import UserError
+from aigc_lightning.training.launch_check import num_devices
 
 #: Callbacks that take steps, or change those of a single optimizer.
 _ONE_OPTIMIZER = (BatchSizeFinder, LearningRateFinder, GradientAccumulationScheduler, StochasticWeightAveraging)
-_SHARDED = ("fsdp", "deepspeed", "modelparallel")
+_SHARDED = ("fsdp", "deepspeed", "modelparallel", "model_parallel", "sharded")
+#: The name under which configs ask for FSDP2.
+MODEL_PARALLEL = "model_parallel"
+#: Precisions that Lightning offers with it.
+_PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16-true", "16-true")
 
 
 def started_safely(asked: Any, model: nn.Module) -> Any:
@@ -59,6 +66,38 @@ def _start_method(asked: Any) -> str:
 def _unused_parameters(asked: str) -> dict[str, bool]:
     _, found, value = asked.partition("_find_unused_parameters_")
     return {"find_unused_parameters": value == "true"} if found else {}
+
+
+def sharded_strategy(trainer: dict[str, Any], *, fits: bool, timeout: int | None) -> Any:
+    """Return the strategy that shares out the networks among the processes, which was asked for by name.
+
+    Args:
+        trainer: the trainer's arguments.
+        fits: whether a model is trained; in other stages each process has the whole model.
+        timeout: seconds that processes wait for one another; None for the default.
+
+    Raises:
+        UserError: an option does not act on sharded networks.
+    """
+    world_size = num_devices(trainer) * int(trainer["num_nodes"])
+    if world_size == 1 or not fits:
+        return "auto" if world_size == 1 else "ddp"
+    precision = str(trainer["precision"])
+    if precision not in _PRECISIONS:
+        raise UserError(
+            f"The strategy {MODEL_PARALLEL} does not go with precision {precision}.",
+            f"Use --trainer.precision {', '.join(_PRECISIONS[1:-1])} or {_PRECISIONS[-1]}.",
+        )
+    if trainer["sync_batchnorm"]:
+        raise UserError(f"trainer.sync_batchnorm does not act with the strategy {MODEL_PARALLEL}.", "Leave it out.")
+    callbacks = trainer["callbacks"] or []
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+        if isinstance(callback, StochasticWeightAveraging):
+            raise UserError(
+                f"StochasticWeightAveraging copies whole networks, and {MODEL_PARALLEL} shards them.",
+                "Leave one of them out.",
+            )
+    return ShardedStrategy(world_size, **({"timeout": timedelta(seconds=timeout)} if timeout else {}))
 
 
 def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:

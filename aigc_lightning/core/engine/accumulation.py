@@ -17,6 +17,7 @@ from torch import Tensor
 from aigc_lightning.core.batch import batch_size
 from aigc_lightning.core.engine.autocast import without_autocast
 from aigc_lightning.core.engine.micro_batches import split
+from aigc_lightning.core.engine.sharding import ShardedStrategy
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
 from aigc_lightning.core.window import Window
 from aigc_lightning.errors import UserError
@@ -58,10 +59,14 @@ def _step_in_parts(model: Any, batch: Any, *rest: Any) -> Any:
     whole: Window = model._window
     start, done = whole.start, None
     _zero_grad(model, *rest)
-    parts = split(batch, model.engine.micro_batches)
-    for number, part in enumerate(parts):
-        size = batch_size(part)
-        model._window = Window(weight=size * model.trainer.world_size / whole.total, start=start, total=whole.total)
+    world_size, num_parts = model.trainer.world_size, model.engine.micro_batches
+    parts = split(batch, num_parts)
+    sizes = [batch_size(part) for part in parts]
+    if isinstance(model.trainer.strategy, ShardedStrategy):  # all processes have to compute equally often
+        surplus = min(num_parts, -(-whole.total // world_size)) - len(parts)
+        parts, sizes = [*parts, *parts[:1] * surplus], [*sizes, *[0] * surplus]
+    for number, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+        model._window = Window(weight=size * world_size / whole.total, start=start, total=whole.total)
         if len(parts) > 1:
             seed_everywhere(run_seed(), model.step, start)
         output = type(model).training_step(model, part, *rest)
