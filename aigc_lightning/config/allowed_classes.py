@@ -4,6 +4,7 @@ Everything else in a config is data. A class is never built because a config nam
 name stands is declared to take such an object.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
 
@@ -84,6 +85,13 @@ class Allowed:
 def path_of(found: type) -> str:
     """Return the path of a class where it is defined."""
     return f"{found.__module__}.{found.__qualname__}"
+
+
+def imported_class(path: object) -> type | None:
+    """Return the class of a path if its module has been imported, or None."""
+    module, _, name = str(path).rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) else None
 
 
 def subclasses(declared: type) -> Iterator[type]:

@@ -12,6 +12,7 @@ from torch import OutOfMemoryError
 
 from aigc_lightning.callbacks.checkpoints import unknown_score
 from aigc_lightning.config import trainer_options
+from aigc_lightning.config.allowed_classes import imported_class
 from aigc_lightning.core.run.launch import SaidByFirstError
 from aigc_lightning.errors import UserError, did_you_mean
 
@@ -199,7 +200,11 @@ def _unknown(stage: str, key: str, found: re.Match[str], text: str) -> UserError
             "Put the options of the class one level deeper, under init_args:",
         )
     prefixed = f"{key}.{name}" if key and not name.startswith(f"{key}.") else name
-    return UserError(f"There is no option {prefixed}.", _nearest_option(stage, prefixed))
+    owners = _OWNER.findall(text[: found.start()])
+    owner = imported_class(owners[-1]) if owners else None
+    near = _nearest_option(stage, prefixed) if owner is None else _nearest_own_option(stage, key, name, owner)
+    hint = near or f"See: aigc {stage} --help, or --help-all for every option."
+    return UserError(f"There is no option {prefixed}.", hint)
 
 
 def _wrong_type(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
@@ -233,8 +238,22 @@ _RULES: list[tuple[re.Pattern[str], _Explain]] = [
 ]
 
 
+#: The class that refused an option.
+_OWNER = re.compile(r"Problem with given class_path '([\w.]+)'")
+
+
+def _nearest_own_option(stage: str, section: str, name: str, owner: type) -> str:
+    """Return the options of a class with the most similar names, or those of another section, or ""."""
+    from aigc_lightning.config.options import parameters, stage_options
+
+    leaf = name.rpartition(".")[2]
+    own = did_you_mean(leaf, parameters(owner), prefix=f"{section}.")
+    elsewhere = [option for option in stage_options(stage) if option.rpartition(".")[2] == leaf]
+    return own if own.startswith("Did") or not elsewhere else did_you_mean(elsewhere[0], elsewhere)
+
+
 def _nearest_option(stage: str, name: str) -> str:
-    """Return the nearest options by name, those of the stage and of all registered models and data."""
+    """Return the options with the most similar names, among those of the stage and all models and data, or ""."""
     from aigc_lightning.config.options import option_names
 
     known = option_names(stage)
@@ -244,7 +263,7 @@ def _nearest_option(stage: str, name: str) -> str:
         leaves = {option.rpartition(".")[2]: option for option in known}
         hint = did_you_mean(leaf, leaves)
         near = hint if hint.startswith("Did") else ""
-    return near or f"See: aigc {stage} --help, or --help-all for every option."
+    return near
 
 
 def _shortened(text: str, limit: int = 300) -> str:

@@ -6,7 +6,6 @@ function. Here such values are refused before anything is built, whatever it mad
 
 import collections
 import math
-import sys
 import typing
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -15,7 +14,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from aigc_lightning.compat import typed_arguments
-from aigc_lightning.config.allowed_classes import Allowed, path_of
+from aigc_lightning.config.allowed_classes import Allowed, imported_class, path_of
 from aigc_lightning.config.declared import MAPPINGS, PLAIN, is_built, is_class, is_sequence, members
 from aigc_lightning.config.short_names import TRUST
 from aigc_lightning.errors import UserError
@@ -101,7 +100,7 @@ class _Places:
 
     def _check_object(self, spec: Mapping[str, Any], declared: Any, key: str) -> None:
         path = spec["class_path"]
-        found = _class_at(path) if is_class(declared) else None
+        found = imported_class(path) if is_class(declared) else None
         if found is None or not self._allowed.may_stand(found, declared):
             raise _MisplacedError(f"{key} holds a class ({path}), and its place is not declared to take one.", TRUST)
         arguments = spec.get("init_args")
@@ -133,13 +132,6 @@ def _parser(found: type) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(found, fail_untyped=False)
     return parser
-
-
-def _class_at(path: object) -> type | None:
-    """Return a class that jsonargparse has imported already; a path of something else is None."""
-    module, _, name = str(path).rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
-    return found if isinstance(found, type) else None
 
 
 def _described(value: Any) -> str:

@@ -241,8 +241,9 @@ def _check_required(stage: Stage, request: Request) -> None:
         given = value_of(request.argv, f"--{section}") or value_of(request.argv, f"--{section}.class_path")
         if not merged.get(section) and given is None:
             names = ", ".join(plugin.name for plugin in plugins.plugins("model" if section == "model" else "data"))
+            needed = "a model" if section == "model" else "data"
             raise UserError(
-                f"`aigc {stage}` needs a {section}, and neither the config nor the command line names one.",
+                f"`aigc {stage}` needs {needed}, and neither the config nor the command line names any.",
                 f"Add --{section} NAME (known: {names}), or --config PRESET (see: aigc configs).",
             )
 
