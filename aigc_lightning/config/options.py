@@ -21,7 +21,7 @@ def option_names(stage: str) -> list[str]:
 
 
 def stage_options(stage: str) -> list[str]:
-    """Return the dotted names of the options that a stage has with any model and data."""
+    """Return the dotted names of a stage's options that do not depend on the model or data."""
     names = sorted(SECTIONS[stage])
     names += [f"trainer.{name}" for name in parameters(Trainer)]
     for section, class_path in _GROUPS.items():
