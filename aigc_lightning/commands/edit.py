@@ -1,4 +1,4 @@
-"""`aigc edit`: pictures in, pictures out."""
+"""`aigc edit`: edit pictures with a model or with plain operations."""
 
 import argparse
 from pathlib import Path
@@ -17,9 +17,9 @@ Results have the size of their pictures and keep transparency, EXIF orientation 
 overwritten. Beside them: before_after.png, and compare.html to slide between both."""
 
 _OPERATIONS = """operations, separated by commas:
-  crop=WxH        out of the centre; crop=WxH+X+Y with the corner's place
+  crop=WxH        from the centre; crop=WxH+X+Y from a corner
   rotate=90       degrees clockwise
-  flip=h          left and right change places; flip=v: top and bottom
+  flip=h          swap left and right; flip=v: top and bottom
   brightness=1.2, contrast=1.2, sharpen=2     1 changes nothing
   denoise=3       median of 3x3 pixels"""
 
@@ -46,15 +46,17 @@ def edit(argv: list[str]) -> int:
     parser.add_argument("--ops", metavar="OPERATIONS", help="plain operations without a model")
     parser.add_argument("--before", metavar="OPERATIONS", help="plain operations before the model")
     parser.add_argument("--after", metavar="OPERATIONS", help="plain operations after the model")
-    parser.add_argument("--opaque", action="store_true", help="lay transparent pictures on white")
+    parser.add_argument("--opaque", action="store_true", help="composite transparent pictures on white")
     parser.add_argument(
         "--tile",
         type=int,
         default=1024,
         help="side of the tiles into which larger pictures are cut, for models that take any size (default: 1024)",
     )
-    parser.add_argument("--seed", type=int, help="one of the variants of models that make several, such as pix2pix")
-    parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="of models that have two, such as cyclegan")
+    parser.add_argument("--seed", type=int, help="variant, for models that make several, such as pix2pix")
+    parser.add_argument(
+        "--direction", choices=("AtoB", "BtoA"), help="for models with two directions, such as cyclegan"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     options = parse(parser, argv, intermixed=True)
     target, images = _target_and_images(options)
@@ -73,7 +75,7 @@ def edit(argv: list[str]) -> int:
 
     results = Results(options.out, input_files(images, options.out))
 
-    from aigc_lightning.inference import edit  # imports torch, which a mistake need not wait for
+    from aigc_lightning.inference import edit  # imports torch: only after the options have been validated
 
     editor, origin = None, None
     if target is not None:
@@ -83,10 +85,10 @@ def edit(argv: list[str]) -> int:
 
 
 def _target_and_images(options: argparse.Namespace) -> tuple[str | None, list[str]]:
-    """Return the run or checkpoint, None with --ops, and what names the pictures.
+    """Return the run or checkpoint (None with --ops) and the arguments that name pictures.
 
     Raises:
-        UserError: one of them is missing or stands where it has no meaning.
+        UserError: one of them is missing or out of place.
     """
     arguments: list[str] = options.arguments
     if options.ops is not None:
@@ -119,11 +121,11 @@ def _is_model(argument: str) -> bool:
 
 
 def edit_text(model: dict[str, object] | None, operations: str) -> dict[str, str]:
-    """Return the text that an edited picture carries: that it was edited, and by what.
+    """Return the metadata of an edited picture: that it was edited, and how.
 
     Args:
-        model: its class path, checkpoint and hash; None where no model was used.
-        operations: plain operations as they were written.
+        model: its class path, checkpoint and hash; None if no model was used.
+        operations: plain operations as written on the command line.
     """
     import json
 

@@ -1,4 +1,4 @@
-"""`aigc sample`: pictures from seeds."""
+"""`aigc sample`: generate pictures from seeds."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from aigc_lightning.core.io.output import echo
 
 
 def sample(argv: list[str]) -> int:
-    """Make pictures with a trained model, one a seed."""
+    """Generate pictures with a trained model, one per seed."""
     parser = argparse.ArgumentParser(
         "aigc sample", description=sample.__doc__, epilog=MODEL_OPTIONS, exit_on_error=False
     )
@@ -17,12 +17,14 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("samples"), help="folder of the pictures (default: samples)")
     parser.add_argument("--grid", action="store_true", help="also write grid.png, in the order of the seeds")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    parser.add_argument("--class", dest="class_name", help="only this class, for models that know classes")
+    parser.add_argument("--class", dest="class_name", help="class of the pictures, for class-conditional models")
     given, own = split_model_options(parser, argv)
     options = parse(parser, own)
     seeds = seed_list(options.seeds)
 
-    from aigc_lightning.inference.sample import write_samples  # imports torch, which a mistake need not wait for
+    from aigc_lightning.inference.sample import (
+        write_samples,
+    )  # imports torch: only after the options have been validated
 
     paths = write_samples(
         options.checkpoint,

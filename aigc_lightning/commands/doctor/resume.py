@@ -17,7 +17,7 @@ _SHOWN = 10
 
 
 def main(argv: list[str]) -> int:
-    """Train once without and once with a stop, and compare every bit of the two last checkpoints.
+    """Train once without and once with a stop, and compare the final checkpoints bit for bit.
 
     Raises:
         UserError: one of the runs fails, or the checkpoints differ.
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--stop", type=int, default=3, help="batches before the stop (default: 3)")
     options, rest = parse_known(parser, argv)
     if not 0 < options.stop < options.steps:
-        raise UserError(f"The stop after {options.stop} of {options.steps} batches is not inside of the run.")
+        raise UserError(f"The stop after {options.stop} of {options.steps} batches is not inside the run.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _fit("1/3 a run without a stop", rest, options.steps, folder / "whole")
@@ -43,8 +43,8 @@ def main(argv: list[str]) -> int:
         more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise UserError(
             f"The resumed run differs in {len(differences)} places: {', '.join(differences[:_SHOWN])}{more}.",
-            "Whatever changes while a model trains must be in its buffers or in on_save_checkpoint, "
-            "and what is random must come from self.noise or torch.",
+            "State that changes during training must be in buffers or in on_save_checkpoint, "
+            "and random numbers must come from self.noise or torch.",
         )
     echo(f"The run that was stopped after {options.stop} of {options.steps} batches equals the other bit for bit.")
     return 0

@@ -74,7 +74,7 @@ def test_the_script_goes_to_a_file_that_is_not_there_yet(aigc, folder):
         ([*SLURM, "--time=00:04:59"], "less than 5 minutes"),
         ([*SLURM, "--nodes=0"], "--nodes is 0"),
         ([*SLURM, "--nodes=two"], "--nodes"),
-        ([*SLURM, "--processes=2"], "does not go with --gpus 4"),
+        ([*SLURM, "--processes=2"], "contradicts --gpus 4"),
         ([*SLURM, "--trainer.num_nodes=3"], "--trainer.num_nodes 3 disagrees with the job, which sets 2"),
         ([*SLURM, "--trainer.devices", "3"], "--trainer.devices 3 disagrees with the job, which sets 4"),
         ([*SLURM, "--trainer.accelerator=cpu"], "--trainer.accelerator cpu disagrees"),
