@@ -55,7 +55,7 @@ class Allowed:
         denied = {root_package(plugin.module) for plugin in plugins.denied()}
         return cls(frozenset(paths), frozenset({_OWN_PACKAGE, *(roots - denied)}))
 
-    def may_stand(self, found: type, declared: type) -> bool:
+    def allows(self, found: type, declared: type) -> bool:
         """Return whether an instance of a class is allowed for an argument of a declared type.
 
         If this framework or a plugin declares an argument with a type of its own, such as `Corruption`, subclasses
@@ -72,7 +72,7 @@ class Allowed:
         package = self._package(declared)
         return package is not None and plugins.kind_of(declared) is None and package == self._package(found)
 
-    def may_be_built(self, found: type) -> bool:
+    def may_instantiate(self, found: type) -> bool:
         """Return whether a class may be instantiated for any argument: the last check, made without knowing which."""
         return path_of(found) in self.paths or is_dataclass(found) or self._package(found) is not None
 

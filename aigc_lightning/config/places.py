@@ -101,7 +101,7 @@ class _Places:
     def _check_object(self, spec: Mapping[str, Any], declared: Any, key: str) -> None:
         path = spec["class_path"]
         found = imported_class(path) if is_class(declared) else None
-        if found is None or not self._allowed.may_stand(found, declared):
+        if found is None or not self._allowed.allows(found, declared):
             raise _MisplacedError(f"{key} holds a class ({path}), and its place is not declared to take one.", TRUST)
         arguments = spec.get("init_args")
         if arguments is not None:

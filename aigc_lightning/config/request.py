@@ -225,7 +225,7 @@ def _run_name(request: Request) -> str:
         path = request.configs[0]
         if path.name != CONFIG_NAME:
             return path.stem
-        run = path.resolve().parent  # the config of a run, whose folder is in one with the name
+        run = path.resolve().parent  # of a run: the name is that of the folder above the number
         return run.parent.name if run.name.isdecimal() else run.name
     parts = [value_of(request.argv, "--model"), value_of(request.argv, "--data")]
     return "_".join(part.rpartition(".")[2].rpartition(":")[2].lower() for part in parts if part) or "run"

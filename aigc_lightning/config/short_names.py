@@ -108,7 +108,7 @@ def _meant(text: str, values: Any) -> Any:
 
 def _built(class_type: type[T], *args: Any, **kwargs: Any) -> T:
     """Instantiate a class for jsonargparse, if configs may do so."""
-    if _Limits.allowed is not None and not _Limits.allowed.may_be_built(class_type):
+    if _Limits.allowed is not None and not _Limits.allowed.may_instantiate(class_type):
         raise UserError(f"The config asks for an instance of the class {path_of(class_type)}.", TRUST)
     return class_type(*args, **kwargs)
 
@@ -170,7 +170,7 @@ def _plugin(kind: plugins.Kind, name: str) -> plugins.Plugin | None:
 def _part(classes: tuple[type, ...], name: str, allowed: Allowed) -> str | None:
     """Return the path of a declared type or of a subclass from its package, and let it be imported."""
     for declared, found in ((each, found) for each in classes for found in _named(each, name)):
-        if found is declared or allowed.may_stand(found, declared):  # the type itself, for a better message later
+        if found is declared or allowed.allows(found, declared):  # the type itself, for a better message later
             _let_import(path_of(found))
             return path_of(found)
     return None

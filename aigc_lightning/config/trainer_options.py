@@ -45,7 +45,7 @@ OPTIONS: dict[str, TrainerOption] = {
         "every run writes `metrics.csv`; `--logger` adds wandb and tensorboard",
         "Use --logger wandb or --logger tensorboard; metrics.csv is always written.",
     ),
-    "callbacks": _works("registered callbacks and the classes below"),
+    "callbacks": _works("registered callbacks and the classes listed above"),
     "fast_dev_run": _works("runs a few batches of every loop and keeps nothing, so no run folder is made"),
     "max_epochs": _works("passes over the data"),
     "min_epochs": _works("passes before the run may stop early"),
@@ -75,7 +75,9 @@ OPTIONS: dict[str, TrainerOption] = {
         "the data's own samplers distribute the samples, each exactly once",
         "Leave it out: the samplers of this package distribute the samples themselves.",
     ),
-    "profiler": _works("simple, advanced, pytorch or a profiler below; the report is a file in the run's folder"),
+    "profiler": _works(
+        "simple, advanced, pytorch or a profiler listed above; the report is a file in the run's folder"
+    ),
     "detect_anomaly": _works("stop at the operation that produced a nan; slow"),
     "barebones": TrainerOption(
         "refused",

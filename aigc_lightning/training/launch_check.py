@@ -109,7 +109,7 @@ def num_devices(trainer: Any) -> int:
     if accelerator in ("auto", "gpu", "cuda"):
         import torch
 
-        return max(1, torch.cuda.devicecounted())
+        return max(1, torch.cuda.device_count())
     return 1
 
 
