@@ -34,8 +34,8 @@ def gpus(monkeypatch, *capabilities):
 @pytest.mark.parametrize(
     ("units", "chosen", "why"),
     [
-        ([], "32-true", "nothing"),
-        (["avx512_f", "avx512_vnni"], "32-true", "nothing"),
+        ([], "32-true", "no instructions"),
+        (["avx512_f", "avx512_vnni"], "32-true", "no instructions"),
         (["avx512_bf16"], "bf16-mixed", "AVX-512"),
         (["avx512_bf16", "amx_tile"], "bf16-mixed", "AMX"),
     ],
