@@ -31,7 +31,9 @@ def sample(argv: list[str]) -> int:
     seeds = seed_list(options.seeds)
     prompts = read_prompts(options.prompt, options.prompts)
 
-    from aigc_lightning.inference.sample import write_samples  # imports torch, which a mistake need not wait for
+    from aigc_lightning.inference.sample import (
+        write_samples,
+    )  # imports torch: only after the options have been validated
 
     paths = write_samples(
         options.checkpoint,

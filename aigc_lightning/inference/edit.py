@@ -78,7 +78,7 @@ def edit_files(
                 done.append(result_path)
             bar.advance(files)
     if skipped:
-        echo(f"{_counted(len(skipped))} of {len(results.paths)} skipped.", error=True)
+        echo(f"{counted(len(skipped), 'picture')} of {len(results.paths)} skipped.", error=True)
     if done:
         names = [path.relative_to(results.out).as_posix() for path in (done[0], done[-1])]
         echo(f"{_counted(len(done))} in {results.out}: {' to '.join(dict.fromkeys(names))}")
@@ -132,7 +132,3 @@ def _skipped(path: Path, error: UserError) -> str:
     what = shown(error.what)
     named = what if shown(path) in what else f"{shown(path)}: {what}"
     return f"Skipped: {named} {error.hint}".rstrip()
-
-
-def _counted(number: int) -> str:
-    return f"{number} picture" if number == 1 else f"{number} pictures"
