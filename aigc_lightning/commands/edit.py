@@ -116,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
         "--reference", type=Path, metavar="FILE|FOLDER", help="pictures to take something from, named like masks"
     )
     parser.add_argument("--prompt", help="what to make of the pictures, for models that take prompts")
-    parser.add_argument("--seed", type=int, help="one of the variants of models that make several, such as pix2pix")
-    parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="of models that have two, such as cyclegan")
+    parser.add_argument("--seed", type=int, help="variant, for models that make several, such as pix2pix")
+    parser.add_argument(
+        "--direction", choices=("AtoB", "BtoA"), help="for models with two directions, such as cyclegan"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     return parser
 

@@ -18,7 +18,7 @@ from aigc_lightning.yaml_file import read_yaml
 Stage = Literal["fit", "validate", "test", "predict"]
 CONFIG_NAME = "config.yaml"
 _COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "ema", "grids", "checkpoints"}
-#: Known to all stages, so that a run's config serves them all; only `fit` acts on them.
+#: Accepted by all stages, so that they can share a run's config; only `fit` uses them.
 _OF_FIT = {"max_images", "logger", "timeout", "compile"}
 SECTIONS: dict[str, set[str]] = {
     "fit": _COMMON | _OF_FIT | {"resume"},

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from aigc_lightning.core.io.atomic import inside
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.plural import counted
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.before_after import BeforeAfter
 from aigc_lightning.inference.edit_conditions import NOTHING
@@ -81,7 +82,7 @@ def edit_files(
         echo(f"{counted(len(skipped), 'picture')} of {len(results.paths)} skipped.", error=True)
     if done:
         names = [path.relative_to(results.out).as_posix() for path in (done[0], done[-1])]
-        echo(f"{_counted(len(done))} in {results.out}: {' to '.join(dict.fromkeys(names))}")
+        echo(f"{counted(len(done), 'picture')} in {results.out}: {' to '.join(dict.fromkeys(names))}")
         skipped += _write_overview(overview, results.out, text({}))
     return 1 if skipped else 0
 

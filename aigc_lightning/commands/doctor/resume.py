@@ -19,7 +19,7 @@ _STOP = "aigc_lightning.testing.stopping.StopBySignal"
 
 
 def main(argv: list[str]) -> int:
-    """Train without a stop, from a checkpoint and after a signal, and compare every bit of the last checkpoints.
+    """Train without a stop, from a checkpoint and after a signal, and compare the final checkpoints bit for bit.
 
     Raises:
         UserError: one of the runs fails, or the checkpoints differ.

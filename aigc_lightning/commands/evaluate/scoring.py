@@ -207,7 +207,7 @@ class _Model(_Evaluation):
         self._show(model, fake)
 
     def _show(self, model: ImageModel, fake: ImageSet) -> None:
-        """Add a grid of what is scored, a class a row where there are classes."""
+        """Add a grid of the scored images, with one row per class if there are classes."""
         if isinstance(fake, Samples) and fake.class_names and not fake.prompts:
             columns = max(2, min(10, 200 // len(fake.class_names)))
             seeds = [self.options.seed + number for number in range(columns * len(fake.class_names))]
