@@ -65,7 +65,7 @@ OPTIONS: dict[str, TrainerOption] = {
     "enable_progress_bar": _works("false for a silent run"),
     "enable_model_summary": _works("true for a table of the networks; false by default"),
     "accumulate_grad_batches": TrainerOption(
-        "ours instead",
+        "replaced",
         "it weights an epoch's last batches wrongly and cannot resume between them; `--engine.micro_batches` is exact",
         "Use --engine.micro_batches N and N times the --data.batch_size: as many images a step in as little memory.",
     ),

@@ -25,7 +25,7 @@ from aigc_lightning.callbacks.held_out_scores import SlicedWasserstein
 from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
 from aigc_lightning.callbacks.loss_log import LossLog
-from aigc_lightning.callbacks.predictions import PREDICTIONS, Predictions
+from aigc_lightning.callbacks.predictions import Predictions
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.config import explain, places, short_names, trainer_options
@@ -33,7 +33,6 @@ from aigc_lightning.config.parser import Parser
 from aigc_lightning.config.recorded_options import settle, to_repeat
 from aigc_lightning.config.request import Request, Stage, check_seed
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.capabilities import capabilities
 from aigc_lightning.core.checkpoint import read_checkpoint
 from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
@@ -54,6 +53,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.training import averages, next_step, precision, profiling, resume
 from aigc_lightning.training.engine_options import check_engine
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
+from aigc_lightning.training.predicting import check_predicts, say_predictions
 from aigc_lightning.training.strategy import MODEL_PARALLEL, adversarial_strategy, sharded_strategy, started_safely
 from aigc_lightning.training.trainer_values import check_values, set_default_limit
 from aigc_lightning.yaml_file import read_yaml
@@ -275,17 +275,10 @@ class TrainingCLI(LightningCLI):
             self.model.load_state_dict(self.record["state_dict"])
             check_finite(self.model, self.record["state_dict"], str(self.checkpoint))
         if self.stage == "predict":
-            self._check_predicts()
+            check_predicts(self.model)
         method = getattr(self.trainer, self.stage)
         method(self.model, datamodule=self.datamodule)
         self._say_results()
-
-    def _check_predicts(self) -> None:
-        if type(self.model).predict_step is ImageModel.predict_step and not capabilities(self.model):
-            raise UserError(
-                f"{type(self.model).__name__} predicts nothing: it can neither sample, edit, classify nor embed.",
-                "Use another model; `aigc plugins show NAME` says what a model can do.",
-            )
 
     def _say_next(self) -> None:
         if not self.trainer.is_global_zero:
@@ -311,13 +304,7 @@ class TrainingCLI(LightningCLI):
         for name, value in sorted(self.trainer.callback_metrics.items()):
             echo(f"{name}: {float(value):.6g}")
         if self.stage == "predict" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            written = [one.written for one in self.trainer.callbacks if isinstance(one, Predictions)]  # type: ignore[attr-defined]
-            if not any(written):
-                raise UserError(
-                    f"{type(self.model).__name__} predicted nothing that can be written.",
-                    "Its predict_step must return images (B, C, H, W), logits (B, K) or vectors (B, D).",
-                )
-            echo(f"Predictions: {self.folder / PREDICTIONS}")
+            say_predictions(self.trainer, self.model, self.folder)
         elif not self.trainer.callback_metrics:
             echo(f"{type(self.model).__name__} has no score for this data.")
 
