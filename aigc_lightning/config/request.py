@@ -313,9 +313,13 @@ Run folder
   --trainer.val_check_interval V   how often to score held-out images
   --trainer.log_every_n_steps N    how often to write losses (50)
 
+Memory
+  --engine.micro_batches K               process a batch in K parts, with the same result (1)
+  --engine.checkpoint_activations true   compute activations again in the backward pass (false)
+  --trainer.strategy model_parallel      shard the networks among the processes (not for adversarial models)
+
 Adversarial models
   --engine.ema_decay D        averaging of the generator, 0 for none (0.999)
-  --engine.micro_batches K    process a batch in K parts to save memory (1)
   --engine.clip_norm N        largest gradient norm of each network (none)
 """
 _USE_HELP = """

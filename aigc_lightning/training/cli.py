@@ -50,7 +50,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.training import next_step, precision, profiling, resume
 from aigc_lightning.training.engine_options import check_engine
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
-from aigc_lightning.training.strategy import MODEL_PARALLEL, adversarial_strategy, sharded_strategy, started_safely
+from aigc_lightning.training.strategy import adversarial_strategy, automatic_strategy, started_safely
 from aigc_lightning.training.trainer_values import check_values, give_an_end
 from aigc_lightning.yaml_file import read_yaml
 
@@ -205,9 +205,9 @@ class TrainingCLI(LightningCLI):
         trainer["strategy"] = started_safely(trainer["strategy"], self.model)
         if isinstance(self.model, AdversarialModel) and self.stage == "fit":
             trainer["strategy"] = adversarial_strategy(trainer, type(self.model).__name__)
-        elif trainer["strategy"] == MODEL_PARALLEL:
+        else:
             fits = self.stage == "fit"
-            trainer["strategy"] = sharded_strategy(trainer, fits=fits, timeout=values["timeout"])
+            trainer["strategy"] = automatic_strategy(trainer, fits=fits, timeout=values["timeout"])
         trainer["default_root_dir"] = str(self.folder)
         trainer["use_distributed_sampler"] = False  # our sampler shares the samples out itself
         trainer["plugins"].append(AtomicCheckpointIO())

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.engine.recomputation import outermost_blocks, recompute_activations
@@ -47,8 +48,8 @@ class Network(nn.Module):
         features = images.flatten(1)
         for block in self.blocks:
             features = block(features, scale=0.5)
-        logits: Tensor = self.last(features)
-        return logits[:, 0]
+        logits: Tensor = self.last(features)[:, 0]
+        return logits
 
 
 class Model(ImageModel):
@@ -59,7 +60,7 @@ class Model(ImageModel):
         self.network = Network({"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}.get(norm))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = self.network(batch["image"]).square().mean()
+        loss: Tensor = self.network(batch["image"]).square().mean()
         self.record("loss", loss)
         return loss * self.share
 
@@ -177,7 +178,7 @@ def test_what_has_no_blocks_or_changes_in_them_is_refused(monkeypatch: pytest.Mo
     with pytest.raises(UserError, match="batch norm twice"):
         fit(Model(ImageSpec(1, 4, 4), "batch"))
     spectral = Model(ImageSpec(1, 4, 4))
-    torch.nn.utils.parametrizations.spectral_norm(spectral.network.blocks[0].layers[0])  # type: ignore[index,union-attr]
+    spectral_norm(next(outermost_blocks(spectral, (nn.Linear,))))
     with pytest.raises(UserError, match="spectral norm twice"):
         fit(spectral)
     monkeypatch.setattr(Model, "block_classes", ())
