@@ -20,7 +20,6 @@ _MOVED = {
     "commands.generating": "inference.loaded_model",
     "commands.parsing": "config.command_line",
     "core.augmentation": "core.engine.augmentation",
-    "core.averaging": "core.engine.averaging",
     "core.checksums": "core.io.checksums",
     "core.distributed": "core.engine.distributed",
     "core.escape": "core.io.escape",

@@ -26,7 +26,7 @@ from plain_loops import (
 from torch import Tensor, nn
 
 from aigc_lightning.core.batch import IMAGE_KEYS
-from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule, Visits
@@ -99,10 +99,10 @@ class Case(NamedTuple):
 
 
 def preset_model(spec: ImageSpec) -> DCGAN:
-    """Return the model and the engine of the preset."""
+    """Return the model of the preset, with its settings."""
     config = yaml.safe_load(PRESET.read_text())
     model = DCGAN(spec, **config["model"]["init_args"])
-    model.engine = Engine(**config["engine"])
+    model.ema_settings = Ema(**config["ema"])
     return model
 
 

@@ -20,6 +20,7 @@ from aigc_lightning import plugins
 from aigc_lightning.config import short_names
 from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
 
 PRESETS = ("dcgan_digits", "vae_digits", "cnn_digits", "autoencoder_photos", "pix2pix_shapes", "cyclegan_shapes")
@@ -52,6 +53,7 @@ def built(preset: str, root: str | None) -> tuple[pl.LightningModule, pl.Lightni
     model = model(data.spec, **(config["model"].get("init_args") or {}))
     if isinstance(model, AdversarialModel):
         model.engine = Engine(**(config.get("engine") or {}))
+    model.ema_settings = Ema(**(config.get("ema") or {}))
     return model, data
 
 

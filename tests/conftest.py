@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from typing import Any
 
+import conditional_models
 import pytest
 import torch
 import yaml
@@ -25,7 +26,9 @@ from hypothesis import settings
 
 from aigc_lightning import plugins
 from aigc_lightning.cli import main
+from aigc_lightning.core.checkpoint import save_weights
 from aigc_lightning.core.run.folder import RUN_VARIABLE
+from aigc_lightning.core.spec import ImageSpec
 
 torch.set_num_threads(1)
 settings.register_profile("shared", deadline=None)  # shared machines have slow moments
@@ -296,3 +299,22 @@ def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     sys.path.remove(str(site.folder))
     plugins.forget()
     sys.path.insert(0, str(site.folder))  # the monkeypatch takes it away
+
+
+@pytest.fixture
+def conditional(site: Site, folder: Path) -> Callable[..., Path]:
+    """Install the models of `tests/helpers`; return a function that writes an untrained one and returns its file."""
+    names = ("Painter", "Filler", "Doubler")
+    points = {"models": {name.lower(): f"conditional_models:{name}" for name in names}}
+    site.install("aigc-conditional-fakes", points, {})
+
+    def write(name: str, **spec: Any) -> Path:
+        seed = torch.random.get_rng_state()
+        torch.manual_seed(0)
+        shape = {"channels": 3, "height": 16, "width": 16, "captions": True, "masks": True}
+        made = getattr(conditional_models, name)(ImageSpec(**{**shape, **spec}))
+        torch.random.set_rng_state(seed)
+        save_weights(made, folder / f"{name}.safetensors", {})
+        return folder / f"{name}.safetensors"
+
+    return write

@@ -149,7 +149,8 @@ def test_the_whole_help_has_every_option(aigc):
     shown = aigc("fit", "--help-all").out
     for option in (
         "--trainer.gradient_clip_val",
-        "--engine.ema_decay",
+        "--engine.clip_norm",
+        "--ema.decay",
         "--resume",
         "--checkpoints.monitor",
         "--grids.num",

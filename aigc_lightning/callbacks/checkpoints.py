@@ -12,6 +12,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
+from aigc_lightning.callbacks.after_step import AfterStep
 from aigc_lightning.core.checkpoint import read_checkpoint
 from aigc_lightning.core.io.atomic import inside, replacing
 from aigc_lightning.core.io.checksums import with_checksums
@@ -69,7 +70,7 @@ def unknown_score(option: str, name: str, known: Iterable[str]) -> UserError:
     )
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(AfterStep, Checkpoint):
     """Saves `checkpoints/last.ckpt` periodically and at the end, and `checkpoints/best.ckpt` when a score improves.
 
     Args:
@@ -121,10 +122,9 @@ class Checkpoints(Checkpoint):
         if self.monitor not in (None, "auto") and not trainer.enable_validation:
             rank_zero_warn(f"The run has no validation, so no best checkpoint by {self.monitor} is kept.")
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        super().on_train_start(trainer, pl_module)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save if a checkpoint is due."""
         step = trainer.global_step
         if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:

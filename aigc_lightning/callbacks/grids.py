@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from aigc_lightning.callbacks.loggers import log_image, warn_instead
-from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes
+from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes, takes
 from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.engine.sharding import whole_networks
 from aigc_lightning.core.io.atomic import inside, replacing
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.pictures import image_grid, near_square, save_png, save_timelapse, to_uint8
+from aigc_lightning.core.predictions import edited, input_key
 from aigc_lightning.data.unreadable import LOST_KEY
 from aigc_lightning.errors import UserError
 
@@ -29,12 +31,13 @@ class Grids(pl.Callback):
     """Draws `grids/step_000500.png` of the seeds 0, 1, ... before the first step, periodically, and at the end.
 
     Models with classes get one class per row. `grids/seeds.txt` and the metadata of each image say which seed is where.
-    When training ends, even with an error, the grids become `timelapse.gif`.
+    Models that take prompts show the captions of held-out images instead, which `grids/captions.txt`, the metadata and
+    the loggers list. When training ends, even with an error, the grids become `timelapse.gif`.
 
-    For a model that edits, held-out images are shown side by side: input, output and, if there is one, target
-    (`comparison`). These are its grids if it cannot sample, and `grids/edits_000500.png` if it can. Models that can do
-    neither are ignored. Rank 0 draws while the others continue, so `sample` and `edit` must not wait for other
-    processes.
+    For a model that edits, held-out images are shown side by side: input, mask and reference if the model takes them,
+    output and, if there is one, target (`comparison`). These are its grids if it cannot sample, and
+    `grids/edits_000500.png` if it can. Models that can do neither are ignored. Rank 0 draws while the others continue,
+    so `sample` and `edit` must not wait for other processes.
 
     Args:
         every_n_steps: batches between grids.
@@ -53,10 +56,11 @@ class Grids(pl.Callback):
         self.latest_path: Path | None = None
         self._latest_step = -1
         self._held_out: dict[str, Any] = {}  # a batch to edit
+        self._described: dict[str, Any] = {}  # a batch with captions to draw
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw a grid before the first step, as the first frame of the timelapse."""
-        self._held_out = {}
+        self._held_out, self._described = {}, {}
         if trainer.global_step == 0:
             self._draw(trainer, pl_module)
 
@@ -88,6 +92,11 @@ class Grids(pl.Callback):
                 self._draw_edits(trainer, model)
 
     def _draw_samples(self, trainer: pl.Trainer, model: Generator) -> None:
+        if takes(model.sample, "prompts"):
+            self._described = self._described or _some_held_out(trainer, self.num)
+            if "caption" in self._described:
+                self._draw_captions(trainer, model)
+                return
         rows = seed_rows(self.num, num_sampled_classes(model))
         grid = image_grid(to_uint8(sampled(model, [seed for row in rows for seed in row])), len(rows[0]))
         seeds = "".join(" ".join(map(str, row)) + "\n" for row in rows)
@@ -95,6 +104,19 @@ class Grids(pl.Callback):
         with replacing(path.with_name("seeds.txt")) as temporary:
             temporary.write_text(f"# The seed of each sample, laid out as in the grids.\n{seeds}", encoding="utf-8")
         log_image(trainer, "grids/samples", path, trainer.global_step)
+
+    def _draw_captions(self, trainer: pl.Trainer, model: Generator) -> None:
+        captions = [shown(text) for text in self._described["caption"]]
+        by_class = num_sampled_classes(model) > 0 and "label" in self._described
+        labels = self._described["label"].tolist() if by_class else None
+        seeds = list(range(len(captions)))
+        images = sampled(model, seeds, labels, prompts=self._described["caption"])
+        grid = image_grid(to_uint8(images), near_square(len(images)))
+        text = "".join(f"{seed}\t{caption}\n" for seed, caption in zip(seeds, captions, strict=True))
+        path = self._save(trainer, model, grid, "step", {"captions": text})
+        with replacing(path.with_name("captions.txt")) as temporary:
+            temporary.write_text(f"# The seed and the caption of each sample, row by row.\n{text}", encoding="utf-8")
+        log_image(trainer, "grids/samples", path, trainer.global_step, text)
 
     def _draw_edits(self, trainer: pl.Trainer, model: Editor) -> None:
         if not self._held_out:
@@ -106,8 +128,11 @@ class Grids(pl.Callback):
         groups = max(1, round(near_square(len(cells)) / len(columns)))
         grid = image_grid(cells, groups * len(columns), group=len(columns))
         stem = "edits" if isinstance(model, Generator) else "step"
-        path = self._save(trainer, model, grid, stem, {"columns": " | ".join(columns)})
-        log_image(trainer, "grids/edits", path, trainer.global_step)
+        captions = self._held_out.get("caption", []) if takes(model.edit, "prompts") else []
+        listed = "".join(f"{shown(caption)}\n" for caption in captions)
+        text = {"columns": " | ".join(columns), **({"captions": listed} if listed else {})}
+        path = self._save(trainer, model, grid, stem, text)
+        log_image(trainer, "grids/edits", path, trainer.global_step, listed)
 
     def _save(self, trainer: pl.Trainer, model: object, grid: Image, stem: str, text: dict[str, str]) -> Path:
         """Write a grid of the current step; grids named `step` are frames of the timelapse."""
@@ -150,19 +175,25 @@ def comparison(model: Editor, batch: dict[str, Any]) -> dict[str, Tensor]:
     """Return the columns of a model's edit grid by name, images (B, C, H, W) in [-1, 1] each.
 
     A model can define a method `comparison` that takes a batch and returns such columns. By default these are the
-    input, the edited image, and the target if the batch has one.
+    input, the mask and the reference if the model takes them, the edited image, and the target if the batch has one.
     """
     own = getattr(model, "comparison", None)
     if callable(own):
         columns: dict[str, Tensor] = own(batch)
         return columns
-    source, target = next((keys for keys in _COMPARED if set(keys) - {None} <= set(batch)), ("image", None))
-    columns = {source: batch[source], "edited": model.edit(batch[source])}
-    return {**columns, target: batch[target]} if target else columns
+    source = input_key(batch)
+    columns = {source: batch[source]}
+    if takes(model.edit, "masks") and "mask" in batch:
+        columns["mask"] = batch["mask"] * 2 - 1
+    if takes(model.edit, "references") and "reference" in batch:
+        columns["reference"] = batch["reference"]
+    columns["edited"] = edited(model, batch, source)
+    target = _TARGETS.get(source)
+    return {**columns, target: batch[target]} if target in batch else columns
 
 
-#: Keys of input and target, by task.
-_COMPARED = (("degraded", "image"), ("source", "target"), ("image_a", None), ("image", None))
+#: The target of each input.
+_TARGETS = {"degraded": "image", "source": "target"}
 
 
 def side_by_side(columns: list[Tensor]) -> Tensor:
@@ -172,7 +203,10 @@ def side_by_side(columns: list[Tensor]) -> Tensor:
     cells = []
     for column in columns:
         images = interpolate(to_uint8(column).cpu(), size=(height, width), mode="nearest")
-        cells.append(images.expand(-1, channels, -1, -1) if images.shape[1] == 1 else images)
+        if images.shape[1] == 1 < channels:
+            opaque = torch.full_like(images, 255)
+            images = torch.cat([images] * 3 + [opaque] * (channels - 3), dim=1)
+        cells.append(images)
     return torch.stack(cells, dim=1).flatten(0, 1)
 
 

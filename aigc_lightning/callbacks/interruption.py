@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch.distributed as dist
 
+from aigc_lightning.callbacks.after_step import AfterStep
 from aigc_lightning.callbacks.checkpoints import Checkpoints
 from aigc_lightning.callbacks.ending import going_on, stopped
 from aigc_lightning.compat import skip_signal_broadcast
@@ -24,7 +25,7 @@ _ASK_EVERY = 10  # batches between two checks whether another process was signal
 _SLOW_MS = 1000  # after every batch that takes longer there is a check: a job that is warned has two minutes
 
 
-class Interruption(pl.Callback):
+class Interruption(AfterStep):
     """Stops the run at the end of a batch when any process gets SIGINT, SIGTERM, SIGUSR1 or SIGHUP.
 
     All processes stop at the same step and one checkpoint is saved. The exit code is 130 after Ctrl-C and 143 after the
@@ -48,10 +49,9 @@ class Interruption(pl.Callback):
             self._previous = {number: signal.signal(number, self._on_signal) for number in stopping_signals()}
         # Lightning would ask rank 0 at every batch, and synchronise with the device to get the answer.
         skip_signal_broadcast(trainer)
+        super().on_train_start(trainer, pl_module)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop if any process was signalled."""
         number = self._agreed(trainer)
         if number == 0:
@@ -71,6 +71,7 @@ class Interruption(pl.Callback):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the former handlers back."""
+        super().teardown(trainer, pl_module, stage)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}

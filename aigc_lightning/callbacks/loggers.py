@@ -112,9 +112,9 @@ class SafeLogger(Logger):
         """Forward the model."""
         self.attempt(lambda logger: logger.log_graph(model, input_array), None)
 
-    def log_image(self, key: str, path: Path, step: int) -> None:
+    def log_image(self, key: str, path: Path, step: int, caption: str = "") -> None:
         """Forward an image, if the inner logger supports images."""
-        self.attempt(lambda logger: _log_image(logger, key, path, step), None)
+        self.attempt(lambda logger: _log_image(logger, key, path, step, caption), None)
 
     def rewind(self, step: int) -> None:
         """Drop what was logged after a step, if the inner logger supports it."""
@@ -167,7 +167,7 @@ def log_metrics(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
         logger.log_metrics(dict(values), step=trainer.global_step)
 
 
-def log_image(trainer: pl.Trainer, key: str, path: Path, step: int) -> None:
+def log_image(trainer: pl.Trainer, key: str, path: Path, step: int, caption: str = "") -> None:
     """Log an image to the loggers that support images.
 
     Args:
@@ -175,15 +175,16 @@ def log_image(trainer: pl.Trainer, key: str, path: Path, step: int) -> None:
         key: such as `grids/samples`.
         path: a PNG file.
         step: the number of completed batches when the image was made.
+        caption: shown below the image, where a logger can do that.
     """
     for logger in trainer.loggers:
         if isinstance(logger, SafeLogger):
-            logger.log_image(key, path, step)
+            logger.log_image(key, path, step, caption)
 
 
-def _log_image(logger: Logger, key: str, path: Path, step: int) -> None:
+def _log_image(logger: Logger, key: str, path: Path, step: int, caption: str) -> None:
     if isinstance(logger, WandbLogger):
-        logger.log_image(key, [str(path)], step=step)
+        logger.log_image(key, [str(path)], step=step, **({"caption": [caption]} if caption else {}))
     elif isinstance(logger, TensorBoardLogger):
         with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
             colors = image.convert("RGBA" if image.mode == "RGBA" else "RGB")

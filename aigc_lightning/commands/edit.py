@@ -1,20 +1,24 @@
 """`aigc edit`: pictures in, pictures out."""
 
 import argparse
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from aigc_lightning.config.command_line import parse
-from aigc_lightning.errors import UserError
+from aigc_lightning.config.command_line import MODEL_OPTIONS, option_names, parse, split_model_options
+from aigc_lightning.config.prompts import read_prompts
+from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 
 _ABOUT = """Change pictures with a trained model, with plain operations, or both.
 
   aigc edit RUN photo.jpg holiday/ "scans/*.png" --out edited
   aigc edit RUN photo.jpg --before crop=512x512 --after sharpen=1.5
+  aigc edit RUN photo.jpg --mask hole.png --prompt "a red circle"
   aigc edit --ops rotate=90,brightness=1.2 photo.jpg
 
-Results have the size of their pictures and keep transparency, EXIF orientation and colour profile; inputs are never
-overwritten. Beside them: before_after.png, and compare.html to slide between both."""
+Results have the size of their pictures (times the model's scale) and keep transparency, EXIF orientation and colour
+profile; inputs are never overwritten. Beside them: before_after.png, and compare.html to slide between both."""
 
 _OPERATIONS = """operations, separated by commas:
   crop=WxH        out of the centre; crop=WxH+X+Y with the corner's place
@@ -23,16 +27,65 @@ _OPERATIONS = """operations, separated by commas:
   brightness=1.2, contrast=1.2, sharpen=2     1 changes nothing
   denoise=3       median of 3x3 pixels"""
 
+#: Options of the command that only models take, by their names in the parsed options.
+_OF_MODELS = {
+    "seed": "--seed",
+    "direction": "--direction",
+    "prompt": "--prompt",
+    "mask": "--mask",
+    "reference": "--reference",
+}
 _LEAST_TILE, _MOST_TILE = 16, 8192
 
 
 def edit(argv: list[str]) -> int:
     """Change pictures with a trained model or with plain operations."""
+    parser = _parser()
+    given, own = split_model_options(parser, argv)
+    options = parse(parser, own, intermixed=True)
+    target, images = _target_and_images(options, given, parser)
+    if not _LEAST_TILE <= options.tile <= _MOST_TILE:
+        raise UserError(f"--tile is {options.tile}.", f"Give pixels from {_LEAST_TILE} to {_MOST_TILE}.")
+    if options.seed is not None and options.seed < 0:
+        raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")
+    prompts = [] if options.prompt is None else read_prompts([options.prompt])
+
+    from aigc_lightning.inference.operations import parse_operations
+
+    first = options.ops if target is None else options.before
+    before = [] if first is None else parse_operations(first)
+    after = [] if options.after is None else parse_operations(options.after)
+    moving = next((operation.text for operation in before if operation.moves_pixels), None)
+    if options.mask is not None and moving:
+        what = f"--before {moving} would change a picture but not its mask."
+        raise UserError(what, "Change both in advance: aigc edit --ops OPERATIONS IMAGE...")
+
+    from aigc_lightning.inference.edit_paths import Results, input_files, paired_files
+
+    files = input_files(images, options.out)
+    masks = {} if options.mask is None else paired_files(options.mask, files, "mask")
+    references = {} if options.reference is None else paired_files(options.reference, files, "reference")
+    results = Results(options.out, files, [*masks.values(), *references.values()])
+
+    from aigc_lightning.inference.edit import edit_files  # imports torch, which a mistake need not wait for
+    from aigc_lightning.inference.edit_conditions import Conditions
+    from aigc_lightning.inference.picture_editor import load_editor
+
+    editor, origin = None, None
+    if target is not None:
+        prompt = prompts[0] if prompts else None
+        conditions = Conditions(masks, references, prompt, options.seed, options.direction, given)
+        editor, origin = load_editor(target, options.device, options.tile, conditions)
+    text = partial(edit_text, origin, ",".join(operation.text for operation in before + after))
+    return edit_files(results, editor, before, after, text, opaque=options.opaque)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "aigc edit",
         usage="aigc edit RUN_OR_CKPT IMAGE... [options]\n       aigc edit --ops OPERATIONS IMAGE... [options]",
         description=_ABOUT,
-        epilog=_OPERATIONS,
+        epilog=f"{_OPERATIONS}\n\n{MODEL_OPTIONS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         exit_on_error=False,
     )
@@ -53,37 +106,31 @@ def edit(argv: list[str]) -> int:
         default=1024,
         help="side of the tiles into which larger pictures are cut, for models that take any size (default: 1024)",
     )
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="grey pictures, white where the model fills: one for all pictures, or a folder with one of each name",
+    )
+    parser.add_argument(
+        "--reference", type=Path, metavar="FILE|FOLDER", help="pictures to take something from, named like masks"
+    )
+    parser.add_argument("--prompt", help="what to make of the pictures, for models that take prompts")
     parser.add_argument("--seed", type=int, help="one of the variants of models that make several, such as pix2pix")
     parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="of models that have two, such as cyclegan")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    options = parse(parser, argv, intermixed=True)
-    target, images = _target_and_images(options)
-    if not _LEAST_TILE <= options.tile <= _MOST_TILE:
-        raise UserError(f"--tile is {options.tile}.", f"Give pixels from {_LEAST_TILE} to {_MOST_TILE}.")
-    if options.seed is not None and options.seed < 0:
-        raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")
-
-    from aigc_lightning.inference.operations import parse_operations
-
-    first = options.ops if target is None else options.before
-    before = [] if first is None else parse_operations(first)
-    after = [] if options.after is None else parse_operations(options.after)
-
-    from aigc_lightning.inference.edit_paths import Results, input_files
-
-    results = Results(options.out, input_files(images, options.out))
-
-    from aigc_lightning.inference import edit  # imports torch, which a mistake need not wait for
-
-    editor, origin = None, None
-    if target is not None:
-        editor, origin = edit.load_editor(target, options.device, options.tile, options.seed, options.direction)
-    text = edit_text(origin, ",".join(operation.text for operation in before + after))
-    return edit.edit_files(results, editor, before, after, text, opaque=options.opaque)
+    return parser
 
 
-def _target_and_images(options: argparse.Namespace) -> tuple[str | None, list[str]]:
+def _target_and_images(
+    options: argparse.Namespace, given: Mapping[str, str], parser: argparse.ArgumentParser
+) -> tuple[str | None, list[str]]:
     """Return the run or checkpoint, None with --ops, and what names the pictures.
+
+    Args:
+        options: of the command.
+        given: the options that the command does not know, which are perhaps the model's.
+        parser: of the command.
 
     Raises:
         UserError: one of them is missing or stands where it has no meaning.
@@ -92,8 +139,12 @@ def _target_and_images(options: argparse.Namespace) -> tuple[str | None, list[st
     if options.ops is not None:
         if options.before is not None or options.after is not None:
             raise UserError("--ops works without a model.", "With a model, use --before and --after alone.")
-        if options.seed is not None or options.direction is not None:
-            raise UserError("--seed and --direction are for models.", "With --ops, leave them out.")
+        if unfit := [option for name, option in _OF_MODELS.items() if getattr(options, name) is not None]:
+            raise UserError(f"{unfit[0]} is for models.", "With --ops, leave it out.")
+        if given:
+            name = f"--{next(iter(given))}"
+            hint = did_you_mean(name, option_names(parser)) or "Options of models cannot be used with --ops."
+            raise UserError(f"aigc edit does not know {name!r}.", hint)
         if not arguments:
             raise UserError("No pictures are given.", "Write: aigc edit --ops OPERATIONS IMAGE...")
         if _is_model(arguments[0]):
@@ -118,12 +169,13 @@ def _is_model(argument: str) -> bool:
     return path.suffix in (".ckpt", ".safetensors") or (path / "checkpoints").is_dir()
 
 
-def edit_text(model: dict[str, object] | None, operations: str) -> dict[str, str]:
+def edit_text(model: dict[str, object] | None, operations: str, beside: Mapping[str, object]) -> dict[str, str]:
     """Return the text that an edited picture carries: that it was edited, and by what.
 
     Args:
-        model: its class path, checkpoint and hash; None where no model was used.
+        model: its class path, checkpoint and hash, and what it was told; None where no model was used.
         operations: plain operations as they were written.
+        beside: the files that the model got beside the picture, such as its mask.
     """
     import json
 
@@ -136,5 +188,5 @@ def edit_text(model: dict[str, object] | None, operations: str) -> dict[str, str
         "Software": f"aigc_lightning {__version__}",
         "Description": f"Image edited by {by}",
         "Source": "edited",
-        "aigc": json.dumps({"generated": False, "edited": True, **(model or {}), "operations": operations}),
+        "aigc": json.dumps({"generated": False, "edited": True, **(model or {}), **beside, "operations": operations}),
     }

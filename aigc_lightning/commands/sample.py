@@ -1,14 +1,15 @@
-"""`aigc sample`: pictures from seeds."""
+"""`aigc sample`: pictures from seeds and prompts."""
 
 import argparse
 from pathlib import Path
 
 from aigc_lightning.config.command_line import MODEL_OPTIONS, parse, seed_list, split_model_options
+from aigc_lightning.config.prompts import read_prompts
 from aigc_lightning.core.io.output import echo
 
 
 def sample(argv: list[str]) -> int:
-    """Make pictures with a trained model, one a seed."""
+    """Make pictures with a trained model, one a seed, of classes or of what prompts say."""
     parser = argparse.ArgumentParser(
         "aigc sample", description=sample.__doc__, epilog=MODEL_OPTIONS, exit_on_error=False
     )
@@ -18,9 +19,17 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("--grid", action="store_true", help="also write grid.png, in the order of the seeds")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     parser.add_argument("--class", dest="class_name", help="only this class, for models that know classes")
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        default=[],
+        help="what the pictures show, for models that take prompts; several are each drawn with every seed",
+    )
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="a text file with a prompt in each line")
     given, own = split_model_options(parser, argv)
     options = parse(parser, own)
     seeds = seed_list(options.seeds)
+    prompts = read_prompts(options.prompt, options.prompts)
 
     from aigc_lightning.inference.sample import write_samples  # imports torch, which a mistake need not wait for
 
@@ -31,10 +40,11 @@ def sample(argv: list[str]) -> int:
         with_grid=options.grid,
         device=options.device,
         class_name=options.class_name,
+        prompts=prompts,
         given=given,
     )
     names = " to ".join(dict.fromkeys((paths[0].name, paths[-1].name)))
-    echo(f"{len(seeds)} picture{'s' if len(seeds) > 1 else ''} in {options.out}: {names}")
+    echo(f"{len(paths)} picture{'s' if len(paths) > 1 else ''} in {options.out}: {names}")
     if options.grid:
         echo(f"Grid: {options.out / 'grid.png'}")
     return 0

@@ -24,6 +24,7 @@ LISTED = (
     "lightning.pytorch.strategies.DDPStrategy",
     "aigc_lightning.core.engine.distributed.PlayersStrategy",
     "aigc_lightning.testing.noise.NoiseImages",
+    "aigc_lightning.testing.stopping.StopBySignal",
 )
 #: Kinds of plugins that are classes.
 _KINDS: tuple[plugins.Kind, ...] = ("model", "data", "callback")

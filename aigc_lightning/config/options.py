@@ -25,6 +25,7 @@ def option_names(stage: str) -> list[str]:
 
 
 _GROUPS = {
+    "ema": "aigc_lightning.core.ema.Ema",
     "engine": "aigc_lightning.core.engine.settings.Engine",
     "grids": "aigc_lightning.callbacks.grids.Grids",
     "checkpoints": "aigc_lightning.callbacks.checkpoints.Checkpoints",

@@ -16,7 +16,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from aigc_lightning.compat import typed_arguments
-from aigc_lightning.config import short_names
+from aigc_lightning.config import moved_options, short_names
 from aigc_lightning.config.declared import MAPPINGS, classes, is_plain, is_sequence, members, origin_of
 from aigc_lightning.errors import UserError
 
@@ -28,7 +28,9 @@ class Parser(LightningArgumentParser):
         self, args: Sequence[str] | None = None, *others: Any, **options: Any
     ) -> Namespace:
         """Parse a command line; see jsonargparse."""
-        return super().parse_args(args if args is None else self._names().in_command_line(args), *others, **options)
+        if args is not None:
+            args = self._names().in_command_line(moved_options.in_command_line(args))
+        return super().parse_args(args, *others, **options)
 
     def parse_object(self, obj: Any, *others: Any, **options: Any) -> Namespace:
         """Parse a mapping; see jsonargparse."""
@@ -47,7 +49,7 @@ class Parser(LightningArgumentParser):
         types = {argument.name: argument.declared for argument in typed_arguments(self)}
         found = {name: declared for name, declared in types.items() if classes(declared)}
         short_names.let_import(each for declared in found.values() for each in classes(declared))
-        return _Arguments(found)
+        return (_Sections if "ema.decay" in types else _Arguments)(found)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,14 @@ class _Arguments:
             key.removeprefix(f"{name}."): declared for key, declared in self.types.items() if key.startswith(f"{name}.")
         }
         return _loaded_alike(_Arguments(below), value) if below else value
+
+
+class _Sections(_Arguments):
+    """The same for the sections of a config, in which options may have former names."""
+
+    def __call__(self, values: Any) -> Any:
+        """Return a mapping with class paths and present names; what is given is not changed."""
+        return super().__call__(moved_options.in_config(values))
 
 
 @dataclass(frozen=True)

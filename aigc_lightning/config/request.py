@@ -17,7 +17,7 @@ from aigc_lightning.yaml_file import read_yaml
 
 Stage = Literal["fit", "validate", "test", "predict"]
 CONFIG_NAME = "config.yaml"
-_COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "grids", "checkpoints"}
+_COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "ema", "grids", "checkpoints"}
 #: Known to all stages, so that a run's config serves them all; only `fit` acts on them.
 _OF_FIT = {"max_images", "logger", "timeout", "compile"}
 SECTIONS: dict[str, set[str]] = {
@@ -31,7 +31,7 @@ SECTIONS: dict[str, set[str]] = {
 _STARTING = ("run", "resume", "checkpoint")
 #: What the sections are, those that are no single values.
 _HOLDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("trainer", "engine", "grids", "checkpoints"), (dict,)),
+    **dict.fromkeys(("trainer", "engine", "ema", "grids", "checkpoints"), (dict,)),
     **dict.fromkeys(("model", "data"), (dict, str)),
 }
 #: Where a run lives is said on the command line: a config may come from a stranger.
@@ -318,8 +318,12 @@ Memory
   --engine.checkpoint_activations true   compute activations again in the backward pass (false)
   --trainer.strategy model_parallel      shard the networks among the processes (not for adversarial models)
 
+Moving average of the weights, with which samples and scores are made
+  --ema.decay D               part of it that a step keeps, 0 for no average (0.999)
+  --ema.half_life_images N    instead, the images after which weights count half
+  --ema.relative_widths W,W   instead, widths such as 0.05,0.10; see: aigc ema --help
+
 Adversarial models
-  --engine.ema_decay D        averaging of the generator, 0 for none (0.999)
   --engine.clip_norm N        largest gradient norm of each network (none)
 """
 _USE_HELP = """

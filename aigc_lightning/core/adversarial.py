@@ -9,9 +9,9 @@ a checkpoint between two steps is complete.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.hooks import RemovableHandle
 
@@ -20,7 +20,6 @@ from aigc_lightning.core.batch import batch_size
 from aigc_lightning.core.checkpointed import plain
 from aigc_lightning.core.engine.augmentation import Augmentation, augmenting_hook
 from aigc_lightning.core.engine.autocast import without_autocast
-from aigc_lightning.core.engine.averaging import MovingAverage, averaged_copy
 from aigc_lightning.core.engine.hooks import backward_is_plain
 from aigc_lightning.core.engine.micro_batches import split
 from aigc_lightning.core.engine.nonfinite import LateGuard
@@ -47,7 +46,8 @@ class AdversarialModel(ImageModel):
 
     #: Attribute names of the networks that are trained, in the order of their optimizers.
     players: ClassVar[tuple[str, ...]] = ("discriminator", "generator")
-    #: Attribute names of the networks whose moving average is kept.
+    averaged_networks: ClassVar[tuple[str, ...]] = ("generator",)
+    #: The former name of `averaged_networks`, which subclasses may still set.
     averaged_players: ClassVar[tuple[str, ...]] = ("generator",)
     #: Attribute names of the networks that judge images; None: the players whose names begin with "discriminator".
     discriminators: ClassVar[tuple[str, ...] | None] = None
@@ -55,13 +55,18 @@ class AdversarialModel(ImageModel):
     #: together when a batch is split.
     group_size: int = 1
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the two names of `averaged_networks` mean the same."""
+        super().__init_subclass__(**kwargs)
+        if "averaged_players" in vars(cls) and "averaged_networks" not in vars(cls):
+            cls.averaged_networks = cls.averaged_players
+        cls.averaged_players = cls.averaged_networks
+
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)
         self.automatic_optimization = False
-        self.averages = nn.ModuleDict()
         self.augmentation: Augmentation | None = None
         self._table: dict[str, Player] = {}
-        self._moving: list[MovingAverage] = []
         self._plain_backward, self._world_size = False, 1
         self._scaler: Scaler = None
         self._now = -1  # number of the running step, -1 between steps
@@ -99,10 +104,6 @@ class AdversarialModel(ImageModel):
             self._descend(self._table[player], loss, name or player)
             window.site = 0
 
-    def averaged(self, player: str) -> nn.Module:
-        """Return the moving average of a player's network, or the network itself if no average is kept."""
-        return cast(nn.Module, self.averages[player] if player in self.averages else getattr(self, player))
-
     def observe_real(self, logits: Tensor) -> None:
         """Pass a discriminator's logits on real images to the adaptive augmentation; call this in its loss.
 
@@ -122,6 +123,7 @@ class AdversarialModel(ImageModel):
 
     def configure_model(self) -> None:
         """Create the averages and the augmentation; called before weights are loaded or training begins."""
+        super().configure_model()
         if self.engine.augment != "none" and self.augmentation is None:
             adaptive = self.engine.augment == "ada"
             self.augmentation = Augmentation(
@@ -129,10 +131,6 @@ class AdversarialModel(ImageModel):
                 self.engine.augment_target if adaptive else None,
                 self.engine.augment_images,
             )
-        if self.engine.ema_decay > 0:
-            for name in self.averaged_players:
-                if name not in self.averages:
-                    self.averages[name] = averaged_copy(getattr(self, name))
 
     def on_fit_start(self) -> None:
         """Pair players with optimizers.
@@ -154,7 +152,6 @@ class AdversarialModel(ImageModel):
             self._table[name] = Player(name, getattr(self, name), optimizer, parameters)
         for player in self._table.values():
             player.others = [other for other in self._table.values() if other is not player]
-        self._moving = [MovingAverage(average, getattr(self, name)) for name, average in self.averages.items()]
         # Read once: looking up the trainer's settings is slow.
         self._scaler, self._world_size = getattr(self.trainer.precision_plugin, "scaler", None), self.trainer.world_size
         self._plain_backward, self._now = backward_is_plain(self), -1
@@ -212,6 +209,10 @@ class AdversarialModel(ImageModel):
 
     # ---- the engine
 
+    def _follow_optimizers(self) -> list[RemovableHandle]:
+        """Do nothing: `_finish_step` updates the averages once per batch, however many updates it has."""
+        return []
+
     def _run(self, batch: Any, window: Window) -> int:
         """Run the model's step in a window; return the number of updates that it requested."""
         self._window = window
@@ -261,8 +262,7 @@ class AdversarialModel(ImageModel):
             self._scaler.update()
         if self._guard is not None:
             self._guard.end_step()
-        for average in self._moving:
-            average.update(self.engine.ema_decay, self.step)
+        self._update_averages(*self._moving)
         if self.augmentation is not None:
             judges = [player for name, player in self._table.items() if name in self._judges]
             updated = any(player.updated_in == self.step for player in judges)

@@ -1,10 +1,11 @@
 """The batches that data modules hand to models, with the field's names as keys.
 
-Images are float tensors (B, C, H, W) in [-1, 1]; labels and indices are int64 tensors (B,).
+Images are float tensors (B, C, H, W) in [-1, 1]; masks are float tensors (B, 1, H, W) of 0 and 1; labels and indices
+are int64 tensors (B,).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -19,6 +20,21 @@ IMAGE_KEYS: dict[str, tuple[str, ...]] = {
     "restoration": ("image", "degraded"),
 }
 
+#: Grey level from which a pixel of a mask counts as 1.
+MASK_THRESHOLD = 128
+#: What a field of a batch is, which decides how it is augmented, resized and converted.
+FieldKind = Literal["image", "mask", "label_map", "text", "vector"]
+#: The kind of each field with a fixed name; a `FieldSource` names the kinds of further ones in its attribute `kinds`.
+FIELD_KINDS: dict[str, FieldKind] = {
+    **{key: "image" for keys in IMAGE_KEYS.values() for key in keys},
+    "reference": "image",
+    "mask": "mask",
+    "label_map": "label_map",
+    "caption": "text",
+    "label": "vector",
+    "index": "vector",
+}
+
 
 class ImageBatch(TypedDict):
     """Images for generation, recognition or retrieval."""
@@ -27,6 +43,7 @@ class ImageBatch(TypedDict):
     index: Tensor  # (B,) the sample's number in the dataset
     label: NotRequired[Tensor]  # (B,) int64
     caption: NotRequired[list[str]]
+    mask: NotRequired[Tensor]  # (B, 1, H, W) 1 in the region that the caption or label is about
 
 
 class PairedBatch(TypedDict):
@@ -52,19 +69,74 @@ class RestorationBatch(TypedDict):
     degraded: Tensor  # (B, C, h, w) in [-1, 1]
     index: Tensor
     mask: NotRequired[Tensor]  # (B, 1, H, W) 1 where pixels are missing
+    caption: NotRequired[list[str]]
 
 
-def check_batch(batch: Any, spec: ImageSpec) -> None:
-    """Check that a loader, which may be third-party, yields a dict with the expected images.
+class _Need(NamedTuple):
+    """A field that models may need: how a spec says that it is there, how to describe it, and where to find it."""
+
+    is_met: Callable[[ImageSpec], bool]
+    form: str
+    hint: str
+
+
+#: The fields that a model can name in its class attribute `needs`.
+_NEEDS = {
+    "label": _Need(
+        lambda spec: bool(spec.class_names),
+        "int64 (B,)",
+        "Choose data with classes; a folder of images has classes if it has two or more sub-folders of images.",
+    ),
+    "caption": _Need(
+        lambda spec: spec.captions, "list of B texts", "Choose data with captions, such as shapes or captioned_images."
+    ),
+    "mask": _Need(
+        lambda spec: spec.masks,
+        "(B, 1, H, W) of 0 and 1",
+        'Choose data whose batches have `mask` and whose spec says `masks=True`; docs/data.md, "Your own data".',
+    ),
+}
+
+
+def check_needs(model: str, needs: Sequence[str], spec: ImageSpec) -> None:
+    """Check that data has the fields that a model cannot do without.
+
+    Args:
+        model: the name of the model's class.
+        needs: names from "label", "caption" and "mask".
+        spec: what the data has.
 
     Raises:
-        UserError: it does not; the message describes a valid batch.
+        UserError: a field is missing; the message names what the model needs and what the data has.
+        TypeError: there is no such field.
     """
-    wanted = IMAGE_KEYS[spec.task]
+    for name in needs:
+        if name not in _NEEDS:
+            raise TypeError(f"{model}.needs names {name!r}; it may name {', '.join(_NEEDS)}.")
+        if not _NEEDS[name].is_met(spec):
+            raise UserError(
+                f"{model} needs a {name} with every image, but the data has none ({spec}, {spec.task}).",
+                _NEEDS[name].hint,
+            )
+
+
+def check_batch(batch: Any, spec: ImageSpec, needs: Sequence[str] = ()) -> None:
+    """Check that a loader, which may be third-party, yields a dict with the expected images and other fields.
+
+    Args:
+        batch: what the loader yields.
+        spec: what the model was built for.
+        needs: the other fields that the model needs.
+
+    Raises:
+        UserError: something is missing; the message describes a valid batch.
+    """
+    wanted = (*IMAGE_KEYS[spec.task], *needs)
     if isinstance(batch, Mapping) and all(key in batch for key in wanted):
         return
-    entries = [f'"{key}": (B, {", ".join(map(str, spec.shape))}) in [-1, 1]' for key in wanted]
-    entries += ['"label": int64 (B,)'] if spec.class_names else []
+    entries = [f'"{key}": (B, {", ".join(map(str, spec.shape))}) in [-1, 1]' for key in IMAGE_KEYS[spec.task]]
+    entries += ['"label": int64 (B,)'] if spec.class_names and "label" not in needs else []
+    entries += [f'"{key}": {_NEEDS[key].form}' for key in needs]
     raise UserError(
         f"A batch of the data is {_described(batch)}, but the model takes a dict with {' and '.join(wanted)}.",
         f'Give {{{", ".join(entries)}, "index": int64 (B,)}}, e.g. by a collate_fn; docs/data.md, "Data of your own".',

@@ -11,8 +11,9 @@ from torch import Tensor
 class Generator(Protocol):
     """Generates images from seeds.
 
-    A class-conditional model has an argument `labels`. Keyword-only arguments with a default become options of the
-    commands, see `method_options`.
+    A class-conditional model has an argument `labels`, the classes of the spec being what it takes; one that draws what
+    a text says has an argument `prompts`. Both hold one item per image, and None by default. Keyword-only arguments
+    with another default become options of the commands, see `method_options`.
     """
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
@@ -51,11 +52,22 @@ class Editor(Protocol):
     """Edits or translates images.
 
     Images have the height and width of the model's spec or, if the model has an attribute `size_multiple` (int), any
-    multiples of that number. A model that can produce variants of a result has an optional argument `seeds`, one per
-    image; one that edits in two directions has an argument `direction`, "AtoB" or "BtoA".
+    multiples of that number. Results are as large, or larger by a whole number, which is the model's attribute `scale`.
+
+    What else a model takes it has as arguments, which commands offer under the names in parentheses; all hold one item
+    per image, and None by default:
+
+    - `masks` (`--mask`): float (B, 1, H, W), 1 where the image is to be filled and 0 elsewhere;
+    - `references` (`--reference`): float (B, C, height, width of the spec) in [-1, 1], images to take something from;
+    - `prompts` (`--prompt`): texts;
+    - `seeds` (`--seed`): each selects a variant of the result;
+    - `direction` (`--direction`), one for the whole call: "AtoB" or "BtoA", of a model that edits in both.
+
+    An argument without a default is required. Keyword-only arguments of other names become options, see
+    `method_options`.
     """
 
-    def edit(self, images: Tensor) -> Tensor:
+    def edit(self, images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Return edited images, float (B, C, H, W) in [-1, 1]."""
         ...
 
@@ -80,17 +92,39 @@ class Classifier(Protocol):
 
 CAPABILITIES: dict[str, type] = {"sample": Generator, "edit": Editor, "embed": Embedder, "classify": Classifier}
 
+#: Arguments that commands offer under names of their own, by the method that has them.
+CONDITIONS = {
+    "sample": {"labels": "--class", "prompts": "--prompt"},
+    "edit": {
+        "masks": "--mask",
+        "references": "--reference",
+        "prompts": "--prompt",
+        "seeds": "--seed",
+        "direction": "--direction",
+    },
+}
+
 
 def capabilities(model: object) -> list[str]:
     """Return the names of the capabilities of a model or model class, such as ["sample", "edit"]."""
     return [name for name in CAPABILITIES if callable(getattr(model, name, None))]
 
 
-def num_sampled_classes(model: object) -> int:
-    """Return K, the number of classes that a model generates on request; 0 for a model that takes no labels."""
-    sample = getattr(model, "sample", None)
-    takes_labels = sample is not None and "labels" in signature(sample).parameters
-    return int(getattr(model, "num_classes", 0)) if takes_labels else 0
+def takes(method: Callable[..., Any] | None, argument: str) -> bool:
+    """Return whether a method has an argument of this name; False without a method."""
+    return method is not None and argument in signature(method).parameters
+
+
+def num_sampled_classes(model: Any) -> int:
+    """Return K, the number of classes that a model generates on request; 0 for a model that takes no labels.
+
+    A model whose `sample` has an argument `labels` takes the classes of its spec. One that takes them only with some of
+    its options has an attribute `num_classes`, which is 0 without them.
+    """
+    if not takes(getattr(model, "sample", None), "labels"):
+        return 0
+    own = getattr(model, "num_classes", None)
+    return int(model.spec.num_classes if own is None else own)
 
 
 def latent_spaces(model: object) -> tuple[str, ...]:
@@ -102,16 +136,19 @@ def method_options(method: Callable[..., Any]) -> dict[str, Parameter]:
     """Return the options, by name, that a model declares for the commands that call a method.
 
     These are the keyword-only arguments with a default whose type is bool, int, float, str or a `Literal`: a `sample`
-    with `*, trunc: float = 1.0` gives `aigc sample RUN --trunc 0.7`.
+    with `*, trunc: float = 1.0` gives `aigc sample RUN --trunc 0.7`. Arguments that commands offer under names of their
+    own, such as `direction`, are none.
     """
     try:
         known = signature(method, eval_str=True).parameters
     except NameError:  # types imported for type checkers only
         known = signature(method).parameters
+    conditions = CONDITIONS.get(getattr(method, "__name__", ""), {})
     return {
         name: parameter
         for name, parameter in known.items()
         if parameter.kind is Parameter.KEYWORD_ONLY
+        and name not in conditions
         and parameter.default is not Parameter.empty
         and (parameter.annotation in (bool, int, float, str) or get_origin(parameter.annotation) is Literal)
     }
@@ -120,3 +157,8 @@ def method_options(method: Callable[..., Any]) -> dict[str, Parameter]:
 def size_multiple(editor: Editor) -> int | None:
     """Return the number that an editor's heights and widths must be multiples of; None if its spec fixes both."""
     return getattr(editor, "size_multiple", None)
+
+
+def output_scale(editor: Editor) -> int:
+    """Return the number by which an editor's results are larger than its images."""
+    return int(getattr(editor, "scale", 1))

@@ -5,12 +5,14 @@ images at once; a chunk that is not full is padded by repeating its last seed, a
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from aigc_lightning.core.capabilities import Generator
+
+_Item = TypeVar("_Item")
 
 #: Images that are sampled at once on processors, and elsewhere; a model may choose its own in `sampling_chunk`.
 ON_PROCESSORS, ELSEWHERE = 16, 64
@@ -24,25 +26,43 @@ def chunk_size(model: Any) -> int:
     return ON_PROCESSORS if model.device.type == "cpu" else ELSEWHERE
 
 
-def sampled(model: Generator, seeds: Sequence[int], labels: Sequence[int] | None = None, **options: Any) -> Tensor:
+def sampled(
+    model: Generator,
+    seeds: Sequence[int],
+    labels: Sequence[int] | None = None,
+    *,
+    prompts: Sequence[str] | None = None,
+    **options: Any,
+) -> Tensor:
     """Return one image per seed, (B, C, H, W) in [-1, 1], on the device of the model.
 
     Args:
         model: makes images.
         seeds: at least one.
         labels: the class of each image; None for what the model makes by itself.
+        prompts: the text of each image; None for what the model makes by itself.
         **options: of the model's own `sample`.
     """
-    return torch.cat([*sampled_chunks(model, seeds, labels, **options)])
+    return torch.cat([*sampled_chunks(model, seeds, labels, prompts=prompts, **options)])
 
 
 def sampled_chunks(
-    model: Generator, seeds: Sequence[int], labels: Sequence[int] | None = None, **options: Any
+    model: Generator,
+    seeds: Sequence[int],
+    labels: Sequence[int] | None = None,
+    *,
+    prompts: Sequence[str] | None = None,
+    **options: Any,
 ) -> Iterator[Tensor]:
     """Yield the images that `sampled` returns, chunk by chunk."""
     size = chunk_size(model)
+    conditions: dict[str, Sequence[Any] | None] = {"labels": labels, "prompts": prompts}
     for part in parts(len(seeds), size):
-        asked = {} if labels is None else {"labels": padded([labels[place] for place in part], size)}
+        asked = {
+            name: padded([items[place] for place in part], size)
+            for name, items in conditions.items()
+            if items is not None
+        }
         yield model.sample(padded([seeds[place] for place in part], size), **asked, **options)[: len(part)]
 
 
@@ -51,7 +71,7 @@ def parts(count: int, size: int) -> list[range]:
     return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def padded(items: list[int], size: int) -> list[int]:
+def padded(items: list[_Item], size: int) -> list[_Item]:
     """Return items with the last one repeated until there are `size` of them."""
     return items + items[-1:] * (size - len(items))
 

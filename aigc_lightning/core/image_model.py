@@ -8,19 +8,19 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
-from aigc_lightning.core.batch import batch_size, check_batch
-from aigc_lightning.core.capabilities import Generator
-from aigc_lightning.core.checkpointed import CheckpointedModule
-from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.averaged import AveragedModule
+from aigc_lightning.core.batch import batch_size, check_batch, check_needs
 from aigc_lightning.core.engine.accumulation import split_steps
 from aigc_lightning.core.engine.recomputation import recompute_activations
 from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
 from aigc_lightning.core.engine.sharding import shard_networks
 from aigc_lightning.core.fused_optimizers import lay_out_state
-from aigc_lightning.core.run.collectives import joint_means
+from aigc_lightning.core.predictions import predicted
+from aigc_lightning.core.run.collectives import joint_means, share_tensors
 from aigc_lightning.core.run.loop_state import batches_done, place_in_stream
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
@@ -28,7 +28,7 @@ from aigc_lightning.core.window import BatchLayout, Window
 from aigc_lightning.errors import UserError
 
 
-class ImageModel(CheckpointedModule):
+class ImageModel(AveragedModule):
     """Base class of all models.
 
     A subclass takes the spec first and passes it on; its other arguments are plain values (numbers, text, lists,
@@ -42,6 +42,8 @@ class ImageModel(CheckpointedModule):
     aigc_api: ClassVar[int] = 1
     #: Supported numbers of channels.
     channels: ClassVar[tuple[int, ...]] = (1, 3, 4)
+    #: Fields that every batch must have besides its images: any of "label", "caption" and "mask".
+    needs: ClassVar[tuple[str, ...]] = ()
     #: Classes of the blocks that its networks are made of: those that `--engine.checkpoint_activations` computes twice.
     block_classes: ClassVar[tuple[type[nn.Module], ...]] = ()
     #: Images that are sampled at once; None for what suits the device (`core/chunks.py`).
@@ -57,6 +59,7 @@ class ImageModel(CheckpointedModule):
                 f"{spec.channels} ({spec}).",
                 "Choose the channels of the data to fit (for folders: --data.init_args.channels).",
             )
+        check_needs(type(self).__name__, self.needs, spec)
         self.spec = spec
         #: Settings of the training step; `MEMORY_SETTINGS` act on every model.
         self.engine = Engine()
@@ -161,12 +164,28 @@ class ImageModel(CheckpointedModule):
         if self.device_mesh is not None:
             shard_networks(self, self.block_classes, self.device_mesh["data_parallel"])
 
+    def setup_from_data(self, data: Any) -> None:
+        """Compute what must be known about the training data before the first step; does nothing by default.
+
+        Such as the scale of latents, or the first entries of a codebook. It is called once in a run, without gradients,
+        in all processes; what it sets must be parameters or buffers, which all processes take from the first one,
+        checkpoints keep, and a resumed run therefore has. The averages of networks begin with it.
+
+        Args:
+            data: the data module; `data.training_batch(count)` returns the same images in all processes.
+        """
+
     def on_fit_start(self) -> None:
-        """Prepare for the settings of the engine that act on every model.
+        """Set up from the data, in a new run, and for the settings of the engine that act on every model.
 
         Raises:
-            UserError: they do not fit the model or the trainer.
+            UserError: the settings do not fit the model or the trainer.
         """
+        if self.trainer.ckpt_path is None and type(self).setup_from_data is not ImageModel.setup_from_data:
+            with torch.no_grad():
+                self.setup_from_data(self.trainer.datamodule)  # type: ignore[attr-defined]  # the trainer has it
+            share_tensors(value for value in self.state_dict().values() if not isinstance(value, DTensor))
+            self.reset_averages()
         if self.engine.checkpoint_activations:
             recompute_activations(self, self.block_classes)
         if self.automatic_optimization and self.engine.micro_batches > 1:
@@ -179,6 +198,7 @@ class ImageModel(CheckpointedModule):
             UserError: the checkpoint has another number of them; Lightning would ignore the surplus.
         """
         self._check_restored()
+        super().on_train_start()
         for optimizer in self.trainer.optimizers:
             lay_out_state(optimizer)
 
@@ -188,7 +208,9 @@ class ImageModel(CheckpointedModule):
         Raises:
             UserError: a loader yields something other than a dict of the expected images.
         """
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
+        if self.ema_settings.half_life_images is not None:
+            self._images_taken += self._layout(batch).total
         if self.automatic_optimization:  # otherwise the engine does it for each micro-batch
             seed_everywhere(run_seed(), self.step, self.global_rank)
             layout = self._layout(batch)
@@ -197,15 +219,15 @@ class ImageModel(CheckpointedModule):
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Reject invalid batches, as in training."""
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Reject invalid batches, as in training."""
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
 
     def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Reject invalid batches, as in training."""
-        check_batch(batch, self.spec)
+        check_batch(batch, self.spec, self.needs)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Do nothing: callbacks use the held-out images. Models with a held-out loss override this."""
@@ -231,11 +253,8 @@ class ImageModel(CheckpointedModule):
         self.on_validation_epoch_end()
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor | None:
-        """Return predictions for a batch: for models that can sample, one image per sample, with its index as the seed.
-
-        Models that edit or classify override this.
-        """
-        return sampled(self, batch["index"].tolist()) if isinstance(self, Generator) else None
+        """Return images, logits or vectors for a batch, by the model's capabilities: see `core/predictions.py`."""
+        return predicted(self, batch)
 
     @contextmanager
     def inference(self) -> Iterator[None]:

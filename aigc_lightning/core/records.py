@@ -35,6 +35,7 @@ _RECORD: dict[Any, Kind] = {
 _MORE: dict[Any, Kind] = {
     "format": int,
     "engine": {str: object},
+    "ema": {str: object},
     "data": {"class_path": str, "config": {str: object}},
     "seed": (int, NoneType),
     "precision": str,
@@ -151,7 +152,7 @@ def check_record(record: Any, path: Path) -> None:
     found = found or first_mismatch(held, {name: kind for name, kind in _MORE.items() if name in held})
     found = found or ("format is 0" if number == 0 else "")
     spec = held.get("spec", {})
-    optional = {"class_names": [str], "task": str}
+    optional = {"class_names": [str], "task": str, "captions": bool, "masks": bool, "scale": (int, float)}
     found = found or first_mismatch(spec, {name: kind for name, kind in optional.items() if name in spec}, "spec")
     if found:
         raise UserError(

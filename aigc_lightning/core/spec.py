@@ -1,5 +1,6 @@
 """Description of a dataset's images, provided by the data and read by the model."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,9 @@ class ImageSpec:
         class_names: the name of each label in order; empty if the images have no labels.
         task: which keys a batch has: "generation" (`image`, perhaps `label` and `caption`), "paired" (`source`,
             `target`), "unpaired" (`image_a`, `image_b`) or "restoration" (`image`, `degraded`).
+        captions: whether each sample has a text, `caption`.
+        masks: whether each sample has a `mask`.
+        scale: size of the target divided by that of the source, for super-resolution; 1 where both have one size.
 
     Raises:
         UserError: the numbers do not describe an image.
@@ -31,6 +35,9 @@ class ImageSpec:
     width: int
     class_names: tuple[str, ...] = ()
     task: str = "generation"
+    captions: bool = False
+    masks: bool = False
+    scale: int | float = 1
 
     def __post_init__(self) -> None:
         if self.channels not in CHANNEL_NAMES:
@@ -39,6 +46,8 @@ class ImageSpec:
             raise UserError(
                 f"Images are {self.height}x{self.width} pixels.", f"Give a height and width from 1 to {_LARGEST}."
             )
+        if not 0 < self.scale < math.inf:
+            raise UserError(f"Targets are {self.scale} times as large as their sources.", "Give a number above 0.")
         object.__setattr__(self, "class_names", tuple(self.class_names))
 
     @property
@@ -52,9 +61,15 @@ class ImageSpec:
         return self.channels, self.height, self.width
 
     def __str__(self) -> str:
-        """Return a readable form: `32x32 grey, 10 classes`."""
-        classes = f", {self.num_classes} classes" if self.class_names else ""
-        return f"{self.height}x{self.width} {CHANNEL_NAMES[self.channels]}{classes}"
+        """Return a readable form: `32x32 grey, 10 classes, captions`."""
+        parts = {
+            f"{self.height}x{self.width} {CHANNEL_NAMES[self.channels]}": True,
+            f"{self.num_classes} classes": self.num_classes > 0,
+            "captions": self.captions,
+            "masks": self.masks,
+            f"scale {self.scale:g}": self.scale != 1,
+        }
+        return ", ".join(part for part, applies in parts.items() if applies)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""

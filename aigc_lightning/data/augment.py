@@ -1,4 +1,4 @@
-"""Augmentation of uint8 batches, with random numbers that are a function of (seed, epoch, index).
+"""Augmentation of batches of pixels, with random numbers that are a function of (seed, epoch, index).
 
 The random transforms of torchvision draw from the global generator, so what they do to a sample depends on all samples
 before it, and a resumed run would see different images. Here the draws are keyed.
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aigc_lightning.core import keyed
+from aigc_lightning.core.batch import FieldKind
 from aigc_lightning.errors import UserError
 
 # One number per kind of draw, so that adding a kind does not change the others.
@@ -23,6 +24,8 @@ _KINDS = 100  # offset of the next stream's draws
 @dataclass(frozen=True)
 class Augment:
     """Augmentation during training.
+
+    Masks and label maps move with their images but are never recoloured or smoothed.
 
     Args:
         flip: mirror a random half of the images left to right.
@@ -55,19 +58,22 @@ def augment(
     epochs: npt.NDArray[np.integer],
     indices: npt.NDArray[np.integer],
     stream: int = 0,
+    kind: FieldKind = "image",
 ) -> Tensor:
-    """Return augmented images.
+    """Return augmented images, masks or label maps.
 
     Args:
-        images: uint8 (B, C, H, W).
+        images: uint8 (B, C, H, W); masks and label maps of any type.
         options: which augmentations to apply.
         seed: seed of the run.
         epochs: (B,) epoch of each visit.
         indices: (B,) number of each sample in the dataset.
         stream: images of the same stream are augmented alike, those of different streams independently.
+        kind: "image", "mask" or "label_map"; the latter two are moved as the images of their stream are, with nearest
+            neighbours, so that no new values appear.
 
     Returns:
-        uint8 (B, C, H, W).
+        (B, C, H, W) of the same type.
     """
 
     def draw(kind: int) -> Tensor:
@@ -78,8 +84,8 @@ def augment(
     if options.crop:
         images = _shift(images, options.crop, draw(_CROP_Y), draw(_CROP_X))
     if options.jitter:
-        images = _jitter(images, options.jitter, draw(_JITTER_Y), draw(_JITTER_X))
-    if options.color:
+        images = _jitter(images, options.jitter, draw(_JITTER_Y), draw(_JITTER_X), kind)
+    if options.color and kind == "image":
         images = _recolor(images, options.color, draw(_BRIGHTNESS), draw(_CONTRAST), draw(_SATURATION))
     return images
 
@@ -95,7 +101,7 @@ def _shift(images: Tensor, reach: int, y: Tensor, x: Tensor) -> Tensor:
 def _reflected(images: Tensor, reach: int) -> Tensor:
     """Return images padded by `reach` reflected pixels; PyTorch supports that for floats only."""
     height, width = images.shape[-2:]
-    padded = torch.empty((*images.shape[:2], height + 2 * reach, width + 2 * reach), dtype=torch.uint8)
+    padded = torch.empty((*images.shape[:2], height + 2 * reach, width + 2 * reach), dtype=images.dtype)
     target, last = padded.numpy(), -1 - reach
     target[..., reach : reach + height, reach : reach + width] = images
     target[..., :reach] = target[..., 2 * reach : reach : -1]
@@ -113,10 +119,11 @@ def _mirrored(images: Tensor, chosen: Tensor) -> Tensor:
     return varied
 
 
-def _jitter(images: Tensor, pixels: int, y: Tensor, x: Tensor) -> Tensor:
+def _jitter(images: Tensor, pixels: int, y: Tensor, x: Tensor, kind: FieldKind) -> Tensor:
     """Crop (H, W) windows from the images enlarged by `pixels`; y, x in [0, 1) give their positions."""
     height, width = images.shape[-2:]
-    return _windows(resized(images, height + pixels, round(width * (height + pixels) / height)), height, width, y, x)
+    enlarged = resized if kind == "image" else resized_nearest
+    return _windows(enlarged(images, height + pixels, round(width * (height + pixels) / height)), height, width, y, x)
 
 
 def resized(images: Tensor, height: int, width: int) -> Tensor:
@@ -127,9 +134,18 @@ def resized(images: Tensor, height: int, width: int) -> Tensor:
     return larger.round_().clamp_(0, 255).to(torch.uint8)
 
 
+def resized_nearest(maps: Tensor, height: int, width: int) -> Tensor:
+    """Return masks or label maps (B, C, height, width) of the same type, with nearest neighbours."""
+    rows, columns = (
+        ((torch.arange(size, dtype=torch.float64) + 0.5) * (old / size)).long()
+        for size, old in zip((height, width), maps.shape[-2:], strict=True)
+    )
+    return maps[..., rows, :][..., columns]
+
+
 def _windows(images: Tensor, height: int, width: int, y: Tensor, x: Tensor) -> Tensor:
     """Crop a window of this size from each image; y, x in [0, 1) run from the first to the last position."""
-    cut = torch.empty((*images.shape[:2], height, width), dtype=torch.uint8)
+    cut = torch.empty((*images.shape[:2], height, width), dtype=images.dtype)
     tops = (y * (images.shape[-2] - height + 1)).long().tolist()
     lefts = (x * (images.shape[-1] - width + 1)).long().tolist()
     # Copying slices takes a hundredth of the time that indexing with a number for each pixel does.

@@ -3,15 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
+from aigc_lightning.core import keyed
 from aigc_lightning.core.docstrings import inherit_argument_texts
 from aigc_lightning.core.io.pictures import to_uint8 as to_uint8
 from aigc_lightning.core.run.loop_state import check_stream, checked_stream, place_in_stream, stream_state
@@ -21,112 +20,25 @@ from aigc_lightning.core.sampler import BalancedSampler, SampleKey, StreamSample
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment, augment
 from aigc_lightning.data.loader import StreamLoader, as_fetched
+from aigc_lightning.data.sources import ArraySource as ArraySource
+from aigc_lightning.data.sources import FieldSource as FieldSource
+from aigc_lightning.data.sources import ImageSource as ImageSource
+from aigc_lightning.data.sources import Visits as Visits
+from aigc_lightning.data.sources import field_kind, read_fields, to_batch
+from aigc_lightning.data.sources import to_signed as to_signed
 from aigc_lightning.data.unreadable import LOST_KEY, LostImages, collected
 from aigc_lightning.errors import UserError
 
 _LARGEST_BATCH = 2**31
-_OWN_DRAWS = {"image_b": 1}  # fields that show something different from the others are augmented independently
-
-
-class Visits(NamedTuple):
-    """Visits to samples, one per sample of a batch; everything random about a batch is a function of them.
-
-    Args:
-        seed: seed of the run; 0 for held-out images.
-        epochs: int64 (B,) number of earlier visits to each sample; 0 for held-out images.
-        indices: int64 (B,) number of each sample in the dataset.
-    """
-
-    seed: int
-    epochs: npt.NDArray[np.int64]
-    indices: npt.NDArray[np.int64]
-
-
-class ImageSource(Protocol):
-    """Numbered images of one size, in memory or in files."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
-
-    def images(self, indices: Sequence[int]) -> Tensor:
-        """Return these images, uint8 (B, C, H, W)."""
-        ...
-
-    def labels(self, indices: Sequence[int]) -> Tensor | None:
-        """Return their labels, int64 (B,), or None if there are none."""
-        ...
-
-
-@runtime_checkable
-class FieldSource(Protocol):
-    """Numbered samples with several images each, or with more than labels."""
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        ...
-
-    def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return the samples by batch key: uint8 images (B, C, H, W), and other fields unchanged."""
-        ...
-
-    def labels(self, indices: Sequence[int]) -> Tensor | None:
-        """Return their labels, int64 (B,), or None if there are none."""
-        ...
-
-
-class ArraySource:
-    """Images that fit in memory.
-
-    Args:
-        images: uint8 (N, C, H, W).
-        labels: int64 (N,), or None.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
-        assert images.dtype == torch.uint8 and images.ndim == 4
-        self._images, self._labels = images, labels
-
-    def __len__(self) -> int:
-        """Return N."""
-        return len(self._images)
-
-    def images(self, indices: Sequence[int]) -> Tensor:
-        """Return these images, uint8 (B, C, H, W)."""
-        # Not by indexing, which copies byte by byte and takes twenty times as long.
-        return self._images.index_select(0, torch.as_tensor(indices, dtype=torch.int64))
-
-    def labels(self, indices: Sequence[int]) -> Tensor | None:
-        """Return their labels, int64 (B,), or None."""
-        return None if self._labels is None else self._labels[torch.as_tensor(indices)]
-
-
-def to_signed(images: Tensor) -> Tensor:
-    """Map uint8 [0, 255] to float32 [-1, 1]; 0 and 255 are exact."""
-    return images.float().div_(127.5).sub_(1)
-
-
-def read_fields(source: ImageSource | FieldSource, visits: Visits) -> dict[str, Any]:
-    """Return samples of any source by batch key, with images as uint8 (B, C, H, W), not augmented."""
-    indices = visits.indices.tolist()
-    # Not `isinstance`, which checks every method of the protocol for every batch.
-    has_fields = hasattr(source, "fields")
-    fields = (
-        cast(FieldSource, source).fields(visits) if has_fields else {"image": cast(ImageSource, source).images(indices)}
-    )
-    labels = source.labels(indices)
-    return fields if labels is None else {**fields, "label": labels}
-
-
-def is_image(field: Any) -> bool:
-    """Return whether a field of a sample holds uint8 images (B, C, H, W)."""
-    return isinstance(field, Tensor) and field.dtype == torch.uint8 and field.ndim == 4
+_SETUP = 0x5E7  # key of the images that a model is set up from
+# Fields that show something different from the others are augmented independently.
+_OWN_DRAWS = {"image_b": 1, "reference": 2}
 
 
 class ImageSamples(Dataset[dict[str, Any]]):
     """Fetches whole batches from a source: gather, augment by key, scale to [-1, 1].
 
-    Images of one scene, such as the source and target of a pair, are augmented alike.
+    Images of one scene, such as the source and target of a pair, are augmented alike, and so are masks and label maps.
 
     Args:
         source: the images.
@@ -160,18 +72,19 @@ class ImageSamples(Dataset[dict[str, Any]]):
         pairs = [key if isinstance(key, tuple) else SampleKey(0, key) for key in keys]
         epochs, indices = np.array(pairs, np.int64).reshape(-1, 2).T
         fields = self.fields(Visits(self.seed, epochs, indices))
-        batch = {name: to_signed(field) if is_image(field) else field for name, field in fields.items()}
+        batch = {name: to_batch(field, field_kind(self.source, name, field)) for name, field in fields.items()}
         return {**batch, "index": torch.tensor(indices)}
 
     def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return the augmented samples of these visits, with images still as uint8 (B, C, H, W)."""
+        """Return the augmented samples of these visits, with images and masks still as the source gave them."""
         fields = read_fields(self.source, visits)
         return {name: self._varied(name, field, visits) for name, field in fields.items()}
 
     def _varied(self, name: str, field: Any, visits: Visits) -> Any:
-        if self.augmentation is None or not is_image(field):
+        kind = field_kind(self.source, name, field)
+        if self.augmentation is None or kind not in ("image", "mask", "label_map"):
             return field
-        return augment(field, self.augmentation, *visits, stream=_OWN_DRAWS.get(name, 0))
+        return augment(field, self.augmentation, *visits, stream=_OWN_DRAWS.get(name, 0), kind=kind)
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -238,6 +151,16 @@ class ImageDataModule(pl.LightningDataModule):
     ) -> ImageSamples:
         """Return the dataset that fetches batches of a source; override it to change images after augmentation."""
         return ImageSamples(source, seed, augmentation)
+
+    def training_batch(self, count: int) -> dict[str, Any]:
+        """Return training images that the run's seed chooses, not augmented, the same in all processes.
+
+        Args:
+            count: number of images; all of them if there are fewer.
+        """
+        source = self.train_source()
+        order = torch.randperm(len(source), generator=keyed.generator(run_seed(), _SETUP))
+        return self.samples(source).read(order[:count].tolist())
 
     def train_sampler(self) -> StreamSampler:
         """Return the order of the training images for this process, starting from the trainer's position.

@@ -1,5 +1,6 @@
 """Images of any data with degraded versions, for restoration."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSamples, ImageSource, Visits
-from aigc_lightning.data.corruptions import Corruption, GaussianNoise, corrupt
+from aigc_lightning.data.corruptions import Corruption, Downscale, GaussianNoise, corrupt
 from aigc_lightning.data.sets.photos import Photos
 from aigc_lightning.errors import UserError
 
@@ -33,10 +34,11 @@ class DegradedSamples(ImageSamples):
         self.corruptions = corruptions
 
     def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return `image` uint8 (B, C, H, W) and `degraded` uint8 (B, C, h, w)."""
-        image = super().fields(visits)["image"]
+        """Return `image` uint8 (B, C, H, W), `degraded` uint8 (B, C, h, w), and `mask` and `caption` if there are."""
+        fields = super().fields(visits)
         keys = [(visits.seed, int(epoch), int(index)) for epoch, index in zip(*visits[1:], strict=True)]
-        return {"image": image, "degraded": corrupt(image, self.corruptions, keys)}
+        kept: dict[str, Any] = {name: fields[name] for name in ("image", "mask", "caption") if name in fields}
+        return {**kept, "degraded": corrupt(fields["image"], self.corruptions, keys)}
 
 
 class DegradedImages(ImageDataModule):
@@ -72,12 +74,13 @@ class DegradedImages(ImageDataModule):
 
     @property
     def spec(self) -> ImageSpec:
-        """The spec of the clean images, without classes."""
+        """The spec of the clean images, without classes and with the factor by which they are larger."""
         clean = self.data.spec
         if clean.task != "generation":
             what = f"data.data gives {clean.task} images, not single ones to degrade."
             raise UserError(what, "Choose data such as photos or image_folder.")
-        return replace(clean, class_names=(), task="restoration")
+        factors = [corruption.factor for corruption in self.corruptions if isinstance(corruption, Downscale)]
+        return replace(clean, class_names=(), task="restoration", scale=math.prod(factors))
 
     def prepare_data(self) -> None:
         """Prepare the clean images."""

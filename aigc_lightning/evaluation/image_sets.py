@@ -6,7 +6,6 @@ Shapes: B batch, C channels, H and W height and width in pixels.
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor
 
 from aigc_lightning.core import keyed
-from aigc_lightning.core.capabilities import Editor, Generator
+from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes
 from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.pictures import to_uint8
+from aigc_lightning.core.predictions import edited
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.data.decode import SUFFIXES, CorruptImageError, decode
 from aigc_lightning.data.folders.find_images import find_images, warn_of_others
@@ -97,6 +97,13 @@ class DataImages(ImageSet):
         """Return a whole batch as a model gets it."""
         return self._samples.read(list(numbers))
 
+    def captions(self) -> list[str]:
+        """Return the captions of the images in order; empty if the data has none."""
+        if not self.data.spec.captions:
+            return []
+        starts = range(0, len(self), self.block)
+        return [text for start in starts for text in self.batch(self.numbers[start : start + self.block])["caption"]]
+
     def subset(self, numbers: Sequence[int]) -> "DataImages":
         """Return some of the images."""
         return DataImages(self.data, self.part, self.field, numbers)
@@ -109,25 +116,32 @@ class Samples(ImageSet):
         model: with the capability `sample`, with or without classes.
         seeds: one per image.
         labels: the class of each image, for class-conditional models; None for seed mod K.
+        prompts: the text of each image, for models that take prompts; None for what the model makes by itself.
     """
 
-    def __init__(self, model: ImageModel, seeds: Sequence[int], labels: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        model: ImageModel,
+        seeds: Sequence[int],
+        labels: Sequence[int] | None = None,
+        prompts: Sequence[str] | None = None,
+    ) -> None:
         assert isinstance(model, Generator)
-        by_class = bool(getattr(model, "num_classes", 0)) and "labels" in signature(model.sample).parameters
+        by_class = num_sampled_classes(model) > 0
         super().__init__(f"{type(model).__name__} samples", seeds, model.spec.class_names if by_class else ())
         self.model = model
         if by_class and labels is None:
             labels = [seed % model.spec.num_classes for seed in seeds]
         self._labels = dict(zip(seeds, labels, strict=True)) if by_class and labels is not None else None
+        self.prompts = None if prompts is None else dict(zip(seeds, prompts, strict=True))
 
     def read(self, numbers: Sequence[int]) -> Labelled:
         """Return the images of these seeds."""
         assert isinstance(self.model, Generator)
-        index = torch.tensor(numbers)
-        if self._labels is None:
-            return to_uint8(sampled(self.model, numbers)).cpu(), index, None
-        labels = [self._labels[seed] for seed in numbers]
-        return to_uint8(sampled(self.model, numbers, labels)).cpu(), index, torch.tensor(labels)
+        labels = None if self._labels is None else [self._labels[seed] for seed in numbers]
+        prompts = None if self.prompts is None else [self.prompts[seed] for seed in numbers]
+        images = to_uint8(sampled(self.model, numbers, labels, prompts=prompts)).cpu()
+        return images, torch.tensor(numbers), None if labels is None else torch.tensor(labels)
 
 
 class Edits(ImageSet):
@@ -147,8 +161,8 @@ class Edits(ImageSet):
         assert isinstance(self.model, Editor)
         batch = self.given.batch(numbers)
         with self.model.inference():
-            edited = self.model.edit(batch[self.given.field].to(self.model.device))
-        return to_uint8(edited).cpu(), batch["index"], batch.get("label")
+            images = edited(self.model, batch, self.given.field)
+        return to_uint8(images).cpu(), batch["index"], batch.get("label")
 
 
 class FolderImages(ImageSet):

@@ -1,5 +1,6 @@
 """Reference images: which real images of a dataset are used for which comparison."""
 
+from aigc_lightning.core.capabilities import takes
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.evaluation.generation import Reference
@@ -33,7 +34,7 @@ def reference_of(data: ImageDataModule, part: Part, num: int | None = None, fiel
 
 
 def samples_like(real: ImageSet, model: ImageModel, num: int | None = None, seed: int = 0) -> Samples:
-    """Return samples by the classes of real images, where the model makes images by these classes.
+    """Return samples by the classes and captions of real images, where the model makes images by these.
 
     Args:
         real: what they will be compared with.
@@ -46,4 +47,6 @@ def samples_like(real: ImageSet, model: ImageModel, num: int | None = None, seed
     if real.class_names and real.class_names == model.spec.class_names:
         known = [label for _, _, found in real.batches() if found is not None for label in found.tolist()]
         labels = [known[place % len(known)] for place in range(count)]
-    return Samples(model, range(seed, seed + count), labels)
+    texts = real.captions() if isinstance(real, DataImages) and takes(getattr(model, "sample", None), "prompts") else []
+    prompts = [texts[place % len(texts)] for place in range(count)] if texts else None
+    return Samples(model, range(seed, seed + count), labels, prompts)

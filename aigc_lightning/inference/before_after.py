@@ -36,30 +36,40 @@ class BeforeAfter:
 
     def __init__(self) -> None:
         self.count = 0
-        self._rows: list[tuple[Image.Image, Image.Image]] = []
+        self._rows: list[dict[str, Image.Image]] = []
         self._pairs: list[_Pair] = []
 
-    def add(self, name: str, before: Image.Image, after: Image.Image) -> None:
-        """Add a picture in mode L, RGB or RGBA and its edited version."""
+    def add(
+        self,
+        name: str,
+        before: Image.Image,
+        after: Image.Image,
+        mask: Image.Image | None = None,
+        reference: Image.Image | None = None,
+    ) -> None:
+        """Add a picture in mode L, RGB or RGBA, its edited version, and what its model got beside it."""
         self.count += 1
         before, after = on_white(before), on_white(after)
         if len(self._rows) < _MOST_ROWS:
-            self._rows.append((_fitted(before), _fitted(after)))
+            row = {"before": before, "mask": mask, "reference": reference, "after": after}
+            self._rows.append({title: _fitted(on_white(one)) for title, one in row.items() if one is not None})
         if len(self._pairs) < _MOST_PAIRS:
             self._pairs.append(_Pair(name, _embedded(before), _embedded(after), before.size, after.size))
 
     def write_sheet(self, path: Path, text: dict[str, str]) -> None:
-        """Write the first pictures to a PNG, one pair per row: before on the left, after on the right."""
-        column = max(picture.width for row in self._rows for picture in row)
-        heights = [max(picture.height for picture in row) for row in self._rows]
-        sheet = Image.new("RGB", (2 * column + 3 * _GAP, _HEADER + sum(heights) + _GAP * len(heights)), "white")
+        """Write the first pictures to a PNG, one per row: before, the mask and the reference if there are, after."""
+        column = max(picture.width for row in self._rows for picture in row.values())
+        heights = [max(picture.height for picture in row.values()) for row in self._rows]
+        titles = list(self._rows[0])
+        size = (len(titles) * (column + _GAP) + _GAP, _HEADER + sum(heights) + _GAP * len(heights))
+        sheet = Image.new("RGB", size, "white")
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
-        lefts = (_GAP, column + 2 * _GAP)
-        for left, title in zip(lefts, ("before", "after"), strict=True):
+        lefts = [_GAP + place * (column + _GAP) for place in range(len(titles))]
+        for left, title in zip(lefts, titles, strict=True):
             draw.text((left, 4), title, fill="black", font=font)
         top = _HEADER
         for row, height in zip(self._rows, heights, strict=True):
-            for left, picture in zip(lefts, row, strict=True):
+            for left, picture in zip(lefts, row.values(), strict=True):
                 sheet.paste(picture, (left, top))
             top += height + _GAP
         save_png(sheet, path, text)

@@ -1,9 +1,11 @@
 """The input and output paths of `aigc edit`; nothing is decoded here."""
 
 import os
+from collections.abc import Iterable
 from glob import glob, has_magic
 from itertools import takewhile
 from pathlib import Path, PurePath
+from unicodedata import normalize
 
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.data.decode import SUFFIXES
@@ -13,6 +15,7 @@ from aigc_lightning.inference.picture_file import JPEG_SUFFIXES
 
 #: Files written beside the results.
 SHEET, PAGE = "before_after.png", "compare.html"
+_MOST_NAMED = 3  # pictures in a message
 
 
 class Results:
@@ -21,12 +24,13 @@ class Results:
     Args:
         out: the folder.
         inputs: the files, with their names relative to `out`.
+        also_read: other files that are read, such as masks.
 
     Raises:
         UserError: the folder cannot be written to, or a result would overwrite an input.
     """
 
-    def __init__(self, out: Path, inputs: list[tuple[Path, PurePath]]) -> None:
+    def __init__(self, out: Path, inputs: list[tuple[Path, PurePath]], also_read: Iterable[Path] = ()) -> None:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -35,7 +39,8 @@ class Results:
             ) from error
         self.out = out
         self.paths = _result_paths(inputs, out)
-        read = {identity: path for path, _ in inputs if (identity := _identity(path)) is not None}
+        files = [*(path for path, _ in inputs), *also_read]
+        read = {identity: path for path in files if (identity := _identity(path)) is not None}
         for path in (*self.paths.values(), out / SHEET, out / PAGE):
             if (overwritten := read.get(_identity(path) or (-1, -1))) is not None:
                 raise UserError(f"The results would overwrite {shown(overwritten)}.", "Choose another --out.")
@@ -60,6 +65,43 @@ def input_files(arguments: list[str], out: Path) -> list[tuple[Path, PurePath]]:
         for path, name in _named(argument, out):
             found.setdefault(path, name)
     return list(found.items())
+
+
+def paired_files(given: Path, inputs: list[tuple[Path, PurePath]], what: str) -> dict[Path, Path]:
+    """Return the file that belongs to each picture, such as its mask.
+
+    Args:
+        given: one file for all pictures, or a folder with a file of the same name for each, whatever the extension.
+        inputs: the pictures, with their relative names; sub-folders count.
+        what: "mask" or "reference".
+
+    Raises:
+        UserError: there is no such file or folder, or a picture has none or more than one in it.
+    """
+    if not given.is_dir():
+        if not given.is_file():
+            raise UserError(f"There is no file or folder {shown(given)}.", f"Check the path after --{what}.")
+        return {path: given for path, _ in inputs}
+    found: dict[str, list[str]] = {}
+    for name in find_images(given).names:
+        found.setdefault(_stem(PurePath(name)), []).append(name)
+    matches = {path: found.get(_stem(name), []) for path, name in inputs}
+    missing = [shown(path) for path, names in matches.items() if not names]
+    if missing:
+        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        listed = ", ".join(missing[:_MOST_NAMED]) + more
+        example = shown(given / PurePath(inputs[0][1]).with_suffix(".png"))
+        raise UserError(f"{shown(given)} has no {what} for {listed}.", f"Name them like the pictures: {example}.")
+    for path, names in matches.items():
+        if len(names) > 1:
+            both = " and ".join(map(shown, names))
+            raise UserError(f"{shown(given)} has several {what}s for {shown(path)}: {both}.", "Keep one.")
+    return {path: given / names[0] for path, names in matches.items()}
+
+
+def _stem(name: PurePath) -> str:
+    """Return a relative name without its extension, however its accents are composed."""
+    return normalize("NFC", name.with_suffix("").as_posix())
 
 
 def _named(argument: str, out: Path) -> list[tuple[Path, PurePath]]:

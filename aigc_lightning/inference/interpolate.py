@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import LatentGenerator, latent_spaces
+from aigc_lightning.core.capabilities import LatentGenerator, latent_spaces, num_sampled_classes
 from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
 from aigc_lightning.core.io.film import write_film
 from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
@@ -57,7 +57,7 @@ class LatentModel:
                 "Use a model that makes images from latents, such as dcgan.",
             )
         self._options = model_options(model, "decode", given or {}, _OPTIONS)
-        if class_name is None and getattr(model, "num_classes", None):
+        if class_name is None and num_sampled_classes(model):
             class_name = model.spec.class_names[0]
         self.class_name = class_name
         self._label = None if class_name is None else self._loaded.class_number(class_name)

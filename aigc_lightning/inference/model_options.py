@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from inspect import Parameter
 from typing import Any, get_args
 
-from aigc_lightning.core.capabilities import method_options
+from aigc_lightning.core.capabilities import CONDITIONS, method_options, num_sampled_classes, takes
 from aigc_lightning.errors import UserError, did_you_mean
 
 
@@ -30,6 +30,29 @@ def model_options(model: object, method: str, given: Mapping[str, str], known: I
             what = f"Neither the command nor {type(model).__name__} knows '--{name}'."
             raise UserError(what, f"{hint} {takes}".strip())
     return {name: _value(name, text, offered[name]) for name, text in given.items()}
+
+
+def check_condition(model: object, method: str, argument: str) -> None:
+    """Check that a method of a model has one of the arguments in `CONDITIONS`.
+
+    Args:
+        model: the model.
+        method: "sample" or "edit".
+        argument: such as "prompts".
+
+    Raises:
+        UserError: it does not; the message says what the model takes instead.
+    """
+    function = getattr(model, method, None)
+    if takes(function, argument):
+        return
+    own = CONDITIONS[method]
+    others = [option for name, option in own.items() if takes(function, name)]
+    if "labels" in own and not num_sampled_classes(model):
+        others = [option for option in others if option != own["labels"]]
+    others += [f"--{other}" for other in (method_options(function) if function else {})]
+    listed = f"it takes {', '.join(others)}." if others else "it takes no other options."
+    raise UserError(f"{type(model).__name__} does not take {own[argument]}.", f"Leave it out: {listed}")
 
 
 def _value(name: str, text: str, parameter: Parameter) -> Any:

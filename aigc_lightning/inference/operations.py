@@ -14,6 +14,7 @@ _LARGEST_MEDIAN = 31  # pixels; the filter's running time grows with its area
 _QUARTERS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
 #: Fill colour of the corners: white, or transparent if the picture has transparency.
 _GROUND: dict[str, int | tuple[int, ...]] = {"L": 255, "RGB": (255, 255, 255), "RGBA": (255, 255, 255, 0)}
+_MOVING = ("crop", "rotate", "flip")
 _FLIPS = {"h": Image.Transpose.FLIP_LEFT_RIGHT, "v": Image.Transpose.FLIP_TOP_BOTTOM}
 
 
@@ -29,6 +30,11 @@ class Operation:
 
     text: str
     apply: Callable[[Picture], Picture]
+
+    @property
+    def moves_pixels(self) -> bool:
+        """Whether a mask of the picture before it does not fit the picture after it."""
+        return self.text.partition("=")[0] in _MOVING
 
 
 def parse_operations(text: str) -> list[Operation]:

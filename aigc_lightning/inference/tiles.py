@@ -33,6 +33,10 @@ class Cuts:
     size: int
     starts: tuple[int, ...]
 
+    def scaled(self, factor: int) -> "Cuts":
+        """Return the positions in an image that is larger by a factor."""
+        return Cuts(factor * self.length, factor * self.size, tuple(factor * start for start in self.starts))
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -81,6 +85,8 @@ def apply_in_tiles(
     *,
     batch_pixels: int,
     advance: Callable[[int], None] = lambda count: None,
+    channels: int | None = None,
+    scale: int = 1,
 ) -> Tensor:
     """Apply a function to an image tile by tile.
 
@@ -88,33 +94,38 @@ def apply_in_tiles(
     outermost pixels, where a network sees too little context.
 
     Args:
-        function: maps (B, C, h, w) to (B, C, h, w), on any device.
-        image: (C, H, W).
+        function: maps (B, C, h, w) to (B, channels, scale h, scale w), on any device.
+        image: (C, H, W); further channels, such as a mask, are cut and padded with it.
         tiling: made for (H, W).
         batch_pixels: maximum number of pixels per call of the function; at least one tile is passed.
         advance: called with the number of tiles done since the last call.
+        channels: of the result; C by default.
+        scale: by which the function enlarges images.
 
     Returns:
-        float32 (C, H, W) on the CPU.
+        float32 (channels, scale H, scale W) on the CPU.
 
     Raises:
-        ChangedShapeError: the function changes the shape.
+        ChangedShapeError: the function returns another shape.
     """
     rows, columns = tiling.rows, tiling.columns
     places = [(i, j) for i in range(len(rows.starts)) for j in range(len(columns.starts))]
     count = min(max(1, batch_pixels // (rows.size * columns.size)), _MOST_IN_BATCH)
-    row_weights, column_weights = _weights(rows), _weights(columns)
-    result = torch.zeros((len(image), rows.length, columns.length))
+    new_rows, new_columns = rows.scaled(scale), columns.scaled(scale)
+    row_weights, column_weights = _weights(new_rows), _weights(new_columns)
+    shape = (channels or len(image), new_rows.size, new_columns.size)
+    result = torch.zeros((shape[0], new_rows.length, new_columns.length))
     for first in range(0, len(places), count):
         chosen = places[first : first + count]
         tiles = torch.stack(
             [_tile(image, rows.starts[i], columns.starts[j], rows.size, columns.size) for i, j in chosen]
         )
         done = function(tiles)
-        if done.shape != tiles.shape:
-            raise ChangedShapeError(f"images {tuple(tiles.shape[1:])} became {tuple(done.shape[1:])}")
+        if done.shape != (len(tiles), *shape):
+            given = (shape[0], *tiles.shape[2:])
+            raise ChangedShapeError(f"images {given} became {tuple(done.shape[1:])}")
         for (i, j), tile in zip(chosen, done.float().cpu(), strict=True):
-            place = result[:, rows.starts[i] :, columns.starts[j] :][:, : rows.size, : columns.size]
+            place = result[:, new_rows.starts[i] :, new_columns.starts[j] :][:, : shape[1], : shape[2]]
             weight = row_weights[i][:, None] * column_weights[j]
             place += tile[:, : place.shape[1], : place.shape[2]] * weight[: place.shape[1], : place.shape[2]]
         advance(len(chosen))

@@ -55,7 +55,7 @@ class Autoencoder(ImageModel):
         schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
 
     Raises:
-        UserError: the data is unpaired, or an argument is out of range.
+        UserError: the data is unpaired, its sources and targets differ in size, or an argument is out of range.
     """
 
     block_classes = (PreactivationBlock,)
@@ -79,6 +79,11 @@ class Autoencoder(ImageModel):
             raise UserError(
                 f"The autoencoder learns from single images, degraded ones or pairs; the data are {spec.task}.",
                 "Choose other data, such as photos or degraded_images.",
+            )
+        if spec.scale != 1:
+            raise UserError(
+                f"The autoencoder preserves the image size, but the data's sources and targets differ in it ({spec}).",
+                "Remove corruptions that change the size, such as Downscale.",
             )
         check_numbers(width=width, code_channels=code_channels, lr=lr)
         check_numbers(most=MOST_LAYERS, num_blocks=num_blocks)
@@ -105,10 +110,6 @@ class Autoencoder(ImageModel):
         with self.inference():
             code = self.network.encode(images.to(self.device, self.network.last.weight.dtype))
         return code.mean(dim=(2, 3))
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the edited inputs of a batch."""
-        return self.edit(self._pair(batch)[0])
 
     # ---- training
 

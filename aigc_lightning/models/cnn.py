@@ -48,6 +48,7 @@ class CNN(ImageModel):
     """
 
     monitor = "val/loss"
+    needs = ("label",)
 
     def __init__(
         self,
@@ -61,11 +62,6 @@ class CNN(ImageModel):
         schedule_steps: int | None = None,
     ) -> None:
         super().__init__(spec)
-        if not spec.class_names:
-            raise UserError(
-                f"A classifier needs labelled images, but the data has no labels ({spec}).",
-                "Choose data with classes; a folder of images has classes if it has two or more sub-folders of images.",
-            )
         check_numbers(width=width, lr=lr, schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, weight_decay=weight_decay, warmup_steps=warmup_steps)
         if not 0 <= label_smoothing < 1:
@@ -92,10 +88,6 @@ class CNN(ImageModel):
         """Return the features (B, D) that enter the last layer, for images (B, C, H, W) in [-1, 1]."""
         with self.inference():
             return self.features(images.to(self.device, self.head.weight.dtype))
-
-    def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        """Return the logits (B, K) of a batch."""
-        return self.classify(batch["image"])
 
     # ---- training
 

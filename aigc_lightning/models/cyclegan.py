@@ -76,7 +76,7 @@ class CycleGAN(AdversarialModel):
 
     # The generators are updated together, since each one's loss goes through the other.
     players = ("discriminator_pair", "generator_pair")
-    averaged_players = ("generator_pair",)
+    averaged_networks = ("generator_pair",)
     size_multiple = 4  # heights and widths that the generators halve evenly are multiples of this
 
     def __init__(
@@ -147,10 +147,6 @@ class CycleGAN(AdversarialModel):
         """Return the columns of grids: images of both domains beside their translations, each (B, C, H, W)."""
         a, b = batch["image_a"], batch["image_b"]
         return {"A": a, "A to B": self.edit(a, "AtoB"), "B": b, "B to A": self.edit(b, "BtoA")}
-
-    def predict_step(self, batch: UnpairedBatch, batch_idx: int) -> Tensor:
-        """Return the translations from A to B of a batch."""
-        return self.edit(batch["image_a"])
 
     # ---- training
 

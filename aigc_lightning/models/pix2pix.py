@@ -126,10 +126,6 @@ class Pix2Pix(AdversarialModel):
             translated: Tensor = generator(images, noise).clamp(-1, 1)
         return translated
 
-    def predict_step(self, batch: PairedBatch, batch_idx: int) -> Tensor:
-        """Return the translations of a batch."""
-        return self.edit(batch["source"])
-
     # ---- training
 
     def setup(self, stage: str) -> None:

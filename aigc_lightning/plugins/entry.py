@@ -1,13 +1,14 @@
 """A plugin's entry point: its metadata, its compatibility, and its import."""
 
 import re
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
 from aigc_lightning import __version__
 from aigc_lightning.errors import UserError
-from aigc_lightning.plugins.source import definition, preset_folder, problem
+from aigc_lightning.plugins.source import definition, derives, preset_folder, problem
 from aigc_lightning.shell import command
 
 Kind = Literal["model", "data", "config", "callback", "command"]
@@ -93,7 +94,12 @@ class Plugin:
             return ""
         if self.kind == "config":
             return self.refusal() or ("" if preset_folder(self.value) else f"there is no folder {self.value}")
-        return self.refusal() or problem(self.value)
+        return self.refusal() or problem(self.value) or self._wrong_base()
+
+    def _wrong_base(self) -> str:
+        """Return that the class has the wrong base, if the source tells, or ""."""
+        path, public = _BASES.get(self.kind, ("", ""))
+        return f"it is not a subclass of {public}" if path and derives(self.value, path) is False else ""
 
     def load(self) -> Any:
         """Import and return the class or function.
@@ -105,13 +111,18 @@ class Plugin:
         if refusal:
             raise self._error(refusal, f"Update aigc-lightning, or install a {self.distribution} made for it.")
         module, _, attribute = self.value.partition(":")
+        before = _torch_defaults()
         try:
             target = import_module(module)
             for part in attribute.split("."):
                 target = getattr(target, part)
         except (Exception, SystemExit) as error:  # whatever a plugin does wrong, everything else works
             raise self._broken(error) from error
-        wrong = _not_a(self.kind, target) or _wrong_api(getattr(target, "aigc_api", API_VERSION))
+        wrong = (
+            _changed(before, _torch_defaults())
+            or _not_a(self.kind, target)
+            or _wrong_api(getattr(target, "aigc_api", API_VERSION))
+        )
         if wrong:
             raise self._error(wrong, f"Tell the authors of {self.distribution}; everything else works without it.")
         return target
@@ -143,6 +154,26 @@ def kind_of(target: object) -> Kind | None:
 def normalized(name: str) -> str:
     """Normalise a name for comparison: lower case, `-` for `_`."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def _torch_defaults() -> dict[str, object]:
+    """Return what every computation depends on, by name; nothing before torch is imported."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "get_default_device"):  # it is being imported
+        return {}
+    return {
+        "the default dtype": torch.get_default_dtype(),
+        "the default device": torch.get_default_device(),
+        "whether gradients are computed": torch.is_grad_enabled(),
+        "the class torch.nn.Module": torch.nn.Module,
+        "the class torch.Tensor": torch.Tensor,
+    }
+
+
+def _changed(before: dict[str, object], after: dict[str, object]) -> str:
+    """Return what of torch a plugin changed for everybody by being imported, or ""."""
+    found = next((name for name in before if before[name] != after.get(name)), "")
+    return f"importing it changes {found} of torch from {before[found]} to {after.get(found)}" if found else ""
 
 
 def _unmet(requires: tuple[str, ...]) -> str:

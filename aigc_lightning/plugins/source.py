@@ -103,6 +103,24 @@ def canonical(class_path: str) -> str:
     return found.class_path if found else path
 
 
+def derives(value: str, wanted: str) -> bool | None:
+    """Return whether an entry point's class derives from another class; None if its source does not tell.
+
+    Args:
+        value: `module:attribute`.
+        wanted: the defining path of the other class.
+    """
+    found = definition(value)
+    if found is None:
+        return None
+    if found.class_path == wanted:
+        return True
+    if not isinstance(found.node, ast.ClassDef):
+        return False
+    answers = [_base_derives(base, found, wanted) for base in found.node.bases]
+    return True if True in answers else None if None in answers else False
+
+
 def problem(value: str) -> str:
     """Return why an entry point cannot be loaded, as far as that is visible without importing it, or ""."""
     module, _, name = value.partition(":")
@@ -120,6 +138,8 @@ def problem(value: str) -> str:
         if missing:
             return f"it needs {missing}, which is not installed"
     tree = _tree(path)
+    if isinstance(tree, ast.Module) and any(map(_ends_the_program, tree.body)):
+        return f"it ends the program when {module} is imported"
     if isinstance(tree, ast.Module) and name and _named(tree, name.partition(".")[0]) is None and _is_closed(tree):
         return f"the module {module} has no {name}"
     return ""
@@ -224,6 +244,37 @@ def _origin(module: str, path: Path, node: ast.stmt, name: str) -> tuple[str, st
     source = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
     original = next((alias.name for alias in node.names if (alias.asname or alias.name) == name), name)
     return source, original
+
+
+def _base_derives(base: ast.expr, found: Definition, wanted: str) -> bool | None:
+    base = base.value if isinstance(base, ast.Subscript) else base  # a generic class with its parameters
+    first, dot, rest = ast.unparse(base).partition(".")
+    if not first.isidentifier():  # the result of a call
+        return None
+    node = _named(found.tree, first)
+    if node is None:
+        return False if _is_closed(found.tree) else None  # a class of Python itself, or one of a star import
+    if isinstance(node, ast.ClassDef):
+        return derives(f"{found.module}:{first}", wanted)
+    if isinstance(node, ast.Import):
+        path = next((alias.name for alias in node.names if alias.asname == first), first)
+    else:
+        path = ".".join(_origin(found.module, found.path, node, first))
+    module, _, name = f"{path}{dot}{rest}".rpartition(".")
+    if not module.strip("."):
+        return None
+    # Libraries know nothing of our classes, and parsing torch would take longer than the whole listing.
+    foreign = module.partition(".")[0] in ("torch", "lightning", *sys.stdlib_module_names)
+    if foreign and module.partition(".")[0] != wanted.partition(".")[0]:
+        return False
+    return derives(f"{module}:{name}", wanted)
+
+
+def _ends_the_program(node: ast.stmt) -> bool:
+    """Whether a statement of a module, which always runs when that is imported, is an exit."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return ast.unparse(node.value.func) in ("sys.exit", "os._exit", "exit", "quit")
+    return isinstance(node, ast.Raise) and node.exc is not None and ast.unparse(node.exc).startswith("SystemExit")
 
 
 def _is_closed(tree: ast.Module) -> bool:

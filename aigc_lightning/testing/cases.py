@@ -3,6 +3,7 @@
 import io
 import random
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ _ANYWHERE = {
     "logger": "null",
     "grids.num": "4",
 }
+_STOP = "aigc_lightning.testing.stopping.StopBySignal"
 
 
 @dataclass
@@ -80,11 +82,16 @@ class Case:
             if key.startswith(prefix)
         }
 
-    def run(self, command: str, arguments: Sequence[str]) -> str:
+    def run(self, command: str, arguments: Sequence[str], expected: int = 0) -> str:
         """Run an `aigc` command in this process and return what it printed.
 
+        Args:
+            command: its name.
+            arguments: what follows the name.
+            expected: the exit code.
+
         Raises:
-            CheckFailedError: the command failed.
+            CheckFailedError: the command failed, or ended with another code.
         """
         output = io.StringIO()
         with isolated(), redirect_stdout(output):
@@ -94,7 +101,7 @@ class Case:
                 raise CheckFailedError(f"`aigc {command} {' '.join(arguments)}`: {error}") from error
             except SystemExit as error:
                 code = error.code
-        if code:
+        if (code or 0) != expected:
             raise CheckFailedError(f"`aigc {command} {' '.join(arguments)}` exited with {code}:\n{output.getvalue()}")
         return output.getvalue()
 
@@ -157,11 +164,26 @@ class ModelCase(Case):
         self.run("fit", [*self.arguments(steps, **changed), f"--run={folder}"])
         return folder
 
-    def resume(self, origin: Path, run: str, steps: int) -> Path:
-        """Copy a run, continue training the copy, and return its folder."""
+    def stop(self, run: str, steps: int, stop: int) -> Path:
+        """Train in a new run folder until SIGTERM comes during a batch, and return the folder."""
+        folder = self.folder / run
+        signalled = [f"--trainer.callbacks+={_STOP}", f"--trainer.callbacks.step={stop}"]
+        self.run("fit", [*self.arguments(steps), *signalled, f"--run={folder}"], expected=128 + signal.SIGTERM)
+        return folder
+
+    def resume(self, origin: Path, run: str, steps: int, checkpoint: str = "") -> Path:
+        """Copy a run, continue training the copy, and return its folder.
+
+        Args:
+            origin: folder of the run.
+            run: name of the copy.
+            steps: number of batches in all.
+            checkpoint: name of the checkpoint; the last one by default.
+        """
         folder = self.folder / run
         shutil.copytree(origin, folder)
-        self.run("fit", [*self.arguments(steps), f"--resume={find_checkpoint(folder)}", f"--run={folder}"])
+        start = folder / CHECKPOINTS / checkpoint if checkpoint else find_checkpoint(folder)
+        self.run("fit", [*self.arguments(steps), f"--resume={start}", f"--run={folder}"])
         return folder
 
     @cached_property

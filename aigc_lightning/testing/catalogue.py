@@ -1,6 +1,13 @@
 """The checks for each kind of plugin, in the order in which they are run."""
 
-from aigc_lightning.testing import class_checks, data_checks, model_checks, training_checks
+from aigc_lightning.testing import (
+    average_checks,
+    class_checks,
+    condition_checks,
+    data_checks,
+    model_checks,
+    training_checks,
+)
 from aigc_lightning.testing.checks import Check
 
 _OF_ANY_CLASS = (
@@ -13,9 +20,13 @@ MODEL_CHECKS = (
     *_OF_ANY_CLASS,
     Check("trains_with_its_preset", training_checks.trains_with_its_preset),
     Check("moves_every_player", training_checks.moves_every_player),
+    Check("keeps_its_averages", average_checks.keeps_its_averages),
     Check("builds_with_defaults", model_checks.builds_with_defaults),
     Check("refuses_what_it_cannot_do", model_checks.refuses_what_it_cannot_do),
     Check("keeps_the_contract_of_its_output", model_checks.keeps_the_contract_of_its_output),
+    Check("obeys_what_it_takes", condition_checks.obeys_what_it_takes),
+    Check("keeps_what_masks_leave_out", condition_checks.keeps_what_masks_leave_out),
+    Check("predicts", condition_checks.predicts),
     Check("survives_a_checkpoint", model_checks.survives_a_checkpoint),
     Check("trains_on_the_shapes_it_claims", training_checks.trains_on_the_shapes_it_claims),
     Check("resumes_exactly", training_checks.resumes_exactly),
@@ -36,6 +47,7 @@ DATA_CHECKS = (
     Check("refuses_wrong_options", data_checks.refuses_wrong_options),
     Check("gives_keyed_batches", data_checks.gives_keyed_batches),
     Check("gives_each_sample_once", data_checks.gives_each_sample_once),
+    Check("keeps_masks_as_they_are", data_checks.keeps_masks_as_they_are),
     Check("gives_the_same_sample_for_a_key", data_checks.gives_the_same_sample_for_a_key),
     Check("goes_on_after_a_resume", data_checks.goes_on_after_a_resume),
     Check("can_be_pickled", data_checks.data_can_be_pickled),

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterable
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from aigc_lightning.core.batch import IMAGE_KEYS
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import DataCase, isolated
@@ -56,6 +58,16 @@ def gives_each_sample_once(case: DataCase) -> None:
                 sorted(found) == list(range(len(found))),
                 f"{stage}: {len(found)} samples with {len(set(found))} distinct indices in {world_size} processes.",
             )
+
+
+def keeps_masks_as_they_are(case: DataCase) -> None:
+    """Augmentation moves masks with their images, and leaves them at 0 and 1."""
+    if not case.build().spec.masks or "augmentation" not in signature(case.target).parameters:
+        not_applicable("it has no masks, or no augmentation")
+    data = case.build(batch_size=4, augmentation=Augment(flip=True, crop=1, color=0.9, jitter=2))
+    with isolated():
+        batch = next(iter(data.train_dataloader()))
+    _check_batch(batch, data.spec, "train, augmented")
 
 
 def gives_the_same_sample_for_a_key(case: DataCase) -> None:
@@ -138,13 +150,20 @@ def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
     require(batch["index"].dtype == torch.int64 and batch["index"].ndim == 1, f"{stage}: index is not int64 (B,).")
     for key in IMAGE_KEYS[spec.task]:
         images: Tensor = batch[key]
-        shape = (size, *spec.shape) if key != "degraded" else (size, spec.channels)
+        shape = (size, *spec.shape)
+        if key == "degraded":
+            shape = (size, spec.channels, round(spec.height / spec.scale), round(spec.width / spec.scale))
         found = tuple(images.shape)
         require(found[: len(shape)] == shape, f"{stage}: {key} is {found} but the spec says {shape}.")
         require(images.dtype == torch.float32, f"{stage}: {key} is {images.dtype}, not float32.")
         low, high = images.min().item(), images.max().item()
         require(low >= -1 and high <= 1, f"{stage}: {key} has values from {low:.3g} to {high:.3g}, not in [-1, 1].")
         require(low < high, f"{stage}: {key} is constant.")
+    for field, said, claim in (("caption", spec.captions, "captions"), ("mask", spec.masks, "masks")):
+        have = "have" if field in batch else "have no"
+        require((field in batch) == said, f"{stage}: batches {have} {field!r} but the spec says {claim}={said}.")
+    if "mask" in batch:
+        _check_mask(batch["mask"], (size, 1, spec.height, spec.width), stage)
     if "caption" in batch:
         texts = batch["caption"]
         given = isinstance(texts, list) and len(texts) == size and all(isinstance(text, str) for text in texts)
@@ -154,6 +173,14 @@ def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
         labels = batch["label"]
         inside = bool(((labels >= 0) & (labels < spec.num_classes)).all())
         require(labels.dtype == torch.int64 and inside, f"{stage}: labels are not int64 in [0, {spec.num_classes}).")
+
+
+def _check_mask(mask: Any, shape: tuple[int, ...], stage: str) -> None:
+    found = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+    require(found == shape, f"{stage}: mask is {found}, not {shape}.")
+    values = set(mask.unique().tolist())
+    require(mask.dtype == torch.float32 and values <= {0.0, 1.0}, f"{stage}: mask is not float32 of 0 and 1.")
+    require(1.0 in values, f"{stage}: all masks of a batch are empty. Sources give uint8 masks with 0 and 255.")
 
 
 def _epoch(case: DataCase, stage: str, rank: int, world_size: int) -> list[int]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.averaged import UPDATES_KEY
 from aigc_lightning.core.engine.distributed import PlayersStrategy
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.run.processes import run_together
@@ -152,8 +153,9 @@ def largest_difference(first: list[Tensor], second: list[Tensor]) -> float:
 
 def different_tensors(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """Return where two checkpoints differ in any bit: weights, averages, optimizers and schedulers."""
-    sections = ("state_dict", "optimizer_states", "lr_schedulers")
-    return [place for section in sections for place in _differences(first[section], second[section], section)]
+    sections = ("state_dict", "optimizer_states", "lr_schedulers", UPDATES_KEY)
+    pairs = {section: (first.get(section), second.get(section)) for section in sections}
+    return [place for section, pair in pairs.items() for place in _differences(*pair, section)]
 
 
 def _differences(a: Any, b: Any, place: str) -> list[str]:

@@ -3,6 +3,7 @@
 import math
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from aigc_lightning.core.capabilities import (
     LatentGenerator,
     capabilities,
     latent_spaces,
+    output_scale,
     size_multiple,
 )
 from aigc_lightning.core.checkpoint import load_model, save_weights
@@ -28,8 +30,8 @@ from aigc_lightning.core.spec import CHANNEL_NAMES, ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import ModelCase, isolated
 from aigc_lightning.testing.checks import not_applicable, require
+from aigc_lightning.testing.condition_checks import SEEDS, given_to_edit, input_images
 
-SEEDS = (3, 7)
 _ODD_SIZES = ((1, 1), (5, 7), (17, 31))
 
 
@@ -44,14 +46,22 @@ def builds_with_defaults(case: ModelCase) -> None:
 
 def refuses_what_it_cannot_do(case: ModelCase) -> None:
     """An unsupported spec is a UserError that names the spec, before training; any other spec works."""
-    height, width = case.spec.height, case.spec.width
     for channels in set(CHANNEL_NAMES) - set(case.target.channels):
-        wrong = ImageSpec(channels, height, width, case.spec.class_names, case.spec.task)
+        wrong = replace(case.spec, channels=channels)
         error = _refusal(case, wrong)
         require(error is not None, f"It accepts {channels} channels although it does not claim to.")
         require(str(channels) in str(error), f"The error for {channels} channels does not name them: {error}")
+    bare = {
+        "label": replace(case.spec, class_names=()),
+        "caption": replace(case.spec, captions=False),
+        "mask": replace(case.spec, masks=False),
+    }
+    for name, lacking in bare.items():
+        if name in case.target.needs:
+            error = _refusal(case, lacking)
+            require(error is not None and name in str(error), f"It needs a {name} but accepts data without: {error}")
     for channels, (height, width) in product(case.target.channels[:1], _ODD_SIZES):
-        odd = ImageSpec(channels, height, width, case.spec.class_names, case.spec.task)
+        odd = replace(case.spec, channels=channels, height=height, width=width)
         error = _refusal(case, odd)
         if error is None:
             output_is_an_image(case.build(odd), odd)
@@ -70,10 +80,12 @@ def keeps_the_contract_of_its_output(case: ModelCase) -> None:
         require(not torch.equal(first[0], first[1]), "Two seeds give the same image.")
         _check_repeats(model, "sample", lambda: model.sample(SEEDS))
     if isinstance(model, Editor):
-        images = noise_images(case.spec, len(SEEDS))
-        both, alone = model.edit(images), model.edit(images[1:])
+        images = input_images(case.spec, len(SEEDS))
+        given = given_to_edit(model, images)
+        own = {name: value if isinstance(value, str) else value[1:] for name, value in given.items()}
+        both, alone = model.edit(images, **given), model.edit(images[1:], **own)
         require(torch.allclose(both[1:], alone, atol=1e-4), "An edit depends on the other images of the call.")
-        _check_repeats(model, "edit", lambda: model.edit(images))
+        _check_repeats(model, "edit", lambda: model.edit(images, **given))
 
 
 def _check_repeats(model: ImageModel, method: str, run: Callable[[], Tensor]) -> None:
@@ -97,12 +109,14 @@ def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
         if isinstance(model, Generator):
             _check_images(model.sample(SEEDS), "sample", (len(SEEDS), *spec.shape))
         if isinstance(model, Editor):
-            _check_images(model.edit(images), "edit", (len(SEEDS), spec.channels))
+            small = input_images(spec, len(SEEDS))
+            _check_images(_edited(model, small), "edit", (len(SEEDS), spec.channels))
             multiple = size_multiple(model)
             if multiple is not None:
                 side = math.ceil(16 / multiple) * multiple
                 oblong = noise_images(ImageSpec(spec.channels, side, 2 * side), 1)
-                _check_images(model.edit(oblong), "edit", tuple(oblong.shape))
+                scale = output_scale(model)
+                _check_images(_edited(model, oblong), "edit", (1, spec.channels, scale * side, scale * 2 * side))
         if isinstance(model, LatentGenerator):
             _check_images(model.decode(model.latents(SEEDS)), "decode", (len(SEEDS), *spec.shape))
             _check_spaces(model)
@@ -175,12 +189,17 @@ def _output(model: ImageModel, spec: ImageSpec) -> Tensor:
         if isinstance(model, Generator):
             return model.sample(SEEDS)
         if isinstance(model, Editor):
-            return model.edit(images)
+            return _edited(model, input_images(spec, len(SEEDS)))
         if isinstance(model, Embedder):
             return model.embed(images)
         if isinstance(model, Classifier):
             return model.classify(images)
     not_applicable("it has no capability")
+
+
+def _edited(model: Editor, images: Tensor) -> Tensor:
+    """Return edited images (B, C, H, W), with what the model cannot do without."""
+    return model.edit(images, **given_to_edit(model, images))
 
 
 def _check_spaces(model: Any) -> None:

@@ -38,10 +38,6 @@ class Probe(ImageModel):
         """Record the mean absolute error of each sample."""
         self.log_held_out("error", self._errors(batch))
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the copies."""
-        return self.edit(self._images(batch))
-
     def configure_optimizers(self) -> Optimizer:
         """Return plain gradient descent."""
         return SGD(self.parameters(), lr=0.1)

@@ -1,5 +1,7 @@
 """Checks of a model's training, through `aigc fit` and the model's preset."""
 
+import threading
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -48,12 +50,14 @@ def trains_on_the_shapes_it_claims(case: ModelCase) -> None:
     """It trains on every number of channels that it claims, and on non-square images."""
     height, width = case.spec.height, case.spec.width
     candidates = ((height // 2, width), (height, 2 * width), (height, width))
-    sizes = [size for size in candidates if _takes(case, ImageSpec(case.spec.channels, *size, *_meaning(case.spec)))]
+    sizes = [size for size in candidates if _takes(case, replace(case.spec, height=size[0], width=size[1]))]
     for channels in case.target.channels:
-        spec = ImageSpec(channels, *sizes[0], *_meaning(case.spec))
+        spec = replace(case.spec, channels=channels, height=sizes[0][0], width=sizes[0][1])
         options = {"channels": channels, "height": spec.height, "width": spec.width, "num_classes": spec.num_classes}
         values = {f"data__{name}": str(value) for name, value in options.items()}
         values |= {"data": _NOISE, "data__task": spec.task, "data__batch_size": "4"}
+        values |= {"data__captions": str(spec.captions), "data__masks": str(spec.masks)}
+        values |= {"data__scale": f"{spec.scale:g}"}
         quiet = {"trainer__limit_val_batches": "0", "grids__num": "1"}
         only_noise = [text for text in case.settings if not text.startswith("data.")]
         part = ModelCase(case.kind, case.name, case.folder, only_noise, case.preset)
@@ -63,16 +67,23 @@ def trains_on_the_shapes_it_claims(case: ModelCase) -> None:
 
 
 def resumes_exactly(case: ModelCase) -> None:
-    """Two steps, an interruption and two more steps equal four steps, bit for bit."""
-    resumed = case.resume(case.trained, "resumed", 4)
+    """A run that resumes from its middle, its end or a signal equals one without a stop, bit for bit."""
     straight = case.fit("straight", 4, checkpoints__keep_every_n_steps="1")
-    first, second = (read_checkpoint(find_checkpoint(folder)) for folder in (resumed, straight))
-    places = exactness.different_tensors(first, second)
-    require(
-        not places,
-        f"{len(places)} values differ after resuming, such as {', '.join(places[:3])}: random numbers of a step must "
-        "be functions of seed, step and sample (self.noise, self.uniform, core.keyed).",
-    )
+    resumed = {
+        "the checkpoint of step 1": case.resume(straight, "from_step_1", 4, "step_0000001.ckpt"),
+        "the end of a run of 2 steps": case.resume(case.trained, "resumed", 4),
+    }
+    if threading.current_thread() is threading.main_thread():  # elsewhere nobody hears the signal
+        resumed["SIGTERM at step 3"] = case.resume(case.stop("stopped", 4, stop=3), "after_the_signal", 4)
+    expected = read_checkpoint(find_checkpoint(straight))
+    for start, folder in resumed.items():
+        places = exactness.different_tensors(read_checkpoint(find_checkpoint(folder)), expected)
+        require(
+            not places,
+            f"{len(places)} values differ after resuming from {start}, such as {', '.join(places[:3])}: random numbers "
+            "of a step must be functions of seed, step and sample (self.noise, self.uniform, core.keyed), and what "
+            "changes must be in buffers or on_save_checkpoint.",
+        )
 
 
 def trains_in_bf16(case: ModelCase) -> None:
@@ -155,10 +166,6 @@ def _takes(case: ModelCase, spec: ImageSpec) -> bool:
     except UserError:
         return False
     return True
-
-
-def _meaning(spec: ImageSpec) -> tuple[tuple[str, ...], str]:
-    return spec.class_names, spec.task
 
 
 def _stateless(model: ImageModel) -> ImageModel:

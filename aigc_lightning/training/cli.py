@@ -18,13 +18,14 @@ from lightning.pytorch.strategies import DDPStrategy
 from aigc_lightning import compat
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.callbacks.compiled import Compiled
+from aigc_lightning.callbacks.ema_snapshots import EmaSnapshots
 from aigc_lightning.callbacks.ending import Ending
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.held_out_scores import SlicedWasserstein
 from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
 from aigc_lightning.callbacks.loss_log import LossLog
-from aigc_lightning.callbacks.predictions import Predictions
+from aigc_lightning.callbacks.predictions import PREDICTIONS, Predictions
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.config import explain, places, short_names, trainer_options
@@ -32,7 +33,9 @@ from aigc_lightning.config.parser import Parser
 from aigc_lightning.config.recorded_options import settle, to_repeat
 from aigc_lightning.config.request import Request, Stage, check_seed
 from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.capabilities import capabilities
 from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.output import echo
@@ -47,7 +50,7 @@ from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
-from aigc_lightning.training import next_step, precision, profiling, resume
+from aigc_lightning.training import averages, next_step, precision, profiling, resume
 from aigc_lightning.training.engine_options import check_engine
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
 from aigc_lightning.training.strategy import adversarial_strategy, automatic_strategy, started_safely
@@ -126,6 +129,7 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--compile", type=bool, default=False, help="Run the networks as compiled code.")
         parser.add_argument("--timeout", type=PositiveInt | None, default=None, help="Seconds to wait for others.")
         parser.add_class_arguments(Engine, "engine")
+        parser.add_class_arguments(Ema, "ema")
         parser.add_lightning_class_args(Grids, "grids")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.link_arguments("data", "model.init_args.spec", compute_fn=_spec, apply_on="instantiate")
@@ -192,6 +196,7 @@ class TrainingCLI(LightningCLI):
         self.model.engine = values["engine"]
         if self.stage == "fit":
             check_engine(self.model.engine, self.model)
+        averages.settle(self.model, values["ema"], self.stage, self.request)
         trainer = values["trainer"]
         max_images = values.get("max_images")
         give_an_end(trainer, max_images)
@@ -234,7 +239,8 @@ class TrainingCLI(LightningCLI):
         values = self.config["fit"]
         repeated = [*to_repeat(values), *self._trust]
         own = [LossLog(), SlicedWasserstein(), built["grids"], Provenance(self.stage_parser, values), *progress]
-        own += [built["checkpoints"]] if trainer["enable_checkpointing"] else []
+        if trainer["enable_checkpointing"]:
+            own += [built["checkpoints"], *([EmaSnapshots()] if built["ema"].widths else [])]
         own += [Ending(trainer["max_time"], repeated), Interruption(repeated)]
         return [*own, *([Compiled()] if values.compile else [])]
 
@@ -263,12 +269,22 @@ class TrainingCLI(LightningCLI):
             self._say_next()
             return
         if self.record is not None:
+            self.model.take_settings(self.record["aigc"])
             self.model.configure_model()
             self.model.load_state_dict(self.record["state_dict"])
             check_finite(self.model, self.record["state_dict"], str(self.checkpoint))
+        if self.stage == "predict":
+            self._check_predicts()
         method = getattr(self.trainer, self.stage)
         method(self.model, datamodule=self.datamodule)
         self._say_results()
+
+    def _check_predicts(self) -> None:
+        if type(self.model).predict_step is ImageModel.predict_step and not capabilities(self.model):
+            raise UserError(
+                f"{type(self.model).__name__} predicts nothing: it can neither sample, edit, classify nor embed.",
+                "Use another model; `aigc plugins show NAME` says what a model can do.",
+            )
 
     def _say_next(self) -> None:
         if not self.trainer.is_global_zero:
@@ -294,7 +310,13 @@ class TrainingCLI(LightningCLI):
         for name, value in sorted(self.trainer.callback_metrics.items()):
             echo(f"{name}: {float(value):.6g}")
         if self.stage == "predict" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            echo(f"Predictions: {self.folder / 'predictions'}")
+            written = [one.written for one in self.trainer.callbacks if isinstance(one, Predictions)]  # type: ignore[attr-defined]
+            if not any(written):
+                raise UserError(
+                    f"{type(self.model).__name__} predicted nothing that can be written.",
+                    "Its predict_step must return images (B, C, H, W), logits (B, K) or vectors (B, D).",
+                )
+            echo(f"Predictions: {self.folder / PREDICTIONS}")
         elif not self.trainer.callback_metrics:
             echo(f"{type(self.model).__name__} has no score for this data.")
 

@@ -8,12 +8,11 @@ from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.errors import UserError
 
-#: Settings that models with one optimizer have elsewhere. The average's decay is not looked at here.
+#: Settings that models with one optimizer have elsewhere.
 _ELSEWHERE = {
     "clip_norm": "Use --trainer.gradient_clip_val {}.",
     "augment": "Augment the data instead: --data.augmentation.",
 }
-_NOT_LOOKED_AT = ("ema_decay",)
 
 
 def check_engine(engine: Engine, model: ImageModel) -> None:
@@ -28,7 +27,7 @@ def check_engine(engine: Engine, model: ImageModel) -> None:
     default: dict[str, Any] = {item.name: item.default for item in fields(Engine)}
     for setting, nothing in default.items():
         value = getattr(engine, setting)
-        if value == nothing or setting in _NOT_LOOKED_AT:
+        if value == nothing:
             continue
         if setting not in MEMORY_SETTINGS:
             raise UserError(

@@ -3,7 +3,7 @@
 import math
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ import yaml
 from aigc_lightning.callbacks.provenance import precision_name
 from aigc_lightning.config.request import Request, value_of
 from aigc_lightning.core.checkpoint import read_checkpoint, step_of
+from aigc_lightning.core.ema import recorded_ema
 from aigc_lightning.core.io.atomic import remove_pieces
 from aigc_lightning.core.io.download import is_address
 from aigc_lightning.core.io.redaction import redacted
@@ -27,9 +28,12 @@ from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.source import canonical
 from aigc_lightning.shell import command
+from aigc_lightning.training.averages import settings_of
 from aigc_lightning.training.launch_check import num_devices
 
 RUNS = Path("runs")
+#: Sections of a config, and where a record keeps them.
+_RECORDED = {"engine": "engine", "ema": "ema", "seed_everything": "seed"}
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,7 @@ def take_from_record(request: Request) -> None:
         for name, section in sections.items()
         if section
     }
-    config |= {
-        name: record[key] for name, key in {"engine": "engine", "seed_everything": "seed"}.items() if key in record
-    }
+    config |= {name: record[key] for name, key in _RECORDED.items() if key in record}
     if "data" not in config and value_of(request.argv, "--data") is None:
         raise UserError(f"{request.record_of} does not say which data its run used.", "Add --data NAME.")
     request.recorded = config
@@ -198,6 +200,9 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[st
         # Activations that are computed again are the same.
         free = ("checkpoint_activations",)
         differences += _differences("engine", made.get("engine", {}), values.engine.as_dict(), free)
+        if "ema" in made or "engine" in made:
+            now = asdict(settings_of(values))
+            differences += _differences("ema", asdict(recorded_ema(made)), now, ("snapshot_every",))
         if made.get("seed") != values.seed_everything:
             differences.append(f"seed_everything is {made.get('seed')} there and {values.seed_everything} here")
         precision = precision_name(values.trainer.precision)

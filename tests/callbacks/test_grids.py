@@ -1,16 +1,23 @@
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
+from conditional_models import Painter
 from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from aigc_lightning.callbacks.grids import Grids, seed_rows
+from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.data.sets.shapes import Shapes
 from aigc_lightning.errors import UserError
+from aigc_lightning.testing.noise import NoiseImages
 
 
 def names(folder: Path) -> list[str]:
@@ -93,3 +100,36 @@ def test_the_rows_of_seeds():
     assert seed_rows(5) == [[0, 1, 2], [3, 4]]
     assert seed_rows(7, 3) == [[0, 3], [1, 4], [2, 5]]
     assert seed_rows(2, 3) == [[0, 1]]  # more classes than samples
+
+
+def test_models_with_prompts_draw_the_captions_of_held_out_images(tmp_path: Path):
+    data = Shapes(size=16, num_train=8, num_val=10, batch_size=4)
+    model, grids = Painter(data.spec), Grids(every_n_steps=2, num=5)
+    trainer = silent_trainer(default_root_dir=tmp_path, max_steps=2, callbacks=[grids], limit_val_batches=0)
+    trainer.fit(model, data)
+    source = data.val_source()
+    numbers = [0, 2, 4, 6, 8]  # evenly chosen
+    captions = [source._scene(1, number).caption for number in numbers]
+    expected = "".join(f"{seed}\t{caption}\n" for seed, caption in enumerate(captions))
+    assert (tmp_path / "grids/captions.txt").read_text().split("\n", 1)[1] == expected
+    assert not (tmp_path / "grids/seeds.txt").exists() and grids.latest_path is not None
+    with PngImageFile(grids.latest_path) as grid:
+        assert grid.text["captions"] == expected and grid.size == (3 * 66 - 2, 2 * 66 - 2)
+        labels = source.labels(numbers)
+        assert labels is not None
+        last = to_uint8(sampled(model, [4], [int(labels[4])], prompts=captions[4:]))[0]
+        cell = grid.crop((66, 66, 130, 130)).resize((16, 16), Image.Resampling.NEAREST)
+        assert (torch.from_numpy(np.array(cell)).permute(2, 0, 1) == last).all()
+
+
+def test_models_with_prompts_draw_seeds_where_there_are_no_captions(tmp_path: Path):
+    class Loose(Painter):
+        needs: ClassVar[tuple[str, ...]] = ()
+
+        def training_step(self, batch, batch_idx):
+            return self.words.weight.square().mean()
+
+    data = NoiseImages(3, 8, 8)
+    trainer = silent_trainer(default_root_dir=tmp_path, max_steps=1, callbacks=[Grids(num=4)], limit_val_batches=0)
+    trainer.fit(Loose(data.spec), data)
+    assert (tmp_path / "grids/seeds.txt").exists() and not (tmp_path / "grids/captions.txt").exists()

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conditional_models import Filler
 from PIL.PngImagePlugin import PngImageFile
 
 from aigc_lightning.callbacks.grids import Grids, comparison, side_by_side
@@ -104,3 +105,27 @@ def test_columns_of_other_sizes_and_channels_are_fitted():
     assert cells.shape == (4, 3, 8, 8)
     expected = torch.nn.functional.interpolate(small, scale_factor=2).add(1).mul(127.5).round()
     assert torch.equal(cells[2].float(), expected[1].expand(3, -1, -1))
+
+
+def test_masks_and_references_have_columns_where_a_model_takes_them():
+    data = NoiseImages(3, 8, 8, masks=True, batch_size=4)
+    batch = next(iter(data.val_dataloader()))
+    columns = comparison(Filler(data.spec), {**batch, "reference": batch["image"]})
+    assert list(columns) == ["image", "mask", "reference", "edited"]
+    assert torch.equal(columns["mask"], batch["mask"] * 2 - 1) and columns["mask"].unique().tolist() == [-1, 1]
+    assert list(comparison(Inverter(data.spec), batch)) == ["image", "edited"]
+
+
+def test_edits_by_prompts_list_the_captions(tmp_path: Path):
+    data = NoiseImages(3, 8, 8, masks=True, captions=True)
+    grids = Grids(every_n_steps=4, num=6)
+    fit_on(data, Filler, grids, tmp_path)
+    assert grids.latest_path is not None
+    with PngImageFile(grids.latest_path) as grid:
+        assert grid.text["columns"] == "image | mask | edited"
+        assert grid.text["captions"] == "one circle\none circle\n"  # samples 0 and 8 of 16
+
+
+def test_grey_columns_beside_transparent_ones_are_opaque():
+    cells = side_by_side([picture((1, 4, 4)), picture((4, 4, 4), seed=1)])
+    assert cells.shape == (4, 4, 4, 4) and (cells[::2, 3] == 255).all() and torch.equal(cells[0, 0], cells[0, 2])

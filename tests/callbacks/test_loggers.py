@@ -162,7 +162,7 @@ logger.log_metrics({"train/loss": 1.0}, 5)
 from PIL import Image
 Image.new("L", (8, 8)).save(folder / "grid.png")
 for each in (logger, make_loggers(["tensorboard"], folder)[-1]):
-    each.log_image("grids/samples", folder / "grid.png", 5)
+    each.log_image("grids/samples", folder / "grid.png", 5, "0\\ta red circle\\n")
     each.finalize("success")
 assert logger.working and logger.version == (folder / "wandb_id.txt").read_text().strip()
 """

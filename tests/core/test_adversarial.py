@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
@@ -153,7 +154,7 @@ def test_training_equals_a_plain_loop(options, fit):
     model = made(every=options.get("every", 1), repeats=options.get("repeats", 1))
     start = copy.deepcopy(model)
     expected = plain_gan(model, 13, **options)
-    model.engine = Engine(ema_decay=0, clip_norm=options.get("clip"))
+    model.engine, model.ema_settings = Engine(clip_norm=options.get("clip")), Ema(decay=0)
     trainer = fit(model)
     assert trainer.global_step == 13
     for player in ("discriminator", "generator"):
@@ -168,7 +169,7 @@ def test_training_equals_a_plain_loop(options, fit):
 def test_gradients_that_lie_about_do_not_count(fit):
     model = made()
     expected = plain_gan(model, 2)
-    model.engine = Engine(ema_decay=0)
+    model.ema_settings = Ema(decay=0)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     fit(model, max_steps=2)
@@ -184,7 +185,7 @@ def test_clipping_acts(fit):
             SGD(model.generator.parameters(), lr=1.0),
         ]
         start = copy.deepcopy(model.discriminator)
-        model.engine = Engine(ema_decay=0, clip_norm=clip)
+        model.engine, model.ema_settings = Engine(clip_norm=clip), Ema(decay=0)
         fit(model, max_steps=1)
         pairs = zip(model.discriminator.parameters(), start.parameters(), strict=True)
         ends.append(sum((new - old).square().sum() for new, old in pairs).sqrt().item())
@@ -365,7 +366,7 @@ def test_schedulers_by_epoch(frequency, values, fit):
 
 def test_the_average_by_hand(fit):
     model = made(every=2)
-    model.engine = Engine(ema_decay=0.3)
+    model.ema_settings = Ema(decay=0.3)
     name, kept = "0.weight", []
     watch = pl.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_: kept.append(model.generator.get_parameter(name).detach().clone())
@@ -383,7 +384,7 @@ def test_the_average_by_hand(fit):
 
 def test_no_average_where_none_is_wanted(fit):
     model = made()
-    model.engine = Engine(ema_decay=0)
+    model.ema_settings = Ema(decay=0)
     fit(model, max_steps=2)
     assert len(model.averages) == 0 and model.averaged("generator") is model.generator
 
@@ -549,8 +550,6 @@ def test_errors_of_authors(fit):
 @pytest.mark.parametrize(
     "options",
     [
-        {"ema_decay": 1.0},
-        {"ema_decay": -0.1},
         {"micro_batches": 0},
         {"clip_norm": 0.0},
         {"clip_norm": -1.0},

@@ -146,7 +146,7 @@ def test_a_checkpoint_says_what_made_it(checkpoint):
     )
     assert record["data"]["class_path"] == "aigc_lightning.data.sets.digits.Digits"
     assert record["data"]["config"]["batch_size"] == 300
-    assert record["seed"] == 0 and record["engine"]["ema_decay"] == 0.999
+    assert record["seed"] == 0 and record["ema"]["decay"] == 0.999
     assert {"aigc_lightning", "torch"} <= record["versions"].keys()
 
 

@@ -1,7 +1,7 @@
 import copy
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -105,6 +105,35 @@ def test_what_is_no_batch_is_refused_with_what_is_one(batch, said):
     with pytest.raises(UserError, match=f"is {said}, but the model takes a dict with image") as error:
         check_batch(batch, SPEC)
     assert '"image": (B, 3, 8, 12) in [-1, 1], "label": int64 (B,), "index"' in error.value.hint
+
+
+class Captioned(Model):
+    needs = ("caption", "mask")
+
+
+def test_data_without_what_a_model_needs_is_refused():
+    with pytest.raises(UserError, match=r"Captioned needs a caption .*8x12 RGB.*generation"):
+        Captioned(SPEC)
+    with pytest.raises(UserError, match=r"needs a mask .*captions") as error:
+        Captioned(replace(SPEC, captions=True))
+    assert "masks=True" in error.value.hint
+    assert Captioned(replace(SPEC, captions=True, masks=True)).spec.masks
+
+
+def test_a_batch_without_what_a_model_needs_is_described():
+    batch = {"image": torch.zeros(2, 1, 8, 8), "index": torch.arange(2)}
+    with pytest.raises(UserError, match="image and caption") as error:
+        check_batch(batch, SPEC, ("caption",))
+    assert '"caption": list of B texts' in error.value.hint
+    check_batch({**batch, "caption": ["a", "b"]}, SPEC, ("caption",))
+
+
+def test_an_unknown_need_is_a_mistake_of_the_author():
+    class Wrong(Model):
+        needs = ("captions",)
+
+    with pytest.raises(TypeError, match="'captions'"):
+        Wrong(SPEC)
 
 
 def test_a_loader_of_ones_own_gives_batches_by_name_or_is_refused(tmp_path):

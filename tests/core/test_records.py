@@ -100,6 +100,8 @@ def test_a_newer_format_is_refused_with_both_named():
         ({"spec": {**RECORD["spec"], "height": "8"}}, "spec.height is a str"),
         ({"spec": {**RECORD["spec"], "class_names": "abc"}}, "spec.class_names is a str"),
         ({"spec": {**RECORD["spec"], "class_names": [1]}}, "spec.class_names is a int"),
+        ({"spec": {**RECORD["spec"], "captions": "no"}}, "spec.captions is a str"),
+        ({"spec": {**RECORD["spec"], "scale": True}}, "spec.scale"),
         ({"versions": {"torch": 2}}, "versions.torch is a int"),
         ({"engine": 3}, "engine is a int"),
         ({"data": {"class_path": "x"}}, "data.config is missing"),

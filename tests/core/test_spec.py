@@ -11,6 +11,8 @@ from aigc_lightning.errors import UserError
 def test_a_spec_says_what_it_is():
     spec = ImageSpec(3, 32, 20, ("cat", "dog"))
     assert spec.shape == (3, 32, 20) and spec.num_classes == 2 and str(spec) == "32x20 RGB, 2 classes"
+    described = ImageSpec(3, 8, 8, task="restoration", captions=True, masks=True, scale=2)
+    assert str(described) == "8x8 RGB, captions, masks, scale 2"
     assert str(ImageSpec(1, 8, 8)) == "8x8 grey" and str(ImageSpec(4, 8, 9)) == "8x9 RGBA"
 
 
@@ -20,9 +22,15 @@ def test_what_is_no_image(numbers):
         ImageSpec(*numbers)
 
 
+@pytest.mark.parametrize("scale", [0, -1, float("inf"), float("nan")])
+def test_what_is_no_scale(scale):
+    with pytest.raises(UserError, match="times as large"):
+        ImageSpec(3, 8, 8, scale=scale)
+
+
 def test_plain_values_and_back():
     names: Any = ["a", "b"]  # as in JSON
-    spec = ImageSpec(4, 8, 12, names, "paired")
+    spec = ImageSpec(4, 8, 12, names, "paired", captions=True, masks=True, scale=1.5)
     assert spec.class_names == ("a", "b")
     assert ImageSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert ImageSpec.from_dict({"channels": 1, "height": 2, "width": 3}) == ImageSpec(1, 2, 3)

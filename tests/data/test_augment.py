@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from aigc_lightning.core import keyed
-from aigc_lightning.data.augment import Augment, _reflected, augment, resized
+from aigc_lightning.data.augment import Augment, _reflected, augment, resized, resized_nearest
 from aigc_lightning.errors import UserError
 
 ALL = Augment(flip=True, crop=3, color=0.4, jitter=2)
@@ -106,3 +106,42 @@ def test_images_of_one_stream_are_varied_alike_and_those_of_others_are_not():
     first, again, other = (augment(images, ALL, 3, epochs, indices, stream) for stream in (0, 0, 1))
     assert torch.equal(first, again)
     assert (first != other).flatten(1).any(1).all()
+
+
+EACH = [Augment(flip=True), Augment(crop=3), Augment(color=0.9), Augment(jitter=5), ALL]
+
+
+@pytest.mark.parametrize("options", EACH, ids=str)
+@pytest.mark.parametrize("kind", ["mask", "label_map"])
+def test_masks_and_label_maps_get_no_new_values(options, kind):
+    masks = noise(20, 1, 12, 12).ge(128).to(torch.uint8) * 255
+    varied = augment(masks, options, 0, np.zeros(20, int), np.arange(20), kind=kind)
+    assert varied.shape == masks.shape and varied.unique().tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("options", EACH, ids=str)
+def test_masks_move_with_their_images(options):
+    masks = torch.zeros(20, 1, 16, 16, dtype=torch.uint8)
+    masks[:, :, :9, 2:7] = 255
+    place = 0, np.zeros(20, int), np.arange(20)
+    images = augment(masks, Augment(**{**vars(options), "color": 0.0}), *place)
+    varied = augment(masks, options, *place, kind="mask")
+    assert ((images >= 128) == (varied >= 128)).float().mean() > 0.97
+    if not options.jitter:  # which smooths the edges of images
+        assert torch.equal(images, varied)
+    if options.flip or options.crop or options.jitter:
+        assert not torch.equal(varied, masks)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32])
+def test_maps_of_any_type_are_augmented(dtype):
+    maps = noise(6, 1, 12, 12).ge(128).to(dtype)
+    bytes_ = augment(maps.to(torch.uint8), ALL, 0, np.zeros(6, int), np.arange(6), kind="mask")
+    assert torch.equal(augment(maps, ALL, 0, np.zeros(6, int), np.arange(6), kind="mask"), bytes_.to(dtype))
+
+
+def test_nearest_neighbours_are_those_of_pixel_centres():
+    ramp = torch.arange(6 * 4, dtype=torch.float32).view(1, 1, 6, 4)
+    for size in ((6, 4), (9, 7), (12, 8), (3, 2)):
+        expected = functional.interpolate(ramp, size, mode="nearest-exact")
+        assert torch.equal(resized_nearest(ramp, *size), expected)

@@ -1,10 +1,13 @@
 from itertools import chain
+from typing import ClassVar
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from aigc_lightning.core import keyed
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.sampler import SampleKey
@@ -106,6 +109,36 @@ def test_images_of_all_fields_are_scaled_and_the_rest_is_handed_on():
     assert to_uint8(batch["target"])[:, 2, 0, 0].tolist() == [107, 102]
     assert batch["mask"].unique().tolist() == [0.5] and batch["caption"] == ["visit 3", "visit 0"]
     assert batch["label"].tolist() == [1, 0] and batch["index"].tolist() == [7, 2]
+
+
+class Masked(Fields):
+    """Sample i has an image, a mask of 0 and 255, a label map and a trimap with a name of its own."""
+
+    kinds: ClassVar[dict[str, str]] = {"trimap": "label_map"}
+
+    def fields(self, visits):
+        draws = torch.from_numpy(keyed.uniform(*visits, 5)[:, None] * np.ones((1, 64))).view(-1, 1, 8, 8)
+        mask = (draws * torch.arange(64).view(8, 8) > 20).to(torch.uint8) * 255
+        image = mask.expand(-1, 3, -1, -1).contiguous()
+        return {"image": image, "mask": mask, "label_map": mask // 255 * 7, "trimap": (mask // 255).long() * 200}
+
+
+@pytest.mark.parametrize("augmentation", [None, VARIED, Augment(flip=True, jitter=3, color=1.0)], ids=str)
+def test_masks_and_label_maps_keep_their_values(augmentation):
+    batch = ImageSamples(Masked(), 0, augmentation).__getitems__([SampleKey(0, index) for index in range(10)])
+    assert batch["mask"].dtype == torch.float32 and batch["mask"].unique().tolist() == [0, 1]
+    assert batch["label_map"].dtype == torch.int64 and batch["label_map"].unique().tolist() == [0, 7]
+    assert torch.equal(batch["trimap"] // 200, batch["label_map"] // 7)
+    assert torch.equal(batch["mask"].long(), batch["label_map"] // 7)
+
+
+def test_a_mask_without_a_channel_is_named():
+    class Flat(Fields):
+        def fields(self, visits):
+            return {"image": super().fields(visits)["source"], "mask": torch.zeros(len(visits.indices), 4, 4)}
+
+    with pytest.raises(TypeError, match="mask 'mask' of a source must be a tensor"):
+        ImageSamples(Flat()).__getitems__([0])
 
 
 def test_training_batches_cover_the_dataset_in_a_shuffled_order():

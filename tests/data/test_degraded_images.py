@@ -54,8 +54,16 @@ def test_augmentation_of_the_clean_data_holds_unless_another_is_given():
 def test_spec_is_that_of_the_clean_images_without_classes():
     spec = DegradedImages(Digits(size=16), [Downscale(2)]).spec
     assert (spec.shape, spec.task, spec.class_names) == ((1, 16, 16), "restoration", ())
+    assert spec.scale == 2 and DegradedImages(Digits(size=16)).spec.scale == 1
+    assert DegradedImages(Digits(size=16), [Downscale(2), GaussianNoise(), Downscale(4)]).spec.scale == 8
     batch = next(iter(DegradedImages(Digits(size=16), [Downscale(2)], batch_size=4).train_dataloader()))
     assert batch["degraded"].shape == (4, 1, 8, 8) and "label" not in batch
+
+
+def test_captions_of_the_clean_data_are_kept():
+    data = DegradedImages(Shapes(size=16, num_train=8), NOISE, batch_size=4)
+    batch = next(iter(data.train_dataloader()))
+    assert data.spec.captions and len(batch["caption"]) == 4
 
 
 def test_photographs_with_noise_are_what_is_given_without_options():

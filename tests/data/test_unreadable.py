@@ -12,7 +12,7 @@ import torch.distributed as dist
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
-from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.ema import Ema
 from aigc_lightning.data.decode import CorruptImageError
 from aigc_lightning.data.folders import files
 from aigc_lightning.data.folders.image_folder import ImageFolder
@@ -39,7 +39,7 @@ def make(folder, numbers, num_workers, checked_files, batch_size):
     data = ImageFolder(folder, size=8, channels=1, max_bad=0.2, batch_size=batch_size, num_workers=num_workers)
     broken(data, numbers)
     model = DCGAN(data.spec, 4, 8, generator_norm="group", discriminator_norm="group")
-    model.engine = Engine(ema_decay=0.0)
+    model.ema_settings = Ema(decay=0.0)
     return model, data
 
 

@@ -15,7 +15,7 @@ from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.callbacks.metrics_file import MetricsFile, read_metrics
 from aigc_lightning.core import adversarial
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine.averaging import MovingAverage
+from aigc_lightning.core.averaging import MovingAverage
 from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ArraySource, ImageDataModule
@@ -37,7 +37,7 @@ class Players(AdversarialModel):
     """Up to three networks with dropout, each updated in a ratio of its own, and schedulers of both kinds."""
 
     players: ClassVar[tuple[str, ...]] = ("first", "second", "third")
-    averaged_players = ("first",)
+    averaged_networks = ("first",)
 
     def __init__(self, spec, ratios):
         super().__init__(spec)
@@ -114,7 +114,7 @@ def steps_of(folder):
 def test_everything_counts_batches(case, parts, tmp_path, monkeypatch):
     averaged = []
     real = MovingAverage.update
-    monkeypatch.setattr(MovingAverage, "update", lambda *args: (averaged.append(args[2]), real(*args)))
+    monkeypatch.setattr(MovingAverage, "update", lambda *args: (averaged.append(args[0].updates), real(*args)))
     log = MetricsFile(tmp_path)
     watch = [LossLog(), Checkpoints(every_n_steps=None, keep_every_n_steps=4, monitor=None)]
     monkeypatch.setattr(

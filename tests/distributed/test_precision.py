@@ -10,6 +10,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
 from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
@@ -41,11 +42,11 @@ class Duel(AdversarialModel):
         return [getattr(self, name).weight.item() for name in self.players]
 
 
-PLAIN = Engine(ema_decay=0.0)
+PLAIN = Engine()
 
 
 def fit(model, steps, engine=PLAIN, scale=None, precision="32-true", resume=None, batch_size=1):
-    model.engine = engine
+    model.engine, model.ema_settings = engine, Ema(decay=0.0)
     plugins = []
     if scale is not None:
         scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=10_000)
@@ -89,7 +90,7 @@ def test_a_player_may_be_updated_twice_in_a_scaled_step():
 
 def test_clipping_sees_true_gradients():
     model = Duel({"discriminator": constant(0.25), "generator": constant(-4.0)})
-    fit(model, 1, Engine(ema_decay=0.0, clip_norm=1.0), scale=1024.0)
+    fit(model, 1, Engine(clip_norm=1.0), scale=1024.0)
     assert model.weights()[0] == 0.875  # below the limit, although 1024 times it is not
     assert model.weights()[1] == pytest.approx(1.5, abs=1e-5)
 
@@ -113,10 +114,10 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(bad):
 def test_some_may_be_skipped():
     slopes = {"discriminator": constant(0.25), "generator": lambda step: math.nan if step in (0, 1, 3) else -0.25}
     model = Duel(slopes)
-    fit(model, 5, Engine(ema_decay=0.0, max_skipped=2))
+    fit(model, 5, Engine(max_skipped=2))
     assert model.weights() == [1 - 5 * 0.125, 1 + 2 * 0.125]
     with pytest.raises(UserError, match="not finite"):
-        fit(Duel(slopes), 5, Engine(ema_decay=0.0, max_skipped=1))
+        fit(Duel(slopes), 5, Engine(max_skipped=1))
 
 
 def test_a_scaled_step_without_an_update_changes_nothing():
@@ -158,7 +159,7 @@ def test_accumulated_parts_are_scaled_and_left_out_as_one():
     for parts in (1, 3):
         slopes = {"discriminator": lambda step: math.inf if step == 1 else 0.25, "generator": constant(-0.25)}
         model = Duel(slopes)
-        trainer = fit(model, 3, Engine(ema_decay=0.0, micro_batches=parts), scale=1024.0, batch_size=3)
+        trainer = fit(model, 3, Engine(micro_batches=parts), scale=1024.0, batch_size=3)
         weights.append(model.weights())
         assert trainer.precision_plugin.scaler.get_scale() == 512.0
     for found in weights:

@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from conditional_models import Painter
 from PIL import Image
 
+from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.sets.digits import Digits
+from aigc_lightning.data.sets.shapes import Shapes
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.image_sets import BLOCK, DataImages, FolderImages, ImageSet, Samples, chosen
 from aigc_lightning.evaluation.references import reference_of, samples_like
@@ -94,3 +98,17 @@ def test_the_floor_is_of_other_images_than_the_reference():
     held_out = reference_of(data, "val", 100)
     assert isinstance(held_out.spare, DataImages)
     assert held_out.seen is None and held_out.spare.part == "val"
+
+
+def test_samples_of_a_model_with_prompts_show_the_captions_of_the_reference():
+    data = Shapes(size=16, num_val=70)
+    torch.manual_seed(0)
+    model = Painter(data.spec).eval()
+    reference = reference_of(data, "val").images
+    fake = samples_like(reference, model, num=75, seed=5)
+    captions = [data.val_source()._scene(1, index).caption for index in range(70)]
+    labels = all_labels(reference).tolist()
+    assert list((fake.prompts or {}).values()) == captions + captions[:5]
+    asked = to_uint8(sampled(model, [68 + 5], [labels[68]], prompts=[captions[68]]))
+    assert torch.equal(fake.read([73])[0], asked)
+    assert samples_like(DataImages(Digits(size=8), "val"), model).prompts is None

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 
+from aigc_lightning.core.predictions import edited
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.autoencoder import Autoencoder
@@ -35,7 +36,7 @@ def test_each_task_has_its_input_and_target(task, keys):
     expected = (model(given[keys[0]]) - given[keys[1]]).square().add(1e-6).sqrt().mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert model.pop_recorded() == {"train/loss": pytest.approx(loss.item())}
-    assert torch.equal(model.predict_step(given, 0), model.edit(given[keys[0]]))
+    assert torch.equal(edited(model, given), model.edit(given[keys[0]]))
 
 
 def test_skip_connections_are_for_tasks_that_need_them():
@@ -95,6 +96,8 @@ def test_unpaired_images_are_refused():
 
 
 def test_degraded_images_of_another_size_are_refused():
+    with pytest.raises(UserError, match=r"preserves the image size.*scale 2"):
+        made(ImageSpec(3, 8, 8, task="restoration", scale=2))
     with pytest.raises(UserError, match="4x4 and 8x8"):
         made().training_step(batch(degraded=noise(2, 3, 4, 4), image=noise(2, 3, 8, 8)), 0)
 

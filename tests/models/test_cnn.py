@@ -80,7 +80,7 @@ def test_numbers_out_of_range_are_named(options):
 
 
 def test_images_without_classes_are_refused():
-    with pytest.raises(UserError, match="labels"):
+    with pytest.raises(UserError, match=r"needs a label .*16x16 RGB"):
         made(ImageSpec(3, 16, 16))
 
 

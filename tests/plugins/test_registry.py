@@ -1,10 +1,12 @@
 """The registry, with fake packages: what is found, by which name, and that nothing of it is imported."""
 
 import sys
+from collections.abc import Iterator
 
 import pytest
+import torch
 
-from aigc_lightning import __version__, plugins
+from aigc_lightning import ImageModel, __version__, plugins
 from aigc_lightning.errors import UserError
 
 SPARK = '''
@@ -164,9 +166,36 @@ BROKEN = {
         "from aigc_lightning.data.base import ImageDataModule\nclass Spark(ImageDataModule):\n    pass\n",
         "not a subclass of aigc_lightning.ImageModel",
     ),
+    "base of a library": (
+        "import lightning.pytorch as pl\nclass Spark(pl.LightningModule):\n    pass\n",
+        "not a subclass of aigc_lightning.ImageModel",
+    ),
+    "changes torch": (
+        f"import torch\ntorch.set_default_dtype(torch.float64)\n{SPARK}",
+        "importing it changes the default dtype of torch from torch.float32 to torch.float64",
+    ),
+}
+#: What a class may derive from, by the statements before it and its base.
+BASES = {
+    "directly": ("from aigc_lightning import ImageModel", "ImageModel"),
+    "by its module": ("import aigc_lightning.core.image_model", "aigc_lightning.core.image_model.ImageModel"),
+    "by another name": ("import aigc_lightning as al", "al.ImageModel"),
+    "by a module of a package": ("from aigc_lightning.core import adversarial", "adversarial.AdversarialModel"),
+    "beside another": ("import abc\nfrom aigc_lightning.models.vae import VAE", "abc.ABC, VAE"),
+    "through a class of its own": ("from aigc_lightning import ImageModel\nclass Base(ImageModel):\n    pass", "Base"),
+    "unknown": ("from aigc_lightning.models.vae import *", "VAE"),
+    "made": ("import aigc_lightning\ndef base():\n    return aigc_lightning.ImageModel", "base()"),
 }
 
 
+@pytest.fixture
+def float32() -> Iterator[None]:
+    """Restore the default dtype afterwards."""
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("float32")
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_plugin_says_what_is_wrong(case, site):
     source, said = BROKEN[case]
@@ -178,12 +207,21 @@ def test_a_broken_plugin_says_what_is_wrong(case, site):
     assert "\n" not in error.value.what and error.value.hint
 
 
-@pytest.mark.parametrize("case", ["import error", "syntax", "no attribute"])
+@pytest.mark.parametrize("case", [case for case in BROKEN if case not in ("error", "no class", "changes torch")])
 def test_what_is_wrong_as_far_as_the_source_shows(case, site):
     source, said = BROKEN[case]
     install(site, source=source)
+    said = "ends the program" if case == "exit" else said
     assert said in plugins.find("model", "spark").problem()
     assert site.imported == []
+
+
+@pytest.mark.parametrize("case", BASES)
+def test_a_class_with_the_right_base_is_not_suspected(case, site):
+    before, base = BASES[case]
+    install(site, source=f"{before}\nclass Spark({base}):\n    pass\n")
+    assert plugins.find("model", "spark").problem() == ""
+    assert issubclass(plugins.find("model", "spark").load(), ImageModel)
 
 
 def test_files_that_are_gone(site):

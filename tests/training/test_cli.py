@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 
 from aigc_lightning.core.records import RECORD_KEY
+from aigc_lightning.data.sets.digits import Digits
 
 
 @pytest.fixture
@@ -222,3 +223,31 @@ def test_the_log_file_has_the_mistake_that_ended_a_run(aigc, tiny, folder):
     assert aigc("fit", "--config", tiny, "--data.size", 10).code == 2
     text = (folder / "runs" / "tiny" / "1" / "log.txt").read_text()
     assert "multiples of 4" in text and "Start: aigc fit" in text
+
+
+def test_predictions_of_classes_are_a_table(aigc, judge, folder):
+    done = aigc("predict", "--checkpoint", judge, "--run", "elsewhere", "--trainer.limit_predict_batches", 1)
+    assert done.code == 0 and "Predictions: elsewhere/predictions" in done.out.replace(str(folder) + "/", ""), done.err
+    with (folder / "elsewhere/predictions/classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["index"] for row in rows] == [str(number) for number in range(len(rows))] and len(rows) > 10
+    labels = Digits(size=8).val_source().labels(range(len(rows)))
+    assert labels is not None
+    right = [row["class"] == str(label) for row, label in zip(rows, labels.tolist(), strict=True)]
+    assert sum(right) > 0.7 * len(right)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("", ["Mute predicts nothing", "neither sample, edit, classify nor embed"]),
+        ("def predict_step(self, batch, batch_idx): return {}", ["Mute predicted nothing that can be written"]),
+    ],
+    ids=["no capability", "no output"],
+)
+def test_predictions_are_not_claimed_where_there_are_none(aigc, site, folder, body, words):
+    text = "from aigc_lightning.core.image_model import ImageModel\nclass Mute(ImageModel):\n"
+    text += f"    {body or 'pass'}\n"
+    site.install("aigc-mute", {"models": {"mute": "aigc_mute:Mute"}}, {"aigc_mute.py": text}, marked=False)
+    done = aigc("predict", "--model", "mute", "--data", "digits", "--data.size", 8, "--run", "r")
+    assert done.code == 2 and all(word in done.err for word in words) and "Predictions:" not in done.out, done.err

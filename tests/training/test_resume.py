@@ -95,7 +95,9 @@ def test_a_run_that_is_over_says_so(aigc, tiny):
         ("--model.generator_lr", 0.5, ["model.generator_lr", "0.0002", "0.5"]),
         ("--model.loss", "hinge", ["model.loss", "nonsaturating", "hinge"]),
         ("--data.size", 12, ["data.size", "8", "12"]),
-        ("--engine.ema_decay", 0.5, ["engine.ema_decay", "0.999", "0.5"]),
+        ("--ema.decay", 0.5, ["ema.decay", "0.999", "0.5"]),
+        ("--engine.ema_decay", 0.5, ["ema.decay", "0.999", "0.5"]),
+        ("--ema.half_life_images", 500, ["ema.half_life_images", "None", "500"]),
         ("--engine.micro_batches", 2, ["engine.micro_batches"]),
         ("--trainer.precision", "64-true", ["trainer.precision", "32-true", "64-true"]),
         ("--trainer.precision", "bf16", ["trainer.precision", "32-true", "bf16-mixed"]),
@@ -373,7 +375,7 @@ def test_data_within_data_may_lie_elsewhere_but_not_be_other_data():
 
 
 def test_a_moved_checkpoint_goes_on_alone(aigc, tiny, folder, differing):
-    options = ("--data.size", 12, "--engine.ema_decay", 0.9, "--seed_everything", 5)
+    options = ("--data.size", 12, "--ema.decay", 0.9, "--seed_everything", 5)
     assert aigc("fit", "--config", tiny, *options, "--run", "whole", "--trainer.max_steps", 6).code == 0
     assert aigc("fit", "--config", tiny, *options, "--run", "first").code == 0
     (folder / "moved").mkdir()

@@ -85,15 +85,15 @@ def _of_files(found: list[tuple[int, int, str]]) -> dict[str, Any]:
 def _of_part(source: "ImageSource | FieldSource", num: int) -> dict[str, Any]:
     import torch
 
-    from aigc_lightning.data.base import is_image
     from aigc_lightning.data.inspection.inspect import chosen, samples
+    from aigc_lightning.data.sources import field_kind
 
     counts: dict[str, torch.Tensor] = {}  # of each grey level, by batch key: int64 (C, 256)
     captions: list[str] = []
     for _, fields in samples(source, chosen(len(source), num)):
         captions += fields.get("caption", [])
         for key, images in fields.items():
-            if is_image(images):
+            if field_kind(source, key, images) == "image":
                 channels = images.transpose(0, 1).flatten(1).long()
                 levels = torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
                 counts[key] = counts.get(key, torch.zeros_like(levels)) + levels

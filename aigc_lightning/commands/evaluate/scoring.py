@@ -17,7 +17,6 @@ from rich.progress import Progress as Bars
 
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
-from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.capabilities import Classifier, Editor, Generator
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
@@ -162,7 +161,7 @@ class _Model(_Evaluation):
         self.record = {
             **loaded.origin,
             "step": loaded.record.get("step"),
-            "averaged_weights": isinstance(model, AdversarialModel) and len(model.averages) > 0,
+            "averaged_weights": len(model.averages) > 0,
         }
         task = data.spec.task
         edits = isinstance(model, Editor) and task in _FIELDS
@@ -202,12 +201,14 @@ class _Model(_Evaluation):
         if paths and "perceptual_path_length" in generation.section.scores:
             generation.section.protocol["settings"]["perceptual_path_length"].update(paths.settings)
         generation.section.subject["seeds"] = f"{self.options.seed}-{self.options.seed + len(fake) - 1}"
+        if isinstance(fake, Samples) and fake.prompts:
+            generation.section.subject["prompts"] = "the captions of the reference, in order"
         self.add_generation(generation, fake, reference.images, judge)
         self._show(model, fake)
 
     def _show(self, model: ImageModel, fake: ImageSet) -> None:
         """Add a grid of what is scored, a class a row where there are classes."""
-        if isinstance(fake, Samples) and fake.class_names:
+        if isinstance(fake, Samples) and fake.class_names and not fake.prompts:
             columns = max(2, min(10, 200 // len(fake.class_names)))
             seeds = [self.options.seed + number for number in range(columns * len(fake.class_names))]
             labels = [place // columns for place in range(len(seeds))]

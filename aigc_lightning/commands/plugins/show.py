@@ -18,7 +18,7 @@ from aigc_lightning.plugins.source import definition
 
 _WIDTH = 110
 #: Commands to which a model adds options, and the methods that declare them.
-_COMMANDS = {"sample": "sample", "interpolate": "decode"}
+_COMMANDS = {"sample": "sample", "edit": "edit", "interpolate": "decode"}
 
 
 def main(argv: list[str]) -> int:
@@ -76,14 +76,20 @@ def _options(plugin: plugins.Plugin, target: type) -> list[str]:
 
 def _command_options(target: type) -> list[str]:
     """Return the options that a model adds to commands."""
-    from aigc_lightning.core.capabilities import method_options
+    from aigc_lightning.core.capabilities import CONDITIONS, method_options
 
     lines = []
     for command, name in _COMMANDS.items():
         method = getattr(target, name, None)
-        rows = _table(method_options(method), argument_texts(method)) if method else []
-        if rows:
-            lines += ["", f"Options of aigc {command}", *_described(rows, "--")]
+        if not method:
+            continue
+        texts = argument_texts(method)
+        conditions = CONDITIONS.get(name, {})
+        given = [name for name in inspect.signature(method).parameters if name in conditions]
+        about = [f"  {conditions[name]}  {texts.get(name, '')}".rstrip() for name in given]
+        about += _described(_table(method_options(method), texts), "--")
+        if about:
+            lines += ["", f"Options of aigc {command}", *about]
     return lines
 
 

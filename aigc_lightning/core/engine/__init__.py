@@ -1,4 +1,4 @@
-"""Parts of adversarial training: a player's update, moving averages, several processes, non-finite gradients."""
+"""Parts of adversarial training: a player's update, several processes, non-finite gradients."""
 
 import lazy_loader
 

@@ -15,7 +15,6 @@ class Engine:
     """Settings of a training step: those of memory for every model, the others for adversarial ones.
 
     Args:
-        ema_decay: fraction of the generator's average that is kept at each step; 0 keeps no average.
         micro_batches: number of parts into which a batch is split to save memory; models that are not adversarial have
             this setting and the next.
         checkpoint_activations: whether the activations inside a network's blocks are computed again in the backward
@@ -32,7 +31,6 @@ class Engine:
         UserError: a value out of range.
     """
 
-    ema_decay: float = 0.999
     micro_batches: int = 1
     checkpoint_activations: bool = False
     clip_norm: float | None = None
@@ -43,8 +41,6 @@ class Engine:
     augment_images: int = 500_000
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"engine.ema_decay is {self.ema_decay}.", "Give a number from 0 (no average) to below 1.")
         if self.micro_batches < 1:
             raise UserError(f"engine.micro_batches is {self.micro_batches}.", "Give at least 1.")
         if self.clip_norm is not None and self.clip_norm <= 0:

@@ -125,6 +125,24 @@ def read_tensors(path: Path, hint: str) -> tuple[dict[str, Tensor], dict[str, st
     return tensors, metadata
 
 
+def read_texts(path: Path, hint: str) -> dict[str, str]:
+    """Return the texts in a file of `write_tensors` alone; no digest is verified.
+
+    Args:
+        path: the file.
+        hint: what to do if it is damaged.
+
+    Raises:
+        DamagedFileError: it is not such a file.
+    """
+    check_regular(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
+        raise DamagedFileError(path, f"it is not a complete safetensors file ({_reason(error)})", hint) from error
+
+
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of named tensors, independent of their file and their order."""
     return _hash_of(tensors).hexdigest()

@@ -1,10 +1,11 @@
 """Collective operations over all processes of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from aigc_lightning.core.async_read import Late, waits
 
@@ -32,6 +33,13 @@ def everyones(value: Value) -> list[Value]:
     found = [value] * dist.get_world_size()
     dist.all_gather_object(found, value)
     return found
+
+
+def share_tensors(tensors: Iterable[Tensor]) -> None:
+    """Give all processes the first one's values; every process must call this with tensors of the same shapes."""
+    if dist.is_available() and dist.is_initialized():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 class Poll:

@@ -136,8 +136,8 @@ class CaptionedImages(FolderData):
 
     @property
     def spec(self) -> ImageSpec:
-        """Channels and size as requested, without labels; reads no file."""
-        return ImageSpec(*self.shape)
+        """Channels and size as requested, with captions and without labels; reads no file."""
+        return ImageSpec(*self.shape, captions=True)
 
     def train_source(self) -> CaptionSource:
         """Return the images to train on."""

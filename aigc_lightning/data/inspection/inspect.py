@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aigc_lightning.core.batch import IMAGE_KEYS
 from aigc_lightning.core.spec import CHANNEL_NAMES
-from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSource, Visits, read_fields
+from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSource, Visits
 from aigc_lightning.data.console import watched
 from aigc_lightning.data.decode import CorruptImageError, as_tensor, load, size_and_kind
 from aigc_lightning.data.degraded_images import DegradedImages
@@ -20,6 +20,7 @@ from aigc_lightning.data.folders.base import FolderData
 from aigc_lightning.data.folders.files import in_threads
 from aigc_lightning.data.folders.listing import Listing
 from aigc_lightning.data.inspection.similarity import Fingerprint, fingerprint
+from aigc_lightning.data.sources import read_fields
 from aigc_lightning.data.unreadable import collected
 from aigc_lightning.errors import UserError
 

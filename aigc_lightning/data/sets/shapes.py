@@ -148,7 +148,8 @@ class Shapes(ImageDataModule):
     @property
     def spec(self) -> ImageSpec:
         """RGB at the requested size; the kinds of shapes are the classes, except in pairs."""
-        return ImageSpec(3, *self.size, _KINDS if self.task == "generation" else (), self.task)
+        described = self.task == "generation"
+        return ImageSpec(3, *self.size, _KINDS if described else (), self.task, captions=described)
 
     def train_source(self) -> ShapesSource:
         """Return the training scenes."""

@@ -19,7 +19,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.run.memory import keep_memory
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.testing import NoiseImages
@@ -112,7 +111,6 @@ def main() -> None:
     pl.seed_everything(0, verbose=False)
     data = NoiseImages(channels=3, height=options.size, width=options.size, batch_size=options.batch)
     model = StyleGAN2(data.spec, channel_base=options.channel_base, r1_every=4, path_length_every=2)
-    model.engine = Engine(ema_decay=0.999)
     clock = Clock()
     keep_memory()
     silent_trainer(

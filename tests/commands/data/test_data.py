@@ -89,7 +89,7 @@ def test_mistakes_are_explained(arguments, message, capsys):
 def test_preview_draws_what_a_model_sees(task, tmp_path, capsys):
     out = tmp_path / "grid.png"
     assert main(["data", "preview", "shapes", *SMALL, "--data.task", task, "--num", "6", "--out", str(out)]) == 0
-    assert f"6 samples of Shapes, train, 16x16 RGB, {'8 classes, ' * (task == 'generation')}{task}" in (
+    assert f"6 samples of Shapes, train, 16x16 RGB, {'8 classes, captions, ' * (task == 'generation')}{task}" in (
         capsys.readouterr().out
     )
     with PngImageFile(out) as picture:

@@ -55,7 +55,7 @@ def test_state_that_no_checkpoint_holds_is_found(aigc, monkeypatch):
 def test_a_signal_ends_the_run_that_is_checked(folder):
     command = [sys.executable, "-m", "aigc_lightning", "doctor", "resume", *FIT, "--steps=1000000"]
     doctor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert doctor.stdout is not None and "1/3" in doctor.stdout.readline()
+    assert doctor.stdout is not None and "1/4" in doctor.stdout.readline()
     time.sleep(3)
     doctor.terminate()
     assert doctor.wait(60) == 143

@@ -20,6 +20,7 @@ from aigc_lightning.callbacks.loss_log import LossLog
 from aigc_lightning.core import adversarial
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.async_read import Late
+from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.fused_optimizers import can_leave_out, lay_out_state, use_fused
 from aigc_lightning.core.run.silent_trainer import silent_trainer
@@ -50,8 +51,10 @@ class Duel(AdversarialModel):
         return [Adam(getattr(self, name).parameters(), lr=0.1, fused=True) for name in self.players]
 
 
-def fit(model: AdversarialModel, steps: int, *callbacks: pl.Callback, **engine: Any) -> pl.Trainer:
-    model.engine = Engine(**engine)
+def fit(
+    model: AdversarialModel, steps: int, *callbacks: pl.Callback, ema: Ema | None = None, **engine: Any
+) -> pl.Trainer:
+    model.engine, model.ema_settings = Engine(**engine), ema or Ema()
     samples: Any = [{"image": torch.zeros(1, 8, 8)}] * steps
     batches = torch.utils.data.DataLoader(samples, batch_size=1)
     trainer = silent_trainer(
@@ -101,7 +104,7 @@ def test_the_run_stops_with_the_message_of_the_step_and_no_weight_has_moved_sinc
 
     watch = pl.callbacks.LambdaCallback(on_train_batch_start=keep)
     with pytest.raises(UserError, match=f"{player} is not finite at step 3 .*nan"):
-        fit(model, 9, watch, ema_decay=0.0)
+        fit(model, 9, watch, ema=Ema(decay=0.0))
     # Read one step later; from the update that was left out on nothing has changed.
     assert max(seen) == 4 and differing(seen[4], model) == []
     assert differing(getattr(seen[3], player), getattr(model, player)) == []

@@ -1,0 +1,149 @@
+"""A model that edits pictures of any size."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from aigc_lightning.core.capabilities import Editor, output_scale, size_multiple
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.pictures import to_picture, to_uint8
+from aigc_lightning.errors import UserError
+from aigc_lightning.inference.edit_conditions import NOTHING, Beside, Conditions
+from aigc_lightning.inference.loaded_model import LoadedModel
+from aigc_lightning.inference.tiles import ChangedShapeError, Tiling, apply_in_tiles, fixed_tiling, free_tiling
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+class PictureEditor:
+    """A model that edits pictures of any size.
+
+    Args:
+        model: can edit; on its device.
+        tile: side in pixels of the tiles into which larger pictures are cut if the model takes any size.
+        conditions: what the model gets beside the pictures.
+
+    Attributes:
+        options: values of the model's own options.
+
+    Raises:
+        UserError: the model does not take a condition, or needs one that is not given.
+    """
+
+    def __init__(self, model: ImageModel, tile: int, conditions: Conditions) -> None:
+        self.model, self.tile, self.conditions = model, tile, conditions
+        self.options = conditions.options_of(model)
+        self.scale = output_scale(cast(Editor, model))
+
+    def tiling(self, width: int, height: int) -> Tiling:
+        """Return the positions of a picture's tiles."""
+        multiple = size_multiple(cast(Editor, self.model))
+        if multiple is None:
+            return fixed_tiling(height, width, (self.model.spec.height, self.model.spec.width))
+        return free_tiling(height, width, multiple, self.tile)
+
+    def beside(self, path: Path, picture: Image.Image) -> Beside:
+        """Return what the model gets beside the picture of a file.
+
+        Raises:
+            UserError: see `Conditions.beside`.
+        """
+        spec = self.model.spec
+        return self.conditions.beside(path, picture, spec.channels, (spec.height, spec.width))
+
+    def edit(self, picture: Image.Image, advance: Callable[[int], None], beside: Beside = NOTHING) -> Image.Image:
+        """Return the edited picture, in the model's colours, of the same size times the model's `scale`.
+
+        A model without an alpha channel sees a transparent picture on white, as in training. Its result then gets the
+        original transparency, and colours that on white look like the model's output.
+
+        Args:
+            picture: in mode L, RGB or RGBA.
+            advance: called with the number of tiles done since the last call.
+            beside: the picture's mask and reference.
+
+        Raises:
+            UserError: the model returns images of another size, or needs more memory than is available.
+        """
+        channels = self.model.spec.channels
+        pixels = _pixels(picture.convert(_MODES[channels]))
+        if channels == 4 or picture.mode != "RGBA":
+            return to_picture(to_uint8(self._edited(pixels, advance, beside)))
+        alpha = _pixels(picture.getchannel("A")).add(1).div(2)
+        edited = self._edited(pixels * alpha + (1 - alpha), advance, beside)
+        if self.scale != 1:
+            size = (self.scale * picture.width, self.scale * picture.height)
+            picture = picture.resize(size, Image.Resampling.BICUBIC)
+            pixels, alpha = _pixels(picture.convert(_MODES[channels])), _pixels(picture.getchannel("A")).add(1).div(2)
+        colour = torch.where(alpha > 0, (edited - (1 - alpha)) / alpha.clamp_min(1e-6), pixels)
+        result = to_picture(to_uint8(colour)).convert("RGB")
+        result.putalpha(picture.getchannel("A"))
+        return result
+
+    def _edited(self, image: Tensor, advance: Callable[[int], None], beside: Beside) -> Tensor:
+        edit, name, device = cast(Editor, self.model).edit, type(self.model).__name__, self.model.device
+        channels = len(image)
+        if beside.mask is not None:
+            image = torch.cat([image, _pixels(beside.mask).gt(0).float()])  # cut and padded in one piece
+        reference = None if beside.reference is None else _pixels(beside.reference)[None].to(device)
+
+        def function(tiles: Tensor) -> Tensor:
+            asked = self._asked(len(tiles))
+            if beside.mask is not None:
+                asked["masks"] = tiles[:, channels:].contiguous().to(device)
+            if reference is not None:
+                asked["references"] = reference.expand(len(tiles), -1, -1, -1)
+            return edit(tiles[:, :channels].contiguous().to(device), **asked)
+
+        tiling = self.tiling(image.shape[2], image.shape[1])
+        size: dict[str, Any] = {"batch_pixels": self.tile**2, "channels": channels, "scale": self.scale}
+        try:
+            return apply_in_tiles(function, image, tiling, advance=advance, **size)
+        except ChangedShapeError as error:
+            raise UserError(f"The {name} changes the size: {error}.", "Use a model that keeps it.") from error
+        except RuntimeError as error:  # torch.OutOfMemoryError on GPUs
+            if "memory" not in str(error):
+                raise
+            hint = f"Give a --tile below {self.tile}."
+            raise UserError(f"The {name} needs more memory than is available.", hint) from error
+
+    def _asked(self, count: int) -> dict[str, Any]:
+        """Return what the model gets beside any picture, for a number of tiles."""
+        conditions = self.conditions
+        asked = dict(self.options)
+        if conditions.direction is not None:
+            asked["direction"] = conditions.direction
+        if conditions.seed is not None:
+            asked["seeds"] = [conditions.seed] * count
+        if conditions.prompt is not None:
+            asked["prompts"] = [conditions.prompt] * count
+        return asked
+
+
+def load_editor(target: str, device: str, tile: int, conditions: Conditions) -> tuple[PictureEditor, dict[str, object]]:
+    """Return an editor with the model of a run or checkpoint, and plain values that say what edits all pictures.
+
+    Raises:
+        UserError: the checkpoint cannot be used, its model does not edit, lacks an option or needs one, or there is no
+            such device.
+    """
+    loaded = LoadedModel(target, device)
+    if not isinstance(loaded.model, Editor):
+        raise UserError(
+            f"The {loaded.name} in {loaded.path} does not edit images.",
+            "Try another model; `aigc plugins show NAME` says what a model can do.",
+        )
+    editor = PictureEditor(loaded.model, tile, conditions)
+    options = {"options": editor.options} if editor.options else {}
+    return editor, {**loaded.origin, **conditions.record, **options}
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    """Return a picture as float (C, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(picture)).view(picture.height, picture.width, -1)
+    return pixels.permute(2, 0, 1).float().div_(127.5).sub_(1)

@@ -1,0 +1,496 @@
+"""Diffusion and flow matching: a network that learns to remove noise, and samplers that make images with it.
+
+Papers: Lipman et al., Flow Matching, ICLR 2023, https://arxiv.org/abs/2210.02747; Karras et al., EDM, NeurIPS 2022,
+https://arxiv.org/abs/2206.00364; Ho et al., DDPM, NeurIPS 2020, https://arxiv.org/abs/2006.11239; Geng et al.,
+MeanFlow, NeurIPS 2025, https://arxiv.org/abs/2505.13447; Ho and Salimans, Classifier-Free Diffusion Guidance, 2022,
+https://arxiv.org/abs/2207.12598
+Departures from the papers: the parts are chosen by name and go together as far as the mathematics allows; the defaults
+are small enough for two processor cores.
+Shapes: B batch, C channels, H and W height and width in pixels. Images lie in [-1, 1].
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from aigc_lightning.core import keyed
+from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.image_model import ImageModel, seeded_normal
+from aigc_lightning.core.numbers import check_numbers
+from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.errors import UserError
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import AdamW
+
+from aigc_diffusion.augment import LABEL_SIZE, NUM_DRAWS, augment
+from aigc_diffusion.denoiser import Denoiser
+from aigc_diffusion.likelihood import dequantised, keyed_probes, log_likelihood
+from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network
+from aigc_diffusion.networks.conditions import ConditionedNetwork, Conditions
+from aigc_diffusion.networks.text import ByteEncoder
+from aigc_diffusion.processes import EDM, MeanFlow, Process, make_process
+from aigc_diffusion.samplers import Sampler, encode, keyed_noise, make_sampler, start
+from aigc_diffusion.times import TimeSampling, make_time_sampling
+from aigc_diffusion.weights import LossWeight, make_loss_weight
+
+ProcessName = Literal["flow", "edm", "vp", "mean_flow"]
+ConditionName = Literal["none", "labels", "prompts"]
+SamplerChoice = Literal["auto", "euler", "heun", "dpmpp_2m", "ddim", "ancestral"]
+_TEXT_SIZE = 128
+_NOISE, _LEVEL = 1, 2  # keys of the draws for held-out images
+_SCALE_IMAGES = 4096  # from which the data's standard deviation is measured
+
+
+class Diffusion(ImageModel):
+    """Diffusion or flow-matching model for generation, and for translation, restoration and inpainting.
+
+    It generates images, of a class or for a prompt if it was trained with these; changes images (`aigc edit`); walks
+    between them; and computes exact likelihoods. Trained on pairs or on degraded images, it translates or restores.
+
+    Held-out images give `val/loss`, the loss of the averaged network at noise levels that are the same in every
+    validation.
+
+    Args:
+        spec: format of the images; declared by the data.
+        process: "flow" (flow matching), "edm", "vp" (DDPM) or "mean_flow" (for sampling in 1 to 4 steps).
+        process_options: arguments of the process, such as {"prediction": "x0"} or {"schedule": "linear"}; EDM's
+            sigma_data is measured from the training data by default.
+        network: "unet" or "dit".
+        network_options: arguments of the network that differ from those of a small one, such as {"width": 64}.
+        conditions: what generation is controlled by: "none", "labels" (the data's classes) or "prompts" (its captions).
+        condition_dropout: share of the samples that are trained without the condition, for guidance.
+        time_sampling: distribution of noise levels in training: "uniform", "logit_normal" or "log_normal"; "auto" for
+            "log_normal" with EDM, else "uniform".
+        time_options: of that distribution: "mean" and "std" of the logarithm of the noise-to-signal ratio, and "shift".
+        loss_weight: "none", "min_snr", "uncertainty" or "adaptive"; "auto" for "adaptive" with MeanFlow, else "none".
+        augment_probability: probability of each of EDM's augmentations, of which the network is told; 0 for none.
+        lr: peak AdamW learning rate.
+        beta2: AdamW's second decay rate.
+        weight_decay: of AdamW.
+        warmup_steps: batches of linear warm-up to the learning rate.
+        schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
+
+    Raises:
+        UserError: the data has not what the conditions need, the parts do not go together, or an argument is out of
+            range.
+    """
+
+    aigc_api = 1
+    averaged_networks = ("network",)
+    size_multiple = 1
+    sigma_data: Tensor
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        process: ProcessName = "flow",
+        process_options: dict[str, Any] | None = None,
+        network: NetworkName = "unet",
+        network_options: dict[str, Any] | None = None,
+        conditions: ConditionName = "none",
+        condition_dropout: float = 0.1,
+        time_sampling: Literal["auto", "uniform", "logit_normal", "log_normal"] = "auto",
+        time_options: dict[str, float] | None = None,
+        loss_weight: Literal["auto", "none", "min_snr", "uncertainty", "adaptive"] = "auto",
+        augment_probability: float = 0.0,
+        lr: float = 1e-3,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        warmup_steps: int = 0,
+        schedule_steps: int | None = None,
+    ) -> None:
+        super().__init__(spec)
+        _check_data(spec, conditions)
+        check_numbers(lr=lr, schedule_steps=1 if schedule_steps is None else schedule_steps)
+        check_numbers(zero=True, weight_decay=weight_decay, warmup_steps=warmup_steps)
+        for name, share in (("condition_dropout", condition_dropout), ("augment_probability", augment_probability)):
+            if not 0 <= share <= 1:
+                raise UserError(f"model.{name} is {share}.", "Give a number from 0 to 1.")
+        if not 0 <= beta2 < 1:
+            raise UserError(f"model.beta2 is {beta2}.", "Give a number of at least 0 and below 1.")
+        self.condition_name, self.condition_dropout = conditions, condition_dropout
+        self.augment_probability = augment_probability
+        self.lr, self.beta2, self.weight_decay = lr, beta2, weight_decay
+        self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
+        self._measures_sigma = process == "edm" and "sigma_data" not in (process_options or {})
+        self.process: Process = make_process(process, **(process_options or {}))
+        self.register_buffer("sigma_data", torch.tensor(getattr(self.process, "sigma_data", 0.0)))
+        self.register_load_state_dict_post_hook(_take_sigma_data)
+        self._times = (time_sampling, time_options or {})
+        _time_sampling(self.process, *self._times)  # refuses what does not go together
+        weight: LossWeight = (
+            ("adaptive" if process == "mean_flow" else "none") if loss_weight == "auto" else loss_weight
+        )
+        self.loss_weight = make_loss_weight(weight, self.process)
+        texts = ByteEncoder(_TEXT_SIZE) if conditions == "prompts" else None
+        self.network = make_network(
+            network,
+            network_options or {},
+            texts,
+            text_size=_TEXT_SIZE if texts else 0,
+            num_classes=spec.num_classes if conditions == "labels" else 0,
+            channels=spec.channels,
+            extra_channels=_source_channels(spec),
+            augmentation_size=LABEL_SIZE if augment_probability else 0,
+            level_size=self.process.level_size,
+        )
+
+    # ---- inference
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes that the model generates on request; 0 for a model without."""
+        return self.network.num_classes
+
+    def sample(
+        self,
+        seeds: Sequence[int],
+        labels: Sequence[int] | None = None,
+        prompts: Sequence[str] | None = None,
+        *,
+        steps: int = 18,
+        sampler: SamplerChoice = "auto",
+        guidance: float = 1.0,
+        guidance_start: float = 0.0,
+        guidance_end: float = 1.0,
+    ) -> Tensor:
+        """Return one image per seed, (B, C, H, W) in [-1, 1], from the averaged network.
+
+        Args:
+            seeds: non-negative.
+            labels: the class of each image, for models with classes; by default seed mod K, so that neighbouring seeds
+                show all classes.
+            prompts: the text of each image, for models with prompts; none by default.
+            steps: of the sampler.
+            sampler: "euler", "heun" (2 evaluations a step), "dpmpp_2m", "ddim" or "ancestral"; "auto" for "euler" with
+                MeanFlow, else "dpmpp_2m".
+            guidance: strength of class or prompt; 1 is none.
+            guidance_start: share of the sampler's time after which there is guidance.
+            guidance_end: share of the sampler's time after which there is none any more.
+
+        Raises:
+            UserError: an option is out of range, or the model was trained for pairs.
+        """
+        self._check_generates()
+        conditions = self._chosen(seeds, labels, prompts)
+        interval = self._interval(guidance_start, guidance_end)
+        with self.inference():
+            made = self._sampler(conditions, seeds, sampler, guidance, interval)
+            return self._made(made, made.times(steps), self.latents(seeds))
+
+    def latents(self, seeds: Sequence[int]) -> Tensor:
+        """Return the noise of each seed, (B, C, H, W), standard normal."""
+        return seeded_normal(seeds, *self.spec.shape).to(self.device)
+
+    def decode(
+        self,
+        latents: Tensor,
+        labels: Sequence[int] | None = None,
+        *,
+        steps: int = 18,
+        sampler: Literal["auto", "euler", "heun", "dpmpp_2m"] = "auto",
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Return the images (B, C, H, W) in [-1, 1] to which the probability-flow ODE takes noise (B, C, H, W).
+
+        Args:
+            latents: on any device.
+            labels: the class of each image, for models with classes; class 0 by default.
+            steps: of the sampler.
+            sampler: see `sample`.
+            guidance: strength of the class; 1 is none.
+        """
+        self._check_generates()
+        conditions = self._chosen([0] * len(latents), labels, None)
+        with self.inference():
+            made = self._sampler(conditions, [], sampler, guidance)
+            return self._made(made, made.times(steps), latents.to(self.device))
+
+    def invert(self, images: Tensor, labels: Sequence[int] | None = None, *, steps: int = 50) -> Tensor:
+        """Return the noise (B, C, H, W) from which the ODE makes images (B, C, H, W): `decode` turns it into them."""
+        self._check_generates()
+        conditions = self._chosen([0] * len(images), labels, None)
+        with self.inference():
+            return encode(self.process, self._denoiser(conditions), images.to(self.device), steps)
+
+    def edit(
+        self,
+        images: Tensor,
+        *,
+        masks: Tensor | None = None,
+        prompts: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+        strength: float = 0.0,
+        steps: int = 18,
+        sampler: SamplerChoice = "auto",
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Return edited images, float (B, C, H, W) in [-1, 1].
+
+        A model of pairs or degraded images translates or restores them. Another adds noise and removes it again
+        (Meng et al., SDEdit, ICLR 2022, https://arxiv.org/abs/2108.01073), within a mask if there is one; the rest of
+        the image stays exactly as it is.
+
+        Args:
+            images: (B, C, H, W) in [-1, 1].
+            masks: (B, 1, H, W), 1 where there is something to fill in.
+            prompts: the text of each image, for models with prompts.
+            seeds: of the noise, one per image; 0 for all by default.
+            strength: share of the sampler's time at which it begins, up to 1, which keeps nothing of what is to be
+                filled in; 0 chooses 0.6, and 1 with a mask.
+            steps: of the whole sampler.
+            sampler: see `sample`.
+            guidance: strength of the prompt; 1 is none.
+
+        Raises:
+            UserError: an option is out of range, or does not go with what the model was trained for.
+        """
+        seeds = [0] * len(images) if seeds is None else seeds
+        if not 0 <= strength <= 1:
+            raise UserError(f"strength is {strength}.", "Give a number from 0 to 1.")
+        images = images.to(self.device)
+        noise = seeded_normal(seeds, *images.shape[1:]).to(self.device)
+        with self.inference():
+            if self.spec.task != "generation":
+                return self._translated(images, noise, seeds, masks, strength, steps, sampler)
+            conditions = self._chosen(seeds, None, prompts, unless_given="none")
+            made = self._sampler(conditions, seeds, sampler, guidance)
+            strength = strength or (0.6 if masks is None else 1.0)
+            return self._filled(made, images, noise, masks, strength, steps)
+
+    def log_likelihood(self, images: Tensor, *, steps: int = 50, probes: int = 1, seed: int = 0) -> Tensor:
+        """Return the log-likelihood of 8-bit images in nats, float64 (B,), by the probability-flow ODE.
+
+        The images are dequantised with uniform noise; the trace is estimated (Hutchinson).
+
+        Args:
+            images: (B, C, H, W) of 256 levels in [-1, 1].
+            steps: of Heun's method.
+            probes: random signs by which the trace is estimated; 0 computes it exactly, which takes C H W backward
+                passes a step.
+            seed: of dequantisation and probes.
+        """
+        self._check_generates()
+        numbers = torch.rand(images.shape, generator=keyed.generator(seed, _NOISE))
+        images = dequantised(images, numbers.to(images)).to(self.device)
+        signs = keyed_probes([seed + number for number in range(len(images))], self.spec.shape, probes)
+        with self.inference():
+            conditions = self._chosen([0] * len(images), None, None, unless_given="none")
+            return log_likelihood(self.process, self._denoiser(conditions), images, steps, signs)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return an image per sample: translated or restored, or generated from its index as the seed."""
+        if self.spec.task == "generation":
+            return super().predict_step(batch, batch_idx)  # type: ignore[return-value]  # the model generates
+        return self.edit(batch[_SOURCES[self.spec.task]], seeds=batch["index"].tolist())
+
+    # ---- training
+
+    def setup_from_data(self, data: Any) -> None:
+        """Measure EDM's sigma_data, the standard deviation of the images."""
+        if self._measures_sigma:
+            images = data.training_batch(_SCALE_IMAGES)[_TARGETS[self.spec.task]]
+            self.sigma_data.fill_(float(images.double().std()))
+            _take_sigma_data(self)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        images = batch[_TARGETS[self.spec.task]]
+        count = len(images)
+        keep = self.uniform(count) >= self.condition_dropout if self.condition_dropout else None
+        augmentation = None
+        if self.augment_probability:
+            images, augmentation = augment(images, self.uniform(count, NUM_DRAWS), self.augment_probability)
+        conditions = self._of_batch(self.network, batch, keep, augmentation)
+        times = self.process.training_times(
+            _time_sampling(self.process, *self._times), self.uniform(count, self.process.draws)
+        )
+        network = ConditionedNetwork(self.network.predict, conditions)
+        errors = self.process.errors(network, images, self.noise(count, *images.shape[1:]), times)
+        self.record("error", errors.detach().mean())
+        loss: Tensor = self.loss_weight(errors, times[:, 0]).mean()
+        self.record("loss", loss)
+        return loss * self.share
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Record the errors of the averaged network, with noise that depends on the sample alone."""
+        images, indices = batch[_TARGETS[self.spec.task]], batch["index"].tolist()
+        noise = torch.stack([keyed.normal(tuple(images.shape[1:]), index, _NOISE) for index in indices]).to(images)
+        draws = keyed.uniform(batch["index"].cpu().numpy()[:, None], _LEVEL, torch.arange(self.process.draws).numpy())
+        times = self.process.training_times(
+            _time_sampling(self.process, *self._times), torch.from_numpy(draws).to(images.device)
+        )
+        network: Any = self.averaged("network")
+        conditions = ConditionedNetwork(network.predict, self._of_batch(network, batch, None, None))
+        self.log_held_out("loss", self.process.errors(conditions, images, noise, times))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW with a warm-up and, if the number of steps is given, a cosine decay."""
+        parameters = [*self.network.parameters(), *self.loss_weight.parameters()]
+        optimizer = AdamW(parameters, self.lr, betas=(0.9, self.beta2), weight_decay=self.weight_decay)
+        scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # ---- conditions
+
+    def _of_batch(
+        self, network: ConditionalNetwork, batch: Any, keep: Tensor | None, augmentation: Tensor | None
+    ) -> Conditions:
+        source = batch[_SOURCES[self.spec.task]] if self.spec.task in _SOURCES else None
+        return network.conditions(batch.get("label"), batch.get("caption"), keep, source, augmentation)
+
+    def _chosen(
+        self,
+        seeds: Sequence[int],
+        labels: Sequence[int] | None,
+        prompts: Sequence[str] | None,
+        unless_given: Literal["any", "none"] = "any",
+    ) -> Conditions:
+        """Return the conditions for inference, of the averaged network.
+
+        Args:
+            seeds: whose remainders are the classes by default.
+            labels: the classes, or None.
+            prompts: the texts, or None.
+            unless_given: whether a model with classes then makes any class, or is asked without a class.
+        """
+        if labels is not None and not self.num_classes:
+            raise UserError("This diffusion model was trained without classes.", "Leave the class out.")
+        if prompts is not None and self.network.texts is None:
+            raise UserError("This diffusion model was trained without prompts.", "Leave the prompt out.")
+        classes = [seed % max(self.num_classes, 1) for seed in seeds] if labels is None else labels
+        if labels is None and unless_given == "none":
+            classes = [self.num_classes] * len(seeds)
+        network: Any = self.averaged("network")
+        with torch.no_grad():
+            found: Conditions = network.conditions(
+                torch.tensor(classes, device=self.device), [""] * len(seeds) if prompts is None else prompts
+            )
+        return found
+
+    # ---- sampling
+
+    def _denoiser(
+        self, conditions: Conditions, guidance: float = 1.0, interval: tuple[float, float] | None = None
+    ) -> Denoiser:
+        network: Any = self.averaged("network")
+        guide = None
+        if guidance != 1:
+            if self.condition_name == "none" or not self.condition_dropout:
+                raise UserError(
+                    "This diffusion model has no guidance: it was trained without classes and prompts, or never "
+                    "without them.",
+                    "Leave guidance out, or train with model.conditions and model.condition_dropout.",
+                )
+            count = len(conditions.labels if conditions.labels is not None else conditions.text)  # type: ignore[arg-type]
+            labels = torch.full((count,), self.num_classes, device=self.device)
+            with torch.no_grad():
+                nothing = network.conditions(labels, [""] * count, image=conditions.image)
+            guide = ConditionedNetwork(network.predict, nothing)
+        return Denoiser(
+            self.process,
+            ConditionedNetwork(network.predict, conditions),
+            guidance=guidance,
+            guide=guide,
+            interval=interval,
+        )
+
+    def _sampler(
+        self,
+        conditions: Conditions,
+        seeds: Sequence[int],
+        name: SamplerChoice,
+        guidance: float = 1.0,
+        interval: tuple[float, float] | None = None,
+    ) -> Sampler:
+        if name == "auto":
+            name = "euler" if isinstance(self.process, MeanFlow) else "dpmpp_2m"
+        draw = keyed_noise(seeds, self.spec.shape, self.device)
+        return make_sampler(name, self.process, self._denoiser(conditions, guidance, interval), draw)
+
+    def _made(self, sampler: Sampler, times: Tensor, noise: Tensor) -> Tensor:
+        return sampler.run(start(self.process, noise), times).clamp(-1, 1)
+
+    def _filled(
+        self, sampler: Sampler, images: Tensor, noise: Tensor, masks: Tensor | None, strength: float, steps: int
+    ) -> Tensor:
+        """Return images that were noised up to a share of the sampler's time and denoised, within a mask if given."""
+        grid = sampler.times(steps)
+        times = grid[min(round((1 - strength) * steps), steps - 1) :]
+        fill = torch.ones_like(images[:, :1]) if masks is None else masks.to(images)
+        loop = images.double() if images.device.type != "mps" else images  # as in `Sampler.run`
+        state = self.process.noised(loop, noise.to(loop), times[0])
+        for number, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
+            state = sampler.step(state, t, s, number)
+            state = torch.where(fill > 0, state, self.process.noised(loop, noise.to(loop), torch.tensor(s)))
+        return torch.where(fill > 0, state.to(images).clamp(-1, 1), images)
+
+    def _translated(
+        self,
+        images: Tensor,
+        noise: Tensor,
+        seeds: Sequence[int],
+        masks: Tensor | None,
+        strength: float,
+        steps: int,
+        sampler: SamplerChoice,
+    ) -> Tensor:
+        if masks is not None or strength:
+            raise UserError(
+                f"This diffusion model was trained on {self.spec.task} images, which it changes as a whole.",
+                "Leave masks and strength out.",
+            )
+        network: Any = self.averaged("network")
+        conditions = network.conditions(None, None, image=images)
+        made = self._sampler(conditions, seeds, sampler)
+        return self._made(made, made.times(steps), noise)
+
+    def _interval(self, begin: float, end: float) -> tuple[float, float]:
+        if not 0 <= begin < end <= 1:
+            raise UserError(
+                f"guidance_start is {begin} and guidance_end {end}.", "Give shares of the sampler's time in order."
+            )
+        shares = torch.tensor([end, begin], dtype=torch.float64)
+        low, high = self.process.spread(shares).tolist()
+        return (0.0 if end == 1 else low, high)
+
+    def _check_generates(self) -> None:
+        if self.spec.task != "generation":
+            raise UserError(
+                f"This diffusion model was trained on {self.spec.task} images: it changes images and makes none from "
+                "nothing.",
+                "Use `aigc edit`.",
+            )
+
+
+#: The images that are learned, and those that they are made from, by task.
+_TARGETS = {"generation": "image", "paired": "target", "restoration": "image"}
+_SOURCES = {"paired": "source", "restoration": "degraded"}
+
+
+def _source_channels(spec: ImageSpec) -> int:
+    return spec.channels if spec.task in _SOURCES else 0
+
+
+def _check_data(spec: ImageSpec, conditions: ConditionName) -> None:
+    if spec.task not in _TARGETS:
+        raise UserError(f"The diffusion model cannot learn from {spec.task} images.", "Use cyclegan for these.")
+    if conditions == "labels" and not spec.num_classes:
+        raise UserError(f"model.conditions is labels, but the data has no classes ({spec}).", "Set it to none.")
+
+
+def _take_sigma_data(model: Diffusion, *_: Any) -> None:
+    """Let the process know what has been measured, or loaded."""
+    if isinstance(model.process, EDM):
+        model.process.sigma_data = float(model.sigma_data)
+
+
+def _time_sampling(process: Process, name: str, options: dict[str, float]) -> TimeSampling:
+    is_edm = isinstance(process, EDM)
+    chosen: Any = ("log_normal" if is_edm else "uniform") if name == "auto" else name
+    unknown = [option for option in options if option not in ("mean", "std", "shift")]
+    if unknown:
+        raise UserError(f"model.time_options has {unknown[0]!r}.", "It takes mean, std and shift.")
+    paper = {"mean": -1.2, "std": 1.2} if is_edm else {}
+    return make_time_sampling(chosen, process, **{**paper, **options})
