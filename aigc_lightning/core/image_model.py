@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
@@ -185,7 +186,7 @@ class ImageModel(AveragedModule):
         if self.trainer.ckpt_path is None and type(self).setup_from_data is not ImageModel.setup_from_data:
             with torch.no_grad():
                 self.setup_from_data(self.trainer.datamodule)  # type: ignore[attr-defined]  # the trainer has it
-            share_tensors(self.state_dict().values())
+            share_tensors(value for value in self.state_dict().values() if not isinstance(value, DTensor))
             self.reset_averages()
         if self.engine.checkpoint_activations:
             recompute_activations(self, self.block_classes)

@@ -211,9 +211,9 @@ class TrainingCLI(LightningCLI):
         trainer["strategy"] = started_safely(trainer["strategy"], self.model)
         if isinstance(self.model, AdversarialModel) and self.stage == "fit":
             trainer["strategy"] = adversarial_strategy(trainer, type(self.model).__name__)
-        elif trainer["strategy"] == MODEL_PARALLEL:
+        else:
             fits = self.stage == "fit"
-            trainer["strategy"] = sharded_strategy(trainer, fits=fits, timeout=values["timeout"])
+            trainer["strategy"] = automatic_strategy(trainer, fits=fits, timeout=values["timeout"])
         trainer["default_root_dir"] = str(self.folder)
         trainer["use_distributed_sampler"] = False  # our sampler distributes the samples itself
         trainer["plugins"].append(AtomicCheckpointIO())

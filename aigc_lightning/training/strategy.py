@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     StochasticWeightAveraging,
 )
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -68,8 +68,8 @@ def _unused_parameters(asked: str) -> dict[str, bool]:
     return {"find_unused_parameters": value == "true"} if found else {}
 
 
-def sharded_strategy(trainer: dict[str, Any], *, fits: bool, timeout: int | None) -> Any:
-    """Return the strategy that shares out the networks among the processes, which was asked for by name.
+def automatic_strategy(trainer: dict[str, Any], *, fits: bool, timeout: int | None) -> Any:
+    """Return the strategy for a model with one optimizer: what was asked for, or the one that `MODEL_PARALLEL` names.
 
     Args:
         trainer: the trainer's arguments.
@@ -77,8 +77,18 @@ def sharded_strategy(trainer: dict[str, Any], *, fits: bool, timeout: int | None
         timeout: seconds that processes wait for one another; None for the default.
 
     Raises:
-        UserError: an option does not act on sharded networks.
+        UserError: an option does not act on sharded networks, or Lightning's own strategies for them are asked for,
+            whose checkpoints are not those of this package.
     """
+    asked = trainer["strategy"]
+    if isinstance(asked, FSDPStrategy | ModelParallelStrategy) or str(asked).startswith("fsdp"):
+        label = asked if isinstance(asked, str) else type(asked).__name__
+        raise UserError(
+            f"The strategy {label} writes checkpoints that nothing else here reads.",
+            f"Use --trainer.strategy {MODEL_PARALLEL}, which is FSDP2 with ordinary checkpoints.",
+        )
+    if asked != MODEL_PARALLEL:
+        return asked
     world_size = num_devices(trainer) * int(trainer["num_nodes"])
     if world_size == 1 or not fits:
         return "auto" if world_size == 1 else "ddp"

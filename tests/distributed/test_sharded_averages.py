@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from aigc_lightning.core.ema import Ema
+from aigc_lightning.core.engine.sharding import ShardedStrategy
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.run.processes import run_together
 from aigc_lightning.core.run.silent_trainer import silent_trainer
@@ -22,20 +21,12 @@ from aigc_lightning.testing import NoiseImages
 
 
 class Model(ImageModel):
-    """Shards its network and the averages as docs/plugin_api.md says."""
-
     averaged_networks: ClassVar[tuple[str, ...]] = ("network",)
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)
         torch.manual_seed(0)
         self.network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16))
-
-    def configure_model(self) -> None:
-        super().configure_model()
-        if self.device_mesh is not None:
-            for network in (self.network, *self.averages_of("network")):
-                fully_shard(network, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         images = batch["image"].flatten(1)
@@ -58,8 +49,7 @@ def one_of_two(rank: int, folder: Path) -> None:
     os.environ["LOCAL_RANK"] = str(rank)
     meeting = (folder / "meeting").as_uri()
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=timedelta(seconds=120))
-    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
-    model = trained(4, devices=2, strategy=strategy)
+    model = trained(4, devices=2, strategy=ShardedStrategy(2))
     found: list[Tensor] = []
     for average in model.averages_of("network"):
         for value in average.parameters():

@@ -60,6 +60,10 @@ class ShardedStrategy(ModelParallelStrategy):
                 "sharded.",
                 "Use --trainer.strategy ddp.",
             )
+        for network in callable_networks(self.model).values():
+            if isinstance(network, FSDPModule):
+                # Otherwise its first forward pass does this, which parts of it may precede.
+                network._get_fsdp_state()._lazy_init()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return all weights, whole; a collective operation."""
@@ -160,9 +164,6 @@ class _Whole:
         self._modules: list[FSDPModule] = []
 
     def begin(self, model: nn.Module) -> None:
-        for network in callable_networks(model).values():
-            if isinstance(network, FSDPModule):
-                network._get_fsdp_state()._lazy_init()  # otherwise the first forward pass does it
         self._modules = [module for module in model.modules() if isinstance(module, FSDPModule)]
         for module in self._modules:
             module.set_reshard_after_forward(False, recurse=False)

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.engine.recomputation import outermost_blocks, recompute_activations
@@ -47,8 +48,8 @@ class Network(nn.Module):
         features = images.flatten(1)
         for block in self.blocks:
             features = block(features, scale=0.5)
-        logits: Tensor = self.last(features)
-        return logits[:, 0]
+        logits: Tensor = self.last(features)[:, 0]
+        return logits
 
 
 class Model(ImageModel):

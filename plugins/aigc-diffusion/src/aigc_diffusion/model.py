@@ -29,7 +29,9 @@ from aigc_diffusion.denoiser import Denoiser
 from aigc_diffusion.likelihood import dequantised, keyed_probes, log_likelihood
 from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network
 from aigc_diffusion.networks.conditions import ConditionedNetwork, Conditions
+from aigc_diffusion.networks.dit import DiTBlock
 from aigc_diffusion.networks.text import ByteEncoder
+from aigc_diffusion.networks.unet_blocks import Stage
 from aigc_diffusion.processes import EDM, MeanFlow, Process, make_process
 from aigc_diffusion.samplers import Sampler, encode, keyed_noise, make_sampler, start
 from aigc_diffusion.times import TimeSampling, make_time_sampling
@@ -79,6 +81,7 @@ class Diffusion(ImageModel):
 
     aigc_api = 1
     averaged_networks = ("network",)
+    block_classes = (Stage, DiTBlock, ByteEncoder)
     size_multiple = 1
     sigma_data: Tensor
 
