@@ -36,7 +36,7 @@ def _works(about: str) -> TrainerOption:
 _CLIPPING = "for models with one optimizer; adversarial models have --engine.clip_norm"
 OPTIONS: dict[str, TrainerOption] = {
     "accelerator": _works("type of device: auto, cpu, gpu, cuda, mps, tpu"),
-    "strategy": _works("how work is distributed over devices; adversarial models take `auto` and DDP"),
+    "strategy": _works("how devices share the work; `model_parallel` (FSDP2) is for models with one optimizer"),
     "devices": _works("number of devices, or a list of them"),
     "num_nodes": _works("machines; their processes are started by torchrun or srun"),
     "precision": _works("Lightning's, and `auto` (the default): bf16-mixed if the hardware accelerates it"),

@@ -54,7 +54,7 @@ from aigc_lightning.training import averages, next_step, precision, profiling, r
 from aigc_lightning.training.engine_options import check_engine
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
 from aigc_lightning.training.predicting import check_predicts, say_predictions
-from aigc_lightning.training.strategy import MODEL_PARALLEL, adversarial_strategy, sharded_strategy, started_safely
+from aigc_lightning.training.strategy import adversarial_strategy, automatic_strategy, started_safely
 from aigc_lightning.training.trainer_values import check_values, set_default_limit
 from aigc_lightning.yaml_file import read_yaml
 

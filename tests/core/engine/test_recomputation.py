@@ -9,7 +9,6 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.engine.recomputation import outermost_blocks, recompute_activations
