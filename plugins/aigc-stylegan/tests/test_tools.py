@@ -390,7 +390,7 @@ def test_mistakes(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
         ("edit", "grey.safetensors", "--directions", "none"): ["none cannot be read"],
         ("edit", "grey.safetensors", "--directions", "text.png"): ["not a complete safetensors file"],
         ("edit", "grey.safetensors", "--directions", "grey.safetensors"): ["something else, not directions"],
-        ("edit", "other.safetensors", "--directions", "d.safetensors"): ["another model", "grey.safetensors"],
+        ("edit", "other.safetensors", "--directions", "d.safetensors"): ["a different model", "grey.safetensors"],
         ("edit", "grey.safetensors", "--directions", "d.safetensors", "--direction", "2"): ["no direction 2", "has 2"],
         ("edit", "grey.safetensors", "--directions", "d.safetensors", "--direction", "a"): ["--direction is 'a'"],
         ("edit", "grey.safetensors", "--directions", "d.safetensors", "--strength", "a..b"): ["--strength", "-3..3"],
