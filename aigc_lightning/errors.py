@@ -21,13 +21,20 @@ class UserError(ValueError):
         super().__init__(f"{what}\n{hint}" if hint else what)
 
 
-def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
-    """Return "Did you mean a or b?", or the whole list if nothing is similar and it is short, or ""."""
+def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3, prefix: str = "") -> str:
+    """Return "Did you mean a or b?", or the whole list if nothing is similar and it is short, or "".
+
+    Args:
+        name: the unknown name.
+        known: the names that exist.
+        limit: maximum number of suggestions.
+        prefix: written before each name, such as "data.", and not compared.
+    """
     choices = sorted(set(known))
     folded = {choice.lower().replace("_", "-"): choice for choice in choices}
     near = get_close_matches(name.lower().replace("_", "-"), folded, n=limit, cutoff=0.6)
     if near:
-        return f"Did you mean {' or '.join(folded[n] for n in near)}?"
+        return f"Did you mean {' or '.join(prefix + folded[n] for n in near)}?"
     if 0 < len(choices) <= 12:
-        return f"Known: {', '.join(choices)}."
+        return f"Known: {', '.join(prefix + choice for choice in choices)}."
     return ""

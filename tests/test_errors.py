@@ -14,7 +14,7 @@ OPTIONS = {
     "no such command": (["fitt"], ["'fitt'", "fit"]),
     "option before the command": (["--config", "x"], ["--config", "aigc COMMAND"]),
     "nothing named": (["fit"], ["needs a model", "--model", "dcgan"]),
-    "no data named": (["fit", "--model", "dcgan"], ["needs a data", "digits"]),
+    "no data named": (["fit", "--model", "dcgan"], ["needs data", "digits"]),
     "unknown model": (["fit", "--model", "dcgam", "--data", "digits"], ["'dcgam'", "dcgan"]),
     "unknown data": (["fit", "--model", "dcgan", "--data", "digit"], ["'digit'", "digits"]),
     "unknown package of a model": (["fit", "--model", "nobody:dcgan", "--data", "digits"], ["'nobody:dcgan'"]),
@@ -50,6 +50,11 @@ def test_mistakes_in_options(name, aigc):
 WITH_CONFIG = {
     "unknown option of the model": (["--model.widht", "3"], ["model.widht", "model.width"]),
     "unknown option of the data": (["--data.batchsize", "3"], ["data.batchsize", "data.batch_size"]),
+    "option of other data": (
+        ["--data.task", "3"],
+        ["data.task", "Known: data.augmentation, data.balanced, data.batch_"],
+    ),
+    "option of the trainer under data": (["--data.max_steps", "3"], ["Did you mean trainer.max_steps?"]),
     "unknown option of the trainer": (["--trainer.max_step", "3"], ["trainer.max_step", "trainer.max_steps"]),
     "unknown option of the engine": (["--engine.clip", "3"], ["engine.clip", "engine.clip_norm"]),
     "unknown option": (["--sead", "3"], ["sead", "--help"]),

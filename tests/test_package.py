@@ -58,9 +58,23 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = aigc_lightning.Nothing  # type: ignore[attr-defined]  # on purpose
 
 
-def test_importing_the_package_imports_no_torch(aigc_process):
-    done = aigc_process(sys.executable, "-c", "import sys, aigc_lightning; print('torch' in sys.modules)")
-    assert done.out == "False\n"
+def test_public_names_are_those_that_the_documentation_lists():
+    for package, names in {
+        "losses": {"nonsaturating", "hinge", "least_squares", "wasserstein", "penalties"},
+        "networks": {"make_norm"},
+        "metrics": {"frechet_distance", "sliced_wasserstein", "psnr"},
+        "evaluation": {"FeatureNetwork"},
+        "testing": {"ModelConformance", "DataConformance", "NoiseImages"},
+    }.items():
+        assert names <= {*dir(import_module(f"aigc_lightning.{package}"))}
+    assert aigc_lightning.networks.make_norm is import_module("aigc_lightning.networks.norms").make_norm  # type: ignore[attr-defined]
+
+
+def test_importing_and_listing_public_names_imports_no_torch(aigc_process):
+    packages = ", ".join(sorted({package for package, _ in public_names()}))
+    program = f"import sys, {packages}; print([len(dir(each)) > 0 for each in ({packages},)], 'torch' in sys.modules)"
+    done = aigc_process(sys.executable, "-c", program)
+    assert done.out == f"{[True] * len(packages.split())} False\n", done.err
 
 
 def builtin_points():

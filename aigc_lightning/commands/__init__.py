@@ -1,1 +1,1 @@
-"""One `aigc` command each; they depend on capabilities, never on a model class."""
+"""The `aigc` commands, which depend on capabilities and never on a model class."""

@@ -1,4 +1,4 @@
-"""`aigc assets`: weights that others published, for scoring."""
+"""`aigc assets`: published weights that scores need."""
 
 import argparse
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.evaluation.assets import ASSETS, FOLDER_VARIABLE, fetch_asset, known, lies_at
 
-_HELP = f"""Published weights that scores need; none is downloaded unless it is asked for.
+_HELP = f"""Published weights that scores need; they are downloaded only on request.
 
-Usage: aigc assets list [--json]              what there is, what for, and where it lies
-       aigc assets fetch NAME [--path FILE]   download it, or take it from a file; checked by SHA-256
+Usage: aigc assets list [--json]              what is available, its use, and where it is
+       aigc assets fetch NAME [--path FILE]   download it, or copy it from a file; checked by SHA-256
 
 They are kept in the user's cache, or in the folder that {FOLDER_VARIABLE} names."""
 
@@ -32,7 +32,7 @@ def assets(argv: list[str]) -> int:
 
 def _list(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        "aigc assets list", description="List weights and where they lie.", exit_on_error=False
+        "aigc assets list", description="List weights and where they are.", exit_on_error=False
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parse(parser, argv)
@@ -49,7 +49,7 @@ def _fetch(argv: list[str]) -> int:
         "aigc assets fetch", description="Put weights where scores find them.", exit_on_error=False
     )
     parser.add_argument("name", help=", ".join(ASSETS))
-    parser.add_argument("--path", type=Path, help="take this file instead of downloading")
+    parser.add_argument("--path", type=Path, help="use this file instead of downloading")
     options = parse(parser, argv)
     with progress(f"{options.name}, {known(options.name).megabytes} MB") as advance:
         path = fetch_asset(options.name, options.path, advance)

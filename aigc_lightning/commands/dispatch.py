@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 
-#: Takes what follows its name on the command line, and returns the exit code.
+#: Takes the arguments after its name, and returns the exit code.
 SubCommand = Callable[[list[str]], int]
 
 
@@ -19,11 +19,11 @@ def dispatch(
     """Run the sub-command that a command line names, and return its exit code.
 
     Args:
-        command: as one writes it, such as "aigc data".
-        argv: what follows the command.
-        sub_commands: by name.
-        help_text: printed for `--help`, and where nothing follows and there is no default.
-        default: gets the command line when it is empty or begins with an option.
+        command: the command as written, such as "aigc data".
+        argv: the arguments after the command.
+        sub_commands: the sub-commands by name.
+        help_text: printed for `--help`, and for an empty command line if there is no default.
+        default: runs if the command line is empty or begins with an option.
 
     Raises:
         UserError: there is no such sub-command.

@@ -1,4 +1,4 @@
-"""`aigc edit`: pictures in, pictures out."""
+"""`aigc edit`: edit pictures with a model or with plain operations."""
 
 import argparse
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ Results have the size of their pictures (times the model's scale) and keep trans
 profile; inputs are never overwritten. Beside them: before_after.png, and compare.html to slide between both."""
 
 _OPERATIONS = """operations, separated by commas:
-  crop=WxH        out of the centre; crop=WxH+X+Y with the corner's place
+  crop=WxH        from the centre; crop=WxH+X+Y from a corner
   rotate=90       degrees clockwise
-  flip=h          left and right change places; flip=v: top and bottom
+  flip=h          swap left and right; flip=v: top and bottom
   brightness=1.2, contrast=1.2, sharpen=2     1 changes nothing
   denoise=3       median of 3x3 pixels"""
 
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ops", metavar="OPERATIONS", help="plain operations without a model")
     parser.add_argument("--before", metavar="OPERATIONS", help="plain operations before the model")
     parser.add_argument("--after", metavar="OPERATIONS", help="plain operations after the model")
-    parser.add_argument("--opaque", action="store_true", help="lay transparent pictures on white")
+    parser.add_argument("--opaque", action="store_true", help="composite transparent pictures on white")
     parser.add_argument(
         "--tile",
         type=int,
@@ -116,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
         "--reference", type=Path, metavar="FILE|FOLDER", help="pictures to take something from, named like masks"
     )
     parser.add_argument("--prompt", help="what to make of the pictures, for models that take prompts")
-    parser.add_argument("--seed", type=int, help="one of the variants of models that make several, such as pix2pix")
-    parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="of models that have two, such as cyclegan")
+    parser.add_argument("--seed", type=int, help="variant, for models that make several, such as pix2pix")
+    parser.add_argument(
+        "--direction", choices=("AtoB", "BtoA"), help="for models with two directions, such as cyclegan"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     return parser
 
@@ -133,7 +135,7 @@ def _target_and_images(
         parser: of the command.
 
     Raises:
-        UserError: one of them is missing or stands where it has no meaning.
+        UserError: one of them is missing or out of place.
     """
     arguments: list[str] = options.arguments
     if options.ops is not None:

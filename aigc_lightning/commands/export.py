@@ -1,4 +1,4 @@
-"""`aigc export`: weights to hand to others."""
+"""`aigc export`: the weights of a run as one file."""
 
 import argparse
 from pathlib import Path

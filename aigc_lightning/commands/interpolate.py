@@ -1,4 +1,4 @@
-"""`aigc interpolate`: walks through the latent space of a model."""
+"""`aigc interpolate`: films of walks through a model's latent space."""
 
 import argparse
 from pathlib import Path
@@ -16,22 +16,22 @@ def interpolate(argv: list[str]) -> int:
         "aigc interpolate", description=interpolate.__doc__, epilog=MODEL_OPTIONS, exit_on_error=False
     )
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file")
-    parser.add_argument("--seeds", default="0-7", help="where the walk passes, such as 0-7 or 3,7,20 (default: 0-7)")
-    parser.add_argument("--frames", type=int, default=30, help="frames from a seed to the next (default: 30)")
+    parser.add_argument("--seeds", default="0-7", help="seeds to visit, such as 0-7 or 3,7,20 (default: 0-7)")
+    parser.add_argument("--frames", type=int, default=30, help="frames from one seed to the next (default: 30)")
     parser.add_argument(
         "--out", type=Path, help="walk.gif (the default), any other .gif or .mp4; a .png with --traverse"
     )
     parser.add_argument(
-        "--grid", action="store_true", help="also write a picture with a row from each seed to the next"
+        "--grid", action="store_true", help="also write a picture with one row from each seed to the next"
     )
     parser.add_argument(
         "--traverse",
         type=int,
         metavar="N",
-        help="instead of a walk, a picture with a row for each of the N latent dimensions that change the first seed's "
-        "picture most, each from -3 to 3",
+        help="instead of a walk, a picture with one row for each of the N latent dimensions that change the first "
+        "seed's picture most, each from -3 to 3",
     )
-    parser.add_argument("--class", dest="class_name", help="of the pictures, for models that know classes")
+    parser.add_argument("--class", dest="class_name", help="class of the pictures, for class-conditional models")
     parser.add_argument("--space", help="where to walk, for models with several latent spaces, such as z or w")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     given, own = split_model_options(parser, argv)
@@ -41,7 +41,7 @@ def interpolate(argv: list[str]) -> int:
     if options.traverse is not None:
         return _traverse(options, seeds)
     if len(seeds) < 2:
-        raise UserError("A walk needs two seeds at least.", "Write --seeds 0,1, or more of them.")
+        raise UserError("A walk needs at least two seeds.", "Write --seeds 0,1, or more of them.")
     if options.frames < 1 or options.frames * len(seeds) > _MOST_FRAMES:
         raise UserError(
             f"{len(seeds)} seeds with --frames {options.frames} are {options.frames * len(seeds)} frames.",

@@ -1,4 +1,4 @@
-"""`aigc models`, `aigc data` and `aigc configs`: what there is. Neither torch nor any plugin is imported."""
+"""`aigc models`, `aigc data` and `aigc configs`: listings that import neither torch nor any plugin."""
 
 import argparse
 import json
@@ -30,7 +30,7 @@ def configs(argv: list[str]) -> int:
 
 
 def plugin_row(plugin: plugins.Plugin) -> dict[str, str]:
-    """Return what a listing says about a plugin: its name as it must be written, and whether it can be used."""
+    """Return the row of a plugin in a listing: its unambiguous name, and whether it can be used."""
     others = plugins.clashing(plugin)
     problem = plugin.problem()
     status, note = "ok", ""
@@ -53,7 +53,7 @@ def print_rows(rows: Sequence[dict[str, str]], *, as_json: bool, titles: bool = 
     """Print rows as a table whose last column is not padded, or as JSON.
 
     Args:
-        rows: of the same keys.
+        rows: with the same keys.
         as_json: print JSON.
         titles: print the keys above the table.
     """
@@ -69,7 +69,7 @@ def print_rows(rows: Sequence[dict[str, str]], *, as_json: bool, titles: bool = 
 
 
 def first_comment(path: Path) -> str:
-    """Return what the first line of a preset says about it."""
+    """Return the comment in the first line of a preset, or ""."""
     with path.open(encoding="utf-8") as file:
         line = file.readline()
     return line.lstrip("# ").strip() if line.startswith("#") else ""

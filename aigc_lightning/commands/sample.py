@@ -1,4 +1,4 @@
-"""`aigc sample`: pictures from seeds and prompts."""
+"""`aigc sample`: generate pictures from seeds and prompts."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from aigc_lightning.core.io.output import echo
 
 
 def sample(argv: list[str]) -> int:
-    """Make pictures with a trained model, one a seed, of classes or of what prompts say."""
+    """Generate pictures with a trained model, one per seed, of a class or from prompts."""
     parser = argparse.ArgumentParser(
         "aigc sample", description=sample.__doc__, epilog=MODEL_OPTIONS, exit_on_error=False
     )
@@ -18,7 +18,7 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("samples"), help="folder of the pictures (default: samples)")
     parser.add_argument("--grid", action="store_true", help="also write grid.png, in the order of the seeds")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
-    parser.add_argument("--class", dest="class_name", help="only this class, for models that know classes")
+    parser.add_argument("--class", dest="class_name", help="class of the pictures, for class-conditional models")
     parser.add_argument(
         "--prompt",
         action="append",
@@ -31,7 +31,9 @@ def sample(argv: list[str]) -> int:
     seeds = seed_list(options.seeds)
     prompts = read_prompts(options.prompt, options.prompts)
 
-    from aigc_lightning.inference.sample import write_samples  # imports torch, which a mistake need not wait for
+    from aigc_lightning.inference.sample import (
+        write_samples,
+    )  # imports torch: only after the options have been validated
 
     paths = write_samples(
         options.checkpoint,

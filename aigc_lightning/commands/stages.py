@@ -1,4 +1,4 @@
-"""`aigc fit`, `validate`, `test` and `predict`: the part that answers before Lightning is imported."""
+"""`aigc fit`, `validate`, `test` and `predict`: the part that runs before Lightning is imported."""
 
 import os
 import sys
@@ -33,13 +33,13 @@ def _run(stage: Stage, argv: list[str]) -> int:
     if request.help:
         echo(*short_help(stage).split("\n"))
         return 0
-    # Threads that spin while they wait take the processor from each other when a machine has other work to do.
+    # Threads that spin while they wait take CPU time from each other on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     launch = launched()
     is_first = launch is None or launch.rank == 0
     if is_first and "lightning" not in sys.modules and not request.prints_only:
         echo(f"Starting {request.name} ...", flush=True)
 
-    from aigc_lightning.training.cli import run  # takes seconds: only after the command line made sense
+    from aigc_lightning.training.cli import run  # takes seconds: only after the command line has been validated
 
     return run(stage, request)

@@ -1,1 +1,1 @@
-"""Configs and options: read, completed from presets and runs, checked, and explained when they are wrong."""
+"""Configs and options: reading, completing from presets and runs, checking, and explaining errors."""

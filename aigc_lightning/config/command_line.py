@@ -1,4 +1,4 @@
-"""Small parsers that the commands share; standard library only."""
+"""Parsing helpers shared by the commands; standard library only."""
 
 import argparse
 import os
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from aigc_lightning.errors import UserError, did_you_mean
 
-#: What the help of a command with a model's own options says.
-MODEL_OPTIONS = "Options of the model itself are written --NAME VALUE; `aigc plugins show MODEL` lists them."
+#: Epilog of the help of commands that take a model's own options.
+MODEL_OPTIONS = "Options of the model itself are given as --NAME VALUE; `aigc plugins show MODEL` lists them."
 _MOST_SEEDS = 1_000_000
 
 
@@ -18,10 +18,10 @@ def parse(parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool 
     Args:
         parser: made with `exit_on_error=False`.
         argv: the options.
-        intermixed: let options stand between the arguments of a list, as in `a.png --out b c.png`.
+        intermixed: allow options between positional arguments, as in `a.png --out b c.png`.
 
     Raises:
-        UserError: an option that does not exist, is missing or has the wrong type.
+        UserError: an option is unknown, missing or of the wrong type.
     """
     options, extra = parse_known(parser, argv, intermixed=intermixed)
     if extra:
@@ -35,7 +35,7 @@ def parse(parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool 
 def parse_known(
     parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool = False
 ) -> tuple[argparse.Namespace, list[str]]:
-    """Parse the options of a command that hands others on, and return those others as they were given.
+    """Parse the options of a command that passes unknown ones on; return those unchanged.
 
     Args:
         parser: made with `exit_on_error=False`.
@@ -45,9 +45,9 @@ def parse_known(
     Raises:
         UserError: an option is missing or has the wrong type.
     """
-    parser.allow_abbrev = False  # a misspelt option must not pass as the beginning of another one
+    parser.allow_abbrev = False  # a misspelt option must not match another one by its prefix
     parser.error = _raise  # type: ignore[method-assign,assignment]
-    parser._negative_number_matcher = re.compile(r"-\.?\d")  # values such as -3..3, too; no option begins like this
+    parser._negative_number_matcher = re.compile(r"-\.?\d")  # also values such as -3..3; no option begins like this
     try:
         read = parser.parse_known_intermixed_args if intermixed else parser.parse_known_args
         options, extra = read(argv)
@@ -76,15 +76,15 @@ def seed_list(text: str) -> list[int]:
 
 
 def option_names(parser: argparse.ArgumentParser) -> list[str]:
-    """Return the options of a parser as they are written, such as ["-h", "--help"]."""
+    """Return a parser's option strings, such as ["-h", "--help"]."""
     return [name for action in parser._actions for name in action.option_strings]
 
 
 def refuse_special_files(argv: Sequence[str]) -> None:
-    """Refuse values of options that are FIFOs or devices: whatever takes a config from a file would wait for them.
+    """Refuse option values that are FIFOs or devices, which would block when read as configs.
 
     Raises:
-        UserError: there is one.
+        UserError: a value is one.
     """
     for argument in argv:
         for value in (argument, argument.partition("=")[2]):
@@ -93,14 +93,14 @@ def refuse_special_files(argv: Sequence[str]) -> None:
 
 
 def split_model_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the options that a parser does not know, which are perhaps the model's, and everything else.
+    """Split off the options unknown to a parser, which may belong to the model.
 
     Args:
         parser: with the command's own options.
-        argv: the options; each unknown one takes one value.
+        argv: the options; each unknown option takes one value.
 
     Returns:
-        Texts by name, such as {"trunc": "0.7"} of `--trunc 0.7`, and what is left.
+        Values by name, such as {"trunc": "0.7"} for `--trunc 0.7`, and the remaining arguments.
 
     Raises:
         UserError: an unknown option without a value.
@@ -112,7 +112,7 @@ def split_model_options(parser: argparse.ArgumentParser, argv: Sequence[str]) ->
     while rest:
         argument = rest.pop(0)
         name, equals, value = argument.partition("=")
-        if argument == "--":  # what follows are no options
+        if argument == "--":  # no options follow
             return given, [*others, argument, *rest]
         if not name.startswith("--") or name in known:
             others.append(argument)
@@ -127,7 +127,7 @@ def split_model_options(parser: argparse.ArgumentParser, argv: Sequence[str]) ->
 
 
 def split_data_options(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Return the `--data...` options of a command line, each as `--option=value`, and everything else.
+    """Split a command line into its `--data...` options, each as `--option=value`, and everything else.
 
     Raises:
         UserError: an option without a value.

@@ -1,4 +1,4 @@
-"""The data that a command works on: by name with options, by a config, or that of a run."""
+"""The data that a command works on, chosen by name and options, by a config, or by a run."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +16,14 @@ from aigc_lightning.yaml_file import read_yaml
 
 
 def chosen_data(options: list[str], recorded: dict[str, Any] | None = None, origin: str = "") -> ImageDataModule:
-    """Build data from `--data` options, which change what a run recorded.
+    """Build data from `--data` options, which override what a run recorded.
 
     Args:
         options: such as ["--data=digits", "--data.size=16"]; `--data` also takes a preset or a config file with a
-            section `data`.
-        recorded: the `data` of a checkpoint's record; its class serves when no option names another, and its
-            arguments when the class stays the same.
-        origin: of the record, for messages.
+            `data` section.
+        recorded: the `data` of a checkpoint's record: its class is used unless an option names another, and its
+            arguments are used if the class stays the same.
+        origin: where the record comes from, for error messages.
 
     Raises:
         UserError: there is no such data, its options are wrong, or the record names an address.
@@ -37,7 +37,7 @@ def chosen_data(options: list[str], recorded: dict[str, Any] | None = None, orig
         section, given = {"class_path": recorded["class_path"], "init_args": recorded["config"]}, None
         by_record = {"data": section}
     if section is None and given is None:
-        raise UserError("No data is named.", "Add --data NAME; `aigc data` lists what there is.")
+        raise UserError("No data is named.", "Add --data NAME; `aigc data` lists what is available.")
     parser = Parser(exit_on_error=False, allow_abbrev=False)
     parser.add_subclass_arguments(ImageDataModule, "data", required=True)
     rest = [option for option in options if section is None or not option.startswith("--data=")]
@@ -50,7 +50,7 @@ def chosen_data(options: list[str], recorded: dict[str, Any] | None = None, orig
 
 
 def _section(given: str) -> dict[str, Any] | None:
-    """Return the data section of a config file or preset; None for the name of a class."""
+    """Return the data section of a config file or preset, or None if a name of a class is given."""
     path = Path(given)
     if not path.is_file():
         if any(plugins.normalized(item.name) == plugins.normalized(given) for item in plugins.plugins("data")):
@@ -69,7 +69,7 @@ def _section(given: str) -> dict[str, Any] | None:
 
 
 def _is_class(given: str, class_path: str) -> bool:
-    """Whether a name that a user gave means the class of a path."""
+    """Return whether a name given by the user refers to the class at a path."""
     if given == class_path:
         return True
     known = plugins.find_by_class_path("data", class_path)

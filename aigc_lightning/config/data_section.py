@@ -1,4 +1,4 @@
-"""Data from the section of a config."""
+"""Building data from the `data` section of a config."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -9,14 +9,14 @@ from aigc_lightning.data.base import ImageDataModule
 
 
 def build_data(class_path: str, arguments: Mapping[str, Any]) -> ImageDataModule:
-    """Build the data that a config or a checkpoint names, with all that its arguments name in turn.
+    """Build the data named by a config or a checkpoint, including nested objects among its arguments.
 
     Args:
-        class_path: of the data.
+        class_path: class path of the data.
         arguments: its arguments as in YAML; an object among them is a mapping of `class_path` and `init_args`.
 
     Raises:
-        UserError: the data refuses its arguments, or something in them may not be named in a config.
+        UserError: the data rejects its arguments, or they name something that a config may not name.
         ArgumentError: an argument is unknown or of the wrong type.
     """
     short_names.limit()

@@ -1,4 +1,4 @@
-"""What a declared type of an argument is made of."""
+"""Inspection of the declared types of arguments."""
 
 import collections.abc
 import typing
@@ -9,13 +9,13 @@ from os import PathLike
 from types import NoneType, UnionType
 from typing import Any
 
-#: Types of values that are data whatever a place is declared as.
+#: Types of plain values, which are allowed for every argument.
 PLAIN = (NoneType, bool, int, float, complex, str, bytes, Enum, PathLike, timedelta, date, time)
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping, collections.OrderedDict)
 
 
 def members(declared: Any) -> Iterator[Any]:
-    """Yield the types of a union, or the type itself; None is left out."""
+    """Yield the members of a union except None, or the type itself."""
     origin = typing.get_origin(declared)
     if origin in (typing.Union, UnionType):
         for member in typing.get_args(declared):
@@ -27,37 +27,37 @@ def members(declared: Any) -> Iterator[Any]:
 
 
 def origin_of(declared: Any) -> Any:
-    """Return what a type is without its arguments: `list` of `list[int]`."""
+    """Return a type without its type arguments: `list` for `list[int]`."""
     return typing.get_origin(declared) or declared
 
 
 def is_sequence(origin: Any) -> bool:
-    """Return whether a type holds items one after another."""
+    """Return whether a type is an iterable other than a mapping."""
     return isinstance(origin, type) and issubclass(origin, collections.abc.Iterable) and origin not in MAPPINGS
 
 
 def is_class(declared: Any) -> bool:
-    """Return whether a declared type is a class that objects can be of, and no container of other types."""
+    """Return whether a declared type is a class, but not `object` or a mapping."""
     return isinstance(declared, type) and declared not in (object, Any, *MAPPINGS)
 
 
 def is_built(declared: Any) -> bool:
-    """Return whether a declared type is a class of which configs may have objects built."""
+    """Return whether a declared type is a class that configs may instantiate."""
     return is_class(declared) and not issubclass(declared, PLAIN)
 
 
 def is_plain(declared: Any) -> bool:
-    """Return whether a type is one of plain values, such as `int` or a choice of texts."""
+    """Return whether a type has plain values only, such as `int` or a `Literal`."""
     origin = origin_of(declared)
     return origin is typing.Literal or (isinstance(origin, type) and issubclass(origin, PLAIN))
 
 
 def classes(declared: Any, *, by_text: bool = False) -> tuple[type, ...]:
-    """Return the classes of which a place takes objects, those in its lists and mappings included.
+    """Return the classes whose instances an argument takes, including those in its lists and mappings.
 
     Args:
-        declared: type of the place.
-        by_text: leave out what stands after `str` in a union, where a text means itself.
+        declared: declared type of the argument.
+        by_text: ignore union members after `str`, since a string is then taken literally.
     """
     found: list[type] = []
     for member in members(declared):

@@ -1,4 +1,4 @@
-"""Errors of Lightning and jsonargparse in the user's words."""
+"""Translating errors from Lightning and jsonargparse into messages for users."""
 
 import os
 import re
@@ -12,18 +12,19 @@ from torch import OutOfMemoryError
 
 from aigc_lightning.callbacks.checkpoints import unknown_score
 from aigc_lightning.config import trainer_options
+from aigc_lightning.config.allowed_classes import imported_class
 from aigc_lightning.core.run.launch import SaidByFirstError
 from aigc_lightning.errors import UserError, did_you_mean
 
 
 @contextmanager
 def explained(stage: str, *, running: bool = False) -> Iterator[None]:
-    """Turn errors that come from the user's input into `UserError`.
+    """Turn errors caused by the user's input into `UserError`.
 
     Args:
-        stage: whose options are being read.
-        running: whether the trainer runs; then an unknown error is a program error and keeps its traceback, unless it
-            is Lightning itself that stumbles over its settings.
+        stage: the stage whose options are being read.
+        running: whether the trainer is running; an unknown error is then a bug and keeps its traceback, unless it was
+            raised by Lightning itself because of its settings.
     """
     try:
         yield
@@ -41,8 +42,8 @@ def explained(stage: str, *, running: bool = False) -> Iterator[None]:
         known = _known(stage, error)
         if known is None and running and _is_restoring(error):
             known = UserError(
-                f"Training cannot go on from the checkpoint: {type(error).__name__}: {_shortened(str(error))}",
-                "Give a checkpoint that `aigc fit` wrote, as it was, or start a new run without --resume.",
+                f"Training cannot continue from the checkpoint: {type(error).__name__}: {_shortened(str(error))}",
+                "Give an unmodified checkpoint from `aigc fit`, or start a new run without --resume.",
             )
         if known is not None:
             raise known from error
@@ -54,19 +55,19 @@ def explained(stage: str, *, running: bool = False) -> Iterator[None]:
 
 
 def _before_clean_up(error: Exception) -> Exception:
-    """Return the error that came first where Lightning's cleaning up after it raised another one."""
+    """Return the original error if Lightning's clean-up after it raised another one."""
     first = error.__context__
     return first if "Please call `iter(combined_loader)`" in str(error) and isinstance(first, Exception) else error
 
 
 def _is_restoring(error: Exception) -> bool:
-    """Say whether an error came up while a checkpoint's states were given to the model, optimizers and callbacks."""
+    """Return whether an error was raised while restoring the state of the model, optimizers or callbacks."""
     frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(code.co_filename.endswith(_RESTORING) and "restore" in code.co_name for code in frames)
 
 
 def _is_lightnings_own(error: Exception) -> bool:
-    """Say whether no model, data or callback of ours or of a plugin took part in an error."""
+    """Return whether no model, data or callback of this package or a plugin is in an error's traceback."""
     names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = [name for name in names if name.split(".")[0] not in ("lightning", "torch", "contextlib")]
     own = all(name.startswith("aigc_lightning.commands.") for name in ours)
@@ -74,13 +75,13 @@ def _is_lightnings_own(error: Exception) -> bool:
 
 
 def _essence(text: str) -> str:
-    """Return the cause in a text of jsonargparse that lists what failed for each type it tried."""
+    """Return the cause from a message of jsonargparse that lists what failed for each type it tried."""
     causes = [found for found in re.findall(r"^ *- (.+)$", text, re.MULTILINE) if not found.startswith("Expected a")]
     return causes[0] if "Union subtypes" in text and causes else text
 
 
 def _user_error_inside(error: BaseException) -> UserError | None:
-    """Return the error of ours that another library has wrapped, if there is one."""
+    """Return the `UserError` that another library has wrapped, if any."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, UserError):
@@ -89,7 +90,7 @@ def _user_error_inside(error: BaseException) -> UserError | None:
     return None
 
 
-#: What Lightning's callbacks say about a score that is not there.
+#: What Lightning's callbacks say about a missing score.
 _MONITORED = re.compile(
     r"(?:Early stopping conditioned on metric `(?P<early>.+?)` which is not available.*any of the following:"
     r"|`ModelCheckpoint\(monitor='(?P<saved>.+?)'\)` could not find the monitored key in the returned metrics:)"
@@ -116,8 +117,8 @@ def _known(stage: str, error: Exception) -> UserError | None:
     if isinstance(error, MisconfigurationException):
         if re.search(r"No supported gpu backend|CUDAAccelerator|MPSAccelerator|[Nn]o GPU", text):
             return UserError(
-                "The run asks for a GPU and this machine has none that torch can use.",
-                "Use --trainer.accelerator auto, which takes what there is, or cpu.",
+                "The run asks for a GPU, but this machine has none that torch can use.",
+                "Use --trainer.accelerator auto, which uses what is available, or cpu.",
             )
         return UserError(_shortened(text), f"See: aigc {stage} --help")
     if isinstance(error, ValueError) and "number of the training batches" in text:
@@ -145,7 +146,7 @@ def _known(stage: str, error: Exception) -> UserError | None:
 
 
 def _option_error(stage: str, text: str) -> UserError:
-    """Say what jsonargparse found, in one sentence: its own texts list every type that was tried."""
+    """Return the cause in one sentence: jsonargparse's own messages list every type that was tried."""
     key = _key(text)
     help_hint = f"See: aigc {stage} --help, or --help-all for every option."
     for pattern, explain in _RULES:
@@ -157,7 +158,7 @@ def _option_error(stage: str, text: str) -> UserError:
 
 
 def _key(text: str) -> str:
-    """Return the dotted name of the option that a text is about, or ""."""
+    """Return the dotted name of the option in a message of jsonargparse, or ""."""
     key = ""
     for part in re.findall(r'[Kk]ey "([\w.]+)"', text):
         key = part if not key or part.startswith(f"{key}.") else f"{key}.{part}"
@@ -166,11 +167,12 @@ def _key(text: str) -> str:
 
 def _not_importable(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
     section, _, option = key.partition(".")
-    hint = {"model": "`aigc models` lists what there is.", "data": "`aigc data` lists what there is."}.get(section, "")
+    listing = {"model": "models", "data": "data"}.get(section)
+    hint = f"`aigc {listing}` lists what is available." if listing else ""
     if section == "trainer" and option in trainer_options.OPTIONS:
         hint = trainer_options.OPTIONS[option].instead
     return UserError(
-        f"{key or 'The config'} names {found[1]}, which is none of the classes that a config may name.",
+        f"{key or 'The config'} names {found[1]}, which is not one of the classes that a config may name.",
         f"{hint or 'docs/training.md lists them.'} Add --trust-config if you trust the config to run any code.",
     )
 
@@ -179,8 +181,8 @@ def _wrong_class(stage: str, key: str, found: re.Match[str], text: str) -> UserE
     given = re.search(r"class_path'?[:=] ?'([\w.:]+)'", text) or re.search(r"Given value: '?([\w.:]+)", text)
     kind = {"ImageModel": "model", "ImageDataModule": "data module"}.get(found[1], found[1])
     return UserError(
-        f"{given[1] if given else 'The class'} is no {kind} of aigc_lightning ({found[1]}).",
-        "`aigc models` and `aigc data` list what there is.",
+        f"{given[1] if given else 'The class'} is not a {kind} of aigc_lightning ({found[1]}).",
+        "`aigc models` and `aigc data` list what is available.",
     )
 
 
@@ -199,7 +201,11 @@ def _unknown(stage: str, key: str, found: re.Match[str], text: str) -> UserError
             "Put the options of the class one level deeper, under init_args:",
         )
     prefixed = f"{key}.{name}" if key and not name.startswith(f"{key}.") else name
-    return UserError(f"There is no option {prefixed}.", _nearest_option(stage, prefixed))
+    owners = _OWNER.findall(text[: found.start()])
+    owner = imported_class(owners[-1]) if owners else None
+    near = _nearest_option(stage, prefixed) if owner is None else _nearest_own_option(stage, key, name, owner)
+    hint = near or f"See: aigc {stage} --help, or --help-all for every option."
+    return UserError(f"There is no option {prefixed}.", hint)
 
 
 def _wrong_type(stage: str, key: str, found: re.Match[str], text: str) -> UserError:
@@ -218,9 +224,9 @@ def _wrong_type(stage: str, key: str, found: re.Match[str], text: str) -> UserEr
     return UserError(f"{key or 'An option'} must be {wanted}{value}.", f"See: aigc {stage} --help")
 
 
-_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "list": "a list"}
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a string", "list": "a list"}
 _Explain = Callable[[str, str, re.Match[str], str], UserError]
-#: The first pattern that is found decides: the precise ones come first.
+#: The first pattern that matches decides, so specific ones come first.
 _RULES: list[tuple[re.Pattern[str], _Explain]] = [
     (re.compile(r"Importing '([^']+)' is not allowed"), _not_importable),
     (re.compile(r"the following arguments are required: ([^\n]+)"), _missing),
@@ -233,8 +239,22 @@ _RULES: list[tuple[re.Pattern[str], _Explain]] = [
 ]
 
 
+#: The class that refused an option.
+_OWNER = re.compile(r"Problem with given class_path '([\w.]+)'")
+
+
+def _nearest_own_option(stage: str, section: str, name: str, owner: type) -> str:
+    """Return the options of a class with the most similar names, or those of another section, or ""."""
+    from aigc_lightning.config.options import parameters, stage_options
+
+    leaf = name.rpartition(".")[2]
+    own = did_you_mean(leaf, parameters(owner), prefix=f"{section}.")
+    elsewhere = [option for option in stage_options(stage) if option.rpartition(".")[2] == leaf]
+    return own if own.startswith("Did") or not elsewhere else did_you_mean(elsewhere[0], elsewhere)
+
+
 def _nearest_option(stage: str, name: str) -> str:
-    """Return the nearest options by name, those of the stage and of all registered models and data."""
+    """Return the options with the most similar names, among those of the stage and all models and data, or ""."""
     from aigc_lightning.config.options import option_names
 
     known = option_names(stage)
@@ -244,7 +264,7 @@ def _nearest_option(stage: str, name: str) -> str:
         leaves = {option.rpartition(".")[2]: option for option in known}
         hint = did_you_mean(leaf, leaves)
         near = hint if hint.startswith("Did") else ""
-    return near or f"See: aigc {stage} --help, or --help-all for every option."
+    return near
 
 
 def _shortened(text: str, limit: int = 300) -> str:

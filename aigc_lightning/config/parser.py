@@ -1,7 +1,7 @@
-"""The parser of all options, which writes class paths for short names before jsonargparse sees them.
+"""The parser of all options, which replaces short names by class paths before jsonargparse sees them.
 
-What a name means depends on the declared type of its place. jsonargparse parses the arguments of each class that a
-config names by another parser of the same kind, so that every place, however deep, is an argument of some parser here.
+What a name means depends on the declared type of its argument. jsonargparse parses the arguments of each class named in
+a config with another parser of the same type, so every value, however deeply nested, is an argument of a parser here.
 """
 
 import copy
@@ -22,7 +22,7 @@ from aigc_lightning.errors import UserError
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose values may name plugins and listed classes in short."""
+    """A parser whose values may be short names of plugins and listed classes."""
 
     def parse_args(  # type: ignore[override]  # as jsonargparse has it
         self, args: Sequence[str] | None = None, *others: Any, **options: Any
@@ -35,13 +35,13 @@ class Parser(LightningArgumentParser):
     def parse_object(self, obj: Any, *others: Any, **options: Any) -> Namespace:
         """Parse a mapping; see jsonargparse."""
         try:
-            values = Namespace(obj)  # type: ignore[no-untyped-call]  # which takes keys with dots apart
+            values = Namespace(obj)  # type: ignore[no-untyped-call]  # splits keys at dots
         except (KeyError, TypeError, ValueError):
             values = obj  # for jsonargparse to complain about
         return cast(Namespace, super().parse_object(self._names()(values), *others, **options))
 
     def parse_string(self, content: str, *others: Any, **options: Any) -> Namespace:
-        """Parse a text in YAML, such as that of a config file; see jsonargparse."""
+        """Parse YAML, such as the text of a config file; see jsonargparse."""
         short_names.expect(content, self._names())
         return cast(Namespace, super().parse_string(content, *others, **options))
 
@@ -54,22 +54,22 @@ class Parser(LightningArgumentParser):
 
 @dataclass(frozen=True)
 class _Arguments:
-    """Writes class paths for the short names in a mapping of arguments.
+    """Replaces short names by class paths in a mapping of arguments.
 
     Args:
-        types: declared types by name, those of arguments that take objects.
+        types: declared types by name, for arguments that take objects.
     """
 
     types: Mapping[str, Any]
 
     def __call__(self, values: Any) -> Any:
-        """Return a mapping with class paths; what is given is not changed."""
+        """Return a copy of a mapping with class paths."""
         if not isinstance(values, Mapping | Namespace):
             return values
         return _changed(values, {key: self.at(str(key).removesuffix("+"), value) for key, value in _items(values)})
 
     def in_command_line(self, argv: Sequence[str]) -> list[str]:
-        """Return options with class paths in their values."""
+        """Return command-line arguments with class paths in their values."""
         found: list[str] = []
         rest = list(argv)
         while rest:
@@ -88,7 +88,7 @@ class _Arguments:
         return found
 
     def at(self, name: str, value: Any) -> Any:
-        """Return the value of an argument, of a group of them, or of the class of one (`model.class_path`)."""
+        """Return the new value of an argument, a group of arguments, or an argument's class (`model.class_path`)."""
         owner, _, last = name.rpartition(".")
         if owner in self.types and last in ("class_path", "help") and isinstance(value, str):
             return _Place(self.types[owner]).named(value)
@@ -110,16 +110,16 @@ class _Sections(_Arguments):
 
 @dataclass(frozen=True)
 class _Place:
-    """Writes class paths for the short names in the value of one argument.
+    """Replaces short names by class paths in the value of one argument.
 
     Args:
-        declared: its type.
+        declared: declared type of the argument.
     """
 
     declared: Any
 
     def __call__(self, value: Any) -> Any:
-        """Return a value with class paths; what is given is not changed."""
+        """Return a copy of a value with class paths."""
         if isinstance(value, str):
             text = _text_of_file(value)
             if text is None:
@@ -140,11 +140,11 @@ class _Place:
         return value
 
     def named(self, name: str, *, alone: bool = False) -> str:
-        """Return the class path that a name stands for, or the name.
+        """Return the class path of a name, or the name itself if it has none.
 
         Args:
             name: short name or class path.
-            alone: whether it is the whole value, which may mean something else in another type of a union.
+            alone: whether it is the whole value, which may also fit another member of a union.
 
         Raises:
             UserError: there is no such plugin, or it cannot be used.
@@ -159,7 +159,7 @@ class _Place:
 
 
 def _loaded_alike(meaning: _Place | _Arguments, value: Any) -> Any:
-    """Return a value as it will be, or say what it means where jsonargparse is going to load it as YAML or a file."""
+    """Return a value with class paths, or register it if jsonargparse is going to load it as YAML or a file."""
     if not isinstance(value, str):
         return meaning(value)
     text = _text_of_file(value)
@@ -174,10 +174,10 @@ def _loaded_alike(meaning: _Place | _Arguments, value: Any) -> Any:
 
 
 def _text_of_file(value: str) -> str | None:
-    """Return the text of the file that a value names, None where there is none."""
+    """Return the text of the file named by a value, or None if there is none."""
     try:
         return Path(value).read_text() if Path(value).is_file() else None
-    except (OSError, ValueError):  # a name that is too long, or no text
+    except (OSError, ValueError):  # the name is too long, or the file is not text
         return None
 
 
@@ -186,7 +186,7 @@ def _items(values: Any) -> list[tuple[Any, Any]]:
 
 
 def _changed(values: Any, new: Mapping[Any, Any]) -> Any:
-    """Return a mapping or namespace with new values, itself where they are the old ones."""
+    """Return a mapping or namespace with new values, or itself if nothing changes."""
     old = dict(_items(values))
     if all(value is old[key] for key, value in new.items()):
         return values

@@ -1,12 +1,11 @@
-"""Whether each value of a parsed config fits its place: plain values everywhere, objects where they are declared.
+"""Checking that each value of a parsed config is allowed: plain values everywhere, objects only where declared.
 
-jsonargparse builds objects, calls functions and looks names up in places that are declared without a type, or as a
-function. Here such values are refused before anything is built, whatever it made of them.
+jsonargparse instantiates classes, calls functions and imports names for arguments without a declared type or declared
+as functions. Here such values are refused before anything is instantiated, whatever jsonargparse made of them.
 """
 
 import collections
 import math
-import sys
 import typing
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -15,34 +14,34 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from aigc_lightning.compat import typed_arguments
-from aigc_lightning.config.allowed_classes import Allowed, path_of
+from aigc_lightning.config.allowed_classes import Allowed, imported_class, path_of
 from aigc_lightning.config.declared import MAPPINGS, PLAIN, is_built, is_class, is_sequence, members
 from aigc_lightning.config.short_names import TRUST
 from aigc_lightning.errors import UserError
 
 _SPEC_KEYS = {"class_path", "init_args", "dict_kwargs"}
-#: Arguments of Lightning's classes that say where to write.
+#: Arguments of Lightning's classes that name folders to write to.
 _FOLDERS = ("dirpath", "save_dir")
 
 
 def check(parser: ArgumentParser, values: Namespace, allowed: Allowed | None, section: str = "") -> None:
-    """Check the values of a parser before objects are built from them.
+    """Check the values of a parser before anything is instantiated from them.
 
     Args:
-        parser: knows the declared types.
-        values: what it parsed.
-        allowed: what may be named; None to allow everything.
-        section: that the values stand in, for messages.
+        parser: has the declared types.
+        values: the parsed values.
+        allowed: the classes that may be named; None to allow everything.
+        section: prefix of the values' names in error messages.
 
     Raises:
-        UserError: a class or a function stands where it may not, or a number is not a number.
+        UserError: a class or function is not allowed where it is named, or a number is nan.
     """
     if allowed is not None:
         _Places(allowed).check_parser(parser, values, section)
 
 
 class _MisplacedError(UserError):
-    """A value does not fit a type; another type of a union may take it."""
+    """A value does not fit a type; another member of a union may accept it."""
 
 
 class _Places:
@@ -50,7 +49,7 @@ class _Places:
         self._allowed = allowed
 
     def check_parser(self, parser: ArgumentParser, values: Namespace, section: str) -> None:
-        """Check all values of a parser; those of which it knows no type have to be plain."""
+        """Check all values of a parser; those without a declared type must be plain."""
         typed = {argument.name: argument for argument in typed_arguments(parser)}
         for name, argument in typed.items():
             value = values.get(name)
@@ -61,12 +60,12 @@ class _Places:
                 self.check(value, Any, f"{section}{key}")
 
     def check(self, value: Any, declared: Any, key: str) -> None:
-        """Refuse a value that stands where it may not."""
+        """Check one value against the declared type of its argument."""
         if isinstance(value, PLAIN):
             if isinstance(value, float) and math.isnan(value):
                 raise UserError(f"{key} is not a number (nan).", "Give a number.")
             if isinstance(value, str) and "class_path" in value and any(map(is_built, members(declared))):
-                # What jsonargparse could not read as an object it takes as a text, where that fits as well.
+                # If jsonargparse cannot read a value as an object, it falls back to a string where one is allowed.
                 raise UserError(f"{key} holds a class with options that it may not have: {value}", TRUST)
             return
         refusals = []
@@ -101,8 +100,8 @@ class _Places:
 
     def _check_object(self, spec: Mapping[str, Any], declared: Any, key: str) -> None:
         path = spec["class_path"]
-        found = _class_at(path) if is_class(declared) else None
-        if found is None or not self._allowed.may_stand(found, declared):
+        found = imported_class(path) if is_class(declared) else None
+        if found is None or not self._allowed.allows(found, declared):
             raise _MisplacedError(f"{key} holds a class ({path}), and its place is not declared to take one.", TRUST)
         arguments = spec.get("init_args")
         if arguments is not None:
@@ -117,10 +116,10 @@ class _Places:
 
 
 def _check_files(arguments: Any, key: str) -> None:
-    """Refuse arguments of Lightning's classes that lead out of the run's folder."""
+    """Refuse arguments of Lightning's classes that point outside the run's folder."""
     for name in _FOLDERS:
         if arguments.get(name) is not None:
-            raise UserError(f"{key}.{name} is given, and what a run writes goes into its folder.", "Leave it out.")
+            raise UserError(f"{key}.{name} is given, but a run writes only to its own folder.", "Leave it out.")
     name = str(arguments.get("filename") or "")
     outside = "".join(part.partition("}")[2] if number else part for number, part in enumerate(name.split("{")))
     if "/" in outside or "\\" in outside or outside.startswith(".."):
@@ -129,17 +128,10 @@ def _check_files(arguments: Any, key: str) -> None:
 
 @cache
 def _parser(found: type) -> ArgumentParser:
-    """Return a parser that knows the declared types of a class's arguments."""
+    """Return a parser with the declared types of a class's arguments."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(found, fail_untyped=False)
     return parser
-
-
-def _class_at(path: object) -> type | None:
-    """Return a class that jsonargparse has imported already; a path of something else is None."""
-    module, _, name = str(path).rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
-    return found if isinstance(found, type) else None
 
 
 def _described(value: Any) -> str:

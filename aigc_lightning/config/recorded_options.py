@@ -1,8 +1,8 @@
-"""What a checkpoint's record or the config of a run names and the user did not, looked at before it is used.
+"""Checking options that come from a checkpoint's record or a run's config rather than from the user.
 
-A run folder may come from a stranger. So no address is contacted that the user has not given, neither is anything that
-asks a server or names a place to write to; a path is said before it is read. Secrets that saved configs hide are filled
-in again from the environment.
+A run folder may come from a stranger. So its options contact no address that the user has not given, and set nothing
+that contacts a server or names a place to write to; paths are printed before they are read. Secrets that were redacted
+in saved configs are filled in again from the environment.
 """
 
 import inspect
@@ -28,12 +28,12 @@ from aigc_lightning.core.io.redaction import (
 )
 from aigc_lightning.errors import UserError
 
-#: How a run is started, which nobody but the user says.
+#: Options about how a run is started, which only the user sets.
 _STARTING = ("config", "run", "resume", "checkpoint")
 
 
 class _Value(NamedTuple):
-    """A value of an option, and where it stands."""
+    """The value of an option, and where it is stored."""
 
     name: str  # dotted, with `init_args`
     holder: Any  # a namespace, mapping or list
@@ -42,26 +42,26 @@ class _Value(NamedTuple):
 
     @property
     def option(self) -> str:
-        """The option as a user writes it."""
+        """The name of the option as a user writes it."""
         return self.name.replace(".init_args", "")
 
     def put(self, value: Any) -> None:
-        """Put another value in its place."""
+        """Replace the value."""
         self.holder[self.key] = value
 
 
 def settle(values: Any, recorded: Mapping[str, Any], origin: str, argv: Sequence[str]) -> None:
-    """Look at the parsed options of a command before anything is built of them; they are changed in place.
+    """Check the parsed options of a command before anything is built from them; they are changed in place.
 
     Args:
         values: a namespace of jsonargparse.
-        recorded: those sections of options that a record or the config of a run gave, as plain values; empty where
-            the user gave all of them.
-        origin: of the sections, such as the path of the config.
-        argv: the options that the user wrote.
+        recorded: the sections that come from a record or a run's config, as plain values; empty if the user gave all
+            options.
+        origin: where these sections come from, such as the path of the config.
+        argv: the options given by the user.
 
     Raises:
-        UserError: an address is named that the user has not given, or a secret is missing.
+        UserError: there is an address that the user has not given, or a secret is missing.
     """
     theirs = {item.name: item.value for item in _walk(dict(recorded))}
     paths = []
@@ -85,7 +85,7 @@ def settle(values: Any, recorded: Mapping[str, Any], origin: str, argv: Sequence
 
 
 def to_repeat(values: Any) -> list[str]:
-    """Return the options that a user has to give again when a run goes on, since `settle` would refuse or drop them."""
+    """Return the options that a user must give again to resume a run, since `settle` would refuse or drop them."""
     options = []
     for item in _walk(values):
         if item.name.partition(".")[0] in _STARTING or not item.value:
@@ -96,7 +96,7 @@ def to_repeat(values: Any) -> list[str]:
 
 
 def _walk(holder: Any, name: str = "") -> Iterator[_Value]:
-    """Yield all values that are no groups of others."""
+    """Yield all leaf values."""
     pairs: Any = enumerate(holder) if isinstance(holder, list) else _pairs(holder)
     for key, value in pairs:
         dotted = f"{name}.{key}" if name else str(key)
@@ -107,17 +107,17 @@ def _walk(holder: Any, name: str = "") -> Iterator[_Value]:
 
 
 def _pairs(value: Any) -> Any:
-    """Return the keys and values of a mapping or namespace, None for anything else."""
+    """Return the items of a mapping or namespace, or None for anything else."""
     if isinstance(value, Mapping):
         return list(value.items())
     return list(vars(value).items()) if hasattr(value, "as_dict") else None
 
 
 def _revealed(item: _Value, origin: str) -> str:
-    """Return what a saved config hides.
+    """Return the value of which a saved config has only a redacted form.
 
     Raises:
-        UserError: nobody says what that is.
+        UserError: the secret is not available.
     """
     found = revealed(item.value) if is_address(item.value) else None
     if found is None:
@@ -130,7 +130,7 @@ def _revealed(item: _Value, origin: str) -> str:
 
 
 def _is_given(item: _Value, argv: Sequence[str]) -> bool:
-    """Whether the user wrote this option."""
+    """Return whether the user gave this option."""
     names = (f"--{item.option}", f"--{item.name}")
     return any(argument.partition("=")[0] in names for argument in argv)
 
@@ -146,12 +146,12 @@ def _check_address(item: _Value, origin: str, argv: Sequence[str]) -> None:
 
 
 def _is_for_users(item: _Value, values: Any) -> bool:
-    """Whether a data class says that only users may set this argument of it."""
+    """Return whether the data class allows only users to set this argument."""
     return item.key in _said_by_user(_class_of(item, values))
 
 
 def _class_of(item: _Value, values: Any) -> Any:
-    """Return the class of data whose argument a value is, None for other values."""
+    """Return the data class that a value is an argument of, or None for other values."""
     *path, section, _ = ["", "", *item.name.split(".")]
     if section != "init_args":
         return None
@@ -173,7 +173,7 @@ def _leave_out(item: _Value, values: Any, origin: str) -> None:
     item.put(default)
     value = shlex.quote(str(item.value).lower() if isinstance(item.value, bool) else str(item.value))
     rank_zero_only(echo)(
-        f"Left out {item.option} {value} of {origin}, which only you may say. To use it, add: --{item.option} {value}"
+        f"Left out {item.option} {value} of {origin}, which only you may set. To use it, add: --{item.option} {value}"
     )
 
 

@@ -1,6 +1,6 @@
-"""The command line of a stage before jsonargparse sees it: presets, defaults, help, and configs checked by hand.
+"""Preparing the command line of a stage before jsonargparse sees it: presets, short help, and checks of configs.
 
-A mistake that is found here can be explained in the user's words.
+Mistakes found here get clearer messages than jsonargparse's.
 """
 
 import textwrap
@@ -18,7 +18,7 @@ from aigc_lightning.yaml_file import read_yaml
 Stage = Literal["fit", "validate", "test", "predict"]
 CONFIG_NAME = "config.yaml"
 _COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "ema", "grids", "checkpoints"}
-#: Known to all stages, so that a run's config serves them all; only `fit` acts on them.
+#: Accepted by all stages, so that they can share a run's config; only `fit` uses them.
 _OF_FIT = {"max_images", "logger", "timeout", "compile"}
 SECTIONS: dict[str, set[str]] = {
     "fit": _COMMON | _OF_FIT | {"resume"},
@@ -27,16 +27,16 @@ SECTIONS: dict[str, set[str]] = {
     "predict": _COMMON | _OF_FIT | {"checkpoint"},
 }
 
-#: Options that a config cannot hold.
+#: Options that a config cannot set.
 _STARTING = ("run", "resume", "checkpoint")
-#: What the sections are, those that are no single values.
+#: Types of the sections that are not single values.
 _HOLDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("trainer", "engine", "ema", "grids", "checkpoints"), (dict,)),
     **dict.fromkeys(("model", "data"), (dict, str)),
 }
-#: Where a run lives is said on the command line: a config may come from a stranger.
+#: Paths of runs are given on the command line only: a config may come from a stranger.
 _ON_THE_COMMAND_LINE = ("run", "resume", "checkpoint")
-#: Options that print a text whatever else is given.
+#: Options that print a help text and exit.
 _HELP = ("--help", "--model.help", "--data.help")
 _LARGEST_SEED = 2**32 - 1
 
@@ -46,16 +46,16 @@ class Request:
     """A prepared command line.
 
     Args:
-        given: what the user wrote.
-        argv: the same for jsonargparse, with presets replaced by files.
+        given: the arguments as the user gave them.
+        argv: the arguments for jsonargparse, with presets replaced by files.
         configs: the config files, in order.
-        run_config: the config that was found beside a checkpoint, where the user gave none.
-        name: of the run, from its first config or from model and data.
-        help: whether only the short help is wanted.
+        run_config: the config found beside a checkpoint, if the user gave none.
+        name: name of the run, from its first config or from model and data.
+        help: whether only the short help was requested.
         trust_config: whether a config may run any code.
-        parse_only: whether to end once the options are known to be good.
-        record_of: the checkpoint whose record takes the place of a config, where no config is there.
-        recorded: what that record says, as sections of a config.
+        parse_only: whether to exit once the options have been validated.
+        record_of: the checkpoint whose record replaces a missing config.
+        recorded: the contents of that record, as sections of a config.
     """
 
     given: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Request:
 
     @property
     def prints_only(self) -> bool:
-        """Whether the command line asks for a text and not for a run."""
+        """Whether the command line only prints help or the config."""
         return any(argument.partition("=")[0] in ("--print_config", *_HELP) for argument in self.argv)
 
 
@@ -79,7 +79,7 @@ def read_request(stage: Stage, argv: list[str]) -> Request:
     """Prepare a stage's command line.
 
     Raises:
-        UserError: a config that is missing or wrong, or an option that no stage has.
+        UserError: a config is missing or invalid, or a required option is missing.
     """
     refuse_special_files(argv)
     request = Request(given=list(argv))
@@ -114,7 +114,7 @@ def read_request(stage: Stage, argv: list[str]) -> Request:
 
 
 def value_of(argv: list[str], option: str) -> str | None:
-    """Return the last value that an argument list gives to an option, or None."""
+    """Return the last value of an option in an argument list, or None."""
     found = None
     for number, argument in enumerate(argv):
         if argument.startswith(f"{option}="):
@@ -147,7 +147,7 @@ def check_config(stage: Stage, path: Path) -> None:
     """Check that a config is YAML with the right sections.
 
     Raises:
-        UserError: it is not, with the place of the mistake.
+        UserError: it is not; the message says where.
     """
     config = read_yaml(path)
     if config is None:
@@ -158,7 +158,7 @@ def check_config(stage: Stage, path: Path) -> None:
         _check_section(stage, path, key, value)
         if key in _ON_THE_COMMAND_LINE and value is not None:
             raise UserError(
-                f"{path} has a section {key!r}, and a config does not say where a run is.",
+                f"{path} has a section {key!r}, but a config cannot say where a run is.",
                 f"Leave it out, and write --{key} on the command line.",
             )
         wanted = _HOLDS.get(key, (object,))
@@ -170,7 +170,7 @@ def check_config(stage: Stage, path: Path) -> None:
 
 
 def _check_section(stage: Stage, path: Path, key: Any, value: Any) -> None:
-    if key in _STARTING and value is not None:  # a config is handed on to others: it names no folder to write to
+    if key in _STARTING and value is not None:  # a config may be shared: it names no folder to write to
         raise UserError(f"{path} has a section {key!r}.", f"Take it out, and write --{key} on the command line.")
     if key in SECTIONS[stage]:
         return
@@ -186,17 +186,17 @@ def _check_section(stage: Stage, path: Path, key: Any, value: Any) -> None:
 
 
 def check_seed(seed: Any) -> None:
-    """Check that a seed is one: a number that numpy takes, True for a random one, or None.
+    """Check that a seed is a number that numpy accepts, True for a random one, or None.
 
     Raises:
-        UserError: it is none.
+        UserError: it is out of range.
     """
     if not isinstance(seed, bool) and seed is not None and not 0 <= seed <= _LARGEST_SEED:
         raise UserError(f"seed_everything is {seed}.", f"Give a whole number from 0 to {_LARGEST_SEED}.")
 
 
 def _add_run_config(stage: Stage, request: Request) -> None:
-    """Take the config of the run that is resumed or scored where no other is given."""
+    """Use the config of the run to resume or score if no other is given."""
     option = "--resume" if stage == "fit" else "--checkpoint"
     target = value_of(request.argv, option)
     if request.configs or target is None or value_of(request.argv, "--model"):
@@ -207,7 +207,7 @@ def _add_run_config(stage: Stage, request: Request) -> None:
             raise UserError("--resume needs to know whose run.", "Add --config NAME, or write --resume RUN_FOLDER.")
         target = chosen
     if is_address(target):
-        return  # of what lies beside it nothing is known
+        return  # files beside it are unknown
     checkpoint = find_checkpoint(target)
     folder = checkpoint.parent
     for candidate in (folder, folder.parent):
@@ -225,7 +225,7 @@ def _run_name(request: Request) -> str:
         path = request.configs[0]
         if path.name != CONFIG_NAME:
             return path.stem
-        run = path.resolve().parent  # the config of a run, named after the folder of such runs
+        run = path.resolve().parent  # of a run: the name is that of the folder above the number
         return run.parent.name if run.name.isdecimal() else run.name
     parts = [value_of(request.argv, "--model"), value_of(request.argv, "--data")]
     return "_".join(part.rpartition(".")[2].rpartition(":")[2].lower() for part in parts if part) or "run"
@@ -241,14 +241,15 @@ def _check_required(stage: Stage, request: Request) -> None:
         given = value_of(request.argv, f"--{section}") or value_of(request.argv, f"--{section}.class_path")
         if not merged.get(section) and given is None:
             names = ", ".join(plugin.name for plugin in plugins.plugins("model" if section == "model" else "data"))
+            needed = "a model" if section == "model" else "data"
             raise UserError(
-                f"`aigc {stage}` needs a {section}, and neither the config nor the command line names one.",
+                f"`aigc {stage}` needs {needed}, and neither the config nor the command line names any.",
                 f"Add --{section} NAME (known: {names}), or --config PRESET (see: aigc configs).",
             )
 
 
 def short_help(stage: Stage) -> str:
-    """Return the options that people use, on one screen."""
+    """Return the help of the most common options, on one screen."""
     models, data = (_listed([plugin.name for plugin in plugins.plugins(kind)]) for kind in ("model", "data"))
     head = {
         "fit": "Train a model on data.",
@@ -276,7 +277,7 @@ Machine
   --trainer.num_nodes N     machines; several are started by torchrun or srun, see: aigc job --help
   --trainer.precision P     auto (bf16-mixed where the device is made for it), 32-true, bf16-mixed, 16-mixed
   --compile true            compile the networks at the start, for long runs
-  --timeout S               end when another process does not answer for so many seconds (1800)
+  --timeout S               seconds to wait for another process before giving up (1800)
   --trainer.OPTION V        an option of Lightning's Trainer, see docs/training.md
 
 Help
@@ -287,12 +288,12 @@ Help
 
 
 def _listed(names: list[str]) -> str:
-    """Return names with a way out, in lines that stand beside the options."""
+    """Return names, wrapped to fit beside the options."""
     text = ", ".join([*names, "or a class path"])
     return textwrap.fill(text, 118 - _BESIDE, break_on_hyphens=False).replace("\n", "\n" + " " * _BESIDE)
 
 
-_BESIDE = 25  # columns of the options
+_BESIDE = 25  # width of the options column
 _FIT_HELP = """
 How long
   --trainer.max_steps N    batches (5000 when no end is given)
@@ -303,7 +304,7 @@ How long
 Run folder
   --run DIR              where the run goes (runs/<config>/<number>); never overwrites another run
   --resume [RUN|FILE]    continue a run: the latest of this config, a run folder or a checkpoint
-  --resume auto          continue what is there, else start; for jobs that are started again by themselves
+  --resume auto          continue the run if there is one, else start it; for jobs that restart automatically
   --logger L             wandb, tensorboard or [wandb,tensorboard], beside metrics.csv
   --grids.every_n_steps N          a picture of samples every N batches (500)
   --grids.num N                    samples in it (64)

@@ -1,10 +1,10 @@
-"""Short names in configs, and the limits within which jsonargparse imports and builds what a config names.
+"""Short names in configs, and limits on what jsonargparse may import and instantiate.
 
-`parser.Parser` writes class paths for short names before jsonargparse sees them; what they mean is decided here.
+`parser.Parser` replaces short names by class paths before jsonargparse sees them; the names are resolved here.
 
-Two layers keep a config from running code. Before anything is built, `places.check` compares each value with the
-declared type of its place. And here jsonargparse is told which paths it may import, that a class in a place without a
-type is a value like any other, and to ask before it builds an object.
+Two layers keep a config from running code. Before anything is instantiated, `places.check` compares each value with the
+declared type of its argument. And here jsonargparse is told which paths it may import, not to instantiate classes for
+arguments without a type, and to ask before it instantiates a class.
 """
 
 import sys
@@ -25,32 +25,30 @@ from aigc_lightning.yaml_file import check_yaml
 T = TypeVar("T")
 Meaning = Callable[[Any], Any]
 
-#: What to do about a config that asks for more than it may have.
-TRUST = (
-    "Leave it out (docs/training.md says what there is), or add --trust-config if you trust the config to run any code."
-)
+#: Hint for a config that names something it may not.
+TRUST = "Leave it out (see docs/training.md), or add --trust-config if you trust the config to run any code."
 
 
 class _Limits:
-    """What holds in this process; jsonargparse has one set of rules for all parsers, too."""
+    """The limits of this process; jsonargparse's settings apply to all parsers as well."""
 
-    allowed: Allowed | None = None  # None where a config is trusted
+    allowed: Allowed | None = None  # None if configs are trusted
     installed = False
-    expected: ClassVar[dict[str, list[Meaning]]] = {}  # of texts that jsonargparse is about to load
+    expected: ClassVar[dict[str, list[Meaning]]] = {}  # by text that jsonargparse is about to load
 
 
 def allowed() -> Allowed | None:
-    """Return what configs may name at present, None where they are trusted."""
+    """Return what configs may currently name, or None if they are trusted."""
     return _Limits.allowed
 
 
 def limit(*, trusted: bool = False) -> None:
-    """Set what the configs that are parsed from now on may import and build.
+    """Set what configs may import and instantiate from now on.
 
-    What `AIGC_PLUGINS` leaves out stays out even of a trusted config.
+    Plugins excluded by `AIGC_PLUGINS` are excluded even from trusted configs.
 
     Args:
-        trusted: whether configs may import everything else, and call it.
+        trusted: whether configs may import and call everything else.
     """
     _install()
     _Limits.allowed = None if trusted else Allowed.now()
@@ -62,12 +60,12 @@ def limit(*, trusted: bool = False) -> None:
         import_path_denylist=["jsonargparse", *everything, *sorted(denied)],
         import_path_allowlist=sorted(_Limits.allowed.paths) if _Limits.allowed else [],
         instantiate_subclass_spec_in_any=trusted,
-        config_read_mode_fsspec_enabled=False,  # a value is no reason to contact an address
+        config_read_mode_fsspec_enabled=False,  # reading a config must not contact an address
     )
 
 
 def _install() -> None:
-    """Give jsonargparse our reader of YAML and our builder of objects, once."""
+    """Install our YAML loader and our instantiator in jsonargparse, once."""
     if _Limits.installed:
         return
     _Limits.installed = True
@@ -75,7 +73,7 @@ def _install() -> None:
     load = jsonargparse.get_loader("yaml")
 
     def load_checked(text: str) -> Any:
-        if ":" in text or "*" in text:  # else there is neither a key nor an alias
+        if ":" in text or "*" in text:  # otherwise it has no keys or aliases
             check_yaml(text)
         return _meant(text, load(text))
 
@@ -83,11 +81,11 @@ def _install() -> None:
 
 
 def expect(text: str, meaning: Meaning) -> None:
-    """Say what becomes of the values of a text when jsonargparse loads it.
+    """Register a function to apply to the values of a text when jsonargparse loads it.
 
     Args:
         text: the text of a file, or a value written as YAML.
-        meaning: gives the values with class paths for short names; two that are equal do the same.
+        meaning: replaces short names by class paths in the values; equal ones are registered once.
     """
     meanings = _Limits.expected.setdefault(text, [])
     if meaning not in meanings:
@@ -102,27 +100,27 @@ def _meant(text: str, values: Any) -> Any:
     if any(other != first for other in others):
         line = text.strip().splitlines()[0]
         raise UserError(
-            f"Two places hold the same text ({line} ...), and its names mean something else at each.",
+            f"The same text ({line} ...) is used in two places where its names mean different things.",
             "Write the class paths in full.",
         )
     return first
 
 
 def _built(class_type: type[T], *args: Any, **kwargs: Any) -> T:
-    """Build an object for jsonargparse, if configs may have objects of its class."""
-    if _Limits.allowed is not None and not _Limits.allowed.may_be_built(class_type):
-        raise UserError(f"The config asks for an object of the class {path_of(class_type)}.", TRUST)
+    """Instantiate a class for jsonargparse, if configs may do so."""
+    if _Limits.allowed is not None and not _Limits.allowed.may_instantiate(class_type):
+        raise UserError(f"The config asks for an instance of the class {path_of(class_type)}.", TRUST)
     return class_type(*args, **kwargs)
 
 
 def let_import(declared: Iterable[type]) -> None:
-    """Let jsonargparse name the declared types of places: where a value names no class, it is of that type."""
-    _let_import(*(path for each in declared for path in _offers(each)))
+    """Let jsonargparse import the declared types of arguments: a value that names no class is of that type."""
+    _let_import(*(path for each in declared for path in _import_paths(each)))
 
 
 @cache
-def _offers(declared: type) -> tuple[str, ...]:
-    """Return the paths at which a class and the packages around it offer it; jsonargparse takes the shortest."""
+def _import_paths(declared: type) -> tuple[str, ...]:
+    """Return the paths at which a class's module and its parent packages provide it; jsonargparse uses the shortest."""
     parts = declared.__module__.split(".")
     modules = [".".join(parts[: number + 1]) for number in range(len(parts))]
     name = declared.__qualname__
@@ -131,10 +129,10 @@ def _offers(declared: type) -> tuple[str, ...]:
 
 
 def resolved(classes: tuple[type, ...], name: str) -> str | None:
-    """Return the path of the class that a name means at a place; None where it means nothing here.
+    """Return the class path that a name stands for in an argument, or None if it stands for none.
 
     Args:
-        classes: of which the place takes an object.
+        classes: the classes whose instances the argument takes.
         name: short name or class path.
 
     Raises:
@@ -143,7 +141,7 @@ def resolved(classes: tuple[type, ...], name: str) -> str | None:
     kind = next((kind for kind in map(plugins.kind_of, classes) if kind is not None), None)
     plugin = _plugin(kind, name) if kind is not None else None
     if plugin is not None:
-        found = plugin.load()  # here, for an error that names the plugin, and for its version before its import
+        found = plugin.load()  # here, so that errors name the plugin and its API version is checked before its import
         _let_import(plugin.class_path, path_of(found))
         return plugin.class_path
     if _Limits.allowed is None:
@@ -170,23 +168,23 @@ def _plugin(kind: plugins.Kind, name: str) -> plugins.Plugin | None:
 
 
 def _part(classes: tuple[type, ...], name: str, allowed: Allowed) -> str | None:
-    """Return the path of a declared type or of a part that its package defines, and let it be imported."""
+    """Return the path of a declared type or of a subclass from its package, and let it be imported."""
     for declared, found in ((each, found) for each in classes for found in _named(each, name)):
-        if found is declared or allowed.may_stand(found, declared):  # the type itself, for what is said about it
+        if found is declared or allowed.allows(found, declared):  # the type itself, for a better message later
             _let_import(path_of(found))
             return path_of(found)
     return None
 
 
 def _named(declared: type, name: str) -> Iterator[type]:
-    """Yield the imported subclasses of a type that a name may mean; a config imports no module of its choice."""
+    """Yield the imported subclasses of a type that a name may stand for; a config cannot import arbitrary modules."""
     if isinstance(declared, type):
         for found in subclasses(declared):
-            if name in (found.__name__, path_of(found)) or _is_offered_at(found, name):
+            if name in (found.__name__, path_of(found)) or _is_reexported_at(found, name):
                 yield found
 
 
-def _is_offered_at(found: type, path: str) -> bool:
+def _is_reexported_at(found: type, path: str) -> bool:
     return path.endswith(f".{found.__name__}") and canonical(path) == path_of(found)
 
 

@@ -111,15 +111,20 @@ def capabilities(model: object) -> list[str]:
 
 
 def takes(method: Callable[..., Any] | None, argument: str) -> bool:
-    """Return whether a method has an argument of this name; False without a method."""
-    return method is not None and argument in signature(method).parameters
+    """Return whether a method takes an argument of this name; False without a method.
+
+    A model that takes a condition only with some of its options names it in its attribute `without_conditions` if it
+    was built without them.
+    """
+    without = getattr(getattr(method, "__self__", None), "without_conditions", ())
+    return method is not None and argument not in without and argument in signature(method).parameters
 
 
 def num_sampled_classes(model: Any) -> int:
     """Return K, the number of classes that a model generates on request; 0 for a model that takes no labels.
 
-    A model whose `sample` has an argument `labels` takes the classes of its spec. One that takes them only with some of
-    its options has an attribute `num_classes`, which is 0 without them.
+    A model whose `sample` takes `labels` (see `takes`) takes the classes of its spec, or those that its attribute
+    `num_classes` counts.
     """
     if not takes(getattr(model, "sample", None), "labels"):
         return 0

@@ -48,6 +48,8 @@ class ImageModel(AveragedModule):
     block_classes: ClassVar[tuple[type[nn.Module], ...]] = ()
     #: Images that are sampled at once; None for what suits the device (`core/chunks.py`).
     sampling_chunk: ClassVar[int | None] = None
+    #: Arguments of `sample` and `edit` that the model, built with the options that it has, does not take.
+    without_conditions: tuple[str, ...] = ()
     #: Held-out score that selects the best checkpoint of a run; lower is better.
     monitor: ClassVar[str] = "val/sliced_wasserstein"
 
@@ -176,7 +178,7 @@ class ImageModel(AveragedModule):
         """
 
     def on_fit_start(self) -> None:
-        """Set up from the data, in a new run, and for the settings of the engine that act on every model.
+        """Set up from the data, in a new run, and prepare for the settings of the engine that act on every model.
 
         Raises:
             UserError: the settings do not fit the model or the trainer.

@@ -102,9 +102,9 @@ class ImageDataModule(pl.LightningDataModule):
 
     #: Arguments that may change when a run is resumed, since they do not affect the samples.
     free_on_resume: tuple[str, ...] = ("num_workers", "root")
-    #: Arguments that contact a server or name a place to write to: never set from a checkpoint's record or a run's
-    #: config.
+    #: Arguments that contact a server or name a place to write to; records and configs of runs cannot set them.
     said_by_user: tuple[str, ...] = ()
+    __str__ = object.__str__  # Lightning's would read the data to describe the loaders
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let the help of each class describe all of its arguments, though those of its bases are described there."""

@@ -1,1 +1,5 @@
 """Evaluation of images: feature extractors and their weights, feature banks, scores and receipts."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

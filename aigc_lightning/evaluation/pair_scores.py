@@ -68,7 +68,7 @@ class _Scoring:
     """Scores of pairs, batch by batch.
 
     Args:
-        asked: names of scores; those by default when empty.
+        asked: names of scores; if empty, the default ones.
     """
 
     def __init__(self, asked: Sequence[str]) -> None:
@@ -78,7 +78,7 @@ class _Scoring:
         self.before: dict[str, list[Tensor]] = {name: [] for name in self.names}
         self._lpips = pair_metrics.LPIPS(find_asset("vgg16")) if LPIPS in asked else None
         self._count = 0
-        self._too_small: dict[str, int] = {}  # images, by score
+        self._too_small: dict[str, int] = {}  # number of images, by score
         self._smallest = (0, 0)
 
     def add(self, images: Tensor, targets: Tensor) -> None:
@@ -106,7 +106,7 @@ class _Scoring:
         self._compute(self.before, images, targets)
 
     def means(self, values: dict[str, list[Tensor]]) -> dict[str, float]:
-        """Return the mean over the images of each score that all images have."""
+        """Return the mean of each score that was computed for all images."""
         whole = {name: torch.cat(parts) for name, parts in values.items() if parts}
         return {name: float(found.double().mean()) for name, found in whole.items() if len(found) == self._count}
 
@@ -116,9 +116,9 @@ class _Scoring:
 
     def _reason(self, name: str) -> str:
         few = self._too_small[name]
-        which = "the images have" if few == self._count else f"{few} of {self._count} images have less, one"
+        which = "the images have" if few == self._count else f"{few} of {self._count} images are smaller, one is"
         height, width = self._smallest
-        return f"It needs {smallest_side(name)} pixels a side, and {which} {height}x{width}."
+        return f"It needs {smallest_side(name)} pixels per side, but {which} {height}x{width}."
 
     def _compute(self, values: dict[str, list[Tensor]], images: Tensor, targets: Tensor) -> None:
         for name in self.names:

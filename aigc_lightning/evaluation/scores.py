@@ -29,12 +29,12 @@ class Sides:
 
     Args:
         real: bank of the reference.
-        fake: bank of the images that are scored.
-        seen: bank of all images that the model was trained on, where copies are looked for.
-        held_out: bank of real images that it has not seen.
-        class_names: what the extractor's logits mean.
-        fake_class_names: what the labels of the fakes mean.
-        path_length: returns mean and deviation of the perceptual path length, where the model has latents.
+        fake: bank of the images to score.
+        seen: bank of all training images, in which copies are searched for.
+        held_out: bank of real images that the model has not seen.
+        class_names: classes of the extractor's logits.
+        fake_class_names: classes of the fakes' labels.
+        path_length: returns mean and standard deviation of the perceptual path length; None without latents.
     """
 
     real: FeatureBank
@@ -57,12 +57,12 @@ class Score:
     """A score of a set of images against real ones.
 
     Args:
-        keys: the numbers that it gives; those that end in `_std` are deviations of the one before.
-        better: for each number that is no deviation.
-        compute: gives them.
-        lacks: returns what is missing for it, "" if nothing is.
-        settings: what else its value depends on.
-        by_default: whether it is computed when nobody asks for it.
+        keys: names of its values; one that ends in `_std` is the standard deviation of the one before.
+        better: whether lower or higher values are better, except for standard deviations.
+        compute: returns the values.
+        lacks: returns what is missing to compute it, "" if nothing is.
+        settings: parameters that affect the values.
+        by_default: whether it is computed when no scores are requested.
         has_floor: whether real images can be scored in place of the fakes.
     """
 
@@ -83,7 +83,7 @@ def _labelled(sides: Sides) -> str:
 
 def _recognised(sides: Sides) -> str:
     if sides.fake.logits is None or sides.fake.labels is None or sides.class_names != sides.fake_class_names:
-        return "a model that makes images by class, and an extractor that knows the same classes"
+        return "a class-conditional model, and an extractor with the same classes"
     return ""
 
 
@@ -165,10 +165,10 @@ class PairScore:
     """A score of images against their targets, as the mean over images.
 
     Args:
-        better: which way.
+        better: whether lower or higher values are better.
         compute: returns one value per image (B,) from images and targets (B, C, H, W) in [0, 1].
-        smallest: pixels that both sides must have.
-        by_default: whether it is computed when nobody asks for it.
+        smallest: minimum height and width in pixels.
+        by_default: whether it is computed when no scores are requested.
     """
 
     better: Better
@@ -185,7 +185,7 @@ def _psnr(images: Tensor, targets: Tensor, channel: Literal["rgb", "y"] = "rgb")
     return pairs.psnr(images, targets, channel=channel).clamp(max=PSNR_OF_EQUAL)
 
 
-#: Scores of pairs of images; `lpips` is added where it is asked for, since it needs weights.
+#: Scores of pairs of images; `lpips` is added on request only, since it needs weights.
 PAIRS: dict[str, PairScore] = {
     "mse": PairScore("lower", pairs.mse),
     "mae": PairScore("lower", pairs.mae),
@@ -197,12 +197,12 @@ PAIRS: dict[str, PairScore] = {
 LPIPS = "lpips"
 _SMALLEST_FOR_LPIPS = 16
 
-#: Numbers of a classifier's answers, in [0, 1].
+#: Scores of classifiers, in [0, 1].
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
 
 
 def smallest_side(name: str) -> int:
-    """Return the number of pixels a side that a score of pairs requires."""
+    """Return the minimum height and width in pixels for a score of pairs."""
     return _SMALLEST_FOR_LPIPS if name == LPIPS else PAIRS[name].smallest
 
 
@@ -210,7 +210,7 @@ def check_names(names: Sequence[str]) -> None:
     """Refuse scores that do not exist.
 
     Raises:
-        UserError: there is none of a name.
+        UserError: a name is unknown.
     """
     for name in names:
         if name not in (*DISTRIBUTION, *PAIRS, LPIPS):
@@ -229,11 +229,11 @@ def distribution_scores(sides: Sides, asked: Sequence[str] = ()) -> Scores:
     """Return scores of a set of images.
 
     Args:
-        sides: what is compared.
-        asked: names from `DISTRIBUTION`; without any, all of those by default that can be computed.
+        sides: the two sides of the comparison.
+        asked: names from `DISTRIBUTION`; if empty, all default scores that can be computed.
 
     Raises:
-        UserError: a score that was asked for cannot be computed.
+        UserError: a requested score cannot be computed.
     """
     found = Scores({}, {})
     for name in [name for name in DISTRIBUTION if name in asked] or default_scores():
@@ -247,12 +247,12 @@ def distribution_scores(sides: Sides, asked: Sequence[str] = ()) -> Scores:
 
 
 def default_scores() -> list[str]:
-    """Return the scores of sets of images that are computed when nobody asks for one."""
+    """Return the names of the scores computed when none are requested."""
     return [name for name, score in DISTRIBUTION.items() if score.by_default]
 
 
 def leave_out(name: str) -> str:
-    """Return what to do about a score that was asked for and cannot be computed."""
+    """Return a hint for a requested score that cannot be computed."""
     return f"Leave {name} out of --metrics; in training, out of evaluation.scores."
 
 
@@ -265,7 +265,7 @@ def _computed(name: str, sides: Sides) -> dict[str, float]:
 
 
 def is_better(key: str) -> Better | None:
-    """Return which way a number is better; None for deviations and unknown numbers."""
+    """Return whether lower or higher values are better; None for standard deviations and unknown keys."""
     for score in DISTRIBUTION.values():
         if key in score.keys and not key.endswith("_std"):
             return score.better
@@ -275,6 +275,6 @@ def is_better(key: str) -> Better | None:
 
 
 def settings_of(keys: Sequence[str]) -> dict[str, dict[str, int | float]]:
-    """Return what else the values of these numbers depend on, by score."""
+    """Return the settings of the scores that have these keys, by score."""
     used = {name: score for name, score in DISTRIBUTION.items() if score.keys[0] in keys}
     return {name: dict(score.settings) for name, score in used.items() if score.settings}

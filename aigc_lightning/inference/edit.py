@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from aigc_lightning.core.io.atomic import inside
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.plural import counted
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.before_after import BeforeAfter
 from aigc_lightning.inference.edit_conditions import NOTHING
@@ -78,10 +79,10 @@ def edit_files(
                 done.append(result_path)
             bar.advance(files)
     if skipped:
-        echo(f"{_counted(len(skipped))} of {len(results.paths)} skipped.", error=True)
+        echo(f"{counted(len(skipped), 'picture')} of {len(results.paths)} skipped.", error=True)
     if done:
         names = [path.relative_to(results.out).as_posix() for path in (done[0], done[-1])]
-        echo(f"{_counted(len(done))} in {results.out}: {' to '.join(dict.fromkeys(names))}")
+        echo(f"{counted(len(done), 'picture')} in {results.out}: {' to '.join(dict.fromkeys(names))}")
         skipped += _write_overview(overview, results.out, text({}))
     return 1 if skipped else 0
 
@@ -132,7 +133,3 @@ def _skipped(path: Path, error: UserError) -> str:
     what = shown(error.what)
     named = what if shown(path) in what else f"{shown(path)}: {what}"
     return f"Skipped: {named} {error.hint}".rstrip()
-
-
-def _counted(number: int) -> str:
-    return f"{number} picture" if number == 1 else f"{number} pictures"

@@ -1,7 +1,7 @@
 """Mean and covariance of a stream of vectors, in one pass.
 
 Paper: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances, COMPSTAT 1982.
-Sums of squares lose all digits where the mean is large against the spread; sums of squares about the mean do not.
+Raw sums of squares lose all precision if the mean is large compared with the spread; sums about the mean do not.
 Shapes: N samples, D dimensions.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_BLOCK = 1024  # rows turned to float64 at a time
+_BLOCK = 1024  # rows converted to float64 at a time
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Moments:
     Args:
         count: N.
         mean: (D,).
-        scatter: (D, D), the sum of the outer products of the vectors' differences from their mean.
+        scatter: (D, D), the sum of outer products of deviations from the mean.
     """
 
     count: int
@@ -30,7 +30,7 @@ class Moments:
 
     @classmethod
     def empty(cls, dimensions: int) -> "Moments":
-        """Return the moments of no vector."""
+        """Return the moments of an empty set."""
         return cls(0, torch.zeros(dimensions).double(), torch.zeros(dimensions, dimensions).double())
 
     @classmethod
@@ -40,7 +40,7 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """The unbiased covariance matrix (D, D); at least two vectors are needed."""
+        """The unbiased covariance matrix (D, D) of at least two vectors."""
         assert self.count > 1
         return self.scatter / (self.count - 1)
 
@@ -58,12 +58,12 @@ class Moments:
         return Moments(both.count, both.mean, both.scatter + other.scatter)
 
     def _combined(self, count: int, mean: Tensor, centred: Tensor) -> "Moments":
-        """Add vectors, given by their differences from their mean; the means' own difference is one vector more."""
+        """Add vectors given by deviations from their mean; the difference of the means acts as one more vector."""
         total = self.count + count
         if not total:
             return self
         shift = mean - self.mean
         rows = torch.cat([centred, shift[None] * math.sqrt(self.count * count / total)]).numpy()
-        # NumPy sees that the product is symmetric and computes half of it; PyTorch does not.
+        # NumPy exploits that the product is symmetric and computes half of it; PyTorch does not.
         scatter = torch.from_numpy(rows.T @ rows).add_(self.scatter)
         return Moments(total, self.mean + shift * (count / total), scatter)

@@ -1,4 +1,4 @@
-"""Nearest neighbours among vectors, exact, block by block: memory does not grow with the number of pairs.
+"""Exact nearest neighbours among vectors, computed in blocks so that memory does not grow with the number of pairs.
 
 Shapes: N and M samples, D dimensions, k neighbours.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 _BLOCK = 2048  # rows and columns of distances at a time
-# Squared distances below this share of the squared lengths are rounding of float32 features: the vectors are equal.
+# Squared distances below this fraction of the squared lengths are rounding errors of float32 features: set to 0.
 _EQUAL = 1e-13
 
 
@@ -20,21 +20,21 @@ def distance_blocks(queries: Tensor, points: Tensor) -> Iterator[tuple[slice, It
         queries: (N, D).
         points: (M, D).
     """
-    centre = points.double().mean(dim=0)  # a common shift changes no distance and saves digits
+    centre = points.double().mean(dim=0)  # centring keeps all distances and improves precision
     for rows in _slices(len(queries)):
         yield rows, _columns(queries[rows].double() - centre, points, centre)
 
 
 def nearest(queries: Tensor, points: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
-    """Return the distances and numbers of each query's k nearest points, nearest first.
+    """Return the distances and indices of each query's k nearest points, nearest first.
 
     Args:
         queries: (N, D).
         points: (M, D), at least k.
-        k: how many.
+        k: number of neighbours.
 
     Returns:
-        Distances, float64 (N, k), and positions in `points`, int64 (N, k).
+        Distances, float64 (N, k), and indices into `points`, int64 (N, k).
     """
     distances, numbers = [], []
     for _, columns in distance_blocks(queries, points):
@@ -52,7 +52,7 @@ def nearest(queries: Tensor, points: Tensor, k: int = 1) -> tuple[Tensor, Tensor
 
 
 def radii(points: Tensor, k: int) -> Tensor:
-    """Return the distance of each of the points (N, D) to its k-th nearest other one, float64 (N,)."""
+    """Return the distance from each point (N, D) to its k-th nearest neighbour, float64 (N,)."""
     return nearest(points, points, k + 1)[0][:, k]  # a point is its own nearest
 
 

@@ -1,7 +1,7 @@
 """Perceptual path length: how much a generator's images change along a path through its latent space.
 
-Paper: Karras, Laine, Aila, A Style-Based Generator Architecture for GANs, CVPR 2019, section 4.1 (full paths, on
-arcs in Z and straight ones in W).
+Paper: Karras, Laine, Aila, A Style-Based Generator Architecture for GANs, CVPR 2019, section 4.1 (full paths:
+arcs in Z, straight lines in W).
 Departures from the paper: images are not cropped.
 Shapes: N paths, B batch, Z latent size, C channels, H and W height and width in pixels.
 """
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from aigc_lightning.core import keyed
 
-_DISCARDED = 0.01  # of the paths, at each end
+_DISCARDED = 0.01  # fraction of the paths at each end
 
 
 class PathLength(NamedTuple):
-    """Mean and standard deviation over the paths, without the shortest and the longest hundredth."""
+    """Mean and standard deviation over the paths, without the shortest and the longest 1 %."""
 
     mean: float
     std: float
@@ -42,14 +42,14 @@ def perceptual_path_length(
     Args:
         decode: turns latents (B, Z), and their labels if given, into images (B, C, H, W) that `distance` takes, not
             rounded to grey levels.
-        first: latents (N, Z) at which paths begin, standard normal unless paths are straight.
-        second: latents (N, Z) at which they end.
-        distance: of two batches of images, (B,); a squared one, such as LPIPS.
+        first: latents (N, Z) at which paths begin, standard normal unless `straight`.
+        second: latents (N, Z) at which paths end.
+        distance: distance of two batches of images, (B,), quadratic like LPIPS.
         labels: the class of each path.
-        straight: go straight, as in spaces of styles, not on arcs.
-        epsilon: step along the path; its length is 1.
-        batch_size: paths at a time.
-        seed: of the places t on the paths.
+        straight: interpolate linearly, as between styles, instead of along arcs.
+        epsilon: step along the path, whose length is 1.
+        batch_size: number of paths at a time.
+        seed: seed of the positions t on the paths.
     """
     between = _straight if straight else slerp
     places = torch.from_numpy(keyed.uniform(seed, torch.arange(len(first)).numpy()))
@@ -67,15 +67,15 @@ def perceptual_path_length(
 
 
 def slerp(first: Tensor, second: Tensor, place: Tensor) -> Tensor:
-    """Return points on the arcs from first to second, on the unit sphere scaled by sqrt(Z).
+    """Return points on the arcs from first to second, on the sphere of radius sqrt(Z).
 
     Args:
         first: (B, Z).
-        second: (B, Z), nowhere opposite to first.
+        second: (B, Z), not opposite to first.
         place: (B,); 0 is first, 1 is second.
 
     Returns:
-        (B, Z) in the type of first, of length sqrt(Z) as normal latents have.
+        (B, Z) in the dtype of first, of length sqrt(Z), the typical length of normal latents.
     """
     a, b = (torch.nn.functional.normalize(points.double(), dim=1) for points in (first, second))
     turn = torch.nn.functional.normalize(b - (a * b).sum(dim=1, keepdim=True) * a, dim=1)
@@ -85,5 +85,5 @@ def slerp(first: Tensor, second: Tensor, place: Tensor) -> Tensor:
 
 
 def _straight(first: Tensor, second: Tensor, place: Tensor) -> Tensor:
-    """Return the points (B, Z) at places (B,) on the lines from first to second."""
+    """Return the points (B, Z) at positions (B,) on the lines from first to second."""
     return torch.lerp(first.double(), second.double(), place.to(first.device)[:, None]).to(first.dtype)

@@ -12,17 +12,17 @@ from aigc_lightning.core import keyed
 
 
 def random_directions(dimensions: int, num_projections: int = 128, seed: int = 0) -> Tensor:
-    """Return unit vectors that are uniform on the sphere, as the columns of a float32 matrix (D, P) on the CPU."""
+    """Return unit vectors drawn uniformly from the sphere, as the columns of a float32 matrix (D, P) on the CPU."""
     vectors = keyed.normal((dimensions, num_projections), seed)
     lengths: Tensor = vectors.norm(dim=0, keepdim=True)
     return vectors / lengths
 
 
 def wasserstein_on_lines(real: Tensor, fake: Tensor) -> float:
-    """Return the Wasserstein-1 distance of two samples on a line, as the mean over several lines.
+    """Return the one-dimensional Wasserstein-1 distance of two samples, averaged over several lines.
 
     Args:
-        real: (N, P), a line's coordinates in each column.
+        real: (N, P), the coordinates on one line per column.
         fake: (N, P).
 
     Raises:
@@ -30,18 +30,18 @@ def wasserstein_on_lines(real: Tensor, fake: Tensor) -> float:
     """
     if real.shape != fake.shape:
         raise ValueError(f"real is {tuple(real.shape)} and fake {tuple(fake.shape)}: they must have the same shape")
-    # On a line the best transport joins the k-th smallest to the k-th smallest.
+    # In one dimension, optimal transport matches the k-th smallest values.
     return (real.sort(dim=0).values - fake.sort(dim=0).values).abs().mean().item()
 
 
 def sliced_wasserstein(real: Tensor, fake: Tensor, num_projections: int = 128, seed: int = 0) -> float:
-    """Return the mean Wasserstein-1 distance of two sets over random directions; 0 for equal sets.
+    """Return the mean Wasserstein-1 distance of two sets along random directions; 0 for equal sets.
 
     Args:
         real: float (N, D).
         fake: float (N, D), as many as real.
         num_projections: number of directions.
-        seed: of the directions; distances by different seeds differ a little.
+        seed: seed of the directions; the distance depends on it slightly.
 
     Raises:
         ValueError: the shapes differ.

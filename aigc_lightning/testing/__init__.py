@@ -4,20 +4,6 @@ A package subclasses `ModelConformance` or `DataConformance` in its tests; `aigc
 without pytest.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from aigc_lightning.testing.noise import NoiseImages as NoiseImages
-    from aigc_lightning.testing.suites import DataConformance as DataConformance
-    from aigc_lightning.testing.suites import ModelConformance as ModelConformance
-
-_HOMES = {"DataConformance": "suites", "ModelConformance": "suites", "NoiseImages": "noise"}
-__all__ = ["DataConformance", "ModelConformance", "NoiseImages"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a class on first access: `aigc plugins check` works without pytest."""
-    if name in _HOMES:
-        return getattr(import_module(f"aigc_lightning.testing.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,1 @@
-"""What `aigc fit`, `validate`, `test` and `predict` are made of."""
+"""The implementation of `aigc fit`, `validate`, `test` and `predict`."""

@@ -25,7 +25,7 @@ from aigc_lightning.callbacks.held_out_scores import SlicedWasserstein
 from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
 from aigc_lightning.callbacks.loss_log import LossLog
-from aigc_lightning.callbacks.predictions import PREDICTIONS, Predictions
+from aigc_lightning.callbacks.predictions import Predictions
 from aigc_lightning.callbacks.progress import Progress
 from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.config import explain, places, short_names, trainer_options
@@ -33,12 +33,12 @@ from aigc_lightning.config.parser import Parser
 from aigc_lightning.config.recorded_options import settle, to_repeat
 from aigc_lightning.config.request import Request, Stage, check_seed
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.capabilities import capabilities
 from aigc_lightning.core.checkpoint import read_checkpoint
 from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.plural import counted
 from aigc_lightning.core.io.redaction import redacted_text
 from aigc_lightning.core.rebuilding import recorded_components
 from aigc_lightning.core.records import RECORD_KEY, check_finite
@@ -53,8 +53,9 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.training import averages, next_step, precision, profiling, resume
 from aigc_lightning.training.engine_options import check_engine
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
+from aigc_lightning.training.predicting import check_predicts, say_predictions
 from aigc_lightning.training.strategy import adversarial_strategy, automatic_strategy, started_safely
-from aigc_lightning.training.trainer_values import check_values, give_an_end
+from aigc_lightning.training.trainer_values import check_values, set_default_limit
 from aigc_lightning.yaml_file import read_yaml
 
 
@@ -78,7 +79,7 @@ class TrainingCLI(LightningCLI):
     Args:
         stage: "fit", "validate", "test" or "predict".
         request: the prepared command line.
-        resources: what is open during the stage, such as the run's log.
+        resources: closed when the stage ends, such as the run's log.
     """
 
     def __init__(self, stage: Stage, request: Request, resources: ExitStack) -> None:
@@ -86,11 +87,11 @@ class TrainingCLI(LightningCLI):
         self.request = request
         self.resources = resources
         self.checkpoint: Path | None = None
-        self.record: dict[str, Any] | None = None  # what the checkpoint holds
+        self.record: dict[str, Any] | None = None  # contents of the checkpoint
         short_names.limit(trusted=request.trust_config)
         if request.record_of is not None:
             resume.take_from_record(request)
-        # The spec is one value that comes from the data, not a group of options.
+        # The spec is a single value that comes from the data, not a group of options.
         jsonargparse.set_parsing_settings(subclasses_enabled=[ImageSpec])
         super().__init__(
             model_class=ImageModel,
@@ -102,32 +103,32 @@ class TrainingCLI(LightningCLI):
             save_config_callback=None,
             seed_everything_default=0,
             trainer_defaults={"log_every_n_steps": 50, "num_sanity_val_steps": 0, "enable_model_summary": False},
-            # A misspelt option must not pass as the beginning of another one.
+            # A misspelt option must not match another one by its prefix.
             parser_kwargs={"exit_on_error": False, "allow_abbrev": False, stage: {"exit_on_error": False}},
             auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,  # our checkpoints say themselves how to build the model
+            load_from_checkpoint_support=False,  # our checkpoints record how to build the model
             args=request.argv,
         )
 
-    # ---- what LightningCLI asks
+    # ---- hooks of LightningCLI
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """Build the parser of this stage alone, and take no argument of the trainer's method but ours."""
+        """Build only this stage's parser, and expose none of the arguments of the trainer's method."""
         method = {"model", "dataloaders", "train_dataloaders", "val_dataloaders", "datamodule"}
         return {self.stage: method | {"ckpt_path", "weights_only", "verbose", "return_predictions"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what a run has beside Lightning's options."""
+        """Add the options of a run that Lightning does not have."""
         self.stage_parser = parser
         parser.add_argument("--run", type=str | None, default=None, help="Folder of the run.")
         if self.stage == "fit":
             parser.add_argument("--resume", type=str | None, default=None, help="Continue a run: latest, or a path.")
         else:
             parser.add_argument("--checkpoint", type=str | None, default=None, help="A run folder or a checkpoint.")
-        parser.add_argument("--max_images", type=int | None, default=None, help="Stop after so many images.")
+        parser.add_argument("--max_images", type=int | None, default=None, help="Stop after this many images.")
         parser.add_argument("--logger", type=str | list[str] | None, default=None, help="wandb, tensorboard or both.")
-        parser.add_argument("--compile", type=bool, default=False, help="Run the networks as compiled code.")
-        parser.add_argument("--timeout", type=PositiveInt | None, default=None, help="Seconds to wait for others.")
+        parser.add_argument("--compile", type=bool, default=False, help="Compile the networks.")
+        parser.add_argument("--timeout", type=PositiveInt | None, default=None, help="Seconds to wait for a process.")
         parser.add_class_arguments(Engine, "engine")
         parser.add_class_arguments(Ema, "ema")
         parser.add_lightning_class_args(Grids, "grids")
@@ -147,11 +148,11 @@ class TrainingCLI(LightningCLI):
 
     @property
     def _trust(self) -> list[str]:
-        """The option without which the same command would be refused."""
+        """The option to repeat in commands that resume a run of a trusted config."""
         return ["--trust-config"] if self.request.trust_config else []
 
     def before_instantiate_classes(self) -> None:
-        """Settle where the run lives before anything is built."""
+        """Choose the run folder and checkpoint before anything is built."""
         values = self.config[self.stage]
         self._settle_recorded(values)
         check_launch(values.trainer)
@@ -178,7 +179,7 @@ class TrainingCLI(LightningCLI):
             keep_memory()
 
     def _settle_recorded(self, values: Any) -> None:
-        """Look at what the config of a run names and the user did not."""
+        """Check the options that come from a run's config or record rather than from the user."""
         request = self.request
         recorded, origin = request.recorded, request.record_of
         if request.run_config is not None:
@@ -199,7 +200,7 @@ class TrainingCLI(LightningCLI):
         averages.settle(self.model, values["ema"], self.stage, self.request)
         trainer = values["trainer"]
         max_images = values.get("max_images")
-        give_an_end(trainer, max_images)
+        set_default_limit(trainer, max_images)
         check_values(trainer)
         trainer["plugins"] = [*(trainer["plugins"] or []), *cluster_environment()]
         logged = values.get("logger") or []
@@ -214,14 +215,14 @@ class TrainingCLI(LightningCLI):
             fits = self.stage == "fit"
             trainer["strategy"] = automatic_strategy(trainer, fits=fits, timeout=values["timeout"])
         trainer["default_root_dir"] = str(self.folder)
-        trainer["use_distributed_sampler"] = False  # our sampler shares the samples out itself
+        trainer["use_distributed_sampler"] = False  # our sampler distributes the samples itself
         trainer["plugins"].append(AtomicCheckpointIO())
         trainer["enable_checkpointing"] = self.stage == "fit" and trainer["enable_checkpointing"] is not False
         trainer["profiler"] = profiling.profiler(trainer["profiler"], self.folder)
         given = trainer["callbacks"] or []
         trainer["callbacks"] = [*(given if isinstance(given, list) else [given]), *self._own_callbacks(values)]
         if trainer["benchmark"] is None and not trainer["deterministic"] and precision.uses_cuda(trainer):
-            trainer["benchmark"] = True  # images of a run have one size, so what cuDNN learns of it pays
+            trainer["benchmark"] = True  # all images of a run have one size, so cuDNN's benchmarks pay off
         built = self.trainer_class(**trainer, **kwargs)
         if values["timeout"] and isinstance(built.strategy, DDPStrategy):
             compat.set_timeout(built.strategy, values["timeout"])
@@ -231,7 +232,7 @@ class TrainingCLI(LightningCLI):
         return built
 
     def _own_callbacks(self, built: Any) -> list[Callback]:
-        """Return what a stage has beside the callbacks that were asked for."""
+        """Return the callbacks that a stage has in addition to the requested ones."""
         trainer = built["trainer"]
         progress = [] if trainer["enable_progress_bar"] is False else [Progress()]
         if self.stage != "fit":
@@ -245,23 +246,23 @@ class TrainingCLI(LightningCLI):
         return [*own, *([Compiled()] if values.compile else [])]
 
     def fit(self, **_: Any) -> None:
-        """Wait: the stage is run by `run`, when everything is built."""
+        """Do nothing: `run` runs the stage once everything has been built."""
 
     validate = test = predict = fit
 
     # ---- running
 
     def run(self) -> None:
-        """Run the stage and say where its results are."""
+        """Run the stage and print where its results are."""
         if self.stage == "fit":
             step = self.record["global_step"] if self.record else 0
             if step and 0 <= self.trainer.max_steps <= step:
-                if self.config["fit"].resume == "auto":  # a job that was started again after its end
+                if self.config["fit"].resume == "auto":  # a job that was restarted after its end
                     self._say_next()
                     return
                 raise UserError(
                     f"{self.checkpoint} is at step {step} and the run ends at {self.trainer.max_steps}.",
-                    "Give a larger --trainer.max_steps to go on.",
+                    "Give a larger --trainer.max_steps to continue.",
                 )
             self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
             if self.trainer.interrupted:
@@ -274,23 +275,16 @@ class TrainingCLI(LightningCLI):
             self.model.load_state_dict(self.record["state_dict"])
             check_finite(self.model, self.record["state_dict"], str(self.checkpoint))
         if self.stage == "predict":
-            self._check_predicts()
+            check_predicts(self.model)
         method = getattr(self.trainer, self.stage)
         method(self.model, datamodule=self.datamodule)
         self._say_results()
-
-    def _check_predicts(self) -> None:
-        if type(self.model).predict_step is ImageModel.predict_step and not capabilities(self.model):
-            raise UserError(
-                f"{type(self.model).__name__} predicts nothing: it can neither sample, edit, classify nor embed.",
-                "Use another model; `aigc plugins show NAME` says what a model can do.",
-            )
 
     def _say_next(self) -> None:
         if not self.trainer.is_global_zero:
             return
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a helper of the trainer
-            echo("", f"The trial of {self.trainer.max_steps} batch(es) went through; nothing of it is kept.")
+            echo("", f"The trial run of {counted(self.trainer.max_steps, 'batch')} succeeded; nothing is kept.")
             return
         echo("", f"Run folder: {self.folder}")
         self._say_reports()
@@ -310,20 +304,14 @@ class TrainingCLI(LightningCLI):
         for name, value in sorted(self.trainer.callback_metrics.items()):
             echo(f"{name}: {float(value):.6g}")
         if self.stage == "predict" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            written = [one.written for one in self.trainer.callbacks if isinstance(one, Predictions)]  # type: ignore[attr-defined]
-            if not any(written):
-                raise UserError(
-                    f"{type(self.model).__name__} predicted nothing that can be written.",
-                    "Its predict_step must return images (B, C, H, W), logits (B, K) or vectors (B, D).",
-                )
-            echo(f"Predictions: {self.folder / PREDICTIONS}")
+            say_predictions(self.trainer, self.model, self.folder)
         elif not self.trainer.callback_metrics:
             echo(f"{type(self.model).__name__} has no score for this data.")
 
 
 @contextmanager
 def _without_secrets(request: Request) -> Iterator[None]:
-    """Hide secrets in the config that jsonargparse prints in the block, where the command line asks for it."""
+    """Redact secrets in the config that jsonargparse prints during the block, if the command line asks for it."""
     if not request.prints_only:
         yield
         return

@@ -1,4 +1,4 @@
-"""Runs that torchrun or Slurm has started: whether the numbers agree, and what Lightning has to be told."""
+"""Runs started by torchrun or Slurm: checking the number of processes and configuring Lightning."""
 
 import os
 import signal
@@ -10,19 +10,20 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from aigc_lightning.core.io.plural import counted
 from aigc_lightning.core.run.launch import Launch, SaidByFirstError, free_port, launched, meet_anew, unlaunched_tasks
 from aigc_lightning.core.run.signals import PATIENCE_S, stopping_signals
 from aigc_lightning.errors import UserError
 
 
 def check_launch(trainer: Any) -> None:
-    """Check that as many processes were started as the run asks for.
+    """Check that the number of started processes is the one that the run asks for.
 
     Args:
         trainer: the trainer's settings: `accelerator`, `devices` and `num_nodes`.
 
     Raises:
-        UserError: the numbers disagree; raised in the first process alone, the others end without a word.
+        UserError: the numbers differ; raised in the first process only, the others exit silently.
     """
     launch = launched()
     if launch is None:
@@ -37,22 +38,22 @@ def check_launch(trainer: Any) -> None:
 
 
 def cluster_environment() -> list[Any]:
-    """Return the plugin that makes Lightning take the processes as they were started; none where it sees by itself."""
+    """Return the plugin that tells Lightning how the processes were started, or none if it detects that itself."""
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
     meet_anew()
     launch = launched()
     if launch is not None and launch.launcher == "srun":
-        # Lightning looks at the job's numbers where the step's hold, and at its name.
+        # Lightning reads the numbers and the name of the job, but those of the step are the right ones.
         os.environ["SLURM_NTASKS"] = str(launch.world_size)
         os.environ["SLURM_NTASKS_PER_NODE"] = str(launch.per_node[0])
         os.environ["SLURM_NNODES"] = str(len(launch.per_node))
         os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launch.address[0], str(launch.address[1])
-        # Its handler would save within a step and put the job into the queue again; the job's script does that.
+        # Lightning's handler would save in the middle of a step and requeue the job; the job's script does that.
         return [SLURMEnvironment(auto_requeue=False)]
     if launch is None and "LOCAL_RANK" not in os.environ and "NODE_RANK" not in os.environ:
-        os.environ.setdefault("MASTER_PORT", str(free_port()))  # Lightning's choice may be taken before it is used
+        os.environ.setdefault("MASTER_PORT", str(free_port()))  # the port that Lightning picks may be taken by then
     if launch is None and unlaunched_tasks():
         return [LightningEnvironment()]
     return []
@@ -60,14 +61,14 @@ def cluster_environment() -> list[Any]:
 
 @contextmanager
 def answering(strategy: Any) -> Iterator[None]:
-    """Let this process, and those that it starts as copies of itself, be ended when a signal reaches none of them."""
+    """Let this process and the copies that it starts be stopped even if a signal reaches none of them."""
     from aigc_lightning.compat import starts_copies
     from aigc_lightning.core.run.roll_call import answer_calls, called_by_this
 
     launcher = strategy.launcher
-    if not starts_copies(launcher):  # alone, or a launcher that sees to it
+    if not starts_copies(launcher):  # a single process, or the launcher handles it
         yield
-    elif launcher.cluster_environment.creates_processes_externally:  # this is such a copy, or has no copies
+    elif launcher.cluster_environment.creates_processes_externally:  # this process is a copy, or has none
         answer_calls()
         yield
     else:
@@ -77,7 +78,7 @@ def answering(strategy: Any) -> Iterator[None]:
 
 @contextmanager
 def ended_together(process: "subprocess.Popen[str]") -> Iterator[None]:
-    """End a program that this process waits for when a signal ends this process; kill it if it does not answer."""
+    """Terminate a subprocess if a signal ends this process during the block; kill it if it does not respond."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -99,7 +100,7 @@ def ended_together(process: "subprocess.Popen[str]") -> Iterator[None]:
 
 
 def num_devices(trainer: Any) -> int:
-    """Return the processes of a node that a run asks for."""
+    """Return the number of processes per node that a run asks for."""
     devices, accelerator = trainer["devices"], trainer["accelerator"]
     if isinstance(devices, list):
         return len(devices)
@@ -122,11 +123,11 @@ def _check_no_srun(tasks: int) -> None:
 
 def _disagreement(launch: Launch, devices: int, nodes: int) -> UserError:
     num_nodes, most = len(launch.per_node), max(launch.per_node)
-    on_nodes = f"{_count(num_nodes, 'node')} ({', '.join(map(str, dict.fromkeys(launch.per_node)))} on each)"
+    on_nodes = f"{counted(num_nodes, 'node')} ({', '.join(map(str, dict.fromkeys(launch.per_node)))} on each)"
     if len(set(launch.per_node)) > 1:
         on_nodes = f"{num_nodes} nodes ({', '.join(map(str, launch.per_node))})"
     what = (
-        f"{launch.launcher} started {_count(launch.world_size, 'process')} on {on_nodes}, and the run asks for "
+        f"{launch.launcher} started {counted(launch.world_size, 'process')} on {on_nodes}, and the run asks for "
         f"{nodes * devices}: trainer.num_nodes {nodes} times trainer.devices {devices}."
     )
     option = {"srun": "--nodes {} --ntasks-per-node {}", "torchrun": "--nnodes {} --nproc-per-node {}"}[launch.launcher]
@@ -136,8 +137,3 @@ def _disagreement(launch: Launch, devices: int, nodes: int) -> UserError:
     return UserError(
         what, f"Write --trainer.num_nodes {num_nodes} --trainer.devices {most}, or start what it asks for: {start}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"

@@ -1,4 +1,4 @@
-"""The command that a command suggests at its end: one that works as it stands."""
+"""The command that other commands suggest as the next step; it works when pasted as it is."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from aigc_lightning.shell import command
 
 
 def sampling(model: object, source: Path) -> str | None:
-    """Return the command that draws pictures from a model, or None where it would draw none.
+    """Return the command that samples from a model, or None if the model cannot generate images.
 
     Args:
-        model: what was trained or exported.
-        source: the run or the file that holds it.
+        model: the trained or exported model.
+        source: the run or file with its weights.
     """
     if not isinstance(model, Generator) or plugins.find_by_class_path("model", path_of(type(model))) is None:
         return None

@@ -1,6 +1,6 @@
-"""What `trainer.precision auto` means, and what else a run on a GPU computes with.
+"""The meaning of `trainer.precision auto`, and the precision of matrix products on GPUs.
 
-The choice depends on the hardware alone, never on a measurement, so that a run that is started again chooses the same.
+The choice depends only on the hardware, never on a measurement, so that a restarted run makes the same choice.
 """
 
 import inspect
@@ -17,14 +17,14 @@ from aigc_lightning.core.run.launch import agreed
 
 AUTO = "auto"
 FULL, HALF = "32-true", "bf16-mixed"
-#: The first generation of NVIDIA's GPUs that multiplies bf16 (Ampere).
+#: Compute capability of the first NVIDIA GPUs that multiply bf16 (Ampere).
 _FIRST_CAPABILITY = (8, 0)
-#: What makes bf16 faster on processors, by the names that torch has for it, the fastest first.
-_PROCESSOR_UNITS = {"amx_tile": "matrix units for bf16 (AMX)", "avx512_bf16": "instructions for bf16 (AVX-512)"}
+#: CPU features that accelerate bf16, by torch's names for them, fastest first.
+_CPU_FEATURES = {"amx_tile": "matrix units for bf16 (AMX)", "avx512_bf16": "instructions for bf16 (AVX-512)"}
 
 
 class Choice(NamedTuple):
-    """A precision by Lightning's name, and why."""
+    """A precision by Lightning's name, and the reason for it."""
 
     precision: str
     reason: str
@@ -40,13 +40,13 @@ class RunTrainer(Trainer):
     """Lightning's trainer, whose option `precision` may also be "auto".
 
     Args:
-        precision: one of Lightning's, or "auto": what the device multiplies fastest without harm, bf16-mixed or
-            32-true. It is settled before a trainer is built.
+        precision: one of Lightning's, or "auto": bf16-mixed if the device accelerates it, otherwise 32-true. It is
+            resolved before a trainer is built.
     """
 
     def __init__(self, *args: Any, precision: Precision = "auto", **kwargs: Any) -> None:
         assert precision != "auto"
-        #: The callback, model or data that asked the run to stop; None where nobody did.
+        #: The callback, model or data that asked the run to stop, if any.
         self.stopper: Any = None
         self._should_stop = False
         super().__init__(*args, precision=precision, **kwargs)
@@ -64,20 +64,20 @@ class RunTrainer(Trainer):
 
 
 def settle(values: Any, record: dict[str, Any] | None) -> str | None:
-    """Put a precision in the place of "auto".
+    """Replace the precision "auto" by a concrete one.
 
     Args:
         values: the options of a stage; `trainer.precision` is changed.
-        record: the checkpoint that the stage goes on from or uses, whose precision is taken over; or None.
+        record: the checkpoint that the stage resumes or uses, whose precision is kept; or None.
 
     Returns:
-        A line that says what was chosen and why; None where nothing was to be chosen.
+        A line that says what was chosen and why, or None if the precision was given.
     """
     trainer = values.trainer
     if trainer.precision != AUTO:
         return None
     if record is not None:
-        # Records from before there was a choice do not name it: 32-true was the default.
+        # Older records do not name the precision: the default was 32-true.
         trainer.precision = record[RECORD_KEY].get("precision", FULL)
         return f"Precision {trainer.precision}: as in the checkpoint."
     if trainer.plugins:
@@ -92,13 +92,13 @@ def choose(trainer: Any) -> Choice:
     """Return the precision for the device that a run will use.
 
     Args:
-        trainer: the trainer's settings, of which `accelerator` and `strategy` count.
+        trainer: the trainer's settings; `accelerator` and `strategy` are used.
     """
     if uses_cuda(trainer):
         return _for_gpus(trainer)
     if trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.backends.mps.is_available()):
-        return _for_processor()
-    return Choice(FULL, "bf16 is chosen on processors and NVIDIA GPUs alone; see --trainer.precision")
+        return _for_cpu()
+    return Choice(FULL, "bf16 is chosen only on CPUs and NVIDIA GPUs; see --trainer.precision")
 
 
 def uses_cuda(trainer: Any) -> bool:
@@ -108,7 +108,7 @@ def uses_cuda(trainer: Any) -> bool:
 
 @contextmanager
 def fast_products() -> Iterator[None]:
-    """Let GPUs multiply float32 matrices in TF32, as they do in convolutions anyway."""
+    """Let GPUs multiply float32 matrices in TF32, as convolutions do by default."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
@@ -119,7 +119,7 @@ def fast_products() -> Iterator[None]:
 
 def _for_gpus(trainer: Any) -> Choice:
     if "forkserver" in str(trainer.strategy):  # Lightning then refuses a process that has asked a GPU anything
-        return Choice(FULL, "the start method forkserver forbids to ask the GPU what it can do")
+        return Choice(FULL, "with the start method forkserver the GPU cannot be queried")
     weakest = min(range(torch.cuda.device_count()), key=torch.cuda.get_device_capability)
     major, minor = torch.cuda.get_device_capability(weakest)
     name = f"{torch.cuda.get_device_name(weakest)} (compute capability {major}.{minor})"
@@ -128,15 +128,15 @@ def _for_gpus(trainer: Any) -> Choice:
     return Choice(FULL, f"{name} has no units for bf16")
 
 
-def _for_processor() -> Choice:
-    units = [label for unit, label in _PROCESSOR_UNITS.items() if _has(unit)]
+def _for_cpu() -> Choice:
+    units = [label for unit, label in _CPU_FEATURES.items() if _has(unit)]
     if units:
-        return Choice(HALF, f"the processor has {units[0]}")
-    return Choice(FULL, "the processor has nothing that makes bf16 faster (AMX or AVX-512 BF16)")
+        return Choice(HALF, f"the CPU has {units[0]}")
+    return Choice(FULL, "the CPU has no instructions that make bf16 faster (AMX or AVX-512 BF16)")
 
 
 def _has(unit: str) -> bool:
-    """Return whether the processor has a unit, by its name in `torch.cpu.get_capabilities`."""
+    """Return whether the CPU has a feature, by its name in `torch.cpu.get_capabilities`."""
     if hasattr(torch.cpu, "get_capabilities"):
         return bool(torch.cpu.get_capabilities().get(unit, False))
     return bool(getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)())  # before torch 2.11

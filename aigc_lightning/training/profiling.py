@@ -1,4 +1,4 @@
-"""The report of a profiler: a file in the run's folder, in place of lines in a log."""
+"""Profilers that write their report to a file in the run's folder rather than to a log."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfi
 
 from aigc_lightning.errors import UserError, did_you_mean
 
-#: Folder of the reports within that of the run.
+#: Subfolder of the run folder for the reports.
 FOLDER = "profile"
 _PROFILERS: dict[str, type[Profiler]] = {
     "simple": SimpleProfiler,
@@ -16,7 +16,7 @@ _PROFILERS: dict[str, type[Profiler]] = {
 
 
 def profiler(given: str | Profiler | None, run_folder: Path) -> Profiler | None:
-    """Return the profiler that a run was asked for, made to write into the run's folder.
+    """Return the requested profiler, set up to write into the run's folder.
 
     Args:
         given: a name, a profiler, or None for none.
@@ -36,5 +36,5 @@ def profiler(given: str | Profiler | None, run_folder: Path) -> Profiler | None:
 
 
 def reports(run_folder: Path) -> list[Path]:
-    """Return the reports in the folder of a run."""
+    """Return the profiler's reports in a run folder."""
     return sorted((run_folder / FOLDER).glob("*.txt"))

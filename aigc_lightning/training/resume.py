@@ -1,4 +1,4 @@
-"""Where a run lives, and which checkpoint it goes on from."""
+"""Choosing the folder of a run and the checkpoint to resume from."""
 
 import math
 import os
@@ -38,12 +38,12 @@ _RECORDED = {"engine": "engine", "ema": "ema", "seed_everything": "seed"}
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run lives, and what it goes on from.
+    """The folder of a run, and the checkpoint to resume from.
 
     Args:
-        folder: of the run.
-        checkpoint: that it goes on from; None for a run that begins.
-        notes: lines for the user about what was found there.
+        folder: the run folder.
+        checkpoint: the checkpoint to resume from; None for a new run.
+        notes: messages for the user about what was found there.
     """
 
     folder: Path
@@ -52,18 +52,18 @@ class Start:
 
 
 def start_of_run(values: Any, request: Request, resources: ExitStack) -> Start:
-    """Return where `aigc fit` puts its run and what it goes on from, with the folder claimed for this run alone.
+    """Return the run folder of `aigc fit`, locked for this run, and the checkpoint to resume from.
 
     Args:
         values: the options.
         request: the prepared command line.
-        resources: gives the folder back when it is closed.
+        resources: releases the folder when closed.
 
     Raises:
-        UserError: there is nothing to resume, another process trains in the folder, or it cannot be written.
+        UserError: there is nothing to resume, another process is training in the folder, or it cannot be written.
     """
     shared = os.environ.get(RUN_VARIABLE)
-    if shared:  # a process that another process of the run has started
+    if shared:  # started by another process of the run
         target = _target(values, request)
         return Start(Path(shared), _checkpoint(target, []) if target else None)
     notes: list[str] = []
@@ -79,18 +79,18 @@ def start_of_run(values: Any, request: Request, resources: ExitStack) -> Start:
     checkpoint, folder = agreed("checkpoint and run folder", choose).split("\n")
     os.environ[RUN_VARIABLE] = str(Path(folder).resolve())
     if is_address(values.resume):
-        return Start(Path(folder), find_checkpoint(values.resume), notes)  # every process has a copy of its own
+        return Start(Path(folder), find_checkpoint(values.resume), notes)  # every process downloads its own copy
     return Start(Path(folder), Path(checkpoint) if checkpoint else None, notes)
 
 
 def take_from_record(request: Request) -> None:
-    """Put what a checkpoint says about its run in the place of a config, and say so.
+    """Use a checkpoint's record of its run in place of a config, and tell the user.
 
     Args:
-        request: whose `record_of` is a checkpoint without a config beside it.
+        request: the prepared command line; its `record_of` is a checkpoint without a config beside it.
 
     Raises:
-        UserError: it cannot be read, or it does not know the data.
+        UserError: the checkpoint cannot be read, or does not record the data.
     """
     assert request.record_of is not None
     record = read_checkpoint(request.record_of)[RECORD_KEY]
@@ -114,31 +114,31 @@ def take_from_record(request: Request) -> None:
 
 
 def _claimed(values: Any, target: Path | None, parent: Path) -> RunLock:
-    """Return the claim on the folder that a run goes on in, or on a new one."""
+    """Lock the folder of the resumed run, or a new one."""
     chosen = None if values.run is None else Path(values.run)
     former = _run_of(target) if target is not None else None
     if former is not None and (chosen is None or chosen.resolve() == former.resolve()):
         return claim(former)
     if chosen is not None and values.resume == "auto":
-        return claim(chosen)  # what an attempt without a checkpoint left there is this run's own
+        return claim(chosen)  # an earlier attempt without a checkpoint belongs to this run
     return claim_new(parent) if chosen is None else claim_chosen(chosen)
 
 
 def _run_of(target: Path) -> Path | None:
-    """Return the run that a checkpoint or folder belongs to, None for a file that lies elsewhere."""
+    """Return the run folder of a checkpoint or folder, or None for a file outside of one."""
     folder = target.parent if target.is_file() else target / CHECKPOINTS
     return folder.parent if folder.name == CHECKPOINTS else None
 
 
 def trial_folder(values: Any, resources: ExitStack) -> Path:
-    """Return a folder that is gone after the stage: with `fast_dev_run` a few batches are tried, which are no run.
+    """Return a temporary folder for `fast_dev_run`, which tries a few batches and is not a run.
 
     Args:
         values: the options of the stage.
-        resources: what ends with the stage.
+        resources: closed when the stage ends.
 
     Raises:
-        UserError: something is to be kept or continued.
+        UserError: an option asks to keep or resume something.
     """
     for name in ("run", "resume", "trainer.profiler"):
         if values.get(name) is not None:
@@ -147,7 +147,7 @@ def trial_folder(values: Any, resources: ExitStack) -> Path:
                 "Leave one of them out, or use --trainer.max_steps in place of fast_dev_run.",
             )
     shared = os.environ.get(RUN_VARIABLE)
-    if shared:  # a process that another process of the trial has started
+    if shared:  # started by another process of the trial run
         return Path(shared)
     folder = resources.enter_context(TemporaryDirectory(prefix="aigc_trial_", ignore_cleanup_errors=True))
     os.environ[RUN_VARIABLE] = folder
@@ -167,10 +167,10 @@ def run_of_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path]
 
 
 def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[str]:
-    """Refuse to go on with other settings of the model, engine or data than the checkpoint's.
+    """Check that the settings of the model, engine and data are those of the checkpoint.
 
     Returns:
-        Lines for the user about what could not be compared.
+        Messages for the user about what could not be compared.
 
     Raises:
         UserError: they differ; the message names each difference.
@@ -186,7 +186,7 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[st
     goes_on = hasattr(values, "resume")
     if "data" in made:
         if _is_same_class(made["data"]["class_path"], values.data.class_path):
-            counted = goes_on and _takes_as_many(record, values)
+            counted = goes_on and _same_global_batch(record, values)
             free = (*_data_class(values.data).free_on_resume, *(["batch_size"] if counted else []))
             differences += _differences("data", made["data"]["config"], _init_args(values.data), free)
             if goes_on and not counted:
@@ -215,11 +215,11 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[st
     return notes
 
 
-def _takes_as_many(record: dict[str, Any], values: Any) -> bool:
-    """Check that a run takes as many images a step as the checkpoint's; return whether the checkpoint says how many.
+def _same_global_batch(record: dict[str, Any], values: Any) -> bool:
+    """Check that the global batch size is the checkpoint's; return whether the checkpoint records it.
 
     Raises:
-        UserError: it takes another number.
+        UserError: the global batch size differs.
     """
     state = record.get(_data_class(values.data).__qualname__)
     if state is None:  # written by version 0.1
@@ -231,12 +231,12 @@ def _takes_as_many(record: dict[str, Any], values: Any) -> bool:
 
 
 def _is_same_class(one: str, other: str) -> bool:
-    """Whether two paths name one class: packages may also offer it where it is not defined."""
+    """Return whether two paths name the same class, which packages may re-export."""
     return one == other or canonical(one) == canonical(other)
 
 
 def _target(values: Any, request: Request) -> Path | None:
-    """Return the run folder or file that `--resume` means; None without it, and where "auto" finds nothing."""
+    """Return the run folder or file that `--resume` refers to, or None without it or if "auto" finds nothing."""
     if values.resume is None:
         return None
     if is_address(values.resume):
@@ -261,22 +261,22 @@ def _target(values: Any, request: Request) -> Path | None:
 
 
 def _checkpoint(target: Path, notes: list[str]) -> Path:
-    """Return the checkpoint that a target stands for; what is passed over is added to the notes."""
+    """Return the checkpoint of a target; skipped checkpoints are added to the notes."""
     return target if target.is_file() else newest_loadable(target, notes)
 
 
 def newest_loadable(run: Path, notes: list[str]) -> Path:
-    """Return a run's checkpoint of the latest step that is whole, and note which others are damaged.
+    """Return a run's latest undamaged checkpoint, and note which others are damaged.
 
     Args:
-        run: its folder, with a checkpoint at least.
-        notes: gets a line for each checkpoint that is passed over, and one for the one that is taken instead.
+        run: the run folder, with at least one checkpoint.
+        notes: gets a line for each skipped checkpoint, and one for the checkpoint used instead.
 
     Raises:
-        UserError: none is whole.
+        UserError: all are damaged.
     """
     steps = {path: step_of(path) for path in sorted((run / CHECKPOINTS).glob("*.ckpt"))}
-    # Those of which not even the step can be read come first, so that they are named.
+    # Checkpoints whose step cannot be read come first, so that the notes name them.
     order = sorted(steps, key=lambda path: (steps[path] >= 0, -steps[path], path.name != LAST))
     damaged: list[str] = []
     for path in order:
@@ -315,7 +315,7 @@ def _differences(section: str, made: dict[str, Any], given: dict[str, Any], free
 
 
 def _is_section(value: Any) -> bool:
-    """Whether a value of a config is an object of its own, such as data within data."""
+    """Return whether a value of a config is a nested object, such as data within data."""
     return isinstance(value, dict) and {"class_path", "init_args"} <= value.keys()
 
 

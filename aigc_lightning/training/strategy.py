@@ -1,4 +1,4 @@
-"""Which strategy a model is trained with over several devices."""
+"""Choosing the strategy for training on several devices."""
 
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.errors import UserError
 from aigc_lightning.training.launch_check import num_devices
 
-#: Callbacks that take steps, or change those of a single optimizer.
+#: Callbacks that step, or change the steps of, a single optimizer.
 _ONE_OPTIMIZER = (BatchSizeFinder, LearningRateFinder, GradientAccumulationScheduler, StochasticWeightAveraging)
 _SHARDED = ("fsdp", "deepspeed", "modelparallel", "model_parallel", "sharded")
 #: The name under which configs ask for FSDP2.
@@ -31,18 +31,18 @@ _PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16-true", "16-true")
 
 
 def started_safely(asked: Any, model: nn.Module) -> Any:
-    """Return a strategy whose processes start in a way that works: by name as was asked for, or what comes nearest.
+    """Return the requested strategy, or the nearest one with a start method that works.
 
     Args:
         asked: name or strategy.
-        model: that the processes get.
+        model: the model to train, which is sent to spawned processes.
     """
     label = asked if isinstance(asked, str) else type(asked).__name__
     method = _start_method(asked)
     if method == "fork":
-        say(f"Strategy {label} becomes ddp: processes that are forked hang where other threads ran before.")
+        say(f"Strategy {label} becomes ddp: forked processes hang if other threads were running before.")
     elif method == "spawn" and any(is_parametrized(module) for module in model.modules()):
-        say(f"Strategy {label} becomes ddp: torch cannot hand {type(model).__name__}'s layers on to other processes.")
+        say(f"Strategy {label} becomes ddp: torch cannot send {type(model).__name__}'s layers to other processes.")
     elif method == "spawn" and isinstance(asked, str):
         unused: Any = _unused_parameters(asked)
         return LaunchedDDPStrategy(start_method="spawn", **unused)
@@ -55,7 +55,7 @@ def started_safely(asked: Any, model: nn.Module) -> Any:
 
 
 def _start_method(asked: Any) -> str:
-    """Return the start method of a strategy; "" for what is no DDP."""
+    """Return the start method of a DDP strategy, or "" for others."""
     if isinstance(asked, DDPStrategy):
         return compat.start_method(asked)
     methods = {"ddp": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork", "ddp_notebook": "fork"}
@@ -115,13 +115,13 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
 
     Args:
         trainer: the trainer's arguments.
-        name: of the model, for messages.
+        name: name of the model, for error messages.
 
     Returns:
-        What was asked for on one device, else `PlayersStrategy`, started as was asked for.
+        The requested strategy on one device, otherwise `PlayersStrategy` with the requested start method.
 
     Raises:
-        UserError: a strategy or an option that one backward pass a step would need.
+        UserError: the strategy, or an option, needs a single backward pass per step.
     """
     asked = trainer["strategy"]
     label = asked if isinstance(asked, str) else type(asked).__name__
@@ -137,14 +137,14 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
         )
     if trainer["gradient_clip_algorithm"] is not None:
         raise UserError(
-            f"trainer.gradient_clip_algorithm acts on one backward pass a step, and {name} has one a network.",
+            f"trainer.gradient_clip_algorithm needs one backward pass per step, but {name} has one per network.",
             "Use --engine.clip_norm NORM, which clips each network's gradient by its norm.",
         )
     callbacks = trainer["callbacks"] or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         if isinstance(callback, _ONE_OPTIMIZER):
             raise UserError(
-                f"{type(callback).__name__} works with one optimizer, and {name} has one a network.",
+                f"{type(callback).__name__} works with one optimizer, but {name} has one per network.",
                 "Leave the callback out.",
             )
     if isinstance(asked, PlayersStrategy):
@@ -155,11 +155,11 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
     if not isinstance(chosen, DDPStrategy):
         raise UserError(f"{name} cannot be trained with the strategy {label}.", "Use --trainer.strategy auto.")
     if asked != "auto":
-        say(f"Strategy {label} becomes PlayersStrategy: {name} averages each network's gradient by itself.")
+        say(f"Strategy {label} becomes PlayersStrategy: {name} averages the gradients of each network separately.")
     return PlayersStrategy(start_method=compat.start_method(chosen), timeout=compat.timeout(chosen))
 
 
 def _lightnings_choice(trainer: dict[str, Any]) -> Any:
-    """Return the strategy that Lightning would take for the devices that were asked for."""
+    """Return the strategy that Lightning would choose for the requested devices."""
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "plugins")
     return silent_trainer(**{key: trainer[key] for key in keys}).strategy

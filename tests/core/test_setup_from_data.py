@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +56,7 @@ def test_averages_begin_with_it(tmp_path: Path) -> None:
     first = torch.empty(1, 16).normal_(generator=torch.Generator().manual_seed(0))
     seen = []
 
-    class Look(exactness.pl.Callback):
+    class Look(pl.Callback):
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             seen.append(pl_module.averaged("network").weight.clone())
 

@@ -28,7 +28,7 @@ def test_scores_are_means_over_images_of_any_size(tmp_path, pictures):
     psnr = [20 * np.log10(255 / step) for step in (10, 20)]
     assert section.scores["psnr"] == pytest.approx(np.mean(psnr), rel=1e-5)
     assert {"mse", "ssim"} < section.scores.keys() and "ms_ssim" not in section.scores
-    assert section.left_out == {"ms_ssim": "It needs 161 pixels a side, and the images have 16x20."}
+    assert section.left_out == {"ms_ssim": "It needs 161 pixels per side, but the images have 16x20."}
     assert section.baseline == {}
 
 
@@ -36,7 +36,7 @@ def test_a_mean_is_of_all_images_or_of_none(tmp_path, pictures):
     pictures["small"] = pictures["a"][:9]
     section = score_pairs(write(tmp_path / "a", pictures), write(tmp_path / "b", pictures), None)
     assert section.scores.keys() == {"mse", "mae", "psnr"}
-    assert section.left_out["ssim"] == "It needs 11 pixels a side, and 1 of 3 images have less, one 9x20."
+    assert section.left_out["ssim"] == "It needs 11 pixels per side, but 1 of 3 images are smaller, one is 9x20."
 
 
 def test_a_score_that_was_asked_for_is_named(tmp_path, pictures):

@@ -128,14 +128,14 @@ def test_a_budget_in_epochs_counts_batches(aigc, write, folder):
 
 
 def test_a_run_without_an_end_gets_one(aigc, write, folder):
-    from aigc_lightning.training.trainer_values import DEFAULT_MAX_STEPS, give_an_end
+    from aigc_lightning.training.trainer_values import DEFAULT_MAX_STEPS, set_default_limit
 
     trainer = {"max_steps": -1, "max_epochs": None, "max_time": None, "fast_dev_run": False}
-    give_an_end(trainer, None)
+    set_default_limit(trainer, None)
     assert trainer["max_steps"] == DEFAULT_MAX_STEPS
     for given in ({"max_epochs": 3}, {"max_time": "00:00:01:00"}, {"fast_dev_run": True}):
         other = {**trainer, "max_steps": -1, **given}
-        give_an_end(other, None)
+        set_default_limit(other, None)
         assert other["max_steps"] == -1
 
 

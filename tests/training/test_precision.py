@@ -34,8 +34,8 @@ def gpus(monkeypatch, *capabilities):
 @pytest.mark.parametrize(
     ("units", "chosen", "why"),
     [
-        ([], "32-true", "nothing"),
-        (["avx512_f", "avx512_vnni"], "32-true", "nothing"),
+        ([], "32-true", "no instructions"),
+        (["avx512_f", "avx512_vnni"], "32-true", "no instructions"),
         (["avx512_bf16"], "bf16-mixed", "AVX-512"),
         (["avx512_bf16", "amx_tile"], "bf16-mixed", "AMX"),
     ],
@@ -128,7 +128,7 @@ def test_a_run_says_and_keeps_what_was_chosen(aigc, write, folder, monkeypatch):
     done = aigc("fit", "--config", tiny)
     assert done.code == 0, done.err
     lines = [line for line in done.out.splitlines() if line.startswith("Precision")]
-    assert lines == ["Precision bf16-mixed: the processor has instructions for bf16 (AVX-512)."]
+    assert lines == ["Precision bf16-mixed: the CPU has instructions for bf16 (AVX-512)."]
     run = folder / "runs" / "tiny" / "1"
     assert saved(run) == ("bf16-mixed", "bf16-mixed")
     assert lines[0] in (run / "log.txt").read_text()
@@ -148,7 +148,7 @@ def test_auto_is_what_a_run_does_when_nobody_says(aigc, write, folder, monkeypat
     del config["trainer"]["precision"]
     Path("tiny.yaml").write_text(yaml.safe_dump(config))
     processor(monkeypatch)
-    assert "Precision 32-true: the processor has nothing" in aigc("fit", "--config", "tiny.yaml").out
+    assert "Precision 32-true: the CPU has no instructions" in aigc("fit", "--config", "tiny.yaml").out
     assert saved(folder / "runs" / "tiny" / "1") == ("32-true", "32-true")
     # The same numbers as with single precision asked for.
     assert aigc("fit", "--config", "tiny.yaml", "--trainer.precision", "32").code == 0

@@ -1,4 +1,4 @@
-"""`aigc data check`: what is wrong with data."""
+"""`aigc data check`: problems in data."""
 
 import json
 from collections import Counter
@@ -18,13 +18,13 @@ _SHOWN = 5
 
 
 def main(argv: list[str]) -> int:
-    """Look for bad files, duplicates, and held-out images that are trained on; 1 when there are any of these."""
+    """Look for bad files, duplicates, and overlap of training and held-out images; 1 if any are bad or overlap."""
     parser = data_parser(
         "check",
-        "Look for bad files, duplicates and overlap. Ends with 1 where files cannot be read, or the same image is both "
+        "Look for bad files, duplicates and overlap. Exits with 1 if files cannot be read or the same image is both "
         "trained on and held out.",
         num=10_000,
-        num_help="images of a part, evenly spread",
+        num_help="images per part, evenly spaced",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     options, data_options = parse_data(parser, argv)
@@ -39,16 +39,16 @@ def main(argv: list[str]) -> int:
 
 
 def check(data: "ImageDataModule", num: int) -> dict[str, Any]:
-    """Return what was found, as plain values.
+    """Return the findings, as plain values.
 
     Args:
-        data: to check.
-        num: images of a part to look at.
+        data: the data to check.
+        num: number of images per part to look at.
 
     Returns:
-        "images" by part, "sizes" and "modes" with their numbers, "passed_over" files by ending, "bad" files or samples
-        with reasons, "odd" files with remarks, "equal" groups within a part, "overlap" groups over parts, and pairs
-        that look "alike", those over parts first. An image is "part/name".
+        "images" by part, "sizes" and "modes" with their numbers, "passed_over" files by extension, "bad" files or
+        samples with reasons, "odd" files with remarks, "equal" groups within a part, "overlap" groups across parts, and
+        pairs that look "alike", those across parts first. An image is "part/name".
     """
     from aigc_lightning.data.inspection.inspect import PARTS, inspect, passed_over_by
     from aigc_lightning.data.inspection.similarity import equal_groups, look_alikes
@@ -80,7 +80,7 @@ def check(data: "ImageDataModule", num: int) -> dict[str, Any]:
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """Return a report for people."""
+    """Return a report as text."""
     from aigc_lightning.data.decoding.formats import passed_over
 
     parts = ", ".join(f"{count} {part}" for part, count in report["images"].items())
@@ -133,5 +133,5 @@ def _groups(items: Sequence[str]) -> str:
 def _some(items: Sequence[str], what: str) -> str:
     if not items:
         return "none"
-    more = [f"         ... and {len(items) - _SHOWN} more (--json names all)"] if len(items) > _SHOWN else []
+    more = [f"         ... and {len(items) - _SHOWN} more (--json lists all)"] if len(items) > _SHOWN else []
     return "\n".join([f"{len(items)} {what}:", *(f"         {item}" for item in items[:_SHOWN]), *more])

@@ -1,4 +1,4 @@
-"""`aigc data`: list data, and look at it before training does. Nothing heavy is imported before it is needed."""
+"""`aigc data`: list data, inspect it, and prepare it. Nothing heavy is imported before it is needed."""
 
 from aigc_lightning.commands import listings
 from aigc_lightning.commands.data.check import main as check
@@ -8,10 +8,10 @@ from aigc_lightning.commands.data.shard import main as shard
 from aigc_lightning.commands.data.stats import main as stats
 from aigc_lightning.commands.dispatch import dispatch
 
-_HELP = """List data, and look at it before training does.
+_HELP = """List data, inspect it before training, and prepare it.
 
-Usage: aigc data [--json]                        what --data takes
-       aigc data preview DATA [--out grid.png]   a picture of what a model sees, varied as in training
+Usage: aigc data [--json]                        what --data accepts
+       aigc data preview DATA [--out grid.png]   a picture of what a model sees, augmented as in training
        aigc data check DATA                      bad files, sizes, duplicates, overlap of training and held-out images
        aigc data stats DATA [--out stats.png]    numbers, sizes, brightness and balance of classes
        aigc data prepare SRC DST --size 64       a large folder's images at one size in one file, for image_folder

@@ -11,8 +11,8 @@ def data_parser(name: str, description: str, *, num: int, num_help: str) -> argp
     """Return the parser of a sub-command that looks at data.
 
     Args:
-        name: of the sub-command.
-        description: for its help.
+        name: name of the sub-command.
+        description: description in its help.
         num: default of `--num`.
         num_help: what `--num` counts.
     """
@@ -29,9 +29,9 @@ def parse_data(
     """Parse the options of a sub-command that looks at data.
 
     Args:
-        parser: of `data_parser`, with the sub-command's own options.
+        parser: from `data_parser`, with the sub-command's own options.
         argv: the options.
-        most: largest number that `--num` may be.
+        most: largest value of `--num`.
 
     Returns:
         The sub-command's own options, and those that name the data, for `chosen_data`.
@@ -44,7 +44,7 @@ def parse_data(
     named = any(option.startswith("--data=") for option in own)
     if named == (options.data is not None):
         problem = "names data twice" if named else "needs data to work on"
-        raise UserError(f"{parser.prog} {problem}.", f"Write {parser.prog} NAME; `aigc data` lists what there is.")
+        raise UserError(f"{parser.prog} {problem}.", f"Write {parser.prog} NAME; `aigc data` lists what is available.")
     if not 1 <= options.num <= most:
         limits = "at least 1" if most == math.inf else f"a number from 1 to {most}"
         raise UserError(f"--num is {options.num}.", f"Give {limits}.")

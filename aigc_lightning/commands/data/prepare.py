@@ -1,4 +1,4 @@
-"""`aigc data prepare`: the images of a large folder, decoded and resized once and for all."""
+"""`aigc data prepare`: the images of a large folder, decoded and resized in advance."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -17,14 +17,21 @@ _RULES = ("crop", "pad", "stretch")
 def main(argv: list[str]) -> int:
     """Decode and resize the images of a folder into one file, for `--data image_folder --data.root DST`."""
     parser = argparse.ArgumentParser("aigc data prepare", description=main.__doc__, exit_on_error=False)
-    parser.epilog = "Interrupted, the same command goes on; later it reads only files that were added or changed."
+    parser.epilog = (
+        "After an interruption the same command continues; later it reads only files that were added or changed."
+    )
     parser.add_argument("source", metavar="SRC", type=Path, help="folder of images, as `--data image_folder` takes it")
-    parser.add_argument("target", metavar="DST", type=Path, help="folder to make, complete or bring up to date")
-    parser.add_argument("--size", type=int, nargs="+", required=True, help="of a side, or height and width, in pixels")
+    parser.add_argument("target", metavar="DST", type=Path, help="folder to create, complete or update")
+    parser.add_argument("--size", type=int, nargs="+", required=True, help="side, or height and width, in pixels")
     parser.add_argument("--channels", type=int, default=3, help="1 (grey), 3 (RGB) or 4 (RGBA) (default: 3)")
     parser.add_argument("--resize", default="crop", help="crop, pad or stretch (default: crop)")
-    parser.add_argument("--profile", choices=("srgb", "keep"), default="srgb", help="what colours become (srgb)")
-    parser.add_argument("--workers", type=int, help="processes (default: one for each processor)")
+    parser.add_argument(
+        "--profile",
+        choices=("srgb", "keep"),
+        default="srgb",
+        help="convert colours to sRGB, or keep them (default: srgb)",
+    )
+    parser.add_argument("--workers", type=int, help="processes (default: one per CPU)")
     options = parse(parser, argv)
     if len(options.size) > 2:
         raise UserError(f"--size has {len(options.size)} numbers.", "Give one, or height and width.")
@@ -48,13 +55,13 @@ def main(argv: list[str]) -> int:
         echo(f"Left out {file.name}: {file.reason}.")
     if len(bad) > _SHOWN:
         echo(f"Left out {len(bad) - _SHOWN:,} more.")
-    echo(f"{len(done.files) - len(bad):,} images as {protocol} in {target}; {done.made:,} files were read now.")
+    echo(f"{len(done.files) - len(bad):,} images as {protocol} in {target}; {done.made:,} files were read.")
     echo(f"Next: {_training(target, shape, options.resize, options.profile)}")
     return 0
 
 
 def _training(target: Path, shape: tuple[int, int, int], resize: str, profile: str) -> str:
-    """Return a command that trains on a prepared folder; dcgan takes multiples of 4 alone."""
+    """Return a command that trains on a prepared folder; dcgan takes only multiples of 4."""
     channels, *sides = shape
     model = "dcgan" if all(side % 4 == 0 and side >= 8 for side in sides) else "autoencoder"
     size = str(sides[0]) if sides[0] == sides[1] else f"[{sides[0]},{sides[1]}]"
@@ -67,7 +74,7 @@ def _training(target: Path, shape: tuple[int, int, int], resize: str, profile: s
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar during the block; what it gives is called with how many of how many files are done."""
+    """Show a progress bar during the block; yield a function of the numbers of finished files and of all files."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from aigc_lightning.core.spec import ImageSpec
 
-_CELL = 96  # pixels that the longer side of an image has at least, so that captions can be read
+_CELL = 96  # minimum length of an image's longer side in pixels, so that captions fit
 _GAP, _MARGIN, _LINE = 6, 12, 15  # pixels between samples, around them, and from one line of text to the next
 _MOST_LINES = 4
 _MOST = 1024
@@ -23,8 +23,10 @@ def main(argv: list[str]) -> int:
     """Draw samples as a model sees them."""
     parser = data_parser("preview", "Draw a grid of samples as a model sees them.", num=32, num_help="samples")
     parser.add_argument("--out", type=Path, default=Path("preview.png"), help="the picture (default: preview.png)")
-    parser.add_argument("--part", choices=("train", "val", "test"), default="train", help="images (default: train)")
-    parser.add_argument("--columns", type=int, help="samples in a row (default: about as wide as high)")
+    parser.add_argument(
+        "--part", choices=("train", "val", "test"), default="train", help="part of the data (default: train)"
+    )
+    parser.add_argument("--columns", type=int, help="samples per row (default: a nearly square picture)")
     options, data_options = parse_data(parser, argv, most=_MOST)
     if options.columns is not None and options.columns < 1:
         raise UserError(f"--columns is {options.columns}.", "Give at least 1.")
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
     save_png(draw(samples, spec, name, options.columns), options.out, {"data": f"{name}, {spec}"})
     if lost:
         errors = [item.error for item in lost]
-        echo(f"Another image takes the place of what cannot be read: {named(lost[0].budget.root, errors)}.", error=True)
+        echo(f"Unreadable images were replaced by others: {named(lost[0].budget.root, errors)}.", error=True)
     echo(f"{options.out}: {len(samples)} samples of {name}, {spec}, {spec.task}")
     return 0
 
@@ -60,13 +62,13 @@ def _samples(batch: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def draw(samples: list[dict[str, Any]], spec: "ImageSpec", name: str, columns: int | None = None) -> "Image.Image":
-    """Return a picture of samples: a title, and for each one its images side by side with its words below.
+    """Return a picture of samples: a title, and for each sample its images side by side with its text below.
 
     Args:
         samples: with the keys of a batch, images being float (C, H, W) in [-1, 1].
-        spec: what they look like.
-        name: of the data, for the title.
-        columns: samples in a row; about as wide as high when None.
+        spec: format of the images.
+        name: name of the data, for the title.
+        columns: samples per row; None for a nearly square picture.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -99,7 +101,7 @@ def draw(samples: list[dict[str, Any]], spec: "ImageSpec", name: str, columns: i
 
 
 def _side_by_side(images: list[Any], spec: "ImageSpec") -> "Image.Image":
-    """Return images (C, h, w) in a row, all as large as the spec says, small ones enlarged by a whole factor."""
+    """Return images (C, h, w) in a row, resized to the spec's size, or to a multiple of it if that is small."""
     from PIL import Image
 
     from aigc_lightning.core.io.pictures import to_picture, to_uint8
@@ -120,7 +122,7 @@ def _words(sample: dict[str, Any], spec: "ImageSpec") -> str:
 
 
 def _wrapped(text: str, font: Any, width: int) -> list[str]:
-    """Break a text into lines of this width in pixels at most; what is too long ends in dots."""
+    """Break a text into lines of at most this width in pixels; longer texts are truncated."""
     lines: list[str] = []
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines else word

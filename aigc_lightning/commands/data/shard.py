@@ -1,4 +1,4 @@
-"""`aigc data shard`: a folder of images as tar shards, or an index of shards that are there."""
+"""`aigc data shard`: write a folder of images as tar shards, or index existing shards."""
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aigc_lightning.data.decode import CorruptImageError
     from aigc_lightning.data.folders.listing import Listing
 
-_MOST_BYTES = 1e9  # of a shard, whatever the number of its samples
+_MOST_BYTES = 1e9  # maximum size of a shard
 _AT_ONCE = 64  # files read ahead
 _SHOWN = 5
 
@@ -26,13 +26,11 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("aigc data shard", description=main.__doc__, exit_on_error=False)
     parser.add_argument("source", metavar="SRC", nargs="?", help="folder of images, as `--data image_folder` takes it")
     parser.add_argument("target", metavar="DST", nargs="?", help="new folder for the shards")
-    parser.add_argument("--samples", type=int, default=10_000, help="in a shard, at most (default: 10000)")
-    parser.add_argument("--val-share", type=float, default=0.1, help="of the images to hold out (default: 0.1)")
+    parser.add_argument("--samples", type=int, default=10_000, help="maximum number per shard (default: 10000)")
+    parser.add_argument("--val-share", type=float, default=0.1, help="share of the images to hold out (default: 0.1)")
     parser.add_argument("--classes", choices=("auto", "folders", "none"), default="auto", help="as for image_folder")
     parser.add_argument("--max-bad", type=float, default=0.01, help="share of files that may be bad (default: 0.01)")
-    parser.add_argument(
-        "--index", metavar="FOLDER", help="only index the shards of a folder, which others have written"
-    )
+    parser.add_argument("--index", metavar="FOLDER", help="only index the existing shards of a folder")
     options = parse(parser, argv)
     if options.index is not None:
         return _index(Path(options.index))
@@ -47,7 +45,9 @@ def main(argv: list[str]) -> int:
 
 
 def _write(source: Path, target: Path, options: argparse.Namespace) -> int:
-    from aigc_lightning.data.folders.listing import list_images  # imports torch: only after the options made sense
+    from aigc_lightning.data.folders.listing import (
+        list_images,
+    )  # imports torch: only after the options have been validated
     from aigc_lightning.data.shards.index import INDEX_FILE, build_index, write_index
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -73,7 +73,7 @@ def _write(source: Path, target: Path, options: argparse.Namespace) -> int:
 
 
 def _write_parts(listing: "Listing", target: Path, samples: int, max_bad: float) -> "list[CorruptImageError]":
-    """Write the shards of all parts, each in a random order that is always the same; return the files left out.
+    """Write the shards of all parts, each in a fixed random order; return the files left out.
 
     Raises:
         UserError: too many files are bad.
@@ -87,7 +87,7 @@ def _write_parts(listing: "Listing", target: Path, samples: int, max_bad: float)
     bad: list[CorruptImageError] = []
     with _bar(total) as advance:
         for part, names in listing.parts.items():
-            # Shards are read one after the other: each has to look like the whole.
+            # Shards are read one after another, so each has to be a random sample of the whole.
             order = keyed.permutation(len(names), 0).tolist()
             mixed = [names[number] for number in order]
             labels = None if listing.labels is None else listing.labels[part][order]
@@ -99,7 +99,7 @@ def _write_parts(listing: "Listing", target: Path, samples: int, max_bad: float)
                         bad.append(found)
                         if len(bad) > max_bad * total:
                             raise UserError(
-                                f"{len(bad)} of {total} images cannot be read, {int(max_bad * total)} may be: "
+                                f"{len(bad)} of {total} images cannot be read, more than {int(max_bad * total)}: "
                                 f"{found.path} ({found.reason}) is the last.",
                                 f"Repair or remove them, or raise --max-bad. {target} does not hold a whole dataset.",
                             )
@@ -112,7 +112,7 @@ def _write_parts(listing: "Listing", target: Path, samples: int, max_bad: float)
 
 
 def _read_ahead(paths: Sequence[Path]) -> "Iterator[bytes | CorruptImageError]":
-    """Yield the bytes of image files in order, or what is wrong with them; threads read and decode ahead."""
+    """Yield the bytes of image files in order, or their errors; threads read and decode ahead."""
     from aigc_lightning.core.io.atomic import open_regular
     from aigc_lightning.data.decode import CorruptImageError, decode
 
@@ -138,7 +138,7 @@ def _index(folder: Path) -> int:
     from aigc_lightning.data.shards.index import build_index, write_index
 
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}.", "Give the folder in which the shards lie.")
+        raise UserError(f"There is no folder {folder}.", "Give the folder that contains the shards.")
     built = build_index(folder, (), lambda names: track(names, "Reading headers", console=_console()))
     write_index(folder, built.index, built.table)
     echo(*built.notes(), f"Indexed {len(built.index.shards)} shards of {len(built.table):,} images in {folder}.")
@@ -147,7 +147,7 @@ def _index(folder: Path) -> int:
 
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar during the block; what it gives is called once for each image."""
+    """Show a progress bar during the block; yield a function to call once per image."""
     from rich.progress import Progress
 
     with Progress(console=_console()) as progress:

@@ -1,4 +1,4 @@
-"""`aigc data stats`: data in numbers."""
+"""`aigc data stats`: statistics of data."""
 
 import json
 from collections import Counter
@@ -13,7 +13,7 @@ from aigc_lightning.core.io.output import echo
 if TYPE_CHECKING:
     from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSource
 
-_UNBALANCED = 2.0  # from this ratio of the largest to the smallest class on, balancing is worth a thought
+_UNBALANCED = 2.0  # ratio of the largest to the smallest class above which balancing is suggested
 _BAR = 40  # characters of the longest bar
 
 
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
         "stats",
         "Print numbers of images, brightness by channel, and the balance of classes, before augmentation.",
         num=5000,
-        num_help="images of a part to average over",
+        num_help="images per part to average over",
     )
     parser.add_argument("--out", type=Path, help="also draw a picture, such as stats.png")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -49,8 +49,8 @@ def statistics(data: "ImageDataModule", num: int) -> dict[str, Any]:
     """Return the numbers, as plain values.
 
     Args:
-        data: to look at.
-        num: images of a part to average over, evenly spread.
+        data: the data to describe.
+        num: number of images per part to average over, evenly spaced.
 
     Returns:
         "data", "classes" (their names), "files" (smallest, median and largest height and width, and modes) and "parts":
@@ -157,12 +157,12 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def balance(counts: dict[str, int], num_classes: int, hint: str) -> str:
-    """Say how even the classes are.
+    """Describe the balance of the classes.
 
     Args:
         counts: images of each label that has any.
         num_classes: number of labels.
-        hint: said where they are uneven.
+        hint: appended if they are unbalanced.
     """
     most, least = max(counts.values()), min(counts.values())
     empty = num_classes - len(counts)
@@ -183,7 +183,7 @@ def _print_bars(counts: dict[str, int], classes: list[str]) -> None:
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """Draw histograms of brightness, and the classes where there are some, and write the picture."""
+    """Draw histograms of brightness and, if there are any, of classes, and write the picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -209,7 +209,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     if labelled:
         axes[-1].set(title="images of each class", yticks=range(len(report["classes"])))
         names = [shown(name) for name in report["classes"]]
-        axes[-1].set_yticklabels(names, parse_math=False)  # they may have dollar signs
+        axes[-1].set_yticklabels(names, parse_math=False)  # names may contain dollar signs
         axes[-1].invert_yaxis()
         axes[-1].legend()
     figure.suptitle(report["data"])

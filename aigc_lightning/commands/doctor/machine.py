@@ -1,4 +1,4 @@
-"""`aigc doctor`: what this machine has."""
+"""`aigc doctor`: a report on this machine."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ _PACKAGES = ("aigc-lightning", "torch", "torchvision", "lightning", "torchmetric
 
 
 def main(argv: list[str]) -> int:
-    """Report what this machine has, or all nodes under srun."""
+    """Report on this machine, or on all nodes under srun."""
     parse(argparse.ArgumentParser("aigc doctor", description=main.__doc__, exit_on_error=False), argv)
     report, launch = _machine(), launched()
     if launch is not None and launch.world_size > 1:
@@ -25,8 +25,8 @@ def main(argv: list[str]) -> int:
 
 
 def _machine() -> dict[str, str]:
-    """Return what a report of a problem should say about the machine."""
-    import torch  # seconds: only a report needs it
+    """Return what a bug report should say about the machine."""
+    import torch  # takes seconds: only after the options have been validated
 
     report = {"python": platform.python_version(), "system": platform.platform()}
     for name in _PACKAGES:

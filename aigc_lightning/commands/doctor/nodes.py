@@ -1,4 +1,4 @@
-"""`aigc doctor` under srun or torchrun: do the processes reach each other, and what differs between their nodes?"""
+"""`aigc doctor` under srun or torchrun: whether processes reach each other, and how their nodes differ."""
 
 import os
 import socket
@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from aigc_lightning.core.io.plural import counted
 from aigc_lightning.core.run.launch import Launch
 from aigc_lightning.errors import UserError
 
 _WAIT = timedelta(seconds=60)
-_ROUNDS = 8  # questions for the time; the quickest answer counts
-_SKEW_S = 1.0  # from here on logs and file times mislead
+_ROUNDS = 8  # requests for the time; the quickest reply counts
+_SKEW_S = 1.0  # larger skews make logs and file times misleading
 
 
 @dataclass(frozen=True)
 class Process:
-    """What a process says about itself.
+    """What a process reports about itself.
 
     Args:
         node: name of its machine.
-        address: what that name stands for, to the machine itself.
-        report: about its machine, by topic.
+        address: the address to which the machine itself resolves its name.
+        report: report on its machine, by topic.
     """
 
     node: str
@@ -35,11 +36,11 @@ def nodes_report(launch: Launch, own: Mapping[str, str]) -> dict[str, str]:
     """Return a report on all processes of a launch; called in each of them.
 
     Args:
-        launch: to which this process belongs.
+        launch: the launch of this process.
         own: the report on this process's machine.
 
     Raises:
-        UserError: the processes cannot talk to each other.
+        UserError: the processes cannot communicate.
     """
     import torch.distributed as dist
 
@@ -64,9 +65,9 @@ def described(launch: Launch, processes: Sequence[Process], skews: Sequence[floa
     """Return the report by topic.
 
     Args:
-        launch: of the processes.
-        processes: what they say, by rank.
-        skews: by how many seconds the clock of each is ahead of the first one's.
+        launch: the launch of the processes.
+        processes: what they report, by rank.
+        skews: seconds by which each clock is ahead of the first one.
     """
     import torch
 
@@ -74,7 +75,8 @@ def described(launch: Launch, processes: Sequence[Process], skews: Sequence[floa
     firsts = {label: numbers[0] for label, numbers in ranks.items()}
     count, each = len(launch.per_node), ", ".join(map(str, dict.fromkeys(launch.per_node)))
     report = {
-        "launcher": f"{launch.launcher}, {launch.world_size} processes on {count} node(s), {each} on each",
+        "launcher": f"{launch.launcher}, {counted(launch.world_size, 'process')} on {counted(count, 'node')}, "
+        f"{each} on each",
         "ranks": "; ".join(f"{label}: {', '.join(map(str, numbers))}" for label, numbers in ranks.items()),
         "backend": "nccl" if torch.cuda.is_available() else "gloo",
         "address": f"{launch.address[0]} port {launch.address[1]}",
@@ -84,17 +86,17 @@ def described(launch: Launch, processes: Sequence[Process], skews: Sequence[floa
     report["node addresses"] = "; ".join(f"{label}: {address}" for label, address in own.items())
     local = [label for label, address in own.items() if address.startswith("127.")]
     if local and count > 1 and "GLOO_SOCKET_IFNAME" not in os.environ:
-        report["node addresses"] += " <- others cannot reach it: export GLOO_SOCKET_IFNAME=eth0 (or its like) first"
+        report["node addresses"] += " <- others cannot reach it: export GLOO_SOCKET_IFNAME=eth0 (or similar) first"
     late = [label for label, rank in firsts.items() if abs(skews[rank]) > _SKEW_S]
     if late:
         report["time skew"] += f" <- set the clock of {', '.join(late)}"
     reports = {label: processes[rank].report for label, rank in firsts.items()}
-    report["differences"] = _differences(reports) or "none: versions and machines are alike"
+    report["differences"] = _differences(reports) or "none: versions and machines are the same"
     return report
 
 
 def _ranks(launch: Launch, processes: Sequence[Process]) -> dict[str, list[int]]:
-    """Return the ranks of each node; nodes with one name, which machines of tests have, are numbered."""
+    """Return the ranks of each node; nodes with the same name, as in tests, are numbered."""
     ranks: dict[str, list[int]] = {}
     first = 0
     for number, count in enumerate(launch.per_node):
@@ -114,7 +116,7 @@ def _differences(reports: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _skews(launch: Launch) -> list[float]:
-    """Return by how many seconds each clock is ahead of the first one's; half the way there and back is taken off."""
+    """Return the seconds by which each clock is ahead of the first one, corrected by half the round-trip time."""
     import torch
     import torch.distributed as dist
 

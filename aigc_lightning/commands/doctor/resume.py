@@ -19,7 +19,7 @@ _STOP = "aigc_lightning.testing.stopping.StopBySignal"
 
 
 def main(argv: list[str]) -> int:
-    """Train without a stop, from a checkpoint and after a signal, and compare every bit of the last checkpoints.
+    """Train without a stop, from a checkpoint and after a signal, and compare the final checkpoints bit for bit.
 
     Raises:
         UserError: one of the runs fails, or the checkpoints differ.
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--stop", type=int, default=3, help="batches before the stop (default: 3)")
     options, rest = parse_known(parser, argv)
     if not 0 < options.stop < options.steps:
-        raise UserError(f"The stop after {options.stop} of {options.steps} batches is not inside of the run.")
+        raise UserError(f"The stop after {options.stop} of {options.steps} batches is not inside the run.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _check(folder, [*rest, "--trainer.max_steps", str(options.steps)], options.stop)

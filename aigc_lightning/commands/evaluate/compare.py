@@ -1,4 +1,4 @@
-"""What `aigc compare` does."""
+"""The implementation of `aigc compare`."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from aigc_lightning.evaluation.scores import is_better
 
 
 def print_table(runs: Sequence[str], *, as_json: bool) -> None:
-    """Print the scores of runs side by side; the best of a row has a star.
+    """Print the scores of runs side by side; a star marks the best in each row.
 
     Raises:
-        UserError: a run without scores, twice the same run, or scores of different protocols.
+        UserError: a run without scores, the same run twice, or scores of different protocols.
     """
     receipts = {run: load_receipt(Path(run)) for run in runs}
     if len(receipts) < len(runs):

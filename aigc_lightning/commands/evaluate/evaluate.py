@@ -1,4 +1,4 @@
-"""`aigc evaluate` and `aigc compare`: scores of models and folders, and tables of them."""
+"""`aigc evaluate` and `aigc compare`: scores of models and folders, and tables of scores."""
 
 import argparse
 from pathlib import Path
@@ -19,8 +19,8 @@ def evaluate(argv: list[str]) -> int:
         exit_on_error=False,
     )
     parser.add_argument("target", nargs="?", help="a run folder, a .ckpt or an exported .safetensors file")
-    parser.add_argument("--fake", type=Path, help="images to score, in place of a model")
-    parser.add_argument("--real", type=Path, help="images to compare those with")
+    parser.add_argument("--fake", type=Path, help="images to score, instead of a model's")
+    parser.add_argument("--real", type=Path, help="images to compare them with")
     parser.add_argument("--metrics", help="such as frechet_distance,copy_rate,psnr (default: all that apply)")
     parser.add_argument("--num", type=int, help="images on each side (default: all, up to 10,000)")
     parser.add_argument("--extractor", help="inception, dinov2, clip, or a run of a classifier (default: inception)")
@@ -30,11 +30,13 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="first seed of the samples (default: 0)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     parser.add_argument("--out", type=Path, help="folder of scores.json and report.html (default: RUN/evaluation)")
-    parser.add_argument("--json", type=Path, help="another file for the scores")
+    parser.add_argument("--json", type=Path, help="also write the scores to this file")
     data_options, rest = split_data_options(argv)
     options = parse(parser, rest)
     _check(options, data_options)
-    from aigc_lightning.commands.evaluate.scoring import run  # imports torch, which a mistake need not wait for
+    from aigc_lightning.commands.evaluate.scoring import (
+        run,
+    )  # imports torch: only after the options have been validated
 
     return run(options, data_options)
 
@@ -54,10 +56,10 @@ def compare(argv: list[str]) -> int:
 
 
 def _check(options: argparse.Namespace, data_options: list[str]) -> None:
-    """Refuse what does not fit together.
+    """Refuse options that contradict each other.
 
     Raises:
-        UserError: neither a model nor two folders, or a number out of range.
+        UserError: neither a model nor two folders are given, or a number is out of range.
     """
     folders = options.fake is not None or options.real is not None
     if folders and (options.target or data_options or options.part):

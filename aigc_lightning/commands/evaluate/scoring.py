@@ -1,4 +1,4 @@
-"""What `aigc evaluate` does once its options make sense."""
+"""The implementation of `aigc evaluate`."""
 
 import argparse
 import sys
@@ -49,7 +49,7 @@ from aigc_lightning.metrics.neighbours import nearest
 _SHOWN = 64
 _ROWS = 8
 _NEIGHBOURS = 3
-#: What an editor is given and what it should make of it, by the data's task.
+#: Batch keys of an editor's input and target, by the data's task.
 _FIELDS = {"paired": ("source", "target"), "restoration": ("degraded", "image"), "generation": ("image", "image")}
 
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, data_options: list[str]) -> int:
     """Score what the options name; print a table, and write JSON and a page.
 
     Raises:
-        UserError: something that they name cannot be used, or nothing can be scored.
+        UserError: an option is invalid, or nothing can be scored.
     """
     asked = [name.strip() for name in options.metrics.split(",") if name.strip()] if options.metrics else []
     check_names(asked)
@@ -78,12 +78,12 @@ def run(options: argparse.Namespace, data_options: list[str]) -> int:
 
 
 class _Evaluation(ABC):
-    """Scores and pictures, as they are made.
+    """Base class of evaluations, which collect scores and pictures.
 
     Args:
-        options: of the command.
-        asked: names of scores; all that apply when empty.
-        progress: shows what is done.
+        options: options of the command.
+        asked: names of scores; all that apply if empty.
+        progress: shows progress.
     """
 
     def __init__(self, options: argparse.Namespace, asked: Sequence[str], progress: Progress) -> None:
@@ -98,21 +98,21 @@ class _Evaluation(ABC):
         """Fill `sections` and `pictures`."""
 
     def of_sets(self) -> list[str]:
-        """Return the scores of sets of images that were asked for."""
+        """Return the requested scores of sets of images."""
         return [name for name in self.asked if name in DISTRIBUTION]
 
     def of_pairs(self) -> list[str]:
-        """Return the scores of pairs that were asked for."""
+        """Return the requested scores of pairs."""
         return [name for name in self.asked if name in PAIRS or name == LPIPS]
 
     def judge(self) -> Judge:
-        """Return what describes images."""
+        """Return a judge with the requested extractor."""
         options = self.options
         extractor = find_extractor(options.extractor or "inception", resize=options.resize, weights=options.weights)
         return Judge(extractor.to(chosen_device(options.device)), progress=self.progress)
 
     def add_generation(self, generation: Generation, fake: ImageSet, real: ImageSet, judge: Judge) -> None:
-        """Keep scores, and the samples that lie nearest to real images, with these."""
+        """Add scores, and a picture of the samples nearest to real images."""
         subject = {**generation.section.subject, "is_standard_fid": judge.extractor.is_standard_fid}
         self.sections.append(replace(generation.section, subject=subject))
         fakes, reals = generation.sides.fake, generation.sides.real
@@ -124,7 +124,7 @@ class _Evaluation(ABC):
             own = fake.read([int(fakes.index[row])])[0][0]
             neighbours = [real.read([int(reals.index[place])])[0][0] for place in places[row].tolist()]
             rows.append((own, neighbours))
-        caption = "Left: the images that lie nearest to a real one. Beside each: its nearest real images."
+        caption = "Left: the images nearest to a real one. Beside each: its nearest real images."
         self.pictures.append(Picture(neighbour_picture(rows), "Nearest neighbours", caption))
 
 
@@ -150,7 +150,7 @@ class _Folders(_Evaluation):
 
 
 class _Model(_Evaluation):
-    """A model on data: as a generator, an editor and a classifier, where it is one."""
+    """A model on data: as a generator, an editor or a classifier, whichever it is."""
 
     def score(self, data_options: list[str]) -> None:
         loaded = LoadedModel(self.options.target, self.options.device)
@@ -207,13 +207,13 @@ class _Model(_Evaluation):
         self._show(model, fake)
 
     def _show(self, model: ImageModel, fake: ImageSet) -> None:
-        """Add a grid of what is scored, a class a row where there are classes."""
+        """Add a grid of the scored images, with one row per class if there are classes."""
         if isinstance(fake, Samples) and fake.class_names and not fake.prompts:
             columns = max(2, min(10, 200 // len(fake.class_names)))
             seeds = [self.options.seed + number for number in range(columns * len(fake.class_names))]
             labels = [place // columns for place in range(len(seeds))]
             images = Samples(model, seeds, labels).read(seeds)[0]
-            caption = f"One row a class: {', '.join(fake.class_names)}; seeds from {self.options.seed}."
+            caption = f"One row per class: {', '.join(fake.class_names)}; seeds from {self.options.seed}."
         else:
             images = fake.read(fake.numbers[:_SHOWN])[0]
             columns = near_square(len(images))
@@ -232,7 +232,7 @@ class _Model(_Evaluation):
         for number in numbers[:_ROWS]:
             own = given.read([number])[0][0]
             rows.append((own, [images.read([number])[0][0] for images in (edited, targets)]))
-        caption = "Left to right: the input, what the model makes of it, the target."
+        caption = "Left to right: the input, the model's output, the target."
         self.pictures.append(Picture(neighbour_picture(rows), "Edits", caption))
 
     def _classify(self, model: ImageModel, data: ImageDataModule) -> None:
@@ -240,12 +240,12 @@ class _Model(_Evaluation):
         images = whole.subset(chosen(len(whole), self.options.num or len(whole)))
         section, confusion = score_classifier(model, images, self.progress)
         self.sections.append(section)
-        caption = f"Rows: the true class, columns: the answer; in the order {', '.join(images.class_names)}."
+        caption = f"Rows: true class; columns: predicted class; in the order {', '.join(images.class_names)}."
         self.pictures.append(Picture(confusion_picture(confusion), "Confusion matrix", caption))
 
 
 def _same_names(real: FolderImages, fake: FolderImages) -> tuple[FolderImages, FolderImages]:
-    """Return the images of two folders whose names are in both, in one order."""
+    """Return the images whose names are in both folders, in the same order."""
     of_real, of_fake = (
         {normalize("NFC", PurePosixPath(name).stem): number for number, name in enumerate(images.files)}
         for images in (real, fake)
@@ -271,7 +271,7 @@ def _print(section: Section) -> None:
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    """Show a bar for what is being done, where somebody looks."""
+    """Show progress bars during the block, if the output is a terminal."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, transient=True, disable=not sys.stdout.isatty()) as bars:
         tasks: dict[str, Any] = {}

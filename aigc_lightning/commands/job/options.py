@@ -1,4 +1,4 @@
-"""What `aigc job slurm` and `aigc job torchrun` share: options, the job that they describe, and writing its script."""
+"""Shared parts of `aigc job slurm` and `aigc job torchrun`: options, the job that they describe, writing its script."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ from aigc_lightning.shell import command
 
 
 def job_parser(launcher: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that jobs of all launchers have."""
+    """Return a parser with the options shared by all launchers."""
     parser = argparse.ArgumentParser(
         f"aigc job {launcher}",
         description=f"Write a script that trains on several nodes under {launcher}.",
@@ -28,15 +28,17 @@ def job_parser(launcher: str) -> argparse.ArgumentParser:
         exit_on_error=False,
     )
     parser.add_argument("--nodes", type=int, default=1, help="machines (default: 1)")
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs of each, one process each; 0 for none (default: 1)")
+    parser.add_argument(
+        "--gpus", type=int, default=1, help="GPUs per machine, with one process each; 0 for none (default: 1)"
+    )
     parser.add_argument("--processes", type=int, help="processes on each machine, without GPUs (default: 1)")
-    parser.add_argument("--cpus", type=int, default=4, help="processor cores for each process (default: 4)")
+    parser.add_argument("--cpus", type=int, default=4, help="CPU cores per process (default: 4)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the script (default: print it)")
     return parser
 
 
 def parse_job(parser: argparse.ArgumentParser, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Return the options of a job, and those that it hands to `aigc fit`.
+    """Return the options of a job, and those to pass on to `aigc fit`.
 
     Raises:
         UserError: an option is missing or wrong.
@@ -48,14 +50,14 @@ def parse_job(parser: argparse.ArgumentParser, argv: list[str]) -> tuple[argpars
             raise UserError(f"--{name} is {value}.", f"Give at least {least}.")
     if options.gpus and options.processes not in (None, options.gpus):
         raise UserError(
-            f"--processes {options.processes} does not go with --gpus {options.gpus}: each GPU has one process.",
+            f"--processes {options.processes} contradicts --gpus {options.gpus}: each GPU has one process.",
             "Leave --processes out, or give --gpus 0.",
         )
     return options, rest
 
 
 def job_of(options: argparse.Namespace, rest: list[str]) -> Job:
-    """Return the job, with the options that it settles itself taken out of those of `aigc fit`."""
+    """Return the job; options that it sets itself are removed from those of `aigc fit`."""
     processes = options.gpus or options.processes or 1
     settled = {"trainer.num_nodes": str(options.nodes), "trainer.devices": str(processes)}
     settled["trainer.accelerator"] = "gpu" if options.gpus else "cpu"
@@ -66,7 +68,8 @@ def job_of(options: argparse.Namespace, rest: list[str]) -> Job:
     if (resumed := value_of(rest, "--resume")) is not None or "--resume" in rest:
         target = resumed if resumed and not resumed.startswith("-") else "RUN_FOLDER"
         raise UserError(
-            "The job resumes by itself.", f"Leave --resume out. To go on with a run, write {command('--run', target)}."
+            "The job resumes automatically.",
+            f"Leave --resume out. To continue a run, write {command('--run', target)}.",
         )
     run = value_of(rest, "--run")
     name = re.sub(r"[^\w.-]", "_", _check_options(rest).name)
@@ -75,10 +78,10 @@ def job_of(options: argparse.Namespace, rest: list[str]) -> Job:
 
 
 def _without_secrets(given: list[str]) -> list[str]:
-    """Return options for a file that others may read.
+    """Return options to write to a file that others may read.
 
     Raises:
-        UserError: one of them is a secret itself.
+        UserError: an option is itself a secret.
     """
     for argument in given:
         name = argument.partition("=")[0]
@@ -99,12 +102,12 @@ def _without(given: list[str], option: str) -> list[str]:
 
 
 def _check_options(rest: list[str]) -> Request:
-    """Read the options as `aigc fit` would: a job may wait for hours before it could say what is wrong with them."""
+    """Validate the options as `aigc fit` would, since a job may wait for hours before it starts."""
     request = read_request("fit", rest)
     if request.help or request.prints_only:
-        raise UserError("The options of `aigc fit` ask for a text.", "Leave out --help and --print_config.")
+        raise UserError("The options of `aigc fit` only print something.", "Leave out --help and --print_config.")
 
-    from aigc_lightning.training.cli import run  # takes seconds: only after the command line made sense
+    from aigc_lightning.training.cli import run  # takes seconds: only after the command line has been validated
 
     try:
         with redirect_stdout(StringIO()):
@@ -116,14 +119,15 @@ def _check_options(rest: list[str]) -> Request:
 
 
 def write_script(text: str, path: Path | None) -> None:
-    """Write the script of a job to a new file, or print it where there is no path.
+    """Write the script of a job to a new file, or print it if there is no path.
 
     Raises:
-        UserError: the file is there already.
+        UserError: the file already exists.
     """
     if HIDDEN in text:
         echo(
-            f"It leaves out the secrets of addresses: export {ADDRESSES_VARIABLE}=ADDRESS where it starts.", error=True
+            f"The script leaves out secrets in addresses: export {ADDRESSES_VARIABLE}=ADDRESS before starting it.",
+            error=True,
         )
     if path is None:
         sys.stdout.write(text)

@@ -10,17 +10,17 @@ from aigc_lightning.core.io.redaction import ADDRESSES_VARIABLE, HIDDEN
 
 @dataclass(frozen=True)
 class Job:
-    """What a job script starts.
+    """The run that a job script starts.
 
     Args:
-        name: of the run.
-        options: of `aigc fit`, without secrets.
-        python: the interpreter that has the package.
-        nodes: machines.
-        processes: on each of them.
-        gpus: on each of them; 0 for processors alone.
-        cores: processor cores for each process.
-        run: folder of the run, None for one that is named after the job.
+        name: name of the run.
+        options: options of `aigc fit`, without secrets.
+        python: the interpreter with the package.
+        nodes: number of machines.
+        processes: number of processes per node.
+        gpus: GPUs per node; 0 to train on CPUs.
+        cores: CPU cores per process.
+        run: folder of the run; None for one named after the job.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Job:
 
     @property
     def note(self) -> str:
-        """A comment on the secrets that the options hide, "" where they hide none."""
+        """A comment about redacted secrets, "" if there are none."""
         if not any(HIDDEN in option for option in self.options):
             return ""
-        return f"# Secrets of addresses do not stand here: export {ADDRESSES_VARIABLE}=ADDRESS where you start it.\n"
+        return f"# Secrets in addresses are left out here: export {ADDRESSES_VARIABLE}=ADDRESS before starting it.\n"
 
     @property
     def command(self) -> str:
@@ -74,10 +74,10 @@ def torchrun_script(job: Job, head: str, port: int, max_restarts: int) -> str:
     """Return a script to start on every node.
 
     Args:
-        job: what to start; its `run` is given.
+        job: what to start; its `run` is not None.
         head: name or address of the first node.
-        port: at which the nodes meet there.
-        max_restarts: how often the processes are started again when one of them fails.
+        port: rendezvous port on that node.
+        max_restarts: how often the processes are restarted after one of them fails.
     """
     assert job.run is not None
     values = {
@@ -123,12 +123,12 @@ saved() { stat --format=%y "$$last" 2>/dev/null; }
 before=$$(saved)
 warned=no
 
-# srun alone writes what the processes print. It does not take the cores per task from the job by itself. When a process
-# ends, the others have five minutes for their own end, such as the first one to hand on its last log lines.
+# srun writes the output of all processes. It does not inherit the cores per task from the job. When a process ends, the
+# others have five minutes to finish, for example to write the first one's last log lines.
 srun --label --cpus-per-task="$$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=0 --wait=300 \\
   "$$python" -m @command@ &
 step=$$!
-trap 'warned=yes; kill -USR1 "$$step"' USR1 # srun hands it on: all processes stop at the same step and save
+trap 'warned=yes; kill -USR1 "$$step"' USR1 # srun forwards it: all processes stop at the same step and save
 
 wait "$$step"
 code=$$?
@@ -152,7 +152,7 @@ _TORCHRUN = """\
 # Written by `aigc job torchrun`. Start it on every node, in the folder in which `aigc fit` would be run, with the
 # node's number: 0 for the first one, then 1, 2 ...
 #   bash THIS_FILE NUMBER
-# Started again on all nodes it goes on with the same run. A finished run ends at once.
+# Started again on all nodes, it continues the same run. A finished run exits at once.
 $note
 python=$python # the same path on all nodes
 run=$run # on a disk that all nodes see

@@ -13,9 +13,9 @@ from aigc_lightning.shell import command
 def main(argv: list[str]) -> int:
     """Write a script that trains on several nodes under torchrun."""
     parser = job_parser("torchrun")
-    parser.add_argument("--head", help="name or address of the first node; needed for several")
-    parser.add_argument("--port", type=int, default=29400, help="at which the nodes meet there (default: 29400)")
-    parser.add_argument("--max-restarts", type=int, default=3, help="starts after a failure (default: 3)")
+    parser.add_argument("--head", help="name or address of the first node; required for several nodes")
+    parser.add_argument("--port", type=int, default=29400, help="rendezvous port on that node (default: 29400)")
+    parser.add_argument("--max-restarts", type=int, default=3, help="restarts after a failure (default: 3)")
     options, rest = parse_job(parser, argv)
     job = job_of(options, rest)
     run = job.run or f"runs/{job.name}/torchrun-{datetime.now():%Y%m%d-%H%M%S}"

@@ -1,4 +1,4 @@
-"""The conformance kit from the command line: a line a check, and the whole error of what cannot be loaded."""
+"""The conformance kit on the command line: one line per check, with full errors."""
 
 import tempfile
 import time
@@ -22,16 +22,16 @@ _NAME_WIDTH = max(len(check.name) for check in (*MODEL_CHECKS, *DATA_CHECKS)) + 
 
 
 def run_checks(found: Sequence[plugins.Plugin], *, full: bool, config: str | None, settings: Sequence[str]) -> int:
-    """Check plugins, print what comes out, and return the exit code: 0 when all passed, else 1.
+    """Check plugins, print the results, and return the exit code: 0 if all passed, else 1.
 
     Args:
         found: the plugins.
         full: also run the slow checks.
-        config: the preset to train models with; None for the first that the package has.
+        config: the preset to train models with; None for the package's first one.
         settings: options to set, such as "model.width=8".
 
     Raises:
-        UserError: a setting that is not KEY=VALUE.
+        UserError: a setting is not KEY=VALUE.
     """
     wrong = [text for text in settings if "=" not in text]
     if wrong:
@@ -62,7 +62,7 @@ def _check_one(plugin: plugins.Plugin, folder: Path, *, full: bool, config: str,
 
 
 def _loads(plugin: plugins.Plugin, case: object) -> None:
-    """It can be imported and is what its group is for; otherwise the whole error is shown."""
+    """It can be imported and is of the kind that its entry-point group requires."""
     if plugin.problem():
         whole = _import_error(plugin)
         raise CheckFailedError(f"{plugin.problem()}\n{whole}".strip())
@@ -72,7 +72,7 @@ def _loads(plugin: plugins.Plugin, case: object) -> None:
 
 
 def _import_error(plugin: plugins.Plugin) -> str:
-    """Return the whole error of importing a plugin, or ""; a refused one is not imported."""
+    """Return the full error of importing a plugin, or ""; a refused plugin is not imported."""
     if plugin.kind == "config":
         return ""
     try:
@@ -84,7 +84,7 @@ def _import_error(plugin: plugins.Plugin) -> str:
 
 
 def _line(check: Check, case: object) -> bool:
-    """Run a check, print its line, and return whether it did not fail."""
+    """Run a check, print its line, and return whether it passed or was left out."""
     started = time.monotonic()
     echo(f"  {check.name:<{_NAME_WIDTH}}", end="", flush=True)
     status, detail = "ok", ""
@@ -105,7 +105,7 @@ def _line(check: Check, case: object) -> bool:
 
 
 def _preset_is_usable(path: Path, case: object) -> None:
-    """A preset has the right sections, and names models and data that are there."""
+    """A preset has the right sections, and names models and data that exist."""
     try:
         check_config("fit", path)
         config = read_yaml(path)

@@ -1,4 +1,4 @@
-"""The plugins that a user means by a name."""
+"""Finding plugins by the names that users give."""
 
 from typing import get_args
 
@@ -7,10 +7,10 @@ from aigc_lightning.errors import UserError, did_you_mean
 
 
 def one_plugin(name: str, kind: plugins.Kind | None = None) -> plugins.Plugin:
-    """Return the plugin that a user means, of any kind.
+    """Return the plugin with a name, of any kind unless one is given.
 
     Raises:
-        UserError: nothing has this name, or several plugins have it.
+        UserError: no plugin has this name, or several have it.
     """
     if kind is not None:
         return plugins.find_by_class_path(kind, name) or plugins.find(kind, name)
@@ -20,7 +20,7 @@ def one_plugin(name: str, kind: plugins.Kind | None = None) -> plugins.Plugin:
             found.append(plugins.find_by_class_path(each, name) or plugins.find(each, name))
         except UserError as error:
             reasons.append(error)
-    if len(found) > 1:  # a package's presets are often called like its model, which is what a user means
+    if len(found) > 1:  # a package's presets often have the name of its model, which is the one to prefer
         found = [plugin for plugin in found if plugin.kind != "config"]
     if len(found) == 1:
         return found[0]
@@ -35,6 +35,6 @@ def one_plugin(name: str, kind: plugins.Kind | None = None) -> plugins.Plugin:
 
 
 def plugins_of_package(name: str) -> list[plugins.Plugin]:
-    """Return all plugins of the distribution of this name; none where there is no such distribution."""
+    """Return all plugins of the distribution with this name, if there is one."""
     every = (plugin for kind in get_args(plugins.Kind) for plugin in plugins.plugins(kind))
     return [plugin for plugin in every if plugin.distribution == plugins.normalized(name)]

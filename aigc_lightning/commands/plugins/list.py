@@ -24,5 +24,5 @@ def main(argv: list[str]) -> int:
     print_rows(rows, as_json=options.json, titles=True)
     unknown = plugins.unknown_in_allow_variable()
     if unknown:
-        echo(f"Note: AIGC_PLUGINS names {', '.join(unknown)}, and no plugin package is called so.", error=True)
+        echo(f"Note: AIGC_PLUGINS names {', '.join(unknown)}, but no plugin package has this name.", error=True)
     return 0

@@ -1,4 +1,4 @@
-"""`aigc plugins new`: a package to start a plugin from."""
+"""`aigc plugins new`: generate the package of a new plugin."""
 
 import argparse
 import keyword
@@ -14,19 +14,19 @@ from aigc_lightning.shell import command
 
 ScaffoldKind = Literal["model", "edit", "data"]
 _TEMPLATES = Path(__file__).with_name("templates")
-_SUFFIX = ".tmpl"  # so that no tool takes a template for a module of this package
+_SUFFIX = ".tmpl"  # so that tools do not mistake templates for modules of this package
 _PREFIX = "aigc-"
-#: Names that the templates import, which the new class must not take.
+#: Names in the templates that the new class must not have.
 _TAKEN = {"Adam", "Any", "AdversarialModel", "Augment", "Discs", "ImageBatch", "ImageDataModule", "ImageModel"}
 _TAKEN |= {"ImageSpec", "Optimizer", "Sequence", "Tensor", "UserError"}
 
 
 def main(argv: list[str]) -> int:
-    """Write a package to start from, with tests that pass."""
+    """Generate a package to start from, with tests that pass."""
     parser = argparse.ArgumentParser("aigc plugins new", description=main.__doc__, exit_on_error=False)
-    parser.add_argument("name", help="of the model or data, such as sparkle: letters, digits and -")
+    parser.add_argument("name", help="name of the model or data, such as sparkle: letters, digits and -")
     parser.add_argument("--kind", choices=get_args(ScaffoldKind), default="model", help="(default: model, a GAN)")
-    parser.add_argument("--out", type=Path, default=Path(), help="the folder to put the package's folder in (here)")
+    parser.add_argument("--out", type=Path, default=Path(), help="where to create the package's folder (default: here)")
     options = parse(parser, argv)
     folder = write_package(options.name, options.kind, options.out)
     stem = folder.name.removeprefix(_PREFIX).replace("-", "_")
@@ -41,12 +41,12 @@ def write_package(name: str, kind: ScaffoldKind, out: Path) -> Path:
     """Write a package that can be installed, trained and published, and return its folder.
 
     Args:
-        name: of the model or data; the package is called `aigc-<name>`.
+        name: name of the model or data; the package is called `aigc-<name>`.
         kind: "model" for a GAN, "edit" for an image-to-image model, "data" for images.
-        out: the folder to put the package's folder in.
+        out: the folder in which to create the package's folder.
 
     Raises:
-        UserError: a name that is not valid or is taken, or a folder that exists or cannot be written.
+        UserError: the name is invalid or taken, or the folder exists or cannot be written.
     """
     stem = _stem(name, kind)
     folder = out / f"{_PREFIX}{stem.replace('_', '-')}"
@@ -68,17 +68,17 @@ def _stem(name: str, kind: ScaffoldKind) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", bare) or len(bare) > 40:
         proposal = re.sub(r"[^a-z0-9]+", "-", bare.lower()).strip("-").lstrip("0123456789-")[:40]
         hint = "Use up to 40 lower-case letters, digits and -, beginning with a letter"
-        raise UserError(f"{name!r} is no name for a plugin.", f"{hint}, such as {proposal or 'sparkle'}.")
+        raise UserError(f"{name!r} is not a valid name for a plugin.", f"{hint}, such as {proposal or 'sparkle'}.")
     stem = bare.replace("-", "_")
     if keyword.iskeyword(stem) or keyword.iskeyword(stem.capitalize()):
-        raise UserError(f"{name!r} is a word of Python.", "Choose another name.")
+        raise UserError(f"{name!r} is a keyword of Python.", "Choose another name.")
     if plugins.normalized(_PREFIX + stem) == plugins.BUILTIN:
         raise UserError(f"{plugins.BUILTIN} is this package itself.", "Choose another name.")
     group: plugins.Kind = "data" if kind == "data" else "model"
     for plugin in plugins.plugins(group):
         if plugins.normalized(plugin.name) == plugins.normalized(stem):
             raise UserError(
-                f"{plugin.distribution} {plugin.version} brings a {group} called {plugin.name!r} already.",
+                f"{plugin.distribution} {plugin.version} already provides {group} {plugin.name!r}.",
                 "Choose another name.",
             )
     return stem

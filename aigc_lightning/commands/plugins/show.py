@@ -1,4 +1,4 @@
-"""What `aigc plugins show` says about one plugin."""
+"""`aigc plugins show`: a description of one plugin."""
 
 import argparse
 import inspect
@@ -22,17 +22,17 @@ _COMMANDS = {"sample": "sample", "edit": "edit", "interpolate": "decode"}
 
 
 def main(argv: list[str]) -> int:
-    """Show the options, presets, paper and abilities of a plugin."""
+    """Show the options, presets, paper and capabilities of a plugin."""
     parser = argparse.ArgumentParser("aigc plugins show", description=main.__doc__, exit_on_error=False)
     parser.add_argument("name", help="a name, PACKAGE:NAME or a class path")
-    parser.add_argument("--kind", choices=get_args(plugins.Kind), help="where several kinds share the name")
+    parser.add_argument("--kind", choices=get_args(plugins.Kind), help="kind, if several share the name")
     options = parse(parser, argv)
     echo(*page(one_plugin(options.name, options.kind)).split("\n"))
     return 0
 
 
 def page(plugin: plugins.Plugin) -> str:
-    """Return everything that a user wants to know about a plugin; imports it, and it alone."""
+    """Return the description of a plugin, which is imported; no other plugin is."""
     row = plugin_row(plugin)
     lines = [f"{row['name']}: {row['summary']}".rstrip(": "), ""]
     facts = {"kind": plugin.kind, "package": row["package"], "class": plugin.class_path, "API": row["api"]}
@@ -47,9 +47,9 @@ def page(plugin: plugins.Plugin) -> str:
         except UserError as error:
             facts["status"] = f"broken: {error.what}"
     if plugin.kind == "model" and target is not None:
-        facts["abilities"] = ", ".join(_capabilities(target)) or "none"
+        facts["capabilities"] = ", ".join(_capabilities(target)) or "none"
         facts["channels"] = ", ".join(map(str, target.channels))
-    lines += [f"{key:<10} {value}" for key, value in facts.items() if value]
+    lines += [f"{key:<12} {value}" for key, value in facts.items() if value]
     lines += _presets(plugin)
     if isinstance(target, type):
         lines += _options(plugin, target)
@@ -61,7 +61,7 @@ def page(plugin: plugins.Plugin) -> str:
 
 
 def option_table(target: type) -> list[tuple[str, str, str, str]]:
-    """Return (name, type, default, description) of every argument of a class but the spec."""
+    """Return (name, type, default, description) of every argument of a class except the spec."""
     parameters = {name: value for name, value in inspect.signature(target).parameters.items() if name != "spec"}
     return _table(parameters, argument_texts(target))
 
@@ -104,7 +104,7 @@ def _table(parameters: Mapping[str, inspect.Parameter], texts: Mapping[str, str]
 
 
 def _described(rows: Sequence[tuple[str, str, str, str]], prefix: str) -> list[str]:
-    """Return lines with options and what they mean."""
+    """Return lines that describe options."""
     lines = []
     for name, kind, default, text in rows:
         head = f"  {prefix}{name}"

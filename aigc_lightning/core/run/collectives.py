@@ -36,9 +36,16 @@ def everyones(value: Value) -> list[Value]:
 
 
 def share_tensors(tensors: Iterable[Tensor]) -> None:
-    """Give all processes the first one's values; every process must call this with tensors of the same shapes."""
-    if dist.is_available() and dist.is_initialized():
-        for tensor in tensors:
+    """Give all processes the first one's values; every process must call this with tensors of the same shapes.
+
+    Of a tensor that is sharded, each process keeps its part.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    from torch.distributed.tensor import DTensor  # takes a moment, which a single process need not wait
+
+    for tensor in tensors:
+        if not isinstance(tensor, DTensor):
             dist.broadcast(tensor, src=0)
 
 

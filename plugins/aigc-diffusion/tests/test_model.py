@@ -128,7 +128,7 @@ def test_a_model_of_pairs_translates_and_generates_nothing():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"conditions": "labels", "spec": ImageSpec(1, 8, 8)}, "no classes"),
+        ({"conditions": "labels", "spec": ImageSpec(1, 8, 8)}, "needs a label"),
         ({"spec": ImageSpec(1, 8, 8, task="unpaired")}, "unpaired"),
         ({"process_options": {"predictions": "x0"}}, "no option 'predictions'"),
         ({"network_options": {"widht": 8}}, "no option 'widht'"),

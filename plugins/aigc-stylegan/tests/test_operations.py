@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from aigc_stylegan.convolution import convolve, convolve_between
+from aigc_stylegan.convolution import convolve, convolve_up
 from aigc_stylegan.filtering import Blur, Downsample, Upsample
 from aigc_stylegan.generator import demodulation, modulated_convolution
 from aigc_stylegan.layers import (
@@ -126,7 +126,7 @@ def test_convolutions_and_their_second_derivatives_are_those_of_pytorch(stride: 
     theirs = derivatives(conv2d(features, 0.7 * weight, stride=stride, padding=padding))
     assert all(torch.allclose(one, other) for one, other in zip(ours, theirs, strict=True))
     if stride == 2:
-        ours = derivatives(convolve_between(features, weight))
+        ours = derivatives(convolve_up(features, weight))
         theirs = derivatives(conv_transpose2d(features, weight.transpose(0, 1), stride=2))
         assert all(torch.allclose(one, other) for one, other in zip(ours, theirs, strict=True))
 
@@ -134,7 +134,7 @@ def test_convolutions_and_their_second_derivatives_are_those_of_pytorch(stride: 
 @pytest.mark.parametrize("up", [False, True])
 def test_convolutions_are_differentiable_as_often_as_one_likes(up: bool) -> None:
     features, weight = numbers(1, 2, 3, 3), numbers(2, 2, 3, 3, seed=1)
-    run = convolve_between if up else convolve
+    run = convolve_up if up else convolve
     assert gradcheck(run, (features, weight))
     assert gradgradcheck(run, (features, weight))
 

@@ -245,7 +245,7 @@ def test_preview_says_what_another_image_stands_in_for(tmp_path, capsys, monkeyp
     root = folder(tmp_path / "pictures")
     given = ["--data.root", str(root), "--data.size", "8", "--data.max_bad", "0.1", "--out", str(tmp_path / "p.png")]
     assert main(["data", "preview", "image_folder", *given]) == 0
-    assert "Another image takes the place of what cannot be read: train/cat/bad.png" in capsys.readouterr().err
+    assert "Unreadable images were replaced by others: train/cat/bad.png" in capsys.readouterr().err
 
 
 def test_check_of_good_data_ends_with_0(capsys):

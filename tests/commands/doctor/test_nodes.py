@@ -46,5 +46,5 @@ def test_processes_of_torchrun_report_once_together(folder):
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     rows = [line for line in result.stdout.splitlines() if line.startswith("launcher")]
-    assert len(rows) == 1 and "torchrun, 2 processes on 1 node(s), 2 on each" in rows[0]
+    assert len(rows) == 1 and "torchrun, 2 processes on 1 node, 2 on each" in rows[0]
     assert "differences     none" in result.stdout

@@ -111,7 +111,7 @@ def test_scores_that_cannot_be_computed_do_not_take_the_others_along(aigc, folde
     assert aigc("fit", *options, "--trainer.max_steps=1", "--trainer.accelerator=cpu").code == 0
     done = aigc("evaluate", "r", "--num", 20)
     assert done.code == 0, done.err
-    assert "MS-SSIM (ms_ssim) is left out. It needs 161 pixels a side, and the images have 12x12." in done.out
+    assert "MS-SSIM (ms_ssim) is left out. It needs 161 pixels per side, but the images have 12x12." in done.out
     section = json.loads((folder / "r" / "evaluation" / "scores.json").read_text())["sections"][0]
     assert {"psnr", "ssim"} < section["scores"].keys() and list(section["left_out"]) == ["ms_ssim"]
     assert "ms_ssim) is left out" in (folder / "r" / "evaluation" / "report.html").read_text()

@@ -344,7 +344,7 @@ def test_a_config_imports_from_known_packages_alone(site, aigc, write):
     assert site.imported == []
     config = printed(aigc("fit", "--config", "stray.yaml", "--trust-config", *PRINT))
     assert config["model"]["class_path"] == "stray.Spark" and site.imported == ["stray.py"]
-    refused(aigc("fit", "--config", "system.yaml", "--trust-config"), "no model of aigc_lightning")
+    refused(aigc("fit", "--config", "system.yaml", "--trust-config"), "not a model of aigc_lightning")
     assert not site.folder.parent.joinpath("touched").exists()
     # What one config was trusted with is closed to the next.
     refused(aigc("fit", "--config", "stray.yaml"), "--trust-config")
@@ -387,7 +387,7 @@ def test_the_page_of_a_model(aigc):
     assert facts["package"] == f"aigc-lightning {__version__}"
     assert facts["class"] == "aigc_lightning.models.dcgan.DCGAN"
     assert "Radford" in facts["paper"] and facts["source"].endswith("dcgan.py")
-    assert facts["abilities"] != "none" and facts["channels"]
+    assert facts["capabilities"] != "none" and facts["channels"]
     assert facts["--model.latent_size"] == "(int, default 100)"
     assert facts["--model.gradient_penalty_weight"] == "(float | None, default None)"
     assert "Literal" in facts["--model.discriminator_norm"] or "Norm" in facts["--model.discriminator_norm"]

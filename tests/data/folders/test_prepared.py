@@ -136,6 +136,14 @@ def test_what_is_out_of_date_is_refused_and_brought_up_to_date(root, capsys):
     assert (target / "images.u8").stat().st_size == 21 * 3 * 8 * 8  # the row of what was removed is used again
 
 
+def test_a_run_with_a_changed_source_checks_it_once(root, aigc):
+    target = made(root)
+    (root / "a" / "002.png").unlink()
+    done = aigc("fit", "--model", "dcgan", "--data", "image_folder", "--data.root", target, "--data.size", 8)
+    assert done.code == 2 and "has changed since" in done.err
+    assert done.err.count("checking it for changes") == 1
+
+
 def test_without_its_source_a_prepared_folder_is_taken_as_it_is(root):
     target = made(root)
     root.rename(root.parent / "elsewhere")

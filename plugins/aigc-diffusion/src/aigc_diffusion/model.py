@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from aigc_lightning.core import keyed
+from aigc_lightning.core.batch import check_needs
 from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.image_model import ImageModel, seeded_normal
 from aigc_lightning.core.numbers import check_numbers
@@ -112,6 +113,9 @@ class Diffusion(ImageModel):
                 raise UserError(f"model.{name} is {share}.", "Give a number from 0 to 1.")
         if not 0 <= beta2 < 1:
             raise UserError(f"model.beta2 is {beta2}.", "Give a number of at least 0 and below 1.")
+        masks = () if spec.task == "generation" else ("masks",)
+        self.keeps_unmasked = spec.task == "generation"
+        self.without_conditions = (*({"labels", "prompts"} - {conditions}), *masks)
         self.condition_name, self.condition_dropout = conditions, condition_dropout
         self.augment_probability = augment_probability
         self.lr, self.beta2, self.weight_decay = lr, beta2, weight_decay
@@ -119,7 +123,7 @@ class Diffusion(ImageModel):
         self._measures_sigma = process == "edm" and "sigma_data" not in (process_options or {})
         self.process: Process = make_process(process, **(process_options or {}))
         self.register_buffer("sigma_data", torch.tensor(getattr(self.process, "sigma_data", 0.0)))
-        self.register_load_state_dict_post_hook(_take_sigma_data)
+        self.register_load_state_dict_post_hook(_take_sigma_data)  # type: ignore[no-untyped-call]  # torch has no types
         self._times = (time_sampling, time_options or {})
         _time_sampling(self.process, *self._times)  # refuses what does not go together
         weight: LossWeight = (
@@ -140,11 +144,6 @@ class Diffusion(ImageModel):
         )
 
     # ---- inference
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes that the model generates on request; 0 for a model without."""
-        return self.network.num_classes
 
     def sample(
         self,
@@ -282,12 +281,6 @@ class Diffusion(ImageModel):
             conditions = self._chosen([0] * len(images), None, None, unless_given="none")
             return log_likelihood(self.process, self._denoiser(conditions), images, steps, signs)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return an image per sample: translated or restored, or generated from its index as the seed."""
-        if self.spec.task == "generation":
-            return super().predict_step(batch, batch_idx)  # type: ignore[return-value]  # the model generates
-        return self.edit(batch[_SOURCES[self.spec.task]], seeds=batch["index"].tolist())
-
     # ---- training
 
     def setup_from_data(self, data: Any) -> None:
@@ -358,13 +351,12 @@ class Diffusion(ImageModel):
             prompts: the texts, or None.
             unless_given: whether a model with classes then makes any class, or is asked without a class.
         """
-        if labels is not None and not self.num_classes:
-            raise UserError("This diffusion model was trained without classes.", "Leave the class out.")
-        if prompts is not None and self.network.texts is None:
-            raise UserError("This diffusion model was trained without prompts.", "Leave the prompt out.")
-        classes = [seed % max(self.num_classes, 1) for seed in seeds] if labels is None else labels
+        for name, given in (("labels", labels), ("prompts", prompts)):
+            if given is not None and name in self.without_conditions:
+                raise UserError(f"This diffusion model was trained without {name}.", f"Leave {name} out.")
+        classes = [seed % max(self.network.num_classes, 1) for seed in seeds] if labels is None else labels
         if labels is None and unless_given == "none":
-            classes = [self.num_classes] * len(seeds)
+            classes = [self.network.num_classes] * len(seeds)
         network: Any = self.averaged("network")
         with torch.no_grad():
             found: Conditions = network.conditions(
@@ -387,7 +379,7 @@ class Diffusion(ImageModel):
                     "Leave guidance out, or train with model.conditions and model.condition_dropout.",
                 )
             count = len(conditions.labels if conditions.labels is not None else conditions.text)  # type: ignore[arg-type]
-            labels = torch.full((count,), self.num_classes, device=self.device)
+            labels = torch.full((count,), self.network.num_classes, device=self.device)
             with torch.no_grad():
                 nothing = network.conditions(labels, [""] * count, image=conditions.image)
             guide = ConditionedNetwork(network.predict, nothing)
@@ -479,8 +471,8 @@ def _source_channels(spec: ImageSpec) -> int:
 def _check_data(spec: ImageSpec, conditions: ConditionName) -> None:
     if spec.task not in _TARGETS:
         raise UserError(f"The diffusion model cannot learn from {spec.task} images.", "Use cyclegan for these.")
-    if conditions == "labels" and not spec.num_classes:
-        raise UserError(f"model.conditions is labels, but the data has no classes ({spec}).", "Set it to none.")
+    needs = {"labels": ["label"], "prompts": ["caption"]}.get(conditions, [])
+    check_needs("A diffusion model with such conditions", needs, spec)
 
 
 def _take_sigma_data(model: Diffusion, *_: Any) -> None:

@@ -26,15 +26,15 @@ class LSGAN(AdversarialModel):
     Args:
         spec: format of the images; declared by the data.
         latent_size: Z.
-        width: channels of the layer next to the image, in both networks.
+        width: channels of the layer nearest to the image, in both networks.
         lr: Adam learning rate of both networks.
         r1_weight: gamma of the R1 penalty on the discriminator; 0 for none.
 
     Raises:
-        UserError: a size that is no multiple of 4.
+        UserError: the height or width is not a multiple of 4.
     """
 
-    aigc_api = 1  # the version of the plugin API that this is written for
+    aigc_api = 1  # the plugin API version that this class was written for
     players = ("discriminator", "generator")  # in the order of their optimizers
 
     def __init__(
@@ -43,8 +43,8 @@ class LSGAN(AdversarialModel):
         super().__init__(spec)
         if spec.height % 4 or spec.width % 4:
             raise UserError(
-                f"LSGAN halves images twice and the data is {spec}.",
-                "Choose a height and width of the data that are multiples of 4.",
+                f"LSGAN halves images twice, but the data is {spec}.",
+                "Choose data whose height and width are multiples of 4.",
             )
         self.latent_size, self.lr, self.r1_weight = latent_size, lr, r1_weight
         self.generator = make_generator(latent_size, spec.shape, width)
@@ -76,5 +76,5 @@ class LSGAN(AdversarialModel):
         self.update("generator", lambda: self.generator_loss(fake))
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Return Adam for each player."""
+        """Return one Adam optimizer per player."""
         return [Adam(getattr(self, name).parameters(), lr=self.lr, betas=(0.5, 0.99)) for name in self.players]

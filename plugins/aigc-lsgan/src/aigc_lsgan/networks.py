@@ -1,4 +1,4 @@
-"""The two networks; plain PyTorch, which knows nothing of training.
+"""The generator and the discriminator, as plain PyTorch modules.
 
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size.
 """
@@ -18,8 +18,8 @@ def make_generator(latent_size: int, shape: tuple[int, int, int], width: int) ->
     return nn.Sequential(
         nn.Linear(latent_size, 4 * width * (height // 4) * (image_width // 4)),
         nn.Unflatten(1, (4 * width, height // 4, image_width // 4)),
-        *_twice_the_size(4 * width, 2 * width),
-        *_twice_the_size(2 * width, width),
+        *_upsampling(4 * width, 2 * width),
+        *_upsampling(2 * width, width),
         nn.GroupNorm(1, width),
         nn.ReLU(),
         nn.Conv2d(width, channels, 3, padding=1),
@@ -47,5 +47,5 @@ def make_discriminator(shape: tuple[int, int, int], width: int) -> nn.Module:
     )
 
 
-def _twice_the_size(before: int, after: int) -> list[nn.Module]:
+def _upsampling(before: int, after: int) -> list[nn.Module]:
     return [nn.GroupNorm(1, before), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]

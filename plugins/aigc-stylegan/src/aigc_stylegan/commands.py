@@ -1,4 +1,4 @@
-"""`aigc stylegan`: tools for a trained StyleGAN2. Nothing heavy is imported before the options make sense."""
+"""`aigc stylegan`: tools for a trained StyleGAN2. Nothing heavy is imported before the options have been validated."""
 
 import argparse
 import math
@@ -13,7 +13,7 @@ from aigc_lightning.errors import UserError
 _HELP = """Tools for a trained StyleGAN2.
 
 Usage: aigc stylegan mix RUN          a sheet of images that mix the styles of two seeds
-       aigc stylegan project RUN IMAGE...   find the style that shows an image
+       aigc stylegan project RUN IMAGE...   find the style that reproduces an image
        aigc stylegan directions RUN   find directions in which styles vary
        aigc stylegan edit RUN         a sheet of images that move along such directions
 
@@ -31,8 +31,8 @@ def stylegan(argv: list[str]) -> int:
 def _mix(argv: list[str]) -> int:
     parser = _parser("mix", "Show each row's seed with some of its styles taken from each column's seed.")
     parser.add_argument("--rows", default="0-5", help="seeds, such as 0-5 or 3,7 (default: 0-5)")
-    parser.add_argument("--columns", default="10-17", help="seeds that give styles away (default: 10-17)")
-    parser.add_argument("--levels", default="coarse", help=f"styles that a column gives: {_LEVELS} (default: coarse)")
+    parser.add_argument("--columns", default="10-17", help="seeds from which styles are taken (default: 10-17)")
+    parser.add_argument("--levels", default="coarse", help=f"styles taken from columns: {_LEVELS} (default: coarse)")
     parser.add_argument("--out", type=Path, default=Path("mix.png"), help="the sheet, a PNG file (default: mix.png)")
     _add_trunc(parser)
     options = parse(parser, argv)
@@ -49,18 +49,20 @@ def _mix(argv: list[str]) -> int:
 
 
 def _project(argv: list[str]) -> int:
-    parser = _parser("project", "Find the style and the noise with which a model shows an image.")
+    parser = _parser("project", "Find the style and the noise with which a model reproduces an image.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or patterns")
     parser.add_argument("--out", type=Path, default=Path("projected"), help="folder of results (default: projected)")
-    parser.add_argument("--space", choices=("w", "w+"), default="w", help="w+ for a style for each layer (default: w)")
+    parser.add_argument("--space", choices=("w", "w+"), default="w", help="w+ for one style per layer (default: w)")
     parser.add_argument("--steps", type=int, default=1000, help="steps of the optimizer (default: 1000)")
     parser.add_argument(
         "--features",
         metavar="NAME",
-        help="compare features, too: a run of cnn on such images, or vgg16 (default: pixels alone, at several sizes)",
+        help="also compare features: a run of cnn on similar images, or vgg16 (default: only pixels, at several sizes)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise to start with (default: 0)")
-    parser.add_argument("--film", choices=("gif", "mp4", "none"), default="gif", help="of the search (default: gif)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initial noise (default: 0)")
+    parser.add_argument(
+        "--film", choices=("gif", "mp4", "none"), default="gif", help="film of the search (default: gif)"
+    )
     options = parse(parser, argv, intermixed=True)
     if not 1 <= options.steps <= _MOST_STEPS:
         raise UserError(f"--steps is {options.steps}.", f"Give 1 to {_MOST_STEPS}.")
@@ -84,7 +86,7 @@ def _project(argv: list[str]) -> int:
 
 
 def _directions(argv: list[str]) -> int:
-    parser = _parser("directions", "Find directions in which styles vary, those that change most first.")
+    parser = _parser("directions", "Find directions in which styles vary, largest variation first.")
     parser.add_argument(
         "--method",
         choices=("ganspace", "sefa"),
@@ -111,26 +113,26 @@ def _directions(argv: list[str]) -> int:
     shares = find_directions(model, options.method, options.num, options.levels, options.out)
     listed = ", ".join(f"{share:.0%}" for share in shares[:10])
     echo(f"{len(shares)} directions by {options.method} in {options.out}")
-    echo(f"Their shares of how much styles vary: {listed}")
+    echo(f"Shares of the styles' variance: {listed}")
     return 0
 
 
 def _edit(argv: list[str]) -> int:
-    parser = _parser("edit", "Show images moved along directions, a row for each image and direction.")
+    parser = _parser("edit", "Show images moved along directions, one row per image and direction.")
     parser.add_argument("--seeds", help="of the images, such as 0-7 (default: 0-7)")
-    parser.add_argument("--latent", nargs="+", type=Path, metavar="FILE", help="projected images in place of seeds")
+    parser.add_argument("--latent", nargs="+", type=Path, metavar="FILE", help="projected images instead of seeds")
     parser.add_argument("--directions", type=Path, required=True, metavar="FILE", help="of `aigc stylegan directions`")
     parser.add_argument("--direction", default="0", help="numbers of directions, such as 2 or 0-4 (default: 0)")
     parser.add_argument(
         "--strength", default="-3..3", help="from..to, in standard deviations of the styles (default: -3..3)"
     )
-    parser.add_argument("--columns", type=int, default=7, help="steps from the one end to the other (default: 7)")
-    parser.add_argument("--levels", help=f"styles that move: {_LEVELS} (default: those of the file)")
+    parser.add_argument("--columns", type=int, default=7, help="number of strengths (default: 7)")
+    parser.add_argument("--levels", help=f"styles to move: {_LEVELS} (default: those of the file)")
     parser.add_argument("--out", type=Path, default=Path("edit.png"), help="the sheet, a PNG file (default: edit.png)")
     _add_trunc(parser)
     options = parse(parser, argv)
     if options.latent and (options.seeds is not None or options.trunc != 1 or options.class_name is not None):
-        raise UserError("--latent says which images to edit.", "Leave --seeds, --class and --trunc out.")
+        raise UserError("--latent already names the images to edit.", "Leave --seeds, --class and --trunc out.")
     seeds = [] if options.latent else seed_list(options.seeds or "0-7")
     ends = _ends(options.strength)
     if not 1 <= options.columns <= _MOST_COLUMNS:
@@ -156,13 +158,13 @@ def _parser(action: str, about: str) -> argparse.ArgumentParser:
     """Return a parser with the options that all sub-commands share."""
     parser = argparse.ArgumentParser(f"aigc stylegan {action}", description=about, exit_on_error=False)
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file of a stylegan2")
-    parser.add_argument("--class", dest="class_name", help="of the images, for models that know classes")
+    parser.add_argument("--class", dest="class_name", help="class of the images, for class-conditional models")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     return parser
 
 
 def _add_trunc(parser: argparse.ArgumentParser) -> None:
-    text = "truncation: 0 for the mean image, 1 for all the variety (default: 1)"
+    text = "truncation: 0 for the mean image, 1 for full variety (default: 1)"
     parser.add_argument("--trunc", type=_number, default=1.0, help=text)
 
 
@@ -174,7 +176,7 @@ def _number(text: str) -> float:
 
 
 def _ends(text: str) -> tuple[float, float]:
-    """Return both ends of a text such as "-3..3", or twice the one number that it names.
+    """Return both ends of a range such as "-3..3", or a single number twice.
 
     Raises:
         UserError: it is neither.

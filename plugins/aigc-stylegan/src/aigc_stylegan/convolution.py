@@ -1,10 +1,10 @@
-"""Convolutions whose second derivatives are convolutions of the same kinds.
+"""Convolutions with efficient second derivatives, which are convolutions themselves.
 
-A convolution, its gradient by the input and its gradient by the weight are the derivatives of one form that is linear
-in input, weight and output. So the derivatives of each of the three are the other two. PyTorch's own second derivative
-takes the gradient by the weight for a convolution with a kernel as large as the image; the regularisers of StyleGAN2
-need it at each of their updates. A factor of the weight belongs to the form, so that the derivatives keep the weight
-itself, of which there is one, and not a scaled copy for each time that a network is used.
+A convolution and its gradients with respect to input and weight are the partial derivatives of one form that is linear
+in input, weight and output, so the derivatives of each are the other two. In second derivatives, PyTorch computes the
+gradient with respect to the weight by a convolution with a kernel as large as the image; the regularisers of StyleGAN2
+need it in each of their updates. The scale of the weight is part of the form, so that autograd saves the weight itself
+and not a scaled copy for every use of a network.
 Shapes: B batch, I channels in, O channels out, H and W height and width, K kernel size.
 """
 
@@ -23,17 +23,17 @@ class _Form(NamedTuple):
 
 
 def convolve(features: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, scale: float = 1.0) -> Tensor:
-    """Return what `torch.nn.functional.conv2d` does, also in autocast.
+    """Like `torch.nn.functional.conv2d`, including under autocast.
 
     Args:
         features: (B, I, H, W).
         weight: (O, I, K, K).
-        stride: 1, or 2 for half the size.
+        stride: 1, or 2 to halve the size.
         padding: zeros around the features.
         scale: factor of the weight.
     """
     features = features.to(_kind(features, weight))
-    if weight.shape[-1] == 1 and stride == 1:  # a product of matrices, without a copy in this layout
+    if weight.shape[-1] == 1 and stride == 1:  # a matrix product, without a copy in this layout
         return linear(features.permute(0, 2, 3, 1), _scaled(weight, scale, features)[:, :, 0, 0]).permute(0, 3, 1, 2)
     if not torch.is_grad_enabled():
         return conv2d(features, _scaled(weight, scale, features), stride=stride, padding=padding)
@@ -41,8 +41,8 @@ def convolve(features: Tensor, weight: Tensor, stride: int = 1, padding: int = 0
     return result
 
 
-def convolve_between(features: Tensor, weight: Tensor) -> Tensor:
-    """Put zeros between the pixels and convolve, also in autocast: `conv_transpose2d` of the transposed weight.
+def convolve_up(features: Tensor, weight: Tensor) -> Tensor:
+    """Insert zeros between pixels and convolve, including under autocast: `conv_transpose2d` of the transposed weight.
 
     Args:
         features: (B, I, H, W).
@@ -69,14 +69,14 @@ def _kind(features: Tensor, weight: Tensor) -> torch.dtype:
 
 
 def _scaled(weight: Tensor, scale: float, like: Tensor) -> Tensor:
-    """Return a scaled weight in the type of features."""
+    """Return a scaled weight in the dtype of features."""
     return (weight if scale == 1 else weight * scale).to(like.dtype)
 
 
 def _gradients(
     output: Tensor, features: Tensor, weight: Tensor, form: _Form, wanted: tuple[bool, bool]
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients by features and weight, as far as they are wanted, of the sum of output * convolution."""
+    """Return the requested gradients of sum(output * convolution) with respect to features and weight."""
     stride, padding = [form.stride] * 2, [form.padding] * 2
     first, second, _ = torch.ops.aten.convolution_backward(
         output, features, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [*wanted, False]
@@ -107,7 +107,7 @@ class _Convolution(Function):
 
 
 class _ByInput(Function):
-    """The gradient (B, I, H, W) by the input."""
+    """The gradient (B, I, H, W) with respect to the input."""
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, weight: Tensor, form: _Form, shape: torch.Size) -> Tensor:
@@ -129,7 +129,7 @@ class _ByInput(Function):
 
 
 class _ByWeight(Function):
-    """The gradient (O, I, K, K) by the weight, in the weight's type."""
+    """The gradient (O, I, K, K) with respect to the weight, in the weight's dtype."""
 
     @staticmethod
     def forward(

@@ -4,8 +4,8 @@ Papers: Harkonen et al., GANSpace, NeurIPS 2020, https://arxiv.org/abs/2004.0254
 styles); Shen and Zhou, Closed-Form Factorization of Latent Semantics in GANs, CVPR 2021,
 https://arxiv.org/abs/2007.06600 (SeFa, section 3.2).
 Departures from the papers: styles of a model with classes are compared with the mean of their class, so that directions
-are what varies within classes; 50,000 styles for the principal components; a strength counts standard deviations of the
-styles along the direction, with SeFa, too.
+capture the variation within classes; 50,000 styles for the principal components; strengths are in standard deviations
+of the styles along the direction, for SeFa as well.
 Shapes: S style size, L number of styles, I channels in, D number of directions.
 """
 
@@ -20,13 +20,13 @@ from torch import Tensor
 from aigc_stylegan.generator import SynthesisNetwork
 from aigc_stylegan.style_model import StyleModel
 
-#: What a file of directions is called in messages.
+#: The kind of a file with directions, for error messages.
 KIND = "directions"
 _STYLES = 50_000
 
 
 def principal_directions(styles: Tensor, count: int) -> Tensor:
-    """Return the first principal components (D, S) of styles (N, S) with mean 0: orthogonal, of length 1."""
+    """Return the first principal components (D, S) of styles (N, S) with mean 0: orthonormal."""
     return _leading(styles.double().T @ styles.double(), count)
 
 
@@ -41,7 +41,7 @@ def factorized_directions(weights: Tensor, count: int) -> Tensor:
 
 
 def affine_weights(synthesis: SynthesisNetwork, numbers: Sequence[int]) -> Tensor:
-    """Return the weights of all affine maps that read some styles, one below another, (sum of their I, S)."""
+    """Return the stacked weights of all affine layers that use some styles, (sum of their I, S)."""
     readers: list[tuple[int, Any]] = [(0, synthesis.first), (1, synthesis.to_image[0])]
     for level, layers in enumerate(zip(synthesis.up, synthesis.same, synthesis.to_image[1:], strict=True)):
         readers += [(2 * level + 1 + place, layer) for place, layer in enumerate(layers)]
@@ -49,26 +49,28 @@ def affine_weights(synthesis: SynthesisNetwork, numbers: Sequence[int]) -> Tenso
 
 
 def find_directions(model: StyleModel, method: str, count: int, levels: str, out: Path) -> list[float]:
-    """Write directions, and how far styles spread along each, into a file.
+    """Write directions, and the standard deviation of styles along each, to a file.
 
     Args:
         model: the model.
         method: "ganspace" or "sefa".
         count: D.
-        levels: the styles that edits move, and whose layers SeFa looks at; see `StyleModel.style_numbers`.
+        levels: the styles that edits move, and whose layers SeFa uses; see `StyleModel.style_numbers`.
         out: the .safetensors file.
 
     Returns:
-        The share of each direction in the variance of the styles.
+        The share of the styles' variance along each direction.
 
     Raises:
-        UserError: the model has no such styles, or not so many directions.
+        UserError: the model has no such styles, or fewer directions.
     """
     numbers = model.style_numbers(levels)
     styles, means = model.sampled(_STYLES)
     styles = styles - means
     if count > styles.shape[1]:
-        raise UserError(f"--num is {count} and styles have {styles.shape[1]} numbers.", "Give fewer directions.")
+        raise UserError(
+            f"--num is {count}, but styles have only {styles.shape[1]} dimensions.", "Give fewer directions."
+        )
     if method == "sefa":
         found = factorized_directions(affine_weights(model.network.synthesis, numbers), count)
     else:
@@ -84,7 +86,7 @@ def find_directions(model: StyleModel, method: str, count: int, levels: str, out
 def _leading(symmetric: Tensor, count: int) -> Tensor:
     """Return the eigenvectors (count, S) of a symmetric matrix (S, S) with the largest eigenvalues, largest first."""
     vectors = torch.linalg.eigh(symmetric.cpu()).eigenvectors.T.flip(0)[:count]
-    # Each is defined up to its sign: its largest number is made positive.
+    # Each is defined up to its sign: its largest component is made positive.
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
     signed: Tensor = vectors * largest.sign()
     return signed

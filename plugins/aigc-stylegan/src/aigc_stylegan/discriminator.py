@@ -1,4 +1,4 @@
-"""The discriminator of StyleGAN2: residual blocks, or plain ones as in the papers before.
+"""The discriminator of StyleGAN2: residual blocks, or plain ones as in earlier papers.
 
 Papers: Karras et al., StyleGAN2, CVPR 2020, https://arxiv.org/abs/1912.04958 (section 4.1); Karras et al., Training
 GANs with Limited Data, NeurIPS 2020, https://arxiv.org/abs/2006.06676 (classes, appendix C).
@@ -23,12 +23,12 @@ from aigc_stylegan.precision import precision_of
 
 
 class Block(nn.Module):
-    """Two convolutions, of which the second halves the size, beside a 1x1 convolution if it is residual.
+    """Two convolutions, the second of which halves the size, with a 1x1 skip connection if residual.
 
     Args:
         inputs: channels in.
         outputs: channels out.
-        residual: add the features themselves, halved.
+        residual: add a skip connection.
     """
 
     def __init__(self, inputs: int, outputs: int, residual: bool = True) -> None:
@@ -48,16 +48,16 @@ class Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Says how real images look, given their classes where there are any.
+    """Rates how real images look, given their classes if there are any.
 
     Args:
         channels: C.
         base: height and width of the smallest level.
         widths: channels of the features of each level, from the smallest to the largest.
-        style_size: S, with classes: numbers by which features and class are compared.
-        num_classes: 0 for images without classes.
-        mapping_layers: of the network that describes classes.
-        residual: make the blocks residual.
+        style_size: S, with classes: the dimension in which features and class are compared.
+        num_classes: number of classes; 0 for none.
+        mapping_layers: number of layers of the network that embeds classes.
+        residual: use residual blocks.
         group_size: images that are compared with each other (minibatch standard deviation).
     """
 

@@ -1,4 +1,4 @@
-"""Sheets of images that move along directions.
+"""Sheets of images edited along directions.
 
 Shapes: S style size, L number of styles, N number of noise inputs, D number of directions.
 """
@@ -24,9 +24,9 @@ class Start(NamedTuple):
 
     Args:
         styles: (L, S).
-        noise: (1, N), or None for the fixed one.
-        record: what says which image it is.
-        seed: None for an image from elsewhere.
+        noise: (1, N), or None for the fixed noise.
+        record: plain values that identify the image.
+        seed: seed of the image; None for a projected one.
     """
 
     styles: Tensor
@@ -37,13 +37,13 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True)
 class Edit:
-    """What to do with images.
+    """The directions and strengths of an edit.
 
     Args:
-        path: file of the directions.
-        chosen: numbers of directions.
+        path: file with the directions.
+        chosen: numbers of the directions to use.
         ends: first and last strength, in standard deviations of the styles.
-        columns: strengths from the first to the last.
+        columns: number of strengths from the first to the last.
         levels: styles to move, see `StyleModel.style_numbers`; None for those of the file.
     """
 
@@ -55,7 +55,7 @@ class Edit:
 
 
 def seed_starts(model: StyleModel, seeds: Sequence[int], trunc: float) -> list[Start]:
-    """Return the images of seeds."""
+    """Return the images of seeds, to edit."""
     return [
         Start(styles, None, {"trunc": trunc}, seed)
         for seed, styles in zip(seeds, model.styles(seeds, trunc), strict=True)
@@ -63,7 +63,7 @@ def seed_starts(model: StyleModel, seeds: Sequence[int], trunc: float) -> list[S
 
 
 def latent_starts(model: StyleModel, paths: Sequence[Path]) -> list[Start]:
-    """Return projected images, by their files.
+    """Return the projected images in some files, to edit.
 
     Raises:
         UserError: one of them cannot be used with this model.
@@ -77,13 +77,13 @@ def latent_starts(model: StyleModel, paths: Sequence[Path]) -> list[Start]:
 
 
 def moved(styles: Tensor, direction: Tensor, strengths: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Return styles (B, L, S) that are those of an image, (L, S), but for some numbers moved along a direction.
+    """Return the styles of an image with those of some layers moved along a direction, (B, L, S).
 
     Args:
         styles: (L, S).
         direction: (S,).
-        strengths: (B,) how often to add the direction.
-        numbers: of the styles that move.
+        strengths: (B,), factors of the direction.
+        numbers: numbers of the styles to move.
     """
     result = styles.repeat(len(strengths), 1, 1)
     result[:, numbers] += (strengths[:, None] * direction)[:, None]
@@ -91,7 +91,7 @@ def moved(styles: Tensor, direction: Tensor, strengths: Tensor, numbers: Sequenc
 
 
 def write_edit(model: StyleModel, starts: Sequence[Start], edit: Edit, out: Path) -> list[int]:
-    """Write a sheet with a row for each image and direction, in which the strength grows to the right.
+    """Write a sheet with one row per image and direction, whose strength increases to the right.
 
     Args:
         model: the model.
@@ -103,7 +103,7 @@ def write_edit(model: StyleModel, starts: Sequence[Start], edit: Edit, out: Path
         The numbers of the styles that were moved.
 
     Raises:
-        UserError: the directions are another model's, or there are not so many, or no such styles.
+        UserError: the directions belong to another model, or there is no such direction or style.
     """
     tensors, found = model.load(edit.path, KIND, ("directions", "deviations"))
     directions = tensors["directions"] * tensors["deviations"][:, None]

@@ -14,10 +14,10 @@ _TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 class _Filter(nn.Module):
-    """Holds the filter (1, 1, 4, 4), whose sum is the gain.
+    """Base class of modules with a filter (1, 1, 4, 4).
 
     Args:
-        gain: sum of the filter.
+        gain: sum of the filter's weights.
     """
 
     kernel: Tensor
@@ -28,15 +28,15 @@ class _Filter(nn.Module):
         self.register_buffer("kernel", gain * torch.outer(taps, taps)[None, None], persistent=False)
 
     def weight(self, images: Tensor) -> Tensor:
-        """Return the weight (C, 1, 4, 4) of a depthwise convolution, in the images' type."""
+        """Return the weight (C, 1, 4, 4) of a depthwise convolution, in the images' dtype."""
         return self.kernel.to(images).expand(images.shape[1], 1, 4, 4)
 
 
 class Upsample(_Filter):
-    """Doubles height and width: (B, C, H, W) to (B, C, 2H, 2W). Zeros go between the pixels and are filtered away."""
+    """Doubles height and width: (B, C, H, W) to (B, C, 2H, 2W). Inserts zeros and filters."""
 
     def __init__(self) -> None:
-        super().__init__(gain=4.0)  # three of four pixels are zeros
+        super().__init__(gain=4.0)  # three quarters of the pixels are zeros
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images (B, C, 2H, 2W)."""
@@ -50,7 +50,7 @@ class Downsample(_Filter):
         """Return images (B, C, H/2, W/2)."""
         if not images.is_cpu:
             return self._filtered(images)
-        with without_autocast(images.device):  # the gradient in bf16 takes processors 20 times as long
+        with without_autocast(images.device):  # the gradient in bf16 is 20 times slower on CPUs
             return self._filtered(images.float() if images.dtype == torch.bfloat16 else images).to(images.dtype)
 
     def _filtered(self, images: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Blur(_Filter):
 
     Args:
         padding: P, zeros around the images.
-        gain: factor of the result.
+        gain: factor of the output.
     """
 
     def __init__(self, padding: int, gain: float = 1.0) -> None:

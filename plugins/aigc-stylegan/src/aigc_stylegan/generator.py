@@ -2,9 +2,8 @@
 
 Paper: Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020,
 https://arxiv.org/abs/1912.04958 (sections 2.2 and 4)
-Departures from the paper: in nothing that can be measured. Modulation scales the input of a convolution and
-demodulation its output, which gives what modulated weights give, by one ordinary convolution in the place of one for
-each image.
+Departures from the paper: none that affect results. Modulation scales the input of a convolution and demodulation its
+output, which is equivalent to modulated weights but needs only one ordinary convolution for the whole batch.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, S style size, L number of styles, N
 number of noise inputs, I channels in, O channels out, K kernel size.
 """
@@ -16,12 +15,12 @@ from aigc_lightning.core import keyed
 from aigc_lightning.core.engine.autocast import without_autocast
 from torch import Tensor, nn
 
-from aigc_stylegan.convolution import convolve, convolve_between
+from aigc_stylegan.convolution import convolve, convolve_up
 from aigc_stylegan.filtering import Blur, Upsample
 from aigc_stylegan.layers import EqualizedLinear, MappingNetwork, activate_, conv_weight
 from aigc_stylegan.precision import is_float16, normalised, precision_of
 
-#: Key of the noise inputs of images that are made from seeds: all of them share these.
+#: Key of the fixed noise inputs shared by all images generated from seeds.
 _FIXED_NOISE = 20191203
 
 
@@ -32,13 +31,13 @@ def modulated_convolution(features: Tensor, weight: Tensor, styles: Tensor, *, u
         features: (B, I, H, W).
         weight: (O, I, K, K), K odd.
         styles: (B, I).
-        up: put zeros between the pixels, which doubles the size: a transposed convolution, not filtered yet.
+        up: double the size by a transposed convolution, without the filter that follows.
 
     Returns:
         (B, O, H, W), or (B, O, 2H + K - 2, 2W + K - 2) with `up`.
     """
     features = features * styles[:, :, None, None].to(features.dtype)
-    return convolve_between(features, weight) if up else convolve(features, weight, padding=weight.shape[-1] // 2)
+    return convolve_up(features, weight) if up else convolve(features, weight, padding=weight.shape[-1] // 2)
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
@@ -68,12 +67,12 @@ class StyledConv(nn.Module):
         self.filter = Blur(padding=1, gain=4.0) if up else None
 
     def forward(self, features: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
-        """Return features (B, O, H, W), or of twice the size.
+        """Return features (B, O, H, W), or twice that size.
 
         Args:
             features: (B, I, H, W).
             styles: (B, S).
-            noise: (B, 1, H, W), of the size of what comes out.
+            noise: (B, 1, H, W), of the output's size.
         """
         weight, scales = self.weight * self.scale, self.style(styles)
         if is_float16(weight.device):
@@ -112,7 +111,7 @@ class ToImage(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """Turns styles into images, from a learned constant through levels that each double the size.
+    """Turns styles into images, starting from a learned constant, through levels that each double the size.
 
     Args:
         channels: C.
@@ -144,7 +143,7 @@ class SynthesisNetwork(nn.Module):
 
         Args:
             styles: (B, L, S), one for each layer.
-            noise: (B, N) standard normal; the same fixed numbers for all images when left out.
+            noise: (B, N), standard normal; by default the same fixed noise for all images.
         """
         count = len(styles)
         noise = self.fixed_noise.expand(count, -1) if noise is None else noise
@@ -171,8 +170,8 @@ class Generator(nn.Module):
     Args:
         latent_size: Z.
         style_size: S.
-        num_classes: 0 for images without classes.
-        mapping_layers: of the mapping network.
+        num_classes: number of classes; 0 for none.
+        mapping_layers: number of layers of the mapping network.
         channels: C.
         base: height and width of the smallest level.
         widths: channels of the features of each level, from the smallest to the largest.

@@ -1,4 +1,4 @@
-"""Layers that the generator and the discriminator share.
+"""Layers shared by the generator and the discriminator.
 
 Papers: Karras et al., Progressive Growing of GANs, ICLR 2018, https://arxiv.org/abs/1710.10196 (equalised learning
 rate, section 4.1; pixel norm, section 4.2; minibatch standard deviation, section 3); Karras et al., StyleGAN2, CVPR
@@ -18,7 +18,7 @@ from aigc_stylegan.precision import limited
 
 GROUP_SIZE = 4  # images that the minibatch standard deviation compares
 _SLOPE = 0.2
-_GAIN = 2**0.5  # keeps the mean square of standard normal numbers (He et al., 2015) nearly at 1
+_GAIN = 2**0.5  # approximately preserves the mean square of standard normal values (He et al., 2015)
 
 
 def activate(values: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def activate(values: Tensor) -> Tensor:
 
 
 def activate_(features: Tensor, factors: Tensor, shifts: Tensor, bias: Tensor) -> Tensor:
-    """Return `activate(features * factors + shifts + bias)` in two passes and with one tensor kept for derivatives.
+    """Return `activate(features * factors + shifts + bias)` in two passes, saving one tensor for the backward pass.
 
     Args:
         features: (B, C, H, W).
@@ -41,16 +41,16 @@ def activate_(features: Tensor, factors: Tensor, shifts: Tensor, bias: Tensor) -
 
 
 def conv_weight(outputs: int, inputs: int, kernel_size: int) -> nn.Parameter:
-    """Return standard normal weights (outputs, inputs, K, K) whose layout makes convolutions work on (B, H, W, C).
+    """Return standard normal weights (outputs, inputs, K, K) in channels-last layout.
 
-    Processors convolve and filter faster in that layout, and GPUs do in half precision.
+    CPUs convolve and filter faster in that layout, and so do GPUs in half precision.
     """
     weight = torch.randn(outputs, inputs, kernel_size, kernel_size)
     return nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
 
 
 def pixel_norm(values: Tensor) -> Tensor:
-    """Return vectors (B, Z) of mean square 1."""
+    """Return vectors (B, Z) normalised to mean square 1."""
     return values * (values.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
@@ -58,10 +58,10 @@ class EqualizedLinear(nn.Module):
     """Linear layer with equalised learning rate: its weights are N(0, 1) and scaled when used.
 
     Args:
-        inputs: numbers in.
-        outputs: numbers out.
-        bias: all biases at the start.
-        lr_multiplier: factor of the learning rate; outputs at the start do not depend on it.
+        inputs: size of the input.
+        outputs: size of the output.
+        bias: initial value of all biases.
+        lr_multiplier: factor of the learning rate; initial outputs do not depend on it.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: float = 0.0, lr_multiplier: float = 1.0) -> None:
@@ -71,7 +71,7 @@ class EqualizedLinear(nn.Module):
         self.scale, self.lr_multiplier = lr_multiplier * inputs**-0.5, lr_multiplier
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (B, outputs) of (B, inputs), without autocast."""
+        """Return (B, outputs) from (B, inputs), without autocast."""
         with without_autocast(values.device):
             return linear(values.to(self.weight.dtype), self.weight * self.scale, self.bias * self.lr_multiplier)
 
@@ -86,7 +86,7 @@ class EqualizedConv2d(nn.Module):
         bias: whether to add one.
         down: whether to halve height and width.
         activated: whether `activate` follows.
-        gain: factor of the result.
+        gain: factor of the output.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class EqualizedConv2d(nn.Module):
         super().__init__()
         self.weight = conv_weight(outputs, inputs, kernel_size)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        # A leaky ReLU of a multiple is the multiple of a leaky ReLU, so all factors go into the weights.
+        # A leaky ReLU commutes with positive factors, so all of them go into the weights.
         self.gain = gain * _GAIN if activated else gain
         self.scale = self.gain * (inputs * kernel_size**2) ** -0.5
         self.activated = activated
@@ -114,7 +114,7 @@ class EqualizedConv2d(nn.Module):
             self.filter, self.stride, self.padding = Blur(padding=2), 2, 0
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return features (B, outputs, H, W), or of half the size, of (B, inputs, H, W)."""
+        """Return features (B, outputs, H, W), or half that size, from (B, inputs, H, W)."""
         if self.filter is not None:
             features = self.filter(features)
         result = convolve(features, self.weight, self.stride, self.padding, self.scale)
@@ -127,11 +127,11 @@ class MappingNetwork(nn.Module):
     """Turns latents, or classes, or both, into styles.
 
     Args:
-        latent_size: Z; 0 for styles of classes alone.
+        latent_size: Z; 0 if styles depend only on classes.
         style_size: S.
-        num_classes: 0 for styles without classes.
+        num_classes: number of classes; 0 for none.
         num_layers: 1 or more.
-        lr_multiplier: of all layers (StyleGAN, appendix C).
+        lr_multiplier: factor of the learning rate of all layers (StyleGAN, appendix C).
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class MappingNetwork(nn.Module):
         )
 
     def forward(self, latents: Tensor | None, labels: Tensor | None = None) -> Tensor:
-        """Return styles (B, S) of latents (B, Z) and labels, int64 (B,), as far as the network takes them."""
+        """Return styles (B, S) from latents (B, Z) and labels, int64 (B,), whichever the network uses."""
         parts = [] if latents is None else [pixel_norm(latents)]
         if self.embedding is not None:
             parts.append(pixel_norm(self.embedding(labels)))
@@ -158,13 +158,13 @@ class MappingNetwork(nn.Module):
 
 
 def minibatch_deviation(features: Tensor, group_size: int = GROUP_SIZE) -> Tensor:
-    """Return features (B, C + 1, H, W): the last channel says how much the images of a group differ.
+    """Return features (B, C + 1, H, W): the last channel measures how much the images of a group differ.
 
     Groups are consecutive images, so that they stay the same when a batch is split into multiples of the group size.
 
     Args:
         features: (B, C, H, W).
-        group_size: images in a group; what remains at the end is a smaller group.
+        group_size: images per group; the last group may be smaller.
     """
     full = len(features) - len(features) % group_size
     maps = []

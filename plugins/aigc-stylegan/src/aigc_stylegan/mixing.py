@@ -1,4 +1,4 @@
-"""A sheet of mixed styles.
+"""A sheet of images with mixed styles.
 
 Paper: Karras et al., StyleGAN, CVPR 2019, https://arxiv.org/abs/1812.04948 (section 3.1, figure 3)
 Shapes: B batch, C channels, H and W height and width in pixels, S style size, L number of styles.
@@ -15,7 +15,7 @@ from aigc_stylegan.style_model import StyleModel
 
 
 def mixed(style: Tensor, others: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Return styles (B, L, S) that are those of one image, (L, S), but for some numbers those of others, (B, L, S)."""
+    """Return the styles (L, S) of one image with those of some layers taken from others: (B, L, S)."""
     result = style.expand_as(others).clone()
     result[:, numbers] = others[:, numbers]
     return result
@@ -29,18 +29,18 @@ def write_mix(
     Args:
         model: the model.
         rows: seeds.
-        columns: seeds that give styles away.
+        columns: seeds from which styles are taken.
         levels: which styles, see `StyleModel.style_numbers`.
         trunc: truncation of all styles.
         out: the PNG file.
 
     Returns:
-        The numbers of the styles that columns give.
+        The numbers of the styles taken from the columns.
     """
     numbers = model.style_numbers(levels)
     left, top = model.styles(rows, trunc), model.styles(columns, trunc)
     corner = torch.full((1, *model.model.spec.shape), 255, dtype=torch.uint8)
-    corner[:, 3:] = 0  # the alpha channel, where there is one
+    corner[:, 3:] = 0  # the alpha channel, if there is one
     cells = [corner, model.images(top)]
     for style in left:
         cells += [model.images(style[None]), model.images(mixed(style, top, numbers))]

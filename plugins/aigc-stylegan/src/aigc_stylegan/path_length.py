@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
-    """Return how far images move with their styles, |J^T y| of equation 4, (B,).
+    """Return the path lengths |J^T y| of equation 4, (B,): how fast images change with their styles.
 
     The noise is divided by sqrt(H W), so that lengths do not grow with the size of the image, and the square of a
     length is the mean over the L layers: with these the weight 2 is the one that the paper computes from the size
@@ -22,7 +22,7 @@ def path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
         noise: y, (B, C, H, W), standard normal.
 
     Returns:
-        Lengths that can be differentiated with respect to what made the images.
+        Lengths that are differentiable with respect to the generator's parameters.
     """
     height, width = images.shape[-2:]
     moved = (images * noise).sum(dtype=torch.promote_types(images.dtype, torch.float32)) * (height * width) ** -0.5

@@ -1,9 +1,10 @@
-"""What of the networks is computed in which type where mixed precision is on.
+"""Which parts of the networks use which dtype in mixed precision.
 
 The four highest levels follow autocast; the lower ones, which cost little, the mapping network, styles and demodulation
-keep the type of the weights (Karras et al., Training GANs with Limited Data, NeurIPS 2020, appendix D). float16 ends at
-65,504: there, modulation is normalised before the convolution and features are clamped after it, and the regularisers,
-whose slopes are too small for it, are computed without it. bfloat16 has the range of float32 and needs none of that.
+keep the dtype of the weights (Karras et al., Training GANs with Limited Data, NeurIPS 2020, appendix D). The range of
+float16 ends at 65,504: with it, modulation is normalised before the convolution and features are clamped after it, and
+the regularisers, whose gradients would underflow, are computed without it. bfloat16 has the range of float32 and needs
+none of that.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -22,29 +23,29 @@ def precision_of(level: int, num_levels: int, device: torch.device) -> AbstractC
 
 
 def is_float16(device: torch.device) -> bool:
-    """Whether autocast to float16 is on."""
+    """Return whether autocast to float16 is enabled."""
     return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
 
 
 def without_float16(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context without autocast where that is to float16."""
+    """Return a context that disables autocast to float16."""
     return without_autocast(device) if is_float16(device) else nullcontext()
 
 
 def limited(features: Tensor) -> Tensor:
-    """Return features clamped to +-256 where they are float16."""
+    """Return features clamped to +-256 if they are float16."""
     return features.clamp(-_LIMIT, _LIMIT) if features.dtype == torch.float16 else features
 
 
 def normalised(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a weight and styles that give the same once demodulated, and small sums before.
+    """Return a weight and styles rescaled to avoid overflow, with the same result after demodulation.
 
     Args:
         weight: (O, I, K, K).
         styles: (B, I).
 
     Returns:
-        The weight with at most 1 / sqrt(I K K) in each output, and the styles with at most 1 in each image.
+        The weight, at most 1 / sqrt(I K K) in each output, and the styles, at most 1 in each image.
     """
     largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-8)
     strongest = styles.abs().amax(dim=1, keepdim=True).clamp_min(1e-8)

@@ -4,7 +4,7 @@ Paper: Karras et al., Progressive Growing of GANs for Improved Quality, Stabilit
 https://arxiv.org/abs/1710.10196
 Departures from the paper: leaky ReLUs are scaled by sqrt(2), as in its successors; both updates of a step share one
 batch of fakes; the batch is the same at all levels; images may be rectangular.
-Shapes: B batch, C channels, H and W height and width in pixels, h and w those of the present level, Z latent size.
+Shapes: B batch, C channels, H and W height and width in pixels, h and w those of the current level, Z latent size.
 Images lie in [-1, 1].
 """
 
@@ -31,28 +31,28 @@ class ProGAN(AdversarialModel):
     """Progressively growing GAN for images whose shorter side is a power of two from 16 up.
 
     The longer side is a multiple of a quarter of the shorter one: 16x32, 64x96. Training begins at 4 pixels. Each level
-    fades in and is then trained alone; the optimizers start afresh with each.
+    fades in and is then trained alone; the optimizers are reset at each.
 
     Args:
         spec: format of the images; declared by the data.
-        latent_size: Z, numbers in a latent.
+        latent_size: Z, the dimension of latents.
         channel_base: a level whose shorter side is R has channel_base / R channels, 16384 being the paper's.
-        channel_max: most channels of a level.
+        channel_max: maximum number of channels of a level.
         fade_images: real images during which a level fades in.
-        stable_images: real images for which a level is then trained before the next one comes.
+        stable_images: real images for which a level is then trained before the next one is added.
         lr: Adam learning rate of both networks.
-        gradient_penalty_weight: weight of the penalty on the slope of D between real and fake images.
+        gradient_penalty_weight: weight of the gradient penalty on D between real and fake images.
         drift_weight: weight of the mean square of D at real images, which keeps its values near 0.
 
     Raises:
-        UserError: images of another size; a number out of range.
+        UserError: the size of the images is unsupported, or a number is out of range.
     """
 
-    aigc_api = 1  # the version of the plugin API that this is written for
+    aigc_api = 1  # the plugin API version that this class was written for
     players = ("discriminator", "generator")  # in the order of their optimizers
     group_size = GROUP_SIZE
 
-    images_seen: Tensor  # int64, in all steps before
+    images_seen: Tensor  # int64, over all earlier steps
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class ProGAN(AdversarialModel):
         return seeded_normal(seeds, self.latent_size).to(self.device, cast(torch.dtype, self.dtype))
 
     def decode(self, latents: Tensor, labels: Sequence[int] | None = None) -> Tensor:
-        """Return images (B, C, H, W) in [-1, 1] of latents (B, Z); before the last level their pixels are repeated."""
+        """Return images (B, C, H, W) in [-1, 1] from latents (B, Z); before the last level, pixels are repeated."""
         level, fade = self.stage(int(self.images_seen))
         with self.inference():
             latents = latents.to(self.device, cast(torch.dtype, self.dtype))
@@ -105,7 +105,7 @@ class ProGAN(AdversarialModel):
         return images.float().clamp(-1, 1)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the loss of D on real and fake images (B, C, h, w) of the present level; no gradient reaches G."""
+        """Return the loss of D on real and fake images (B, C, h, w) of the current level; no gradient reaches G."""
         fake = fake.detach().to(real.dtype)  # mixed precision gives fakes another type
         real_values, fake_values = self.judge(real), self.judge(fake)
         loss = wasserstein.discriminator(real_values, fake_values) + self.drift_weight * real_values.square().mean()
@@ -120,7 +120,7 @@ class ProGAN(AdversarialModel):
         return wasserstein.generator(self.judge(fake))
 
     def judge(self, images: Tensor) -> Tensor:
-        """Return what D says, (B,), of images (B, C, h, w) of the present level."""
+        """Return the outputs of D, (B,), for images (B, C, h, w) of the current level."""
         values: Tensor = self.discriminator(images, *self._stage)
         return values
 
@@ -133,7 +133,7 @@ class ProGAN(AdversarialModel):
         self.update("generator", lambda: self.generator_loss(fake))
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Run the step at the level that is due, with fresh optimizers where it is a new one; count the images."""
+        """Run the step at the current level, with new optimizers if the level is new, and count the images."""
         count = torch.tensor(len(batch["image"]), device=self.device)
         count = self.sum_over_processes(count)
         self._stage = self.stage(int(self.images_seen))
@@ -145,7 +145,7 @@ class ProGAN(AdversarialModel):
                 optimizer.state.clear()
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Return Adam for each player, as in the paper."""
+        """Return one Adam optimizer per player, as in the paper."""
         return [
             Adam(getattr(self, name).parameters(), lr=self.lr, betas=(0.0, 0.99), eps=1e-8, fused=True)
             for name in self.players

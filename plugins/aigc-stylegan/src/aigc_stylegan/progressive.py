@@ -1,7 +1,7 @@
-"""The two networks of progressive growing, of which only the levels up to the present one work.
+"""The two networks of progressive growing, which use only the levels up to the current one.
 
 Paper: Karras et al., Progressive Growing of GANs, ICLR 2018, https://arxiv.org/abs/1710.10196 (figure 2, table 2)
-Shapes: B batch, C channels, H and W height and width of the last level, h and w of the present one, Z latent size.
+Shapes: B batch, C channels, H and W height and width of the last level, h and w of the current one, Z latent size.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from aigc_stylegan.layers import EqualizedConv2d, EqualizedLinear, activate, min
 
 
 def double(images: Tensor) -> Tensor:
-    """Return images (B, C, 2H, 2W) by repeating pixels."""
+    """Return images (B, C, 2H, 2W), upsampled by repeating pixels."""
     return interpolate(images, scale_factor=2.0, mode="nearest")
 
 
@@ -23,17 +23,17 @@ def halve(images: Tensor) -> Tensor:
 
 
 def mix(old: Tensor, new: Tensor, fade: float) -> Tensor:
-    """Return a share of the new values and the rest of the old ones; the types may differ, as in mixed precision."""
+    """Return old values faded into new ones; their dtypes may differ, as in mixed precision."""
     return (1 - fade) * old + fade * new
 
 
 def reduced(images: Tensor, times: int, fade: float) -> Tensor:
-    """Return real images as a level sees them: halved some times, and blurred as long as the level fades in.
+    """Return real images for a level: halved several times, and blurred while the level fades in.
 
     Args:
         images: (B, C, H, W).
         times: number of halvings.
-        fade: share of the new level, from 0 to 1.
+        fade: weight of the new level, from 0 to 1.
     """
     for _ in range(times):
         images = halve(images)
@@ -41,7 +41,7 @@ def reduced(images: Tensor, times: int, fade: float) -> Tensor:
 
 
 class ProgressiveGenerator(nn.Module):
-    """Turns latents into images of the present level.
+    """Turns latents into images of the current level.
 
     Args:
         latent_size: Z.
@@ -65,8 +65,8 @@ class ProgressiveGenerator(nn.Module):
 
         Args:
             latents: (B, Z).
-            level: the present one, 0 being the smallest.
-            fade: share of its own image; the rest is the image of the level below, of twice the size.
+            level: the current level, 0 being the smallest.
+            fade: weight of its image; the rest is the upsampled image of the level below.
         """
         features = pixel_norm(activate(self.unflatten(self.dense(pixel_norm(latents)))))
         features = pixel_norm(activate(self.first(features)))
@@ -80,7 +80,7 @@ class ProgressiveGenerator(nn.Module):
 
 
 class ProgressiveDiscriminator(nn.Module):
-    """Says how real images of the present level look.
+    """Rates how real images of the current level look.
 
     Args:
         channels: C.
@@ -99,7 +99,7 @@ class ProgressiveDiscriminator(nn.Module):
         self.output = EqualizedLinear(widths[0], 1)
 
     def forward(self, images: Tensor, level: int, fade: float = 1.0) -> Tensor:
-        """Return values (B,), the greater the more real images (B, C, h, w) of a level look; `fade` as in G."""
+        """Return values (B,) that grow with how real images (B, C, h, w) of a level look; `fade` as in G."""
         features = activate(self.from_image[level](images))
         for number in reversed(range(level)):
             features = activate(self.same[number](features))

@@ -1,4 +1,4 @@
-"""Projections of image files: what is written, and what is shown meanwhile.
+"""Projecting image files: results and progress.
 
 Shapes: C channels, H and W height and width in pixels, S style size, L number of styles, N number of noise inputs.
 """
@@ -26,18 +26,18 @@ from torch import Tensor
 from aigc_stylegan.projection import LATENT_KIND, Step, distance_from, search
 from aigc_stylegan.style_model import StyleModel
 
-_STYLES = 10_000  # from which mean and spread are computed, as in the paper
-_FRAMES = 100  # of a film, at most
+_STYLES = 10_000  # number of styles for their mean and spread, as in the paper
+_FRAMES = 100  # maximum number per film
 
 
 @dataclass(frozen=True)
 class Search:
-    """How to look for images.
+    """Settings of a projection.
 
     Args:
-        space: "w", or "w+" for a style for each layer.
-        steps: of the optimizer.
-        seed: of the noise at the start.
+        space: "w", or "w+" for one style per layer.
+        steps: number of optimizer steps.
+        seed: seed of the initial noise.
         features: a run of `cnn`, "vgg16", or None for pixels alone.
     """
 
@@ -52,13 +52,13 @@ def write_projections(model: StyleModel, files: Sequence[Path], how: Search, out
 
     Args:
         model: the model.
-        files: the images; they are cropped to the model's shape and get its colours.
-        how: how to look for them.
-        out: folder of the results.
-        film: its ending, "gif" or "mp4"; None for no film.
+        files: the images; they are cropped to the model's size and converted to its channels.
+        how: settings of the projection.
+        out: folder for the results.
+        film: extension of the film, "gif" or "mp4"; None for no film.
 
     Raises:
-        UserError: a file is no image, or the features cannot be had.
+        UserError: a file is not an image, or the feature network is not available.
     """
     targets = [decode(path, model.model.spec.channels, size=model.model.spec.shape[1:]) for path in files]
     features = None if how.features is None else FeatureNetwork(how.features)
@@ -115,7 +115,7 @@ def _written(
 
 
 def _record(model: StyleModel, path: Path, how: Search) -> dict[str, Any]:
-    """Return what it takes to make a projection again."""
+    """Return the options needed to reproduce a projection."""
     record: dict[str, Any] = {"command": "project", "image": shown(path.name), "image_sha256": file_hash(path)}
     record |= {"space": how.space, "steps": how.steps, "seed": how.seed}
     if how.features is not None:
@@ -131,7 +131,7 @@ def _watched(steps: Iterator[Step], bar: Progress, task: TaskID) -> Iterator[Ste
 
 
 def _stems(files: Sequence[Path]) -> list[str]:
-    """Return names for the results of files; where two have one name, the later ones get a number."""
+    """Return names for the results of files; repeated names get a number."""
     stems: list[str] = []
     for path in files:
         stem, number = path.stem, 2

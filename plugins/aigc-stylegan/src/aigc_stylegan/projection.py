@@ -1,8 +1,8 @@
-"""Projection: the style and the noise with which a generator shows an image.
+"""Projection: finding the style and the noise with which a generator reproduces an image.
 
 Paper: Karras et al., StyleGAN2, CVPR 2020, https://arxiv.org/abs/1912.04958 (appendix D)
-Departures from the paper: images are compared pixel by pixel at several sizes, and by the features of a given network
-where there is one, in the place of LPIPS; each layer can have a style of its own (W+; Abdal et al., Image2StyleGAN,
+Departures from the paper: images are compared pixel by pixel at several sizes, and optionally by the features of a
+network, instead of by LPIPS; each layer can have its own style (W+; Abdal et al., Image2StyleGAN,
 ICCV 2019, https://arxiv.org/abs/1904.03189).
 Shapes: B batch, C channels, H and W height and width in pixels, S style size, L number of styles, N number of noise
 inputs.
@@ -21,25 +21,25 @@ from torch.optim import Adam
 
 from aigc_stylegan.generator import SynthesisNetwork
 
-#: What a file of a projected image is called in messages.
+#: The kind of a file with a projected image, for error messages.
 LATENT_KIND = "a projected image"
 _LR = 0.1
-_RAMP_UP, _RAMP_DOWN = 0.05, 0.25  # shares of the steps in which the learning rate rises, and falls
-_NOISE, _NOISY = 0.05, 0.75  # noise of the styles at first, in their spread, and the share of the steps that have it
+_RAMP_UP, _RAMP_DOWN = 0.05, 0.25  # fractions of the steps in which the learning rate rises and falls
+_NOISE, _NOISY = 0.05, 0.75  # initial noise of the styles in units of their spread, and the fraction of steps with it
 _REGULARIZATION = 1e5
-_SMALLEST = 8  # pixels on the shorter side down to which noise and images are halved
+_SMALLEST = 8  # shorter side in pixels down to which noise and images are halved
 _KEY = 20204
 
-#: Gives the features of each layer, (B, ...), with gradients, for images (B, C, H, W) in [-1, 1].
+#: Maps images (B, C, H, W) in [-1, 1] to the features of each layer, (B, ...), with gradients.
 Features = Callable[[Tensor], Sequence[Tensor]]
 
 
 class Step(NamedTuple):
-    """The state of a search before one of its steps, or after the last one.
+    """The state of a search before a step, or after the last one.
 
     Args:
-        image: (1, C, H, W), about in [-1, 1]; made with noisy styles but for the last one.
-        distance: from the target.
+        image: (1, C, H, W), roughly in [-1, 1]; made with noisy styles except the last one.
+        distance: distance from the target.
         styles: (1, S), or (1, L, S).
         noise: (1, N).
     """
@@ -59,15 +59,15 @@ def search(
     steps: int = 1000,
     seed: int = 0,
 ) -> Iterator[Step]:
-    """Yield the steps of a search for styles and noise, and at the end what was found: steps + 1 in all.
+    """Yield the steps of a search for styles and noise, and finally the result: steps + 1 in all.
 
     Args:
         synthesis: frozen.
-        distance: of an image (1, C, H, W) from the target, a scalar with gradients.
-        start: where styles begin, (1, S), or (1, L, S) for a style for each layer.
+        distance: distance of an image (1, C, H, W) from the target, a differentiable scalar.
+        start: initial styles, (1, S), or (1, L, S) for one style per layer.
         spread: root mean square distance of the generator's styles from their mean.
-        steps: of the optimizer.
-        seed: of the noise inputs at the start, and of the noise that is added to the styles.
+        steps: number of optimizer steps.
+        seed: seed of the initial noise inputs and of the noise added to the styles.
     """
     styles = start.clone().requires_grad_()
     noise = keyed.normal((1, synthesis.num_noise), _KEY, seed).to(start).requires_grad_()
@@ -95,15 +95,15 @@ def search(
 
 
 def learning_rate_share(time: float) -> float:
-    """Return the share of the largest learning rate at a time from 0 to 1: a linear rise, and a cosine to 0."""
+    """Return the learning rate at a time from 0 to 1, relative to its maximum: linear warm-up, cosine decay to 0."""
     fall = min(1.0, (1 - time) / _RAMP_DOWN)
     return min(1.0, time / _RAMP_UP) * (0.5 - 0.5 * math.cos(math.pi * fall))
 
 
 def noise_regularization(maps: Sequence[Tensor]) -> Tensor:
-    """Return how much neighbours in noise maps (1, 1, H, W) resemble each other, at all sizes, a scalar.
+    """Return the squared autocorrelation of noise maps (1, 1, H, W) at all sizes, a scalar.
 
-    Without it the image would be written into the noise.
+    Without this penalty the search would encode the image in the noise.
     """
     total = maps[0].new_zeros(())
     for part in maps:
@@ -113,19 +113,19 @@ def noise_regularization(maps: Sequence[Tensor]) -> Tensor:
                 total = total + (values * values.roll(1, dimension)).mean().square()
             if min(values.shape[2:]) <= _SMALLEST:
                 break
-            values = 2 * avg_pool2d(values, 2)  # twice, so that independent numbers keep their variance
+            values = 2 * avg_pool2d(values, 2)  # 2, so that independent values keep their variance
     return total
 
 
 def distance_from(target: Tensor, features: Features | None = None) -> Callable[[Tensor], Tensor]:
-    """Return what gives the distance of images (1, C, H, W) from a target, a scalar with gradients.
+    """Return a function for the distance of images (1, C, H, W) from a target, a differentiable scalar.
 
-    It is the mean squared difference of pixels over all sizes of the image, halved down to 8 pixels; and, with
-    features, that of features in the target's mean square, the mean over the layers.
+    It is the mean squared difference of pixels, averaged over sizes halved down to 8 pixels; with features, plus the
+    mean squared difference of features relative to the target's mean square, averaged over layers.
 
     Args:
         target: (1, C, H, W) in [-1, 1].
-        features: of a fixed network.
+        features: features of a frozen network.
     """
     if features is not None:
         with torch.no_grad():
@@ -146,7 +146,7 @@ def distance_from(target: Tensor, features: Features | None = None) -> Callable[
 
 
 def _sizes(image: Tensor) -> list[Tensor]:
-    """Return an image at its size and at all halves of it."""
+    """Return an image at its size and successively halved."""
     found = [image]
     while min(found[-1].shape[2:]) > _SMALLEST:
         found.append(avg_pool2d(found[-1], 2))

@@ -1,4 +1,4 @@
-"""A trained StyleGAN2 in the hands of a command, and the files that keep what commands found.
+"""A trained StyleGAN2 loaded for the commands, and the files with their results.
 
 Shapes: B batch, C channels, H and W height and width in pixels, S style size, L number of styles, N number of noise
 inputs.
@@ -31,19 +31,19 @@ _AT_ONCE = 4096
 
 
 class StyleModel:
-    """A trained StyleGAN2, its averaged weights where there are any.
+    """A trained StyleGAN2, with averaged weights if they are kept.
 
     Args:
         target: a run folder, a checkpoint or an exported file.
         device: such as "cpu".
-        class_name: of all images; None for the class that a seed shows unless told otherwise.
+        class_name: class of all images; None for the default class of each seed.
 
     Attributes:
-        network: the generator, for inference; gradients reach its inputs alone.
-        loaded: the model and the text of its pictures.
+        network: the generator, for inference; only its inputs get gradients.
+        loaded: the model, with what identifies it.
 
     Raises:
-        UserError: the checkpoint cannot be used or is no StyleGAN2, or there is no such class or device.
+        UserError: the checkpoint cannot be used or is not a StyleGAN2, or there is no such class or device.
     """
 
     def __init__(self, target: str, device: str, class_name: str | None = None) -> None:
@@ -60,7 +60,7 @@ class StyleModel:
 
     @torch.no_grad()
     def styles(self, seeds: Sequence[int], trunc: float = 1.0) -> Tensor:
-        """Return the styles of seeds, (B, L, S), as `aigc sample` has them: computed in the same chunks."""
+        """Return the styles of seeds, (B, L, S), computed in the same chunks as in `aigc sample`."""
         size, found = chunk_size(self.model), []
         for part in parts(len(seeds), size):
             chosen = padded([seeds[place] for place in part], size)
@@ -77,7 +77,7 @@ class StyleModel:
 
         Args:
             styles: (B, L, S).
-            noise: (1, N) of all images; the fixed one that `aigc sample` uses when left out.
+            noise: (1, N), shared by all images; by default the fixed noise of `aigc sample`.
         """
         size, found = chunk_size(self.model), []
         for part in torch.split(styles, size):
@@ -88,9 +88,9 @@ class StyleModel:
 
     @torch.no_grad()
     def sampled(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return random styles (count, S), always the same, and the means (count, S) of their classes.
+        """Return random but fixed styles (count, S), and the mean styles (count, S) of their classes.
 
-        Of a model with classes they are of all classes alike, or of the one that was chosen.
+        For a model with classes they cover all classes equally, or the chosen one.
         """
         latents = keyed.normal((count, self.model.latent_size), _SAMPLE_KEY).to(self.network.synthesis.constant)
         num_classes = self.model.num_classes if self._label is None else 0
@@ -104,7 +104,7 @@ class StyleModel:
         return styles, means
 
     def style_numbers(self, levels: str) -> list[int]:
-        """Return the numbers of the styles that a text names, in order.
+        """Return the numbers of the styles named by a text, in order.
 
         Args:
             levels: "coarse", "middle", "fine", "all", or numbers and ranges, separated by commas.
@@ -129,14 +129,14 @@ class StyleModel:
         return sorted(numbers)
 
     def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits that tell this generator's weights from others, whatever file they are in."""
+        """Return 16 hexadecimal digits that identify this generator's weights, in whatever file they are stored."""
         digest = hashlib.sha256()
         for name, weight in self.network.named_parameters():
             digest.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def text(self, seeds: Sequence[int], command: str, **options: Any) -> dict[str, str]:
-        """Return the text that a picture carries: what made it, so that it can be made again."""
+        """Return the metadata of a picture, with which it can be reproduced."""
         return self.loaded.text(seeds, {"command": f"stylegan {command}", **options, "class": self.class_name})
 
     def save(self, path: Path, kind: str, tensors: Mapping[str, Tensor], **options: Any) -> None:
@@ -145,8 +145,8 @@ class StyleModel:
         Args:
             path: a .safetensors file.
             kind: what they are, such as "directions".
-            tensors: by name.
-            options: plain values that say how they were found.
+            tensors: the tensors by name.
+            options: how they were computed, as plain values.
         """
         text = self.text([], options.pop("command", kind), **options)
         record = {**json.loads(text["aigc"]), "kind": kind, "generator": self.fingerprint()}
@@ -179,7 +179,7 @@ class StyleModel:
         if record.get("generator") != self.fingerprint():
             made = record.get("checkpoint", "another checkpoint")
             raise UserError(
-                f"{path} was made with another model than {self.loaded.path} ({made}, {record.get('sha256')}).",
+                f"{path} was made with a different model than {self.loaded.path} ({made}, {record.get('sha256')}).",
                 "Make it again with this one, or give that one.",
             )
         return tensors, record.get("options", {})

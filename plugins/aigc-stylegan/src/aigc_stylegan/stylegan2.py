@@ -5,8 +5,8 @@ Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020,
 Karras et al., Training GANs with Limited Data, NeurIPS 2020, https://arxiv.org/abs/2006.06676 (classes; its adaptive
 augmentation is `--engine.augment ada`).
 Departures from the papers: both updates of a step share one batch of fakes, and R1 comes before them; path lengths are
-those of half a batch, compared with their running mean over the steps before; the mean style for truncation is computed
-from 4,096 latents when images are made, for each class, instead of followed in training; images may be rectangular.
+computed on half a batch and compared with their running mean over earlier steps; the mean style for truncation is
+computed per class from 4,096 latents at inference, not tracked in training; images may be rectangular.
 Shapes: B batch, C channels, H and W height and width in pixels, Z latent size, S style size, L number of styles, N
 number of noise inputs. Images lie in [-1, 1].
 """
@@ -34,7 +34,7 @@ from aigc_stylegan.precision import without_float16
 from aigc_stylegan.pyramid import pyramid
 from aigc_stylegan.truncation import MeanStyles
 
-_PATH_SHARE = 0.01  # of the present lengths in the running mean (StyleGAN2, appendix B)
+_PATH_SHARE = 0.01  # weight of the current lengths in the running mean (StyleGAN2, appendix B)
 
 
 class StyleGAN2(AdversarialModel):
@@ -44,31 +44,32 @@ class StyleGAN2(AdversarialModel):
 
     Args:
         spec: format of the images; declared by the data.
-        latent_size: Z, numbers in a latent.
-        style_size: S, numbers in a style.
+        latent_size: Z, the dimension of latents.
+        style_size: S, the dimension of styles.
         mapping_layers: layers of the mapping network.
-        conditional: use the classes of the images.
+        conditional: condition on the classes of the images.
         channel_base: a level whose shorter side is R has channel_base / R channels, 32768 being the papers' config F.
-        channel_max: most channels of a level.
-        residual: make the discriminator of residual blocks; without, it is that of the papers before StyleGAN2.
+        channel_max: maximum number of channels of a level.
+        residual: use residual blocks in the discriminator; otherwise plain ones, as before StyleGAN2.
         group_size: images of a batch that the discriminator compares with each other (minibatch standard deviation).
         lr: Adam learning rate of both networks.
-        style_mixing: share of the fakes whose layers get two styles, one up to a random layer and another one above.
-        r1_weight: gamma of the R1 penalty, gamma / 2 times the squared slope of D at real images; 0 for none. The third
-            paper's rule of thumb is 0.0002 H W / B.
-        r1_every: the penalty is an update of its own at each so-manieth step.
-        path_length_weight: of the path-length regularisation; 0 for none.
-        path_length_every: it is an update of its own at each so-manieth step.
+        style_mixing: share of the fakes with two styles, one up to a random layer and another one above it.
+        r1_weight: gamma of the R1 penalty, gamma / 2 times the squared gradient norm of D at real images; 0 for none.
+            The third paper's rule of thumb is 0.0002 H W / B.
+        r1_every: the penalty is a separate update every `r1_every` steps.
+        path_length_weight: weight of the path-length regularisation; 0 for none.
+        path_length_every: it is a separate update every `path_length_every` steps.
 
     Raises:
-        UserError: images of another size; classes wanted and none there; a number out of range.
+        UserError: the size of the images is unsupported, they have no classes for `conditional`, or a number is out of
+            range.
     """
 
-    aigc_api = 1  # the version of the plugin API that this is written for
+    aigc_api = 1  # the plugin API version that this class was written for
     players = ("discriminator", "generator")  # in the order of their optimizers
-    spaces: ClassVar[tuple[str, ...]] = ("z", "w")  # of latents, and of styles
+    spaces: ClassVar[tuple[str, ...]] = ("z", "w")  # latents and styles
 
-    path_length_mean: Tensor  # of the steps before
+    path_length_mean: Tensor  # running mean over earlier steps
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class StyleGAN2(AdversarialModel):
             raise UserError(f"model.style_mixing is {style_mixing}.", "Give a share from 0 to 1.")
         if conditional and not spec.num_classes:
             raise UserError(
-                f"model.conditional is set and the images have no classes ({spec}).",
+                f"model.conditional is set, but the images have no classes ({spec}).",
                 "Leave model.conditional out, or choose data with labels.",
             )
         base, widths = pyramid("StyleGAN2", spec, channel_base, channel_max)
@@ -114,7 +115,7 @@ class StyleGAN2(AdversarialModel):
             spec.channels, base, widths, style_size, self.num_classes, mapping_layers, residual, group_size
         )
         self.register_buffer("path_length_mean", torch.zeros(()))
-        self._lengths: list[Tensor] = []  # of this step
+        self._lengths: list[Tensor] = []  # path lengths of the current step
         self._means = MeanStyles(latent_size)
 
     def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None, *, trunc: float = 1.0) -> Tensor:
@@ -122,15 +123,15 @@ class StyleGAN2(AdversarialModel):
 
         Args:
             seeds: non-negative.
-            labels: the class of each image where the model has classes; `seed_labels` when left out.
-            trunc: truncation, the distance of the styles from their mean, 1 being all of it: less gives images of more
-                likely kinds and less variety, below 0 opposites, above 1 exaggerations (StyleGAN, appendix B).
+            labels: the class of each image, for a conditional model; by default `seed_labels`.
+            trunc: truncation, the factor of the styles' distance from their mean: below 1 gives more typical images and
+                less variety, below 0 opposites, above 1 exaggerations (StyleGAN, appendix B).
         """
         labels = self.seed_labels(seeds) if labels is None else labels
         return self.decode(self.latents(seeds), labels, trunc=trunc)
 
     def seed_labels(self, seeds: Sequence[int]) -> list[int] | None:
-        """Return the class that a seed shows unless told otherwise, the rest of seed / K: neighbours show all of them.
+        """Return the default class of each seed, the seed modulo the number of classes.
 
         None for a model without classes.
         """
@@ -143,7 +144,7 @@ class StyleGAN2(AdversarialModel):
 
         Args:
             seeds: non-negative.
-            labels: for styles, the class of each seed where the model has classes; `seed_labels` when left out.
+            labels: the class of each seed, for styles of a conditional model; by default `seed_labels`.
             space: "z" for latents, "w" for styles.
         """
         latents = seeded_normal(seeds, self.latent_size).to(self.device, cast(torch.dtype, self.dtype))
@@ -162,11 +163,11 @@ class StyleGAN2(AdversarialModel):
         *,
         trunc: float = 1.0,
     ) -> Tensor:
-        """Return images (B, C, H, W) in [-1, 1] of latents or styles.
+        """Return images (B, C, H, W) in [-1, 1] from latents or styles.
 
         Args:
             latents: (B, Z) on any device; in the space "w" styles (B, S), or (B, L, S) with one for each layer.
-            labels: the class of each image where the model has classes; class 0 when left out.
+            labels: the class of each image, for a conditional model; by default class 0.
             space: "z" for latents, "w" for styles.
             trunc: truncation, as in `sample`.
         """
@@ -186,11 +187,11 @@ class StyleGAN2(AdversarialModel):
         return images.clamp(-1, 1)
 
     def mean_styles(self, labels: Sequence[int] | None = None) -> Tensor:
-        """Return the mean style (1, S), or that of each label's class (B, S) where the model has classes."""
+        """Return the mean style (1, S), or for a conditional model that of each label's class (B, S)."""
         return self._means.of(self._network().mapping, self._classes(labels))
 
     def mixed_styles(self, count: int, labels: Tensor | None) -> Tensor:
-        """Return random styles (count, L, S) with keyed noise; some change to other ones at a random layer."""
+        """Return random keyed styles (count, L, S), some of which switch to another style at a random layer."""
         network, num_styles = self.generator, self.generator.synthesis.num_styles
         first: Tensor = network.mapping(self.noise(count, self.latent_size), labels)[:, None]
         if not self.style_mixing:
@@ -213,16 +214,16 @@ class StyleGAN2(AdversarialModel):
         return nonsaturating.generator(self.discriminator(fake, labels))
 
     def r1_loss(self, real: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the penalty on the slope of D at real images, for the steps since the last one, too."""
+        """Return the R1 penalty at real images, scaled up for the steps between its updates."""
         with without_float16(real.device):
             penalty = r1(lambda images: self.discriminator(images, labels), real)
         self.record("r1", penalty)
         return self.r1_every * 0.5 * self.r1_weight * penalty
 
     def path_length_loss(self, count: int, labels: Tensor | None = None) -> Tensor:
-        """Return how much path lengths differ from their mean, for the steps since the last one, too.
+        """Return the path-length penalty, scaled up for the steps between its updates.
 
-        They are those of every second sample: half a batch says enough and costs half.
+        It uses every second sample: half a batch is enough and costs half.
         """
         styles = self.mixed_styles(count, labels)[::2]
         synthesis = self.generator.synthesis
@@ -236,10 +237,10 @@ class StyleGAN2(AdversarialModel):
         return self.path_length_every * self.path_length_weight * penalty
 
     def adversarial_step(self, batch: ImageBatch) -> None:
-        """Update D, then G, on one shared batch of fakes; each also down its regularisation when it is time."""
+        """Update D, then G, on one shared batch of fakes, and the regularisation updates that are due."""
         real, count = batch["image"], len(batch["image"])
         labels = batch["label"] if self.num_classes else None
-        if self.r1_weight:  # before there are fakes, which take memory
+        if self.r1_weight:  # before the fakes are made, which take memory
             every = self.r1_every
             self.update("discriminator", lambda: self.r1_loss(real, labels), every=every, name="discriminator_r1")
         noise = self.noise(count, self.generator.synthesis.num_noise)
@@ -251,7 +252,7 @@ class StyleGAN2(AdversarialModel):
             self.update("generator", lambda: self.path_length_loss(count, labels), every=every, name="generator_path")
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Run the step; then let the mean path length follow the lengths of all parts of the batch."""
+        """Run the step, then update the mean path length with the lengths of all parts of the batch."""
         super().training_step(batch, batch_idx)
         if self._lengths:
             lengths = torch.cat(self._lengths)
@@ -259,11 +260,11 @@ class StyleGAN2(AdversarialModel):
             sums = torch.stack([lengths.sum(), lengths.new_tensor(float(len(lengths)))])
             total, number = self.sum_over_processes(sums)
             mean = torch.lerp(self.path_length_mean, total / number, _PATH_SHARE)
-            # A step that the engine leaves out leaves the mean alone, too.
+            # A step that the engine skips leaves the mean unchanged.
             self.path_length_mean.copy_(torch.where(mean.isfinite(), mean, self.path_length_mean))
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Return Adam for each player, slower by its number of updates a step (StyleGAN2, appendix B)."""
+        """Return one Adam optimizer per player, slowed down for the extra updates (StyleGAN2, appendix B)."""
         intervals = {
             "discriminator": self.r1_every if self.r1_weight else None,
             "generator": self.path_length_every if self.path_length_weight else None,

@@ -1,4 +1,4 @@
-"""The mean styles towards which truncation moves.
+"""The mean styles towards which truncation pulls.
 
 Paper: Karras et al., StyleGAN, CVPR 2019, https://arxiv.org/abs/1812.04948 (appendix B: the truncation trick in W)
 Shapes: B batch, Z latent size, S style size.
@@ -14,7 +14,7 @@ _LATENTS, _KEY = 4096, 1812  # number and key of the latents whose styles are av
 
 
 class MeanStyles:
-    """Mean styles of a mapping network, computed anew only when its weights have changed.
+    """Mean styles of a mapping network, recomputed only when its weights have changed.
 
     Args:
         latent_size: Z.
@@ -22,7 +22,7 @@ class MeanStyles:
 
     def __init__(self, latent_size: int) -> None:
         self.latent_size = latent_size
-        self._weights: list[Tensor] = []  # those of the means
+        self._weights: list[Tensor] = []  # the weights for which the means were computed
         self._means: dict[int | None, Tensor] = {}
 
     def of(self, mapping: MappingNetwork, classes: Tensor | None) -> Tensor:
@@ -42,7 +42,7 @@ class MeanStyles:
 
     @torch.no_grad()
     def _mean(self, mapping: MappingNetwork, label: int | None, like: Tensor) -> Tensor:
-        """Return the mean style (S,) of a class, on the device and in the type of another tensor."""
+        """Return the mean style (S,) of a class, on the device and in the dtype of another tensor."""
         latents = keyed.normal((_LATENTS, self.latent_size), _KEY).to(like)
         labels = None if label is None else torch.full((_LATENTS,), label, device=like.device)
         styles: Tensor = mapping(latents, labels)

@@ -1,0 +1,16 @@
+from .bank import FeatureBank as FeatureBank
+from .extractor import Extractor as Extractor
+from .extractors import find_extractor as find_extractor
+from .feature_network import FeatureNetwork as FeatureNetwork
+from .generation import Judge as Judge
+from .generation import Reference as Reference
+from .generation import score_set as score_set
+from .image_sets import DataImages as DataImages
+from .image_sets import Edits as Edits
+from .image_sets import FolderImages as FolderImages
+from .image_sets import ImageSet as ImageSet
+from .image_sets import Samples as Samples
+from .receipt import Receipt as Receipt
+from .receipt import load_receipt as load_receipt
+from .references import reference_of as reference_of
+from .references import samples_like as samples_like

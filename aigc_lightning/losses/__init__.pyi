@@ -1,0 +1,9 @@
+from . import feature_matching as feature_matching
+from . import hinge as hinge
+from . import kullback_leibler as kullback_leibler
+from . import least_squares as least_squares
+from . import likelihood as likelihood
+from . import nonsaturating as nonsaturating
+from . import penalties as penalties
+from . import reconstruction as reconstruction
+from . import wasserstein as wasserstein

@@ -1,0 +1,17 @@
+from . import copies as copies
+from . import inception_score as inception_score
+from . import kernel_distance as kernel_distance
+from . import sliced_wasserstein as sliced_wasserstein
+from .classes import accuracy as accuracy
+from .classes import intra_class_frechet as intra_class_frechet
+from .frechet import frechet_distance as frechet_distance
+from .manifold import density_coverage as density_coverage
+from .manifold import precision_recall as precision_recall
+from .moments import Moments as Moments
+from .pairs import LPIPS as LPIPS
+from .pairs import mae as mae
+from .pairs import ms_ssim as ms_ssim
+from .pairs import mse as mse
+from .pairs import psnr as psnr
+from .pairs import ssim as ssim
+from .path_length import perceptual_path_length as perceptual_path_length

@@ -1,0 +1,13 @@
+from .autoencoder import Autoencoder as Autoencoder
+from .dcgan import DCGANDiscriminator as DCGANDiscriminator
+from .dcgan import DCGANGenerator as DCGANGenerator
+from .norms import InstanceNorm as InstanceNorm
+from .norms import make_norm as make_norm
+from .patchgan import PatchGAN as PatchGAN
+from .residual import PreactivationBlock as PreactivationBlock
+from .resnet import ResNet as ResNet
+from .resnet_generator import ResNetGenerator as ResNetGenerator
+from .timm_backbone import TimmBackbone as TimmBackbone
+from .unet import UNet as UNet
+from .vae import VAEDecoder as VAEDecoder
+from .vae import VAEEncoder as VAEEncoder

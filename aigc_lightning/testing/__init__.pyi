@@ -1,0 +1,3 @@
+from .noise import NoiseImages as NoiseImages
+from .suites import DataConformance as DataConformance
+from .suites import ModelConformance as ModelConformance
