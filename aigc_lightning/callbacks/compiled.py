@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from torch import nn
 
 from aigc_lightning.core.adversarial import AdversarialModel
+from aigc_lightning.core.engine.sharding import callable_networks
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.assets import cache_folder
 
@@ -51,11 +52,7 @@ class Compiled(pl.Callback):
 
 def networks(model: pl.LightningModule) -> dict[str, nn.Module]:
     """Return the networks that are trained, by name: a whole step is Python and would be cut to pieces."""
-    names = model.players if isinstance(model, AdversarialModel) else dict(model.named_children())
-    found: dict[str, nn.Module] = {}
-    for name in names:
-        network = getattr(model, name)
-        several = isinstance(network, nn.ModuleDict | nn.ModuleList)  # which cannot be called
-        parts = network.named_children() if several else ()
-        found |= {f"{name}.{key}": part for key, part in parts} or {name: network}
+    found = callable_networks(model)
+    if isinstance(model, AdversarialModel):
+        found = {key: found[key] for name in model.players for key in found if key.partition(".")[0] == name}
     return {name: network for name, network in found.items() if any(p.requires_grad for p in network.parameters())}

@@ -314,18 +314,14 @@ Run folder
   --trainer.val_check_interval V   how often to score held-out images
   --trainer.log_every_n_steps N    how often to write losses (50)
 
-Memory
-  --engine.micro_batches K               process a batch in K parts, with the same result (1)
-  --engine.checkpoint_activations true   compute activations again in the backward pass (false)
-  --trainer.strategy model_parallel      shard the networks among the processes (not for adversarial models)
-
 Moving average of the weights, with which samples and scores are made
   --ema.decay D               part of it that a step keeps, 0 for no average (0.999)
   --ema.half_life_images N    instead, the images after which weights count half
   --ema.relative_widths W,W   instead, widths such as 0.05,0.10; see: aigc ema --help
 
-Adversarial models
-  --engine.clip_norm N        largest gradient norm of each network (none)
+Memory, and adversarial models
+  --engine.micro_batches K               process a batch in K parts; more ways: docs/training.md (1)
+  --engine.clip_norm N                   largest gradient norm of each adversarial network (none)
 """
 _USE_HELP = """
 Which
