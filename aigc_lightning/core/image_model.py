@@ -8,16 +8,13 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
 from aigc_lightning.core.averaged import AveragedModule
 from aigc_lightning.core.batch import batch_size, check_batch, check_needs
-from aigc_lightning.core.engine.accumulation import split_steps
 from aigc_lightning.core.engine.recomputation import recompute_activations
 from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
-from aigc_lightning.core.engine.sharding import shard_networks
 from aigc_lightning.core.fused_optimizers import lay_out_state
 from aigc_lightning.core.predictions import predicted
 from aigc_lightning.core.run.collectives import joint_means, share_tensors
@@ -164,6 +161,8 @@ class ImageModel(AveragedModule):
         """
         super().configure_model()
         if self.device_mesh is not None:
+            from aigc_lightning.core.engine.sharding import shard_networks  # half a second of imports, for few runs
+
             shard_networks(self, self.block_classes, self.device_mesh["data_parallel"])
 
     def setup_from_data(self, data: Any) -> None:
@@ -186,11 +185,13 @@ class ImageModel(AveragedModule):
         if self.trainer.ckpt_path is None and type(self).setup_from_data is not ImageModel.setup_from_data:
             with torch.no_grad():
                 self.setup_from_data(self.trainer.datamodule)  # type: ignore[attr-defined]  # the trainer has it
-            share_tensors(value for value in self.state_dict().values() if not isinstance(value, DTensor))
+            share_tensors(self.state_dict().values())
             self.reset_averages()
         if self.engine.checkpoint_activations:
             recompute_activations(self, self.block_classes)
         if self.automatic_optimization and self.engine.micro_batches > 1:
+            from aigc_lightning.core.engine.accumulation import split_steps  # as above
+
             split_steps(self)
 
     def on_train_start(self) -> None:
