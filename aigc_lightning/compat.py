@@ -1,4 +1,4 @@
-"""Every private name of Lightning and jsonargparse that this package touches; a test holds that no other file does.
+"""Every private name of Lightning, jsonargparse and FSDP2 that this package uses: a test forbids them elsewhere.
 
 Tested with Lightning 2.6.6 and jsonargparse 4.53; pyproject.toml keeps out the next versions until they have been
 tried. Each entry says why no public name will do, and what to do when the private one is gone. tests/test_compat.py
@@ -45,6 +45,18 @@ def forget_import_paths() -> None:
     from jsonargparse import _common
 
     _common.parsing_settings["import_path_verdicts"] = {}
+
+
+# ---- torch: sharded networks
+
+
+def initialize_sharding(network: Any) -> None:
+    """Prepare a network sharded by `fully_shard` as a whole, as its first forward pass would.
+
+    `_get_fsdp_state`, `_lazy_init`: if a part of it runs before the whole does, torch takes that part for a network of
+    its own and refuses the whole. Gone: run the whole network once on an example.
+    """
+    network._get_fsdp_state()._lazy_init()
 
 
 # ---- Lightning: hooks

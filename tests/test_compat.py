@@ -111,6 +111,23 @@ def quiet(tmp_path):
     return {"accelerator": "cpu", "max_steps": 2, "default_root_dir": tmp_path, **off}
 
 
+def test_a_sharded_network_is_initialized_as_a_whole():
+    from torch.distributed.fsdp import FSDPModule
+
+    done = []
+
+    class Sharded(FSDPModule):
+        def __new__(cls):
+            return object.__new__(cls)
+
+        def _get_fsdp_state(self):
+            return SimpleNamespace(_lazy_init=lambda: done.append(True))
+
+    assert callable(FSDPModule._get_fsdp_state)  # the distributed tests run the real one
+    compat.initialize_sharding(Sharded())
+    assert done == [True]
+
+
 def test_the_hooks_name_is_set_on_the_model(quiet):
     model = Model()
     pl.Trainer(**quiet).fit(model)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aigc_lightning.config.command_line import parse
 from aigc_lightning.core.io.output import echo
+from aigc_lightning.core.io.plural import counted
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
         echo(f"Left out {file.name}: {file.reason}.")
     if len(bad) > _SHOWN:
         echo(f"Left out {len(bad) - _SHOWN:,} more.")
-    echo(f"{len(done.files) - len(bad):,} images as {protocol} in {target}; {done.made:,} files were read.")
+    echo(f"{len(done.files) - len(bad):,} images as {protocol} in {target}; {counted(done.made, 'file')} read.")
     echo(f"Next: {_training(target, shape, options.resize, options.profile)}")
     return 0
 

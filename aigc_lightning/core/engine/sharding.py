@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from aigc_lightning import compat
 from aigc_lightning.core.engine.recomputation import outermost_blocks
 from aigc_lightning.errors import UserError
 
@@ -63,7 +64,7 @@ class ShardedStrategy(ModelParallelStrategy):
         for network in callable_networks(self.model).values():
             if isinstance(network, FSDPModule):
                 # Otherwise its first forward pass does this, which parts of it may precede.
-                network._get_fsdp_state()._lazy_init()
+                compat.initialize_sharding(network)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return all weights, whole; a collective operation."""

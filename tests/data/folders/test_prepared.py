@@ -131,7 +131,7 @@ def test_what_is_out_of_date_is_refused_and_brought_up_to_date(root, capsys):
         folder(target).train_source()
     capsys.readouterr()
     made(root)
-    assert "; 3 files were read now" in capsys.readouterr().out
+    assert "; 3 files read." in capsys.readouterr().out
     assert_same(root, target)
     assert (target / "images.u8").stat().st_size == 21 * 3 * 8 * 8  # the row of what was removed is used again
 
@@ -208,7 +208,7 @@ def test_what_is_damaged_is_prepared_again_and_nothing_else(name, root, capsys):
         everything(folder(target))
     capsys.readouterr()
     made(root)
-    assert "; 1 files were read now" in capsys.readouterr().out
+    assert "; 1 file read." in capsys.readouterr().out
     assert_same(root, target)
 
 
@@ -224,7 +224,7 @@ def test_a_folder_that_version_0_1_prepared_is_read_with_a_word_and_gets_its_che
     assert "prepared.json has no checksum" in caplog.text
     capsys.readouterr()
     made(root)
-    assert "; 0 files were read now" in capsys.readouterr().out
+    assert "; 0 files read." in capsys.readouterr().out
     assert json.loads((target / "prepared.json").read_text()) == record
     assert_same(root, target)
 
