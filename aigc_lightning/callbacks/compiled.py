@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from torch import nn
 
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine.sharding import callable_networks
+from aigc_lightning.core.memory.sharding import callable_networks
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.assets import cache_folder
 

@@ -13,10 +13,10 @@ from torch.nn.functional import interpolate
 from aigc_lightning.callbacks.loggers import log_image, warn_instead
 from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes, takes
 from aigc_lightning.core.chunks import sampled
-from aigc_lightning.core.engine.sharding import whole_networks
 from aigc_lightning.core.io.atomic import inside, replacing
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.pictures import image_grid, near_square, save_png, save_timelapse, to_uint8
+from aigc_lightning.core.memory.sharding import whole_networks
 from aigc_lightning.core.predictions import edited, input_key
 from aigc_lightning.data.unreadable import LOST_KEY
 from aigc_lightning.errors import UserError

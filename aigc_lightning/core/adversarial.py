@@ -21,12 +21,13 @@ from aigc_lightning.core.checkpointed import plain
 from aigc_lightning.core.engine.augmentation import Augmentation, augmenting_hook
 from aigc_lightning.core.engine.autocast import without_autocast
 from aigc_lightning.core.engine.hooks import backward_is_plain
-from aigc_lightning.core.engine.micro_batches import split
 from aigc_lightning.core.engine.nonfinite import LateGuard
 from aigc_lightning.core.engine.player import Player, only
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.engine.updates import Scaler, update_of
 from aigc_lightning.core.fused_optimizers import use_fused
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.memory.micro_batches import split
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.core.window import BatchLayout, Window
@@ -54,6 +55,7 @@ class AdversarialModel(ImageModel):
     #: Number of samples that a network compares with each other, as in a minibatch standard deviation: they stay
     #: together when a batch is split.
     group_size: int = 1
+    engine: Engine
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let the two names of `averaged_networks` mean the same."""
@@ -65,6 +67,7 @@ class AdversarialModel(ImageModel):
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)
         self.automatic_optimization = False
+        self.engine = Engine()
         self.augmentation: Augmentation | None = None
         self._table: dict[str, Player] = {}
         self._plain_backward, self._world_size = False, 1

@@ -13,9 +13,9 @@ from aigc_lightning.compat import HOOK_NAME
 from aigc_lightning.core import keyed
 from aigc_lightning.core.averaged import AveragedModule
 from aigc_lightning.core.batch import batch_size, check_batch, check_needs
-from aigc_lightning.core.engine.recomputation import recompute_activations
-from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
 from aigc_lightning.core.fused_optimizers import lay_out_state
+from aigc_lightning.core.memory.recomputation import recompute_activations
+from aigc_lightning.core.memory.settings import MemorySettings
 from aigc_lightning.core.predictions import predicted
 from aigc_lightning.core.run.collectives import joint_means, share_tensors
 from aigc_lightning.core.run.loop_state import batches_done, place_in_stream
@@ -60,8 +60,8 @@ class ImageModel(AveragedModule):
             )
         check_needs(type(self).__name__, self.needs, spec)
         self.spec = spec
-        #: Settings of the training step; `MEMORY_SETTINGS` act on every model.
-        self.engine = Engine()
+        #: Settings of the training step.
+        self.engine: MemorySettings = MemorySettings()
         self._held_out: dict[str, list[Tensor]] = defaultdict(list)
         self._window = Window()
 
@@ -161,7 +161,7 @@ class ImageModel(AveragedModule):
         """
         super().configure_model()
         if self.device_mesh is not None:
-            from aigc_lightning.core.engine.sharding import shard_networks  # half a second of imports, for few runs
+            from aigc_lightning.core.memory.sharding import shard_networks  # half a second of imports, for few runs
 
             shard_networks(self, self.block_classes, self.device_mesh["data_parallel"])
 
@@ -190,7 +190,7 @@ class ImageModel(AveragedModule):
         if self.engine.checkpoint_activations:
             recompute_activations(self, self.block_classes)
         if self.automatic_optimization and self.engine.micro_batches > 1:
-            from aigc_lightning.core.engine.accumulation import split_steps  # as above
+            from aigc_lightning.core.memory.accumulation import split_steps  # as above
 
             split_steps(self)
 
@@ -274,12 +274,14 @@ class ImageModel(AveragedModule):
     def take_settings(self, record: dict[str, Any]) -> None:
         """Restore the engine's settings from a record; settings that this version does not know are ignored."""
         super().take_settings(record)
-        known = {item.name for item in fields(Engine)}
-        self.engine = Engine(**{name: value for name, value in record.get("engine", {}).items() if name in known})
+        kind = type(self.engine)
+        known = {item.name for item in fields(kind)}
+        self.engine = kind(**{name: value for name, value in record.get("engine", {}).items() if name in known})
 
     def provenance(self) -> dict[str, Any]:
-        """Add those settings of the engine to the record that act on every model."""
-        return {**super().provenance(), "engine": {name: getattr(self.engine, name) for name in MEMORY_SETTINGS}}
+        """Add to the record the settings of the engine that act on every model."""
+        settings = {item.name: getattr(self.engine, item.name) for item in fields(MemorySettings)}
+        return {**super().provenance(), "engine": settings}
 
     def _drawn(self, draw: Callable[..., Tensor], count: int, shape: tuple[int, ...]) -> Tensor:
         # All processes draw the numbers of the global batch and keep their own rows: simple, and cheap for latents.

@@ -4,8 +4,9 @@ from dataclasses import fields
 from typing import Any
 
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine.settings import MEMORY_SETTINGS, Engine
+from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.memory.settings import MemorySettings
 from aigc_lightning.errors import UserError
 
 #: Settings that models with one optimizer have elsewhere.
@@ -29,7 +30,7 @@ def check_engine(engine: Engine, model: ImageModel) -> None:
         value = getattr(engine, setting)
         if value == nothing:
             continue
-        if setting not in MEMORY_SETTINGS:
+        if setting not in {item.name for item in fields(MemorySettings)}:
             raise UserError(
                 f"engine.{setting} acts on networks that are trained against each other, and {name} has none.",
                 _ELSEWHERE.get(setting, "Leave it out.").format(value),

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from aigc_lightning import compat
 from aigc_lightning.core.engine.distributed import LaunchedDDPStrategy, PlayersStrategy
-from aigc_lightning.core.engine.sharding import ShardedStrategy
+from aigc_lightning.core.memory.sharding import ShardedStrategy
 from aigc_lightning.core.run.log import say
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.errors import UserError

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from aigc_lightning.core.ema import Ema
-from aigc_lightning.core.engine.sharding import ShardedStrategy
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.memory.sharding import ShardedStrategy
 from aigc_lightning.core.run.processes import run_together
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec

@@ -1,22 +1,19 @@
-"""Settings of a training step that apply to every model."""
+"""Settings of adversarial training that apply to every adversarial model."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from aigc_lightning.core.engine.augmentation import check_policies
+from aigc_lightning.core.memory.settings import MemorySettings
 from aigc_lightning.errors import UserError
-
-#: Settings that save memory; they act on models with automatic optimization as well.
-MEMORY_SETTINGS = ("micro_batches", "checkpoint_activations")
 
 
 @dataclass(frozen=True)
-class Engine:
-    """Settings of a training step: those of memory for every model, the others for adversarial ones.
+class Engine(MemorySettings):
+    """Settings of a training step: those of memory, which every model has, and those of adversarial training.
 
     Args:
-        micro_batches: number of parts into which a batch is split to save memory; models that are not adversarial have
-            this setting and the next.
+        micro_batches: number of parts into which a batch is split to save memory.
         checkpoint_activations: whether the activations inside a network's blocks are computed again in the backward
             pass instead of being kept, which saves memory and takes time; for models that name their blocks.
         clip_norm: largest norm of a player's gradient; None for no clipping.
@@ -31,8 +28,6 @@ class Engine:
         UserError: a value out of range.
     """
 
-    micro_batches: int = 1
-    checkpoint_activations: bool = False
     clip_norm: float | None = None
     max_skipped: int = 0
     augment: Literal["none", "diff", "ada"] = "none"
@@ -41,8 +36,7 @@ class Engine:
     augment_images: int = 500_000
 
     def __post_init__(self) -> None:
-        if self.micro_batches < 1:
-            raise UserError(f"engine.micro_batches is {self.micro_batches}.", "Give at least 1.")
+        super().__post_init__()
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise UserError(f"engine.clip_norm is {self.clip_norm}.", "Give a positive number, or leave it out.")
         if self.max_skipped < 0:

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from aigc_lightning import compat
-from aigc_lightning.core.engine.recomputation import outermost_blocks
+from aigc_lightning.core.memory.recomputation import outermost_blocks
 from aigc_lightning.errors import UserError
 
 #: Attributes of a model that hold moving averages: networks that are not trained, but follow those that are.

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from aigc_lightning.core.adversarial import AdversarialModel
-from aigc_lightning.core.engine.recomputation import outermost_blocks, recompute_activations
 from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.memory.recomputation import outermost_blocks, recompute_activations
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError

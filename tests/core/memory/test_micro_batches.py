@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aigc_lightning.core.batch import batch_size
-from aigc_lightning.core.engine.micro_batches import split
+from aigc_lightning.core.memory.micro_batches import split
 
 
 @given(size=st.integers(1, 40), parts=st.integers(1, 50))

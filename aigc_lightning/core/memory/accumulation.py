@@ -16,8 +16,8 @@ from torch import Tensor
 
 from aigc_lightning.core.batch import batch_size
 from aigc_lightning.core.engine.autocast import without_autocast
-from aigc_lightning.core.engine.micro_batches import split
-from aigc_lightning.core.engine.sharding import ShardedStrategy
+from aigc_lightning.core.memory.micro_batches import split
+from aigc_lightning.core.memory.sharding import ShardedStrategy
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
 from aigc_lightning.core.window import Window
 from aigc_lightning.errors import UserError

@@ -1,0 +1,1 @@
+"""Training steps in less memory: micro-batches, activations that are computed again, sharded networks."""
