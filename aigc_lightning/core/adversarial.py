@@ -8,7 +8,9 @@ its gradient summed over all micro-batches, as in one pass over the whole batch.
 a checkpoint between two steps is complete.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -300,4 +302,13 @@ class AdversarialModel(ImageModel):
         for config in self.trainer.lr_scheduler_configs:
             if config.interval == interval and count % config.frequency == 0:
                 scheduler: LRScheduler = config.scheduler
-                scheduler.step()
+                with _before_any_update() if scheduler.last_epoch == 0 else nullcontext():
+                    scheduler.step()
+
+
+@contextmanager
+def _before_any_update() -> Iterator[None]:
+    """Silence torch's warning that the optimizer comes first: schedules count batches, and a player may skip some."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*`lr_scheduler.step\\(\\)` before `optimizer.step.*")
+        yield

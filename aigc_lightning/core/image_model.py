@@ -148,7 +148,7 @@ class ImageModel(AveragedModule):
         """
         stage = "test" if self.trainer.testing else "val"
         values = {f"{stage}/{name}": value for name, value in scores.items()}
-        self.log_dict(values, logger=False, sync_dist=False)
+        self.log_dict(values, logger=False, sync_dist=True)  # they are equal, but Lightning warns otherwise
         for logger in self.trainer.loggers:  # not with `log_dict`, which counts the steps from 0
             logger.log_metrics(values, step=self.trainer.global_step)
 

@@ -1,6 +1,7 @@
 """The engine against plain PyTorch written by hand."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -349,6 +350,17 @@ def test_schedulers_by_step_count_batches(frequency, values, fit):
     model.configure_optimizers = lambda: (plain, schedulers)
     fit(model, max_steps=5)
     assert [rate / 0.01 for _, rate in model.lrs] == pytest.approx(values)
+
+
+def test_a_schedule_may_begin_before_its_player_is_updated(fit):
+    model = made(every=2)
+    plain = Small.configure_optimizers(model)
+    model.configure_optimizers = lambda: (plain, [{"scheduler": StepLR(plain[1], 1, 0.5), "interval": "step"}])
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        fit(model, max_steps=3)
+    assert not [warning for warning in heard if "lr_scheduler" in str(warning.message)]
+    assert plain[1].param_groups[0]["lr"] == pytest.approx(0.02 / 8)
 
 
 @pytest.mark.parametrize(("frequency", "values"), [(1, [1, 0.5, 0.25]), (2, [1, 1, 0.5])])
