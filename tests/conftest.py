@@ -62,7 +62,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def aigc(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Aigc:
+def aigc(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Aigc]:
     """Run `aigc` in this process; an error that it does not catch fails the test."""
 
     def run(*argv: object) -> Outcome:
@@ -78,7 +78,9 @@ def aigc(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         out, err = capfd.readouterr()
         return Outcome(code, out, err)
 
-    return run
+    yield run
+    if torch.distributed.is_initialized():  # by a run on several devices, whose group Lightning leaves behind
+        torch.distributed.destroy_process_group()
 
 
 @pytest.fixture
