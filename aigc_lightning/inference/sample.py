@@ -68,10 +68,7 @@ def write_samples(
         check_condition(loaded.model, "sample", "prompts")
     chunk = chunk_size(loaded.model)
     record = {"class": class_name, "chunk": None if chunk == ON_PROCESSORS else chunk, **chosen}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder {out} cannot be written: {error.strerror}.", "Choose another --out.") from error
+    _make_folder(out)
     pictures = _pictures(seeds, prompts, out)
     texts = [loaded.text([picture.seed], {**record, "prompt": picture.prompt}) for picture in pictures]
     places = [place for place, picture in enumerate(pictures) if not is_written(picture.path, texts[place])]
@@ -89,6 +86,13 @@ def write_samples(
     if with_grid:
         _write_grid(pictures, len(seeds), out / "grid.png", loaded, record)
     return [picture.path for picture in pictures]
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {out} cannot be written: {error.strerror}.", "Choose another --out.") from error
 
 
 class _Picture(NamedTuple):

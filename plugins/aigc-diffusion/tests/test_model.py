@@ -123,6 +123,25 @@ def test_a_model_of_pairs_translates_and_generates_nothing():
         model.sample([0])
     with pytest.raises(UserError, match="Leave masks"):
         model.edit(source, masks=torch.ones(2, 1, 8, 8))
+    with pytest.raises(UserError, match="Leave masks"):
+        model.edit(source, guidance=2.0)
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "ancestral"])
+def test_images_of_other_sizes_are_edited(sampler):
+    edited = made().edit(torch.zeros(2, 1, 7, 13), seeds=[1, 2], steps=3, sampler=sampler)
+    assert edited.shape == (2, 1, 7, 13) and edited.isfinite().all()
+
+
+def test_guidance_that_would_not_act_is_refused():
+    with pytest.raises(UserError, match="no prompt"):
+        made(conditions="labels").edit(torch.zeros(1, 1, 8, 8), guidance=2.0)
+    texts = made(ImageSpec(1, 8, 8, captions=True), conditions="prompts")
+    with pytest.raises(UserError, match="no prompt"):
+        texts.sample([0], guidance=2.0)
+    assert not torch.equal(*(texts.sample([0], None, ["a"], steps=2, guidance=by) for by in (1.0, 3.0)))
+    with pytest.raises(UserError, match="without guidance"):
+        texts.sample([0], guidance_start=0.5)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +157,8 @@ def test_a_model_of_pairs_translates_and_generates_nothing():
         ({"time_options": {"mea": 0.0}}, "mean, std and shift"),
         ({"condition_dropout": 2.0}, "condition_dropout"),
         ({"beta2": 1.0}, "beta2"),
+        ({"spec": ImageSpec(1, 8, 8, task="paired"), "augment_probability": 0.1}, "source images"),
+        ({"spec": ImageSpec(1, 8, 8, task="restoration", scale=2)}, "2 times smaller"),
     ],
 )
 def test_what_does_not_go_together_is_refused(options, said):

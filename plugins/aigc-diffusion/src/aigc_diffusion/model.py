@@ -26,13 +26,14 @@ from torch.optim import AdamW
 
 from aigc_diffusion.augment import LABEL_SIZE, NUM_DRAWS, augment
 from aigc_diffusion.denoiser import Denoiser
+from aigc_diffusion.filling import filled
 from aigc_diffusion.likelihood import dequantised, keyed_probes, log_likelihood
 from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network
 from aigc_diffusion.networks.conditions import ConditionedNetwork, Conditions
 from aigc_diffusion.networks.dit import DiTBlock
 from aigc_diffusion.networks.text import ByteEncoder
 from aigc_diffusion.networks.unet_blocks import Stage
-from aigc_diffusion.processes import EDM, MeanFlow, Process, make_process
+from aigc_diffusion.processes import EDM, MeanFlow, Process, make_process, standard_deviation
 from aigc_diffusion.samplers import Sampler, encode, keyed_noise, make_sampler, start
 from aigc_diffusion.times import TimeSampling, make_time_sampling
 from aigc_diffusion.weights import LossWeight, make_loss_weight
@@ -105,7 +106,7 @@ class Diffusion(ImageModel):
         schedule_steps: int | None = None,
     ) -> None:
         super().__init__(spec)
-        _check_data(spec, conditions)
+        _check_data(spec, conditions, augment_probability)
         check_numbers(lr=lr, schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, weight_decay=weight_decay, warmup_steps=warmup_steps)
         for name, share in (("condition_dropout", condition_dropout), ("augment_probability", augment_probability)):
@@ -175,10 +176,10 @@ class Diffusion(ImageModel):
             UserError: an option is out of range, or the model was trained for pairs.
         """
         self._check_generates()
-        conditions = self._chosen(seeds, labels, prompts)
-        interval = self._interval(guidance_start, guidance_end)
+        conditions = self._chosen(seeds, labels, prompts, guidance=guidance)
+        interval = self._interval(guidance_start, guidance_end, guidance)
         with self.inference():
-            made = self._sampler(conditions, seeds, sampler, guidance, interval)
+            made = self._sampler(conditions, seeds, self.spec.shape, sampler, guidance, interval)
             return self._made(made, made.times(steps), self.latents(seeds))
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
@@ -204,9 +205,9 @@ class Diffusion(ImageModel):
             guidance: strength of the class; 1 is none.
         """
         self._check_generates()
-        conditions = self._chosen([0] * len(latents), labels, None)
+        conditions = self._chosen([0] * len(latents), labels, None, guidance=guidance)
         with self.inference():
-            made = self._sampler(conditions, [], sampler, guidance)
+            made = self._sampler(conditions, [], self.spec.shape, sampler, guidance)
             return self._made(made, made.times(steps), latents.to(self.device))
 
     def invert(self, images: Tensor, labels: Sequence[int] | None = None, *, steps: int = 50) -> Tensor:
@@ -248,18 +249,24 @@ class Diffusion(ImageModel):
         Raises:
             UserError: an option is out of range, or does not go with what the model was trained for.
         """
-        seeds = [0] * len(images) if seeds is None else seeds
+        seeds, shape = [0] * len(images) if seeds is None else seeds, (*images.shape[1:],)
         if not 0 <= strength <= 1:
             raise UserError(f"strength is {strength}.", "Give a number from 0 to 1.")
         images = images.to(self.device)
-        noise = seeded_normal(seeds, *images.shape[1:]).to(self.device)
+        noise = seeded_normal(seeds, *shape).to(self.device)
         with self.inference():
             if self.spec.task != "generation":
-                return self._translated(images, noise, seeds, masks, strength, steps, sampler)
-            conditions = self._chosen(seeds, None, prompts, unless_given="none")
-            made = self._sampler(conditions, seeds, sampler, guidance)
-            strength = strength or (0.6 if masks is None else 1.0)
-            return self._filled(made, images, noise, masks, strength, steps)
+                if masks is not None or strength or guidance != 1:
+                    raise UserError(
+                        f"This diffusion model was trained on {self.spec.task} images, which it changes as a whole.",
+                        "Leave masks, strength and guidance out.",
+                    )
+                network: Any = self.averaged("network")
+                made = self._sampler(network.conditions(None, None, image=images), seeds, shape, sampler)
+                return self._made(made, made.times(steps), noise)
+            conditions = self._chosen(seeds, None, prompts, unless_given="none", guidance=guidance)
+            made = self._sampler(conditions, seeds, shape, sampler, guidance)
+            return filled(made, images, noise, masks, strength or (0.6 if masks is None else 1.0), steps)
 
     def log_likelihood(self, images: Tensor, *, steps: int = 50, probes: int = 1, seed: int = 0) -> Tensor:
         """Return the log-likelihood of 8-bit images in nats, float64 (B,), by the probability-flow ODE.
@@ -287,7 +294,7 @@ class Diffusion(ImageModel):
         """Measure EDM's sigma_data, the standard deviation of the images."""
         if self._measures_sigma:
             images = data.training_batch(_SCALE_IMAGES)[_TARGETS[self.spec.task]]
-            self.sigma_data.fill_(float(images.double().std()))
+            self.sigma_data.fill_(standard_deviation([images]))
             _take_sigma_data(self)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -342,6 +349,7 @@ class Diffusion(ImageModel):
         labels: Sequence[int] | None,
         prompts: Sequence[str] | None,
         unless_given: Literal["any", "none"] = "any",
+        guidance: float = 1.0,
     ) -> Conditions:
         """Return the conditions for inference, of the averaged network.
 
@@ -350,10 +358,14 @@ class Diffusion(ImageModel):
             labels: the classes, or None.
             prompts: the texts, or None.
             unless_given: whether a model with classes then makes any class, or is asked without a class.
+            guidance: refused where nothing is given that it could strengthen.
         """
-        for name, given in (("labels", labels), ("prompts", prompts)):
-            if given is not None and name in self.without_conditions:
+        for name, value in (("labels", labels), ("prompts", prompts)):
+            if value is not None and name in self.without_conditions:
                 raise UserError(f"This diffusion model was trained without {name}.", f"Leave {name} out.")
+        given = prompts is not None or (self.condition_name == "labels" and (labels or unless_given == "any"))
+        if guidance != 1 and self.condition_name != "none" and not given:
+            raise UserError(f"guidance is {guidance}, but there is no prompt for it to strengthen.", "Leave it out.")
         classes = [seed % max(self.network.num_classes, 1) for seed in seeds] if labels is None else labels
         if labels is None and unless_given == "none":
             classes = [self.network.num_classes] * len(seeds)
@@ -395,53 +407,22 @@ class Diffusion(ImageModel):
         self,
         conditions: Conditions,
         seeds: Sequence[int],
+        shape: tuple[int, ...],
         name: SamplerChoice,
         guidance: float = 1.0,
         interval: tuple[float, float] | None = None,
     ) -> Sampler:
         if name == "auto":
             name = "euler" if isinstance(self.process, MeanFlow) else "dpmpp_2m"
-        draw = keyed_noise(seeds, self.spec.shape, self.device)
+        draw = keyed_noise(seeds, (shape[0], shape[1], shape[2]), self.device)
         return make_sampler(name, self.process, self._denoiser(conditions, guidance, interval), draw)
 
     def _made(self, sampler: Sampler, times: Tensor, noise: Tensor) -> Tensor:
         return sampler.run(start(self.process, noise), times).clamp(-1, 1)
 
-    def _filled(
-        self, sampler: Sampler, images: Tensor, noise: Tensor, masks: Tensor | None, strength: float, steps: int
-    ) -> Tensor:
-        """Return images that were noised up to a share of the sampler's time and denoised, within a mask if given."""
-        grid = sampler.times(steps)
-        times = grid[min(round((1 - strength) * steps), steps - 1) :]
-        fill = torch.ones_like(images[:, :1]) if masks is None else masks.to(images)
-        loop = images.double() if images.device.type != "mps" else images  # as in `Sampler.run`
-        state = self.process.noised(loop, noise.to(loop), times[0])
-        for number, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
-            state = sampler.step(state, t, s, number)
-            state = torch.where(fill > 0, state, self.process.noised(loop, noise.to(loop), torch.tensor(s)))
-        return torch.where(fill > 0, state.to(images).clamp(-1, 1), images)
-
-    def _translated(
-        self,
-        images: Tensor,
-        noise: Tensor,
-        seeds: Sequence[int],
-        masks: Tensor | None,
-        strength: float,
-        steps: int,
-        sampler: SamplerChoice,
-    ) -> Tensor:
-        if masks is not None or strength:
-            raise UserError(
-                f"This diffusion model was trained on {self.spec.task} images, which it changes as a whole.",
-                "Leave masks and strength out.",
-            )
-        network: Any = self.averaged("network")
-        conditions = network.conditions(None, None, image=images)
-        made = self._sampler(conditions, seeds, sampler)
-        return self._made(made, made.times(steps), noise)
-
-    def _interval(self, begin: float, end: float) -> tuple[float, float]:
+    def _interval(self, begin: float, end: float, guidance: float) -> tuple[float, float]:
+        if guidance == 1 and (begin, end) != (0, 1):
+            raise UserError("guidance_start and guidance_end are given without guidance.", "Add it, or leave them out.")
         if not 0 <= begin < end <= 1:
             raise UserError(
                 f"guidance_start is {begin} and guidance_end {end}.", "Give shares of the sampler's time in order."
@@ -468,9 +449,16 @@ def _source_channels(spec: ImageSpec) -> int:
     return spec.channels if spec.task in _SOURCES else 0
 
 
-def _check_data(spec: ImageSpec, conditions: ConditionName) -> None:
+def _check_data(spec: ImageSpec, conditions: ConditionName, augment_probability: float) -> None:
     if spec.task not in _TARGETS:
         raise UserError(f"The diffusion model cannot learn from {spec.task} images.", "Use cyclegan for these.")
+    if spec.scale != 1:
+        raise UserError(f"The degraded images are {spec.scale} times smaller than the clean ones.", "Use equal sizes.")
+    if spec.task in _SOURCES and augment_probability:
+        raise UserError(
+            f"model.augment_probability would move the images but not their {_SOURCES[spec.task]} images.",
+            "Augment the data instead: --data.augmentation.",
+        )
     needs = {"labels": ["label"], "prompts": ["caption"]}.get(conditions, [])
     check_needs("A diffusion model with such conditions", needs, spec)
 
