@@ -14,6 +14,7 @@ from aigc_diffusion.model import Diffusion
 TINY = {"width": 8, "multipliers": [1, 1]}
 SMALL = "model.network_options={width: 8, multipliers: [1, 1]}"
 SPEC = ImageSpec(1, 8, 8, class_names=("a", "b", "c"))
+TEXTS = {"spec": ImageSpec(1, 8, 8, captions=True), "conditions": "prompts"}
 
 
 class TestDiffusion(ModelConformance):
@@ -136,7 +137,7 @@ def test_images_of_other_sizes_are_edited(sampler):
 def test_guidance_that_would_not_act_is_refused():
     with pytest.raises(UserError, match="no prompt"):
         made(conditions="labels").edit(torch.zeros(1, 1, 8, 8), guidance=2.0)
-    texts = made(ImageSpec(1, 8, 8, captions=True), conditions="prompts")
+    texts = made(**TEXTS, text_options={"size": 16, "depth": 1})
     with pytest.raises(UserError, match="no prompt"):
         texts.sample([0], guidance=2.0)
     assert not torch.equal(*(texts.sample([0], None, ["a"], steps=2, guidance=by) for by in (1.0, 3.0)))
@@ -153,6 +154,9 @@ def test_guidance_that_would_not_act_is_refused():
         ({"network_options": {"widht": 8}}, "no option 'widht'"),
         ({"network_options": {"width": "wide"}}, "cannot be built"),
         ({"process_options": {"prediction": "eps"}}, "pure noise"),
+        ({"text_options": {"size": 64}}, "acts with"),
+        ({**TEXTS, "text_options": {"sizes": 64}}, "text encoder has no option 'sizes'"),
+        ({**TEXTS, "text_options": {"size": "big"}}, "text encoder cannot be built"),
         ({"time_sampling": "log_normal"}, "does not suit"),
         ({"time_options": {"mea": 0.0}}, "mean, std and shift"),
         ({"condition_dropout": 2.0}, "condition_dropout"),

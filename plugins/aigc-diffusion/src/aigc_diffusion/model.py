@@ -28,7 +28,7 @@ from aigc_diffusion.augment import LABEL_SIZE, NUM_DRAWS, augment
 from aigc_diffusion.denoiser import Denoiser
 from aigc_diffusion.filling import filled
 from aigc_diffusion.likelihood import dequantised, keyed_probes, log_likelihood
-from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network
+from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network, make_text_encoder
 from aigc_diffusion.networks.conditions import ConditionedNetwork, Conditions
 from aigc_diffusion.networks.dit import DiTBlock
 from aigc_diffusion.networks.text import ByteEncoder
@@ -41,7 +41,6 @@ from aigc_diffusion.weights import LossWeight, make_loss_weight
 ProcessName = Literal["flow", "edm", "vp", "mean_flow"]
 ConditionName = Literal["none", "labels", "prompts"]
 SamplerChoice = Literal["auto", "euler", "heun", "dpmpp_2m", "ddim", "ancestral"]
-_TEXT_SIZE = 128
 _NOISE, _LEVEL = 1, 2  # keys of the draws for held-out images
 _SCALE_IMAGES = 4096  # from which the data's standard deviation is measured
 
@@ -63,6 +62,8 @@ class Diffusion(ImageModel):
         network: "unet" or "dit".
         network_options: arguments of the network that differ from those of a small one, such as {"width": 64}.
         conditions: what generation is controlled by: "none", "labels" (the data's classes) or "prompts" (its captions).
+        text_options: arguments of the text encoder, a transformer over bytes, for conditions "prompts": {"size": 128,
+            "depth": 3, "heads": 4, "max_length": 96}.
         condition_dropout: share of the samples that are trained without the condition, for guidance.
         time_sampling: distribution of noise levels in training: "uniform", "logit_normal" or "log_normal"; "auto" for
             "log_normal" with EDM, else "uniform".
@@ -94,6 +95,7 @@ class Diffusion(ImageModel):
         network: NetworkName = "unet",
         network_options: dict[str, Any] | None = None,
         conditions: ConditionName = "none",
+        text_options: dict[str, int] | None = None,
         condition_dropout: float = 0.1,
         time_sampling: Literal["auto", "uniform", "logit_normal", "log_normal"] = "auto",
         time_options: dict[str, float] | None = None,
@@ -112,6 +114,8 @@ class Diffusion(ImageModel):
         for name, share in (("condition_dropout", condition_dropout), ("augment_probability", augment_probability)):
             if not 0 <= share <= 1:
                 raise UserError(f"model.{name} is {share}.", "Give a number from 0 to 1.")
+        if text_options and conditions != "prompts":
+            raise UserError(f'model.text_options acts with conditions "prompts", not "{conditions}".', "Leave it out.")
         if not 0 <= beta2 < 1:
             raise UserError(f"model.beta2 is {beta2}.", "Give a number of at least 0 and below 1.")
         masks = () if spec.task == "generation" else ("masks",)
@@ -131,12 +135,10 @@ class Diffusion(ImageModel):
             ("adaptive" if process == "mean_flow" else "none") if loss_weight == "auto" else loss_weight
         )
         self.loss_weight = make_loss_weight(weight, self.process)
-        texts = ByteEncoder(_TEXT_SIZE) if conditions == "prompts" else None
         self.network = make_network(
             network,
             network_options or {},
-            texts,
-            text_size=_TEXT_SIZE if texts else 0,
+            make_text_encoder(text_options or {}) if conditions == "prompts" else None,
             num_classes=spec.num_classes if conditions == "labels" else 0,
             channels=spec.channels,
             extra_channels=_source_channels(spec),

@@ -5,7 +5,8 @@ Shapes: B batch, C channels, H and W height and width in pixels, K noise levels 
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import Any, Literal, get_args
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from aigc_lightning.errors import UserError, did_you_mean
@@ -17,6 +18,7 @@ from aigc_diffusion.networks.dit import DiT
 from aigc_diffusion.networks.text import ByteEncoder
 from aigc_diffusion.networks.unet import UNet
 
+Module = TypeVar("Module", bound=nn.Module)
 NetworkName = Literal["unet", "dit"]
 #: Options of networks that train in minutes on two processor cores; the classes' own defaults are the papers'.
 SMALL: dict[str, dict[str, Any]] = {
@@ -107,12 +109,23 @@ class ConditionalNetwork(nn.Module):
         )
 
 
+def make_text_encoder(options: Mapping[str, int]) -> ByteEncoder:
+    """Return the encoder of prompts.
+
+    Args:
+        options: arguments of `ByteEncoder`.
+
+    Raises:
+        UserError: an option that is unknown, or options that do not go together.
+    """
+    return _built(ByteEncoder, options, "text encoder", "text_options")
+
+
 def make_network(
     name: NetworkName,
     options: Mapping[str, Any],
     texts: ByteEncoder | None,
     *,
-    text_size: int = 0,
     num_classes: int = 0,
     **decided: int,
 ) -> ConditionalNetwork:
@@ -122,7 +135,6 @@ def make_network(
         name: "unet" or "dit".
         options: arguments of `UNet` or `DiT`, in addition to those of `SMALL`.
         texts: encodes prompts, or None.
-        text_size: size of its embeddings.
         num_classes: classes that labels may name; 0 for none.
         **decided: arguments that data and process decide, such as `channels`.
 
@@ -130,15 +142,23 @@ def make_network(
         UserError: a name or an option that is unknown, or options that do not go together.
     """
     check_choice("The network", name, get_args(NetworkName))
-    known = [argument for argument in signature(_CLASSES[name]).parameters if argument not in _DECIDED]
+    decided.update(text_size=texts.size if texts else 0, num_classes=num_classes)
+    body = _built(_CLASSES[name], options, f"network {name!r}", "network_options", {**SMALL[name], **decided})
+    return ConditionalNetwork(body, texts, num_classes)
+
+
+def _built(
+    make: type[Module], options: Mapping[str, Any], what: str, argument: str, given: Mapping[str, Any] = MappingProxyType({})
+) -> Module:
+    """Return a module with the options of a user, which replace those given unless data and process decide them."""
+    known = [name for name in signature(make).parameters if name not in _DECIDED]
     for option in options:
         if option not in known:
-            raise UserError(f"The network {name!r} has no option {option!r}.", did_you_mean(option, known))
+            raise UserError(f"The {what} has no option {option!r}.", did_you_mean(option, known))
     try:
-        body = _CLASSES[name](**{**SMALL[name], **options}, text_size=text_size, num_classes=num_classes, **decided)
+        return make(**{**given, **options})
     except (TypeError, ValueError, RuntimeError) as error:  # a value of another type, or out of range
         raise UserError(
-            f"The network {name!r} cannot be built with {dict(options)}: {str(error).splitlines()[0]}",
-            f"`aigc plugins show diffusion` describes model.network_options; {name} takes {', '.join(known)}.",
+            f"The {what} cannot be built with {dict(options)}: {str(error).splitlines()[0]}",
+            f"`aigc plugins show diffusion` describes model.{argument}; it takes {', '.join(known)}.",
         ) from error
-    return ConditionalNetwork(body, texts, num_classes)

@@ -44,7 +44,7 @@ class ByteEncoder(nn.Module):
 
     def __init__(self, size: int = 128, depth: int = 3, heads: int = 4, max_length: int = 96) -> None:
         super().__init__()
-        self.max_length = max_length
+        self.size, self.max_length = size, max_length
         self.bytes = nn.Embedding(_FIRST_BYTE + 256, size)
         self.positions = nn.Parameter(0.02 * torch.randn(max_length, size))
         self.layers = nn.ModuleList(_Layer(size, heads) for _ in range(depth))
