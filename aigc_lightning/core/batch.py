@@ -33,11 +33,15 @@ FIELD_KINDS: dict[str, FieldKind] = {
     "caption": "text",
     "label": "vector",
     "index": "vector",
+    "latent": "vector",
 }
 
 
 class ImageBatch(TypedDict):
-    """Images for generation, recognition or retrieval."""
+    """Images for generation, recognition or retrieval.
+
+    Training batches of encoded images (`aigc data encode`) have `latent`, float (B, D, h, w) or (B, D), for `image`.
+    """
 
     image: Tensor  # (B, C, H, W) in [-1, 1]
     index: Tensor  # (B,) the sample's number in the dataset
@@ -120,18 +124,21 @@ def check_needs(model: str, needs: Sequence[str], spec: ImageSpec) -> None:
             )
 
 
-def check_batch(batch: Any, spec: ImageSpec, needs: Sequence[str] = ()) -> None:
+def check_batch(batch: Any, spec: ImageSpec, needs: Sequence[str] = (), *, latents: bool = False) -> None:
     """Check that a loader, which may be third-party, yields a dict with the expected images and other fields.
 
     Args:
         batch: what the loader yields.
         spec: what the model was built for.
         needs: the other fields that the model needs.
+        latents: whether the model takes `latent`, the encoded image, as well as `image`.
 
     Raises:
         UserError: something is missing; the message describes a valid batch.
     """
     wanted = (*IMAGE_KEYS[spec.task], *needs)
+    if latents and isinstance(batch, Mapping) and "latent" in batch:
+        wanted = tuple(needs)
     if isinstance(batch, Mapping) and all(key in batch for key in wanted):
         return
     entries = [f'"{key}": (B, {", ".join(map(str, spec.shape))}) in [-1, 1]' for key in IMAGE_KEYS[spec.task]]

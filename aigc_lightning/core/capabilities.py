@@ -90,6 +90,23 @@ class Classifier(Protocol):
         ...
 
 
+@runtime_checkable
+class FirstStage(Protocol):
+    """Compresses images to latents in which another model can work, such as a diffusion model.
+
+    Source: Rombach et al., Latent Diffusion Models, CVPR 2022, https://arxiv.org/abs/2112.10752 (section 3.1). Such a
+    model serves others as a component (`core/component.py`), and `aigc data encode` encodes whole datasets with it.
+    """
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the latents of images (B, C, H, W) in [-1, 1]: float (B, D, h, w), or vectors (B, D)."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the images (B, C, H, W) in [-1, 1] of latents."""
+        ...
+
+
 CAPABILITIES: dict[str, type] = {"sample": Generator, "edit": Editor, "embed": Embedder, "classify": Classifier}
 
 #: Arguments that commands offer under names of their own, by the method that has them.

@@ -4,6 +4,7 @@ from .folders.captioned_images import CaptionedImages as CaptionedImages
 from .folders.image_folder import ImageFolder as ImageFolder
 from .folders.paired_images import PairedImages as PairedImages
 from .folders.unpaired_images import UnpairedImages as UnpairedImages
+from .latents.encoded_images import EncodedImages as EncodedImages
 from .sets.digits import Digits as Digits
 from .sets.photos import Photos as Photos
 from .sets.shapes import Shapes as Shapes

@@ -24,7 +24,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.losses import reconstruction
 from aigc_lightning.metrics.pairs import psnr
 from aigc_lightning.networks.autoencoder import Autoencoder as AutoencoderNetwork
-from aigc_lightning.networks.residual import PreactivationBlock
+from aigc_lightning.networks.residual import PreactivationBlock, crop
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "absolute": reconstruction.absolute,
@@ -105,11 +105,31 @@ class Autoencoder(ImageModel):
             outputs: Tensor = self(images.to(self.device, self.network.last.weight.dtype)).clamp(-1, 1)
         return outputs
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the code (B, D, h, w) of images (B, C, H, W), h and w being H and W / 2^num_halvings, rounded up.
+
+        Raises:
+            UserError: the network has skip connections, without which nothing can be made from the code.
+        """
+        self._check_code()
+        return self._code(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the images (B, C, H, W) in [-1, 1] of codes (B, D, h, w); of the spec's size, if they fit it.
+
+        Raises:
+            UserError: the network has skip connections.
+        """
+        self._check_code()
+        with self.inference():
+            images: Tensor = self.network.decode(latents.to(self.device, self.network.last.weight.dtype)).clamp(-1, 1)
+        multiple = self.size_multiple
+        padded = [-(-side // multiple) * multiple for side in (self.spec.height, self.spec.width)]
+        return crop(images, self.spec.height, self.spec.width) if [*images.shape[-2:]] == padded else images
+
     def embed(self, images: Tensor) -> Tensor:
         """Return the spatial mean of the code, (B, D), of images (B, C, H, W) of any size."""
-        with self.inference():
-            code = self.network.encode(images.to(self.device, self.network.last.weight.dtype))
-        return code.mean(dim=(2, 3))
+        return self._code(images).mean(dim=(2, 3))
 
     # ---- training
 
@@ -137,6 +157,17 @@ class Autoencoder(ImageModel):
         optimizer = Adam(self.parameters(), lr=self.lr, fused=True)
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _code(self, images: Tensor) -> Tensor:
+        with self.inference():
+            return self.network.encode(images.to(self.device, self.network.last.weight.dtype))
+
+    def _check_code(self) -> None:
+        if self.network.skips:
+            raise UserError(
+                "This autoencoder has skip connections: its code alone does not make an image.",
+                "Train one with model.skips=false, on single images.",
+            )
 
     def _pair(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Return the input and the target of a batch, (B, C, H, W) each."""

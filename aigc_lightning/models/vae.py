@@ -140,6 +140,10 @@ class VAE(ImageModel):
         with self.inference():
             return _accurate(self.encoder(images.to(self.device, self._precision))[0])
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the latents (B, Z) of images (B, C, H, W), which are the means of their posteriors: see `embed`."""
+        return self.embed(images)
+
     def edit(self, images: Tensor) -> Tensor:
         """Return reconstructions of images (B, C, H, W), from their posterior means."""
         return self.decode(self.embed(images))

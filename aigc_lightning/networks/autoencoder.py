@@ -54,18 +54,25 @@ class Autoencoder(nn.Module):
         height, width = images.shape[-2:]
         padded = pad_to_multiple(images, self.multiple)
         code, features = self._encoded(padded)
-        outputs: Tensor = self.expand(code)
-        for doubling, blocks, skipped in zip(
-            reversed(self.doublings), reversed(self.decoder), reversed(features), strict=True
-        ):
-            outputs = doubling(outputs)
-            outputs = blocks(outputs + skipped if self.skips else outputs)
-        outputs = self.last(outputs)
+        outputs = self._decoded(code, features if self.skips else [])
         return crop(padded + outputs if self.skips else outputs, height, width)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the code (B, code channels, ceil(H / 2^N), ceil(W / 2^N)) of images (B, C, H, W)."""
         return self._encoded(pad_to_multiple(images, self.multiple))[0]
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Return images (B, C, 2^N h, 2^N w) for codes (B, code channels, h, w) of a network without skips."""
+        return self._decoded(code, [])
+
+    def _decoded(self, code: Tensor, skipped: list[Tensor]) -> Tensor:
+        """Return images for a code, and for what skips bring from the encoder, from fine to coarse."""
+        outputs: Tensor = self.expand(code)
+        for doubling, blocks in zip(reversed(self.doublings), reversed(self.decoder), strict=True):
+            outputs = doubling(outputs)
+            outputs = blocks(outputs + skipped.pop() if skipped else outputs)
+        images: Tensor = self.last(outputs)
+        return images
 
     def _encoded(self, padded: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the code, and the features of each larger size from fine to coarse."""

@@ -2,6 +2,7 @@
 
 from aigc_lightning.commands import listings
 from aigc_lightning.commands.data.check import main as check
+from aigc_lightning.commands.data.encode import main as encode
 from aigc_lightning.commands.data.prepare import main as prepare
 from aigc_lightning.commands.data.preview import main as preview
 from aigc_lightning.commands.data.shard import main as shard
@@ -15,13 +16,21 @@ Usage: aigc data [--json]                        what --data accepts
        aigc data check DATA                      bad files, sizes, duplicates, overlap of training and held-out images
        aigc data stats DATA [--out stats.png]    numbers, sizes, brightness and balance of classes
        aigc data prepare SRC DST --size 64       a large folder's images at one size in one file, for image_folder
+       aigc data encode RUN SRC DST              images as latents of a trained autoencoder, for encoded_images
        aigc data shard SRC DST                   a folder of images as tar shards, for `--data shards`
 
 DATA is a name (see: aigc data), a preset, or a config file; --data.OPTION V sets its options, as in
 `aigc data preview paired_images --data.root facades --data.direction BtoA`."""
-_SUB_COMMANDS = {"preview": preview, "check": check, "stats": stats, "prepare": prepare, "shard": shard}
+_SUB_COMMANDS = {
+    "preview": preview,
+    "check": check,
+    "stats": stats,
+    "prepare": prepare,
+    "encode": encode,
+    "shard": shard,
+}
 
 
 def data(argv: list[str]) -> int:
-    """List the data that `--data` takes; preview, check and stats look at it, prepare and shard pack it."""
+    """List the data that `--data` takes; preview, check and stats look at it, prepare, encode and shard pack it."""
     return dispatch("aigc data", argv, _SUB_COMMANDS, _HELP, default=listings.data)

@@ -13,11 +13,11 @@ from aigc_diffusion.samplers import Sampler
 def filled(
     sampler: Sampler, images: Tensor, noise: Tensor, masks: Tensor | None, strength: float, steps: int
 ) -> Tensor:
-    """Return images (B, C, H, W) that were noised up to a share of the sampler's time and denoised again.
+    """Return states (B, C, H, W) that were noised up to a share of the sampler's time and denoised again.
 
     Args:
         sampler: with the network's estimates.
-        images: (B, C, H, W) in [-1, 1].
+        images: (B, C, H, W), or their latents.
         noise: standard normal, of this shape.
         masks: (B, 1, H, W), 1 where images are changed; None for everywhere. The rest stays exactly as it is.
         strength: the share, above 0 and at most 1.
@@ -31,4 +31,4 @@ def filled(
     for number, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
         state = sampler.step(state, t.item(), s.item(), number)
         state = torch.where(fill > 0, state, sampler.process.noised(known, eps, s))
-    return torch.where(fill > 0, state.to(images).clamp(-1, 1), images)
+    return torch.where(fill > 0, state.to(images), images)

@@ -9,12 +9,13 @@ are small enough for two processor cores.
 Shapes: B batch, C channels, H and W height and width in pixels. Images lie in [-1, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import check_needs
+from aigc_lightning.core.component import embedded
 from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.image_model import ImageModel, seeded_normal
 from aigc_lightning.core.numbers import check_numbers
@@ -22,11 +23,14 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d
 from torch.optim import AdamW
 
 from aigc_diffusion.augment import LABEL_SIZE, NUM_DRAWS, augment
 from aigc_diffusion.denoiser import Denoiser
 from aigc_diffusion.filling import filled
+from aigc_diffusion.guidance import NO_GUIDANCE, Asked, Guidance, check_guidance, guiding_model
+from aigc_diffusion.latents import as_maps, state_shape
 from aigc_diffusion.likelihood import dequantised, keyed_probes, log_likelihood
 from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network, make_text_encoder
 from aigc_diffusion.networks.conditions import ConditionedNetwork, Conditions
@@ -42,7 +46,8 @@ ProcessName = Literal["flow", "edm", "vp", "mean_flow"]
 ConditionName = Literal["none", "labels", "prompts"]
 SamplerChoice = Literal["auto", "euler", "heun", "dpmpp_2m", "ddim", "ancestral"]
 _NOISE, _LEVEL = 1, 2  # keys of the draws for held-out images
-_SCALE_IMAGES = 4096  # from which the data's standard deviation is measured
+_SCALE_IMAGES = 4096  # from which the standard deviation of data and latents is measured
+_AT_ONCE = 64  # of these in the first stage
 
 
 class Diffusion(ImageModel):
@@ -61,6 +66,8 @@ class Diffusion(ImageModel):
             sigma_data is measured from the training data by default.
         network: "unet" or "dit".
         network_options: arguments of the network that differ from those of a small one, such as {"width": 64}.
+        first_stage: run, checkpoint or address of an autoencoder, vae or tokenizer, in whose latents the model works
+            (latent diffusion); its weights become part of the checkpoints. None works on pixels.
         conditions: what generation is controlled by: "none", "labels" (the data's classes) or "prompts" (its captions).
         text_options: arguments of the text encoder, a transformer over bytes, for conditions "prompts": {"size": 128,
             "depth": 3, "heads": 4, "max_length": 96}.
@@ -86,6 +93,8 @@ class Diffusion(ImageModel):
     block_classes = (Stage, DiTBlock, ByteEncoder)
     size_multiple = 1
     sigma_data: Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
 
     def __init__(
         self,
@@ -94,6 +103,7 @@ class Diffusion(ImageModel):
         process_options: dict[str, Any] | None = None,
         network: NetworkName = "unet",
         network_options: dict[str, Any] | None = None,
+        first_stage: str | None = None,
         conditions: ConditionName = "none",
         text_options: dict[str, int] | None = None,
         condition_dropout: float = 0.1,
@@ -109,6 +119,8 @@ class Diffusion(ImageModel):
     ) -> None:
         super().__init__(spec)
         _check_data(spec, conditions, augment_probability)
+        if first_stage is not None and augment_probability:
+            raise UserError("model.augment_probability would move latents.", "Augment the data: --data.augmentation.")
         check_numbers(lr=lr, schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, weight_decay=weight_decay, warmup_steps=warmup_steps)
         for name, share in (("condition_dropout", condition_dropout), ("augment_probability", augment_probability)):
@@ -125,6 +137,12 @@ class Diffusion(ImageModel):
         self.augment_probability = augment_probability
         self.lr, self.beta2, self.weight_decay = lr, beta2, weight_decay
         self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
+        self.first_stage = None if first_stage is None else embedded(self, "first_stage", first_stage)
+        self.takes_latents = first_stage is not None
+        self.state_shape, self._latents_are_maps = state_shape(self.first_stage, spec)
+        if self.first_stage is not None:
+            self.register_buffer("latent_mean", torch.zeros(self.state_shape[0], 1, 1))
+            self.register_buffer("latent_std", torch.ones(self.state_shape[0], 1, 1))
         self._measures_sigma = process == "edm" and "sigma_data" not in (process_options or {})
         self.process: Process = make_process(process, **(process_options or {}))
         self.register_buffer("sigma_data", torch.tensor(getattr(self.process, "sigma_data", 0.0)))
@@ -140,8 +158,8 @@ class Diffusion(ImageModel):
             network_options or {},
             make_text_encoder(text_options or {}) if conditions == "prompts" else None,
             num_classes=spec.num_classes if conditions == "labels" else 0,
-            channels=spec.channels,
-            extra_channels=_source_channels(spec),
+            channels=self.state_shape[0],
+            extra_channels=self.state_shape[0] if spec.task in _SOURCES else 0,
             augmentation_size=LABEL_SIZE if augment_probability else 0,
             level_size=self.process.level_size,
         )
@@ -159,6 +177,7 @@ class Diffusion(ImageModel):
         guidance: float = 1.0,
         guidance_start: float = 0.0,
         guidance_end: float = 1.0,
+        guide: str = "",
     ) -> Tensor:
         """Return one image per seed, (B, C, H, W) in [-1, 1], from the averaged network.
 
@@ -170,54 +189,73 @@ class Diffusion(ImageModel):
             steps: of the sampler.
             sampler: "euler", "heun" (2 evaluations a step), "dpmpp_2m", "ddim" or "ancestral"; "auto" for "euler" with
                 MeanFlow, else "dpmpp_2m".
-            guidance: strength of class or prompt; 1 is none.
+            guidance: strength of class or prompt, or distance from the guide; 1 is none.
             guidance_start: share of the sampler's time after which there is guidance.
             guidance_end: share of the sampler's time after which there is none any more.
+            guide: an earlier or smaller run of the same kind, away from which the images are led (autoguidance);
+                without it, guidance leads away from images without the condition.
 
         Raises:
             UserError: an option is out of range, or the model was trained for pairs.
         """
         self._check_generates()
-        conditions = self._chosen(seeds, labels, prompts, guidance=guidance)
-        interval = self._interval(guidance_start, guidance_end, guidance)
+        chosen = Guidance(guidance, guidance_start, guidance_end, guide)
         with self.inference():
-            made = self._sampler(conditions, seeds, self.spec.shape, sampler, guidance, interval)
-            return self._made(made, made.times(steps), self.latents(seeds))
+            asked = self._asked(seeds, labels, prompts, guidance=chosen)
+            return self._made(
+                self._sampler(asked, seeds, self.state_shape, sampler, chosen), self.latents(seeds), steps
+            )
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
-        """Return the noise of each seed, (B, C, H, W), standard normal."""
-        return seeded_normal(seeds, *self.spec.shape).to(self.device)
+        """Return the noise of each seed, (B, C, H, W) of the model's states, standard normal."""
+        return seeded_normal(seeds, *self.state_shape).to(self.device)
 
     def decode(
         self,
         latents: Tensor,
         labels: Sequence[int] | None = None,
+        prompts: Sequence[str] | None = None,
         *,
         steps: int = 18,
         sampler: Literal["auto", "euler", "heun", "dpmpp_2m"] = "auto",
         guidance: float = 1.0,
     ) -> Tensor:
-        """Return the images (B, C, H, W) in [-1, 1] to which the probability-flow ODE takes noise (B, C, H, W).
+        """Return the images (B, C, H, W) in [-1, 1] to which the probability-flow ODE takes the noise of `latents`.
 
         Args:
-            latents: on any device.
+            latents: of the shape that `latents` returns, on any device.
             labels: the class of each image, for models with classes; class 0 by default.
+            prompts: the text of each image, for models with prompts; none by default.
             steps: of the sampler.
             sampler: see `sample`.
-            guidance: strength of the class; 1 is none.
+            guidance: strength of class or prompt; 1 is none.
         """
         self._check_generates()
-        conditions = self._chosen([0] * len(latents), labels, None, guidance=guidance)
         with self.inference():
-            made = self._sampler(conditions, [], self.spec.shape, sampler, guidance)
-            return self._made(made, made.times(steps), latents.to(self.device))
+            asked = self._asked([0] * len(latents), labels, prompts, guidance=Guidance(guidance))
+            made = self._sampler(asked, [], self.state_shape, sampler, Guidance(guidance))
+            return self._made(made, latents.to(self.device), steps)
 
-    def invert(self, images: Tensor, labels: Sequence[int] | None = None, *, steps: int = 50) -> Tensor:
-        """Return the noise (B, C, H, W) from which the ODE makes images (B, C, H, W): `decode` turns it into them."""
+    def invert(
+        self,
+        images: Tensor,
+        labels: Sequence[int] | None = None,
+        prompts: Sequence[str] | None = None,
+        *,
+        steps: int = 50,
+    ) -> Tensor:
+        """Return the noise from which the ODE makes images (B, C, H, W): `decode` turns it into them again.
+
+        Args:
+            images: in [-1, 1], of the spec's size.
+            labels: the class of each, for models with classes; class 0 by default, as in `decode`.
+            prompts: the text of each, for models with prompts.
+            steps: of Heun's method.
+        """
         self._check_generates()
-        conditions = self._chosen([0] * len(images), labels, None)
         with self.inference():
-            return encode(self.process, self._denoiser(conditions), images.to(self.device), steps)
+            asked = self._asked([0] * len(images), labels, prompts)
+            return encode(self.process, self._denoiser(asked), self.states(images), steps)
 
     def edit(
         self,
@@ -251,24 +289,28 @@ class Diffusion(ImageModel):
         Raises:
             UserError: an option is out of range, or does not go with what the model was trained for.
         """
-        seeds, shape = [0] * len(images) if seeds is None else seeds, (*images.shape[1:],)
+        seeds = [0] * len(images) if seeds is None else seeds
         if not 0 <= strength <= 1:
             raise UserError(f"strength is {strength}.", "Give a number from 0 to 1.")
         images = images.to(self.device)
-        noise = seeded_normal(seeds, *shape).to(self.device)
         with self.inference():
+            states = self.states(images)
+            shape = (*states.shape[1:],)
+            noise = seeded_normal(seeds, *shape).to(self.device)
             if self.spec.task != "generation":
                 if masks is not None or strength or guidance != 1:
                     raise UserError(
                         f"This diffusion model was trained on {self.spec.task} images, which it changes as a whole.",
                         "Leave masks, strength and guidance out.",
                     )
-                network: Any = self.averaged("network")
-                made = self._sampler(network.conditions(None, None, image=images), seeds, shape, sampler)
-                return self._made(made, made.times(steps), noise)
-            conditions = self._chosen(seeds, None, prompts, unless_given="none", guidance=guidance)
-            made = self._sampler(conditions, seeds, shape, sampler, guidance)
-            return filled(made, images, noise, masks, strength or (0.6 if masks is None else 1.0), steps)
+                return self._made(self._sampler(Asked(source=states), seeds, shape, sampler), noise, steps)
+            asked = self._asked(seeds, None, prompts, unless_given="none", guidance=Guidance(guidance))
+            made = self._sampler(asked, seeds, shape, sampler, Guidance(guidance))
+            fill = None if masks is None else masks.to(self.device)
+            strength = strength or (0.6 if masks is None else 1.0)
+            small = fill if fill is None or fill.shape[-2:] == shape[-2:] else adaptive_max_pool2d(fill, shape[-2:])
+            changed = self.images(filled(made, states, noise, small, strength, steps))
+            return changed if fill is None else torch.where(fill > 0, changed, images)
 
     def log_likelihood(self, images: Tensor, *, steps: int = 50, probes: int = 1, seed: int = 0) -> Tensor:
         """Return the log-likelihood of 8-bit images in nats, float64 (B,), by the probability-flow ODE.
@@ -283,25 +325,76 @@ class Diffusion(ImageModel):
             seed: of dequantisation and probes.
         """
         self._check_generates()
+        if self.first_stage is not None:
+            raise UserError("A model of latents has no likelihood of images.", "Use one that works on pixels.")
         numbers = torch.rand(images.shape, generator=keyed.generator(seed, _NOISE))
         images = dequantised(images, numbers.to(images)).to(self.device)
         signs = keyed_probes([seed + number for number in range(len(images))], self.spec.shape, probes)
         with self.inference():
-            conditions = self._chosen([0] * len(images), None, None, unless_given="none")
-            return log_likelihood(self.process, self._denoiser(conditions), images, steps, signs)
+            asked = self._asked([0] * len(images), None, None, unless_given="none")
+            return log_likelihood(self.process, self._denoiser(asked), images, steps, signs)
+
+    # ---- states: the images themselves, or their latents
+
+    def states(self, images: Tensor) -> Tensor:
+        """Return what the process works on, for images (B, C, H, W): themselves, or normalised latents."""
+        if self.first_stage is None:
+            return images
+        first_stage: Any = self.first_stage
+        with torch.no_grad():
+            return self._normalised(first_stage.encode(images))
+
+    def images(self, states: Tensor) -> Tensor:
+        """Return the images (B, C, H, W) in [-1, 1] of states."""
+        if self.first_stage is None:
+            return states.clamp(-1, 1)
+        first_stage: Any = self.first_stage
+        latents = states * self.latent_std + self.latent_mean
+        images: Tensor = first_stage.decode(latents if self._latents_are_maps else latents.flatten(1))
+        return images.clamp(-1, 1)
+
+    def _normalised(self, latents: Tensor) -> Tensor:
+        return (as_maps(latents).to(self.latent_mean) - self.latent_mean) / self.latent_std
+
+    def _batch_states(self, batch: Any, key: str) -> Tensor:
+        """Return the states of a batch's images, or of the latents that it has instead."""
+        return self._normalised(batch["latent"]) if "latent" in batch else self.states(batch[key])
 
     # ---- training
 
     def setup_from_data(self, data: Any) -> None:
-        """Measure EDM's sigma_data, the standard deviation of the images."""
+        """Measure mean and standard deviation of the latents, and EDM's sigma_data, on training images."""
+        if self.first_stage is None and not self._measures_sigma:
+            return
+        batch = data.training_batch(_SCALE_IMAGES)
+        if self.first_stage is not None:
+            states = torch.cat([self._batch_states(part, "image") for part in _parts(batch)])
+            deviation, mean = torch.std_mean(states.double(), dim=(0, 2, 3), correction=0)
+            self.latent_mean.copy_(mean[:, None, None])
+            self.latent_std.copy_(deviation.clamp_min(1e-6)[:, None, None])
         if self._measures_sigma:
-            images = data.training_batch(_SCALE_IMAGES)[_TARGETS[self.spec.task]]
-            self.sigma_data.fill_(standard_deviation([images]))
+            states = torch.cat([self._batch_states(part, _TARGETS[self.spec.task]) for part in _parts(batch)])
+            self.sigma_data.fill_(standard_deviation([states]))
             _take_sigma_data(self)
+
+    def on_fit_start(self) -> None:
+        """Check that encoded data was encoded by this model's first stage.
+
+        Raises:
+            UserError: it was encoded by another one.
+        """
+        encoder = getattr(self.trainer.datamodule, "first_stage", None)  # type: ignore[attr-defined]  # the trainer has it
+        own = self.components.get("first_stage", {}).get("sha256")
+        if own is not None and encoder is not None and encoder != own:
+            raise UserError(
+                f"The data was encoded by the network {encoder[:12]}, but model.first_stage is {own[:12]}.",
+                "Give the run that encoded it, or encode the data again: aigc data encode.",
+            )
+        super().on_fit_start()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        images = batch[_TARGETS[self.spec.task]]
+        images = self._batch_states(batch, _TARGETS[self.spec.task])
         count = len(images)
         keep = self.uniform(count) >= self.condition_dropout if self.condition_dropout else None
         augmentation = None
@@ -320,7 +413,7 @@ class Diffusion(ImageModel):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Record the errors of the averaged network, with noise that depends on the sample alone."""
-        images, indices = batch[_TARGETS[self.spec.task]], batch["index"].tolist()
+        images, indices = self._batch_states(batch, _TARGETS[self.spec.task]), batch["index"].tolist()
         noise = torch.stack([keyed.normal(tuple(images.shape[1:]), index, _NOISE) for index in indices]).to(images)
         draws = keyed.uniform(batch["index"].cpu().numpy()[:, None], _LEVEL, torch.arange(self.process.draws).numpy())
         times = self.process.training_times(
@@ -342,18 +435,18 @@ class Diffusion(ImageModel):
     def _of_batch(
         self, network: ConditionalNetwork, batch: Any, keep: Tensor | None, augmentation: Tensor | None
     ) -> Conditions:
-        source = batch[_SOURCES[self.spec.task]] if self.spec.task in _SOURCES else None
+        source = self.states(batch[_SOURCES[self.spec.task]]) if self.spec.task in _SOURCES else None
         return network.conditions(batch.get("label"), batch.get("caption"), keep, source, augmentation)
 
-    def _chosen(
+    def _asked(
         self,
         seeds: Sequence[int],
         labels: Sequence[int] | None,
         prompts: Sequence[str] | None,
         unless_given: Literal["any", "none"] = "any",
-        guidance: float = 1.0,
-    ) -> Conditions:
-        """Return the conditions for inference, of the averaged network.
+        guidance: Guidance = NO_GUIDANCE,
+    ) -> Asked:
+        """Return what is asked of a sampler, checked.
 
         Args:
             seeds: whose remainders are the classes by default.
@@ -366,72 +459,46 @@ class Diffusion(ImageModel):
             if value is not None and name in self.without_conditions:
                 raise UserError(f"This diffusion model was trained without {name}.", f"Leave {name} out.")
         given = prompts is not None or (self.condition_name == "labels" and (labels or unless_given == "any"))
-        if guidance != 1 and self.condition_name != "none" and not given:
-            raise UserError(f"guidance is {guidance}, but there is no prompt for it to strengthen.", "Leave it out.")
+        if guidance.scale != 1 and not guidance.guide:
+            check_guidance(self.condition_name != "none" and self.condition_dropout > 0, bool(given), guidance.scale)
         classes = [seed % max(self.network.num_classes, 1) for seed in seeds] if labels is None else labels
         if labels is None and unless_given == "none":
             classes = [self.network.num_classes] * len(seeds)
-        network: Any = self.averaged("network")
-        with torch.no_grad():
-            found: Conditions = network.conditions(
-                torch.tensor(classes, device=self.device), [""] * len(seeds) if prompts is None else prompts
-            )
-        return found
+        return Asked(tuple(classes), ("",) * len(seeds) if prompts is None else tuple(prompts))
 
     # ---- sampling
 
-    def _denoiser(
-        self, conditions: Conditions, guidance: float = 1.0, interval: tuple[float, float] | None = None
-    ) -> Denoiser:
+    def predictor(self, asked: Asked) -> ConditionedNetwork:
+        """Return the averaged network with what is asked of it filled in."""
         network: Any = self.averaged("network")
+        labels = torch.tensor(asked.labels, device=self.device) if asked.labels else None
+        with torch.no_grad():
+            return ConditionedNetwork(network.predict, network.conditions(labels, asked.prompts, image=asked.source))
+
+    def _denoiser(self, asked: Asked, guidance: Guidance = NO_GUIDANCE) -> Denoiser:
         guide = None
-        if guidance != 1:
-            if self.condition_name == "none" or not self.condition_dropout:
-                raise UserError(
-                    "This diffusion model has no guidance: it was trained without classes and prompts, or never "
-                    "without them.",
-                    "Leave guidance out, or train with model.conditions and model.condition_dropout.",
-                )
-            count = len(conditions.labels if conditions.labels is not None else conditions.text)  # type: ignore[arg-type]
-            labels = torch.full((count,), self.network.num_classes, device=self.device)
-            with torch.no_grad():
-                nothing = network.conditions(labels, [""] * count, image=conditions.image)
-            guide = ConditionedNetwork(network.predict, nothing)
-        return Denoiser(
-            self.process,
-            ConditionedNetwork(network.predict, conditions),
-            guidance=guidance,
-            guide=guide,
-            interval=interval,
-        )
+        if guidance.guide:
+            guide = guiding_model(self, guidance.guide).predictor(asked)
+        elif guidance.scale != 1:
+            guide = self.predictor(asked.without_conditions(self.network.num_classes))
+        interval = guidance.interval(self.process)
+        return Denoiser(self.process, self.predictor(asked), guidance=guidance.scale, guide=guide, interval=interval)
 
     def _sampler(
         self,
-        conditions: Conditions,
+        asked: Asked,
         seeds: Sequence[int],
         shape: tuple[int, ...],
         name: SamplerChoice,
-        guidance: float = 1.0,
-        interval: tuple[float, float] | None = None,
+        guidance: Guidance = NO_GUIDANCE,
     ) -> Sampler:
         if name == "auto":
             name = "euler" if isinstance(self.process, MeanFlow) else "dpmpp_2m"
         draw = keyed_noise(seeds, (shape[0], shape[1], shape[2]), self.device)
-        return make_sampler(name, self.process, self._denoiser(conditions, guidance, interval), draw)
+        return make_sampler(name, self.process, self._denoiser(asked, guidance), draw)
 
-    def _made(self, sampler: Sampler, times: Tensor, noise: Tensor) -> Tensor:
-        return sampler.run(start(self.process, noise), times).clamp(-1, 1)
-
-    def _interval(self, begin: float, end: float, guidance: float) -> tuple[float, float]:
-        if guidance == 1 and (begin, end) != (0, 1):
-            raise UserError("guidance_start and guidance_end are given without guidance.", "Add it, or leave them out.")
-        if not 0 <= begin < end <= 1:
-            raise UserError(
-                f"guidance_start is {begin} and guidance_end {end}.", "Give shares of the sampler's time in order."
-            )
-        shares = torch.tensor([end, begin], dtype=torch.float64)
-        low, high = self.process.spread(shares).tolist()
-        return (0.0 if end == 1 else low, high)
+    def _made(self, sampler: Sampler, noise: Tensor, steps: int) -> Tensor:
+        return self.images(sampler.run(start(self.process, noise), sampler.times(steps)))
 
     def _check_generates(self) -> None:
         if self.spec.task != "generation":
@@ -447,10 +514,6 @@ _TARGETS = {"generation": "image", "paired": "target", "restoration": "image"}
 _SOURCES = {"paired": "source", "restoration": "degraded"}
 
 
-def _source_channels(spec: ImageSpec) -> int:
-    return spec.channels if spec.task in _SOURCES else 0
-
-
 def _check_data(spec: ImageSpec, conditions: ConditionName, augment_probability: float) -> None:
     if spec.task not in _TARGETS:
         raise UserError(f"The diffusion model cannot learn from {spec.task} images.", "Use cyclegan for these.")
@@ -463,6 +526,13 @@ def _check_data(spec: ImageSpec, conditions: ConditionName, augment_probability:
         )
     needs = {"labels": ["label"], "prompts": ["caption"]}.get(conditions, [])
     check_needs("A diffusion model with such conditions", needs, spec)
+
+
+def _parts(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the tensors of a batch in parts that an encoder has room for."""
+    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+    for first in range(0, len(batch["index"]), _AT_ONCE):
+        yield {name: value[first : first + _AT_ONCE] for name, value in tensors.items()}
 
 
 def _take_sigma_data(model: Diffusion, *_: Any) -> None:

@@ -148,7 +148,11 @@ def make_network(
 
 
 def _built(
-    make: type[Module], options: Mapping[str, Any], what: str, argument: str, given: Mapping[str, Any] = MappingProxyType({})
+    make: type[Module],
+    options: Mapping[str, Any],
+    what: str,
+    argument: str,
+    given: Mapping[str, Any] = MappingProxyType({}),
 ) -> Module:
     """Return a module with the options of a user, which replace those given unless data and process decide them."""
     known = [name for name in signature(make).parameters if name not in _DECIDED]
