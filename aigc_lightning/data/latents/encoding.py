@@ -110,7 +110,7 @@ def _made(component: Component | None, samples: ImageSamples, indices: range, lo
 
 
 def _part(component: Component | None, batch: dict[str, Any]) -> dict[str, Any]:
-    fields = {name: batch[name] for name in ("label", "caption") if name in batch}
+    fields: dict[str, Any] = {name: batch[name] for name in ("label", "caption") if name in batch}
     if component is None:
         return {"image": to_uint8(batch["image"]), **fields}
     model: Any = component.model

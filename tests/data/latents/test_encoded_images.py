@@ -11,7 +11,7 @@ from aigc_lightning.core.component import load_component
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data import Digits, EncodedImages
 from aigc_lightning.data.latents import encoding
-from aigc_lightning.data.latents.format import PARTS, read_description
+from aigc_lightning.data.latents.format import PARTS, read_description, write_piece
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.autoencoder import Autoencoder
 from aigc_lightning.models.cnn import CNN
@@ -58,7 +58,8 @@ def test_captions_are_kept(first_stage, tmp_path):
 
 
 def test_an_interrupted_call_is_continued(first_stage, encoded, tmp_path, monkeypatch):
-    folder, made, written = tmp_path / "digits", [], encoding.write_piece
+    folder, written = tmp_path / "digits", write_piece
+    made: list[Path] = []
 
     def write(path, piece):
         if made:

@@ -7,8 +7,6 @@ the training data, in place of one scale for all (as in Karras et al., EDM2, CVP
 appendix A.2).
 """
 
-from typing import Any
-
 import torch
 from aigc_lightning.core.capabilities import FirstStage
 from aigc_lightning.core.image_model import ImageModel
@@ -34,12 +32,11 @@ def state_shape(first_stage: ImageModel | None, spec: ImageSpec) -> tuple[tuple[
     """
     if first_stage is None:
         return spec.shape, True
-    model: Any = first_stage
-    name = type(model).__name__
-    if not isinstance(model, FirstStage):
+    name = type(first_stage).__name__
+    if not isinstance(first_stage, FirstStage):
         raise UserError(f"model.first_stage is a {name}, which does not encode images.", "Use an autoencoder or vae.")
-    if model.spec.channels != spec.channels:
-        raise UserError(f"The {name} of model.first_stage encodes {model.spec}, the data are {spec}.", "Use another.")
-    latents = model.encode(torch.zeros(1, *spec.shape))
+    if first_stage.spec.channels != spec.channels:
+        raise UserError(f"The {name} of model.first_stage encodes {first_stage.spec}, the data are {spec}.", "Use another.")
+    latents = first_stage.encode(torch.zeros(1, *spec.shape))
     _, channels, height, width = as_maps(latents).shape
     return (channels, height, width), latents.ndim == 4
