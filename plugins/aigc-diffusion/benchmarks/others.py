@@ -3,7 +3,7 @@
     pip install denoising-diffusion-pytorch diffusers timm
     python benchmarks/others.py [--rounds 10] [--steps 2] [--batch 16]
 
-One step is flow matching in fp32 on noise: a forward and a backward pass and fused AdamW, on one thread. Our network and
+One step is flow matching in fp32 on noise: forward and backward pass and fused AdamW, on one thread. Our network and
 the other one of a pair take turns, so that what else the machine does meets both; rates are medians over the rounds, of
 processor time. Memory is what the forward pass keeps for the backward pass.
 
