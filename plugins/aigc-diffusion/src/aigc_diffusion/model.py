@@ -20,6 +20,7 @@ from aigc_lightning.core.image_model import ImageModel, seeded_normal
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.losses.dequantisation import dequantised, log_probability
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
@@ -27,7 +28,7 @@ from torch.optim import AdamW
 from aigc_diffusion.augment import LABEL_SIZE, NUM_DRAWS, augment
 from aigc_diffusion.denoiser import Denoiser
 from aigc_diffusion.filling import filled
-from aigc_diffusion.likelihood import dequantised, keyed_probes, log_likelihood
+from aigc_diffusion.likelihood import keyed_probes, log_likelihood
 from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network
 from aigc_diffusion.networks.conditions import ConditionedNetwork, Conditions
 from aigc_diffusion.networks.dit import DiTBlock
@@ -50,7 +51,7 @@ class Diffusion(ImageModel):
     """Diffusion or flow-matching model for generation, and for translation, restoration and inpainting.
 
     It generates images, of a class or for a prompt if it was trained with these; changes images (`aigc edit`); walks
-    between them; and computes exact likelihoods. Trained on pairs or on degraded images, it translates or restores.
+    between them; and estimates likelihoods. Trained on pairs or on degraded images, it translates or restores.
 
     Held-out images give `val/loss`, the loss of the averaged network at noise levels that are the same in every
     validation.
@@ -84,6 +85,7 @@ class Diffusion(ImageModel):
     averaged_networks = ("network",)
     block_classes = (Stage, DiTBlock, ByteEncoder)
     size_multiple = 1
+    likelihood_kind = "estimate"
     sigma_data: Tensor
 
     def __init__(
@@ -268,25 +270,46 @@ class Diffusion(ImageModel):
             made = self._sampler(conditions, seeds, shape, sampler, guidance)
             return filled(made, images, noise, masks, strength or (0.6 if masks is None else 1.0), steps)
 
-    def log_likelihood(self, images: Tensor, *, steps: int = 50, probes: int = 1, seed: int = 0) -> Tensor:
-        """Return the log-likelihood of 8-bit images in nats, float64 (B,), by the probability-flow ODE.
+    def log_likelihood(
+        self,
+        images: Tensor,
+        labels: Sequence[int] | None = None,
+        prompts: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+        *,
+        steps: int = 50,
+        probes: int = 1,
+    ) -> Tensor:
+        """Return an estimate of the log-probability of 8-bit images in nats, float64 (B,), by the probability-flow ODE.
 
-        The images are dequantised with uniform noise; the trace is estimated (Hutchinson).
+        The images are dequantised with uniform noise, and the divergence of the ODE is estimated (Hutchinson).
 
         Args:
             images: (B, C, H, W) of 256 levels in [-1, 1].
+            labels: the class of each image, for models with classes; without a class by default.
+            prompts: the text of each image, for models with prompts; none by default.
+            seeds: of dequantisation and probes, one per image; 0 for all by default.
             steps: of Heun's method.
-            probes: random signs by which the trace is estimated; 0 computes it exactly, which takes C H W backward
-                passes a step.
-            seed: of dequantisation and probes.
+            probes: random signs by which the divergence is estimated; 0 computes it exactly, which takes C H W backward
+                passes for each of the 2 evaluations a step.
+
+        Raises:
+            UserError: the model was trained for pairs, never without what is not given, or an option is out of range.
         """
         self._check_generates()
-        numbers = torch.rand(images.shape, generator=keyed.generator(seed, _NOISE))
-        images = dequantised(images, numbers.to(images)).to(self.device)
-        signs = keyed_probes([seed + number for number in range(len(images))], self.spec.shape, probes)
+        if probes < 0:
+            raise UserError(f"probes is {probes}.", "Give 0 or more.")
+        if labels is None and prompts is None and self.condition_name != "none" and not self.condition_dropout:
+            raise UserError(
+                f"This diffusion model was never trained without {self.condition_name}.", "Give them for each image."
+            )
+        seeds = [0] * len(images) if seeds is None else seeds
+        values = dequantised(images, seeds).to(self.device)
+        signs = keyed_probes(seeds, self.spec.shape, probes)
         with self.inference():
-            conditions = self._chosen([0] * len(images), None, None, unless_given="none")
-            return log_likelihood(self.process, self._denoiser(conditions), images, steps, signs)
+            conditions = self._chosen(seeds, labels, prompts, unless_given="none")
+            density = log_likelihood(self.process, self._denoiser(conditions), values, steps, signs)
+        return log_probability(density, images[0].numel())
 
     # ---- training
 
