@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aigc_diffusion.denoiser import Denoiser
-from aigc_diffusion.likelihood import bits_per_dim, dequantised, keyed_probes, log_likelihood
+from aigc_diffusion.likelihood import keyed_probes, log_likelihood
 from aigc_diffusion.networks import DiT
 from aigc_diffusion.processes import EDM, FlowMatching, Process
 
@@ -85,16 +85,6 @@ def test_probes_are_keyed_signs() -> None:
     estimate = log_likelihood(process, data.denoiser(process), images, 5, probes)
     exact = log_likelihood(process, data.denoiser(process), images, 5)
     assert torch.allclose(estimate, exact)  # each pixel by itself: any signs give the trace
-
-
-def test_bits_per_dim() -> None:
-    # Values spread evenly over the 256 levels of [-1, 1] have 8 bits, whatever the number of dimensions.
-    nats = torch.tensor([-10 * math.log(256 / 127.5)])
-    assert bits_per_dim(nats, 10).item() == pytest.approx(8)
-    assert bits_per_dim(torch.zeros(1), 10).item() == pytest.approx(6.99435, abs=1e-5)
-    levels = (torch.arange(256) / 127.5 - 1).view(1, 1, 16, 16)
-    low, high = dequantised(levels, torch.zeros_like(levels)), dequantised(levels, torch.ones_like(levels))
-    assert torch.allclose(high.flatten()[:-1], low.flatten()[1:], atol=1e-6)  # the levels' ranges meet
 
 
 def test_progress_and_refusal() -> None:

@@ -82,14 +82,46 @@ def test_inverting_and_decoding_come_back(gaussian):
     assert torch.allclose(gaussian.decode(noise, steps=32, sampler="heun"), images, atol=2e-3)
 
 
-def test_the_likelihood_is_the_density(gaussian):
-    images = (torch.randint(100, 180, (3, 1, 8, 8), generator=torch.Generator().manual_seed(0)) / 127.5) - 1
-    expected = torch.distributions.Normal(0.1, 0.3).log_prob(images.double()).flatten(1).sum(dim=1)
+def of_levels(count: int) -> torch.Tensor:
+    return torch.randint(100, 180, (count, 1, 8, 8), generator=torch.Generator().manual_seed(0)) / 127.5 - 1
+
+
+def test_the_likelihood_is_that_of_the_levels(gaussian):
+    images, normal = of_levels(3), torch.distributions.Normal(0.1, 0.3)
+    masses = normal.cdf(images.double() + 1 / 255) - normal.cdf(images.double() - 1 / 255)
+    expected = masses.log().flatten(1).sum(dim=1)
     found = gaussian.log_likelihood(images, steps=32, probes=0)
     assert found.dtype == torch.float64
     assert torch.allclose(found, expected, atol=0.2)  # dequantisation moves each pixel by up to half a level
     # Jacobians of this data are multiples of the identity, for which one probe is exact.
     assert torch.allclose(gaussian.log_likelihood(images, steps=32, probes=1), found, atol=1e-3)
+
+
+def test_an_estimate_depends_on_its_seed_and_condition_alone():
+    model, images = made(conditions="labels"), of_levels(3)
+    both = model.log_likelihood(images, [0, 1, 2], seeds=[3, 4, 5], steps=2)
+    alone = model.log_likelihood(images[1:2], [1], seeds=[4], steps=2)
+    assert torch.allclose(alone, both[1:2], rtol=1e-5)
+    for other in (
+        model.log_likelihood(images, [0, 1, 2], seeds=[6, 7, 8], steps=2),
+        model.log_likelihood(images, [1, 2, 0], seeds=[3, 4, 5], steps=2),
+        model.log_likelihood(images, seeds=[3, 4, 5], steps=2),
+    ):
+        assert not torch.isclose(other, both, rtol=1e-5).any()
+
+
+def test_likelihoods_that_were_never_learned_are_refused():
+    images = of_levels(2)
+    always = made(conditions="labels", condition_dropout=0.0)
+    with pytest.raises(UserError, match="never trained without labels"):
+        always.log_likelihood(images, steps=1)
+    assert always.log_likelihood(images, [0, 1], steps=1).isfinite().all()
+    with pytest.raises(UserError, match="trained without labels"):
+        made().log_likelihood(images, [0, 1], steps=1)
+    with pytest.raises(UserError, match="probes is -1"):
+        made().log_likelihood(images, probes=-1)
+    with pytest.raises(UserError, match="aigc edit"):
+        made(ImageSpec(1, 8, 8, task="paired")).log_likelihood(images)
 
 
 def test_what_a_mask_leaves_stays_byte_for_byte():

@@ -36,7 +36,9 @@ def state_shape(first_stage: ImageModel | None, spec: ImageSpec) -> tuple[tuple[
     if not isinstance(first_stage, FirstStage):
         raise UserError(f"model.first_stage is a {name}, which does not encode images.", "Use an autoencoder or vae.")
     if first_stage.spec.channels != spec.channels:
-        raise UserError(f"The {name} of model.first_stage encodes {first_stage.spec}, the data are {spec}.", "Use another.")
+        raise UserError(
+            f"The {name} of model.first_stage encodes {first_stage.spec}, the data are {spec}.", "Use another."
+        )
     latents = first_stage.encode(torch.zeros(1, *spec.shape))
     _, channels, height, width = as_maps(latents).shape
     return (channels, height, width), latents.ndim == 4

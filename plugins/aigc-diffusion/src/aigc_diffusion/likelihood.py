@@ -9,7 +9,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, D = C H W.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from math import log, log2, pi
+from math import log, pi
 
 import torch
 from aigc_lightning.core import keyed
@@ -19,8 +19,7 @@ from aigc_diffusion.checks import check_steps
 from aigc_diffusion.denoiser import Denoise
 from aigc_diffusion.processes import Process
 
-#: Grey levels between -1 and 1 are 1 / 127.5 apart.
-LEVELS_PER_UNIT = 127.5
+_SIGNS = 0x51645  # key of the probes, so that a seed's other draws are independent of them
 
 
 def log_likelihood(
@@ -38,7 +37,7 @@ def log_likelihood(
     Args:
         process: of the network.
         denoise: the network's estimates; gradients must reach the states.
-        images: (B, C, H, W), of continuous values: see `dequantised`.
+        images: (B, C, H, W), of continuous values.
         steps: at least 1.
         probes: signs (B, C, H, W) each, for an unbiased estimate of the trace (see `keyed_probes`); none for the exact
             trace, which costs D backward passes an evaluation.
@@ -61,29 +60,9 @@ def log_likelihood(
     return _normal_log_density(x, process.max_time) + change
 
 
-def bits_per_dim(nats: Tensor, dimensions: int) -> Tensor:
-    """Return bits for each number of 8-bit images: the log-densities of their values in [-1, 1], per grey level.
-
-    Args:
-        nats: log-densities, any shape.
-        dimensions: D.
-    """
-    return -nats / (dimensions * log(2)) + log2(LEVELS_PER_UNIT)
-
-
-def dequantised(images: Tensor, numbers: Tensor) -> Tensor:
-    """Return 8-bit images (B, C, H, W) in [-1, 1] with uniform noise as wide as a grey level added.
-
-    Args:
-        images: (B, C, H, W) of 256 levels.
-        numbers: of this shape, in [0, 1).
-    """
-    return images + (numbers - 0.5) / LEVELS_PER_UNIT
-
-
 def keyed_probes(seeds: Sequence[int], shape: tuple[int, int, int], count: int) -> list[Tensor]:
     """Return signs (B, *shape) for some probes, in which row i depends on seeds[i] and the probe alone."""
-    return [torch.stack([keyed.normal(shape, seed, probe).sign() for seed in seeds]) for probe in range(count)]
+    return [torch.stack([keyed.normal(shape, seed, _SIGNS, probe).sign() for seed in seeds]) for probe in range(count)]
 
 
 def _drift(process: Process, denoise: Denoise, x: Tensor, t: float, probes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from aigc_lightning.core.image_model import ImageModel, seeded_normal
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.losses.dequantisation import dequantised, log_probability
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
@@ -31,7 +32,7 @@ from aigc_diffusion.denoiser import Denoiser
 from aigc_diffusion.filling import filled
 from aigc_diffusion.guidance import NO_GUIDANCE, Asked, Guidance, check_guidance, guiding_model
 from aigc_diffusion.latents import as_maps, state_shape
-from aigc_diffusion.likelihood import dequantised, keyed_probes, log_likelihood
+from aigc_diffusion.likelihood import keyed_probes, log_likelihood
 from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network, make_text_encoder
 from aigc_diffusion.networks.conditions import ConditionedNetwork, Conditions
 from aigc_diffusion.networks.dit import DiTBlock
@@ -54,7 +55,7 @@ class Diffusion(ImageModel):
     """Diffusion or flow-matching model for generation, and for translation, restoration and inpainting.
 
     It generates images, of a class or for a prompt if it was trained with these; changes images (`aigc edit`); walks
-    between them; and computes exact likelihoods. Trained on pairs or on degraded images, it translates or restores.
+    between them; and estimates likelihoods. Trained on pairs or on degraded images, it translates or restores.
 
     Held-out images give `val/loss`, the loss of the averaged network at noise levels that are the same in every
     validation.
@@ -92,6 +93,7 @@ class Diffusion(ImageModel):
     averaged_networks = ("network",)
     block_classes = (Stage, DiTBlock, ByteEncoder)
     size_multiple = 1
+    likelihood_kind = "estimate"
     sigma_data: Tensor
     latent_mean: Tensor
     latent_std: Tensor
@@ -312,27 +314,48 @@ class Diffusion(ImageModel):
             changed = self.images(filled(made, states, noise, small, strength, steps))
             return changed if fill is None else torch.where(fill > 0, changed, images)
 
-    def log_likelihood(self, images: Tensor, *, steps: int = 50, probes: int = 1, seed: int = 0) -> Tensor:
-        """Return the log-likelihood of 8-bit images in nats, float64 (B,), by the probability-flow ODE.
+    def log_likelihood(
+        self,
+        images: Tensor,
+        labels: Sequence[int] | None = None,
+        prompts: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+        *,
+        steps: int = 50,
+        probes: int = 1,
+    ) -> Tensor:
+        """Return an estimate of the log-probability of 8-bit images in nats, float64 (B,), by the probability-flow ODE.
 
-        The images are dequantised with uniform noise; the trace is estimated (Hutchinson).
+        The images are dequantised with uniform noise, and the divergence of the ODE is estimated (Hutchinson).
 
         Args:
             images: (B, C, H, W) of 256 levels in [-1, 1].
+            labels: the class of each image, for models with classes; without a class by default.
+            prompts: the text of each image, for models with prompts; none by default.
+            seeds: of dequantisation and probes, one per image; 0 for all by default.
             steps: of Heun's method.
-            probes: random signs by which the trace is estimated; 0 computes it exactly, which takes C H W backward
-                passes a step.
-            seed: of dequantisation and probes.
+            probes: random signs by which the divergence is estimated; 0 computes it exactly, which takes C H W backward
+                passes for each of the 2 evaluations a step.
+
+        Raises:
+            UserError: the model was trained for pairs, never without what is not given, or an option is out of range.
         """
         self._check_generates()
         if self.first_stage is not None:
             raise UserError("A model of latents has no likelihood of images.", "Use one that works on pixels.")
-        numbers = torch.rand(images.shape, generator=keyed.generator(seed, _NOISE))
-        images = dequantised(images, numbers.to(images)).to(self.device)
-        signs = keyed_probes([seed + number for number in range(len(images))], self.spec.shape, probes)
+        if probes < 0:
+            raise UserError(f"probes is {probes}.", "Give 0 or more.")
+        if labels is None and prompts is None and self.condition_name != "none" and not self.condition_dropout:
+            raise UserError(
+                f"This diffusion model was never trained without {self.condition_name}.", "Give them for each image."
+            )
+        seeds = [0] * len(images) if seeds is None else seeds
+        values = dequantised(images, seeds).to(self.device)
+        signs = keyed_probes(seeds, self.spec.shape, probes)
         with self.inference():
-            asked = self._asked([0] * len(images), None, None, unless_given="none")
-            return log_likelihood(self.process, self._denoiser(asked), images, steps, signs)
+            asked = self._asked(seeds, labels, prompts, unless_given="none")
+            density = log_likelihood(self.process, self._denoiser(asked), values, steps, signs)
+        return log_probability(density, images[0].numel())
 
     # ---- states: the images themselves, or their latents
 
