@@ -14,6 +14,9 @@ class Generator(Protocol):
     A class-conditional model has an argument `labels`, the classes of the spec being what it takes; one that draws what
     a text says has an argument `prompts`. Both hold one item per image, and None by default. Keyword-only arguments
     with another default become options of the commands, see `method_options`.
+
+    A model whose network is evaluated many times for an image, such as a diffusion model, says how often in a method
+    `network_evaluations`, which takes the options of `sample` and returns an int (NFE); receipts and pictures state it.
     """
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
@@ -215,6 +218,25 @@ def num_sampled_classes(model: Any) -> int:
         return 0
     own = getattr(model, "num_classes", None)
     return int(model.spec.num_classes if own is None else own)
+
+
+def described_options(model: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a receipt says of the options of a call: all values, and the network's evaluations for an image.
+
+    Args:
+        model: the model.
+        method: such as "sample".
+        given: values that differ from the defaults.
+
+    Returns:
+        `options` and `network_evaluations`, each if there is such a thing.
+    """
+    defaults = {name: parameter.default for name, parameter in method_options(getattr(model, method)).items()}
+    described: dict[str, Any] = {"options": {**defaults, **given}} if defaults else {}
+    count = getattr(model, "network_evaluations", None)
+    if method == "sample" and count is not None:
+        described["network_evaluations"] = int(count(**given))
+    return described
 
 
 def latent_spaces(model: object) -> tuple[str, ...]:

@@ -24,13 +24,14 @@ def input_key(batch: Mapping[str, Any]) -> str:
     return next(key for key in _INPUTS if key in batch)
 
 
-def edited(model: Any, batch: Mapping[str, Any], key: str | None = None) -> Tensor:
+def edited(model: Any, batch: Mapping[str, Any], key: str | None = None, **options: Any) -> Tensor:
     """Return the images of a batch, edited with the batch's masks, references and captions if the model takes them.
 
     Args:
         model: an `ImageModel` that edits.
         batch: with images; on any device.
         key: of the images; by default the one that the task implies.
+        **options: of the model's own `edit`.
 
     Returns:
         (B, C, H, W) in [-1, 1].
@@ -45,7 +46,7 @@ def edited(model: Any, batch: Mapping[str, Any], key: str | None = None) -> Tens
             what = f"{type(model).__name__} needs {CONDITIONS['edit'][name].removeprefix('--')}s to edit."
             raise UserError(what, f"Choose data whose batches have {field!r}.")
     moved = {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in given.items()}
-    images: Tensor = model.edit(batch[key or input_key(batch)].to(model.device), **moved)
+    images: Tensor = model.edit(batch[key or input_key(batch)].to(model.device), **moved, **options)
     return images
 
 

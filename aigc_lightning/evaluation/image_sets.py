@@ -5,7 +5,7 @@ Shapes: B batch, C channels, H and W height and width in pixels.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from unicodedata import normalize
@@ -118,6 +118,7 @@ class Samples(ImageSet):
         seeds: one per image.
         labels: the class of each image, for class-conditional models; None for seed mod K.
         prompts: the text of each image, for models that take prompts; None for what the model makes by itself.
+        options: of the model's own `sample`, where they differ from its defaults.
     """
 
     def __init__(
@@ -126,11 +127,12 @@ class Samples(ImageSet):
         seeds: Sequence[int],
         labels: Sequence[int] | None = None,
         prompts: Sequence[str] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         assert isinstance(model, Generator)
         by_class = num_sampled_classes(model) > 0
         super().__init__(f"{type(model).__name__} samples", seeds, model.spec.class_names if by_class else ())
-        self.model = model
+        self.model, self.options = model, dict(options or {})
         if by_class and labels is None:
             labels = [seed % model.spec.num_classes for seed in seeds]
         self._labels = dict(zip(seeds, labels, strict=True)) if by_class and labels is not None else None
@@ -141,7 +143,7 @@ class Samples(ImageSet):
         assert isinstance(self.model, Generator)
         labels = None if self._labels is None else [self._labels[seed] for seed in numbers]
         prompts = None if self.prompts is None else [self.prompts[seed] for seed in numbers]
-        images = to_uint8(sampled(self.model, numbers, labels, prompts=prompts)).cpu()
+        images = to_uint8(sampled(self.model, numbers, labels, prompts=prompts, **self.options)).cpu()
         return images, torch.tensor(numbers), None if labels is None else torch.tensor(labels)
 
 
@@ -151,18 +153,19 @@ class Edits(ImageSet):
     Args:
         model: with the capability `edit`.
         given: its input images.
+        options: of the model's own `edit`, where they differ from its defaults.
     """
 
-    def __init__(self, model: ImageModel, given: DataImages) -> None:
+    def __init__(self, model: ImageModel, given: DataImages, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(f"{type(model).__name__} of {given.name}", given.numbers, given.class_names)
-        self.model, self.given = model, given
+        self.model, self.given, self.options = model, given, dict(options or {})
 
     def read(self, numbers: Sequence[int]) -> Labelled:
         """Return these images, edited."""
         assert isinstance(self.model, Editor)
         batch = self.given.batch(numbers)
         with self.model.inference():
-            images = edited(self.model, batch, self.given.field)
+            images = edited(self.model, batch, self.given.field, **self.options)
         return to_uint8(images).cpu(), batch["index"], batch.get("label")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import LikelihoodModel, likelihood_kind, method_options, takes
+from aigc_lightning.core.capabilities import LikelihoodModel, described_options, likelihood_kind, takes
 from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.pictures import to_uint8
@@ -61,10 +61,8 @@ def score_likelihood(
         "conditions": ", ".join(conditions) or "none",
         "levels": 256,
     }
-    defaults = {name: parameter.default for name, parameter in method_options(model.log_likelihood).items()}
     subject: dict[str, Any] = {"images": images.name, "likelihood": likelihood_kind(model)}
-    if defaults:
-        subject["options"] = {**defaults, **options}
+    subject |= described_options(model, "log_likelihood", options)
     if takes(model.log_likelihood, "seeds"):
         subject["seeds"] = "index of each image"
     baseline = {BITS_PER_DIM: _BITS_OF_LEVELS}

@@ -1,5 +1,8 @@
 """Reference images: which real images of a dataset are used for which comparison."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from aigc_lightning.core.capabilities import takes
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.data.base import ImageDataModule
@@ -33,7 +36,13 @@ def reference_of(data: ImageDataModule, part: Part, num: int | None = None, fiel
     return Reference(images, spare, seen, others)
 
 
-def samples_like(real: ImageSet, model: ImageModel, num: int | None = None, seed: int = 0) -> Samples:
+def samples_like(
+    real: ImageSet,
+    model: ImageModel,
+    num: int | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> Samples:
     """Return samples by the classes and captions of real images, where the model makes images by these.
 
     Args:
@@ -41,6 +50,7 @@ def samples_like(real: ImageSet, model: ImageModel, num: int | None = None, seed
         model: makes them.
         num: how many; as many as real images when None.
         seed: the first seed.
+        options: of the model's own `sample`, where they differ from its defaults.
     """
     count = num or len(real)
     labels = None
@@ -49,4 +59,4 @@ def samples_like(real: ImageSet, model: ImageModel, num: int | None = None, seed
         labels = [known[place % len(known)] for place in range(count)]
     texts = real.captions() if isinstance(real, DataImages) and takes(getattr(model, "sample", None), "prompts") else []
     prompts = [texts[place % len(texts)] for place in range(count)] if texts else None
-    return Samples(model, range(seed, seed + count), labels, prompts)
+    return Samples(model, range(seed, seed + count), labels, prompts, options)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from aigc_lightning.core.capabilities import described_options
 from aigc_lightning.core.chunks import ON_PROCESSORS, chunk_size, sampled_chunks
 from aigc_lightning.core.io.pictures import (
     image_grid,
@@ -68,6 +69,7 @@ def write_samples(
         check_condition(loaded.model, "sample", "prompts")
     chunk = chunk_size(loaded.model)
     record = {"class": class_name, "chunk": None if chunk == ON_PROCESSORS else chunk, **chosen}
+    record["evaluations"] = described_options(loaded.model, "sample", chosen).get("network_evaluations")
     _make_folder(out)
     pictures = _pictures(seeds, prompts, out)
     texts = [loaded.text([picture.seed], {**record, "prompt": picture.prompt}) for picture in pictures]

@@ -17,7 +17,7 @@ def evaluate(argv: list[str]) -> int:
         usage="aigc evaluate RUN_OR_CKPT [--data NAME [--data.OPTION V ...]] [options]\n"
         "       aigc evaluate --fake FOLDER --real FOLDER [options]",
         description=evaluate.__doc__,
-        epilog="A model's options for bits_per_dim follow, such as --steps 20: `aigc plugins show NAME` lists them.",
+        epilog="A model's own options follow, such as --steps 20: `aigc plugins show NAME` lists them.",
         exit_on_error=False,
     )
     parser.add_argument("target", nargs="?", help="a run folder, a .ckpt or an exported .safetensors file")
@@ -37,7 +37,8 @@ def evaluate(argv: list[str]) -> int:
     given, own = split_model_options(parser, rest)
     options = parse(parser, own)
     options.given = given
-    _check(options, data_options, option_names(parser))
+    options.known = option_names(parser)
+    _check(options, data_options, options.known)
     from aigc_lightning.commands.evaluate.scoring import (
         run,
     )  # imports torch: only after the options have been validated
@@ -65,10 +66,10 @@ def _check(options: argparse.Namespace, data_options: list[str], known: Iterable
     Raises:
         UserError: neither a model nor two folders are given, a number is out of range, or an option is unknown.
     """
-    if options.given and (options.fake is not None or "bits_per_dim" not in (options.metrics or "")):
+    if options.given and options.target is None:
         name = f"--{next(iter(options.given))}"
-        about = "A model's own options are for its likelihoods: --metrics bits_per_dim"
-        raise UserError(f"aigc evaluate does not know {name!r}.", f"{did_you_mean(name, known)} {about}".strip())
+        hint = did_you_mean(name, known) or "See: aigc evaluate --help"
+        raise UserError(f"aigc evaluate does not know {name!r}.", hint)
     folders = options.fake is not None or options.real is not None
     if folders and (options.target or data_options or options.part):
         given = options.target or (data_options[0] if data_options else "--part")

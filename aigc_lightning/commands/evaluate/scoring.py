@@ -16,7 +16,15 @@ from rich.progress import Progress as Bars
 
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
-from aigc_lightning.core.capabilities import Classifier, Editor, Generator, LikelihoodModel, likelihood_kind
+from aigc_lightning.core.capabilities import (
+    Classifier,
+    Editor,
+    Generator,
+    LikelihoodModel,
+    described_options,
+    likelihood_kind,
+    method_options,
+)
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
@@ -189,16 +197,39 @@ class _Model(_Evaluation):
                 f"There is no score{asked} for a {type(model).__name__} on data of the task {task}.",
                 "Give other --metrics, or other --data.",
             )
+        pairs = edits and bool(self.of_pairs() or not self.asked)
+        sets = (translates or samples) and bool(self.of_sets() or not self.asked)
+        scored = {"edit": pairs or (sets and translates), "sample": sets and samples, "log_likelihood": has_likelihood}
+        self._check_options(model, [method for method, applies in scored.items() if applies])
         if isinstance(model, Classifier) and not self.asked:
             self._classify(model, data)
-        if edits and (self.of_pairs() or not self.asked):
+        if pairs:
             self._edit(model, data, *_FIELDS[task])
         why = self._likelihood(model, data, alone=not others) if has_likelihood else ""
-        if (translates or samples) and (self.of_sets() or not self.asked):
+        if sets:
             self._generate(model, data, translates)
         if why:
             last = self.sections[-1]
             self.sections[-1] = replace(last, left_out={**last.left_out, BITS_PER_DIM: why})
+
+    def _check_options(self, model: ImageModel, methods: Sequence[str]) -> None:
+        """Refuse an option that none of the methods to be scored takes.
+
+        Raises:
+            UserError: there is such an option.
+        """
+        taken = {name for method in methods for name in method_options(getattr(model, method))}
+        unknown = {name: text for name, text in self.options.given.items() if name not in taken}
+        if unknown and methods:
+            model_options(model, methods[0], unknown, self.options.known)
+        if unknown:
+            raise UserError(f"aigc evaluate does not know '--{next(iter(unknown))}'.", "See: aigc evaluate --help")
+
+    def _options_of(self, model: ImageModel, method: str) -> dict[str, Any]:
+        """Return the values of those of the given options that a method of the model takes."""
+        taken = method_options(getattr(model, method))
+        given = {name: text for name, text in self.options.given.items() if name in taken}
+        return model_options(model, method, given)
 
     def _likelihood(self, model: ImageModel, data: ImageDataModule, *, alone: bool) -> str:
         """Add bits per dimension, unless only other scores are requested; return why they are left out, or "".
@@ -214,7 +245,7 @@ class _Model(_Evaluation):
         required = alone or BITS_PER_DIM in self.asked
         if likelihood_kind(model) == "estimate" and not required:
             return f"An estimate can take long; request it with --metrics {BITS_PER_DIM}."
-        options = model_options(model, "log_likelihood", self.options.given)
+        options = self._options_of(model, "log_likelihood")
         whole = DataImages(data, self.options.part or "val")
         images = whole.subset(chosen(len(whole), self.options.num or MOST))
         try:
@@ -237,13 +268,17 @@ class _Model(_Evaluation):
         reference = reference_of(data, part, self.options.num, "image_b" if translates else "image")
         if translates:
             given = DataImages(data, part, "image_a")
-            fake: ImageSet = Edits(model, given.subset(chosen(len(given), len(reference.images))))
+            numbers = chosen(len(given), len(reference.images))
+            fake: ImageSet = Edits(model, given.subset(numbers), self._options_of(model, "edit"))
         else:
-            fake = samples_like(reference.images, model, self.options.num, self.options.seed)
+            options = self._options_of(model, "sample")
+            fake = samples_like(reference.images, model, self.options.num, self.options.seed, options)
         paths = path_length_of(model, judge.extractor)
         generation = score_set(judge, fake, reference, self.of_sets(), paths and paths.compute)
         if paths and "perceptual_path_length" in generation.section.scores:
             generation.section.protocol["settings"]["perceptual_path_length"].update(paths.settings)
+        method = "edit" if translates else "sample"
+        generation.section.subject.update(described_options(model, method, self._options_of(model, method)))
         generation.section.subject["seeds"] = f"{self.options.seed}-{self.options.seed + len(fake) - 1}"
         if isinstance(fake, Samples) and fake.prompts:
             generation.section.subject["prompts"] = "the captions of the reference, in order"
@@ -256,7 +291,7 @@ class _Model(_Evaluation):
             columns = max(2, min(10, 200 // len(fake.class_names)))
             seeds = [self.options.seed + number for number in range(columns * len(fake.class_names))]
             labels = [place // columns for place in range(len(seeds))]
-            images = Samples(model, seeds, labels).read(seeds)[0]
+            images = Samples(model, seeds, labels, options=fake.options).read(seeds)[0]
             caption = f"One row per class: {', '.join(fake.class_names)}; seeds from {self.options.seed}."
         else:
             images = fake.read(fake.numbers[:_SHOWN])[0]
@@ -269,9 +304,11 @@ class _Model(_Evaluation):
         whole = DataImages(data, part, source)
         numbers = chosen(len(whole), self.options.num or MOST)
         given, targets = DataImages(data, part, source, numbers), DataImages(data, part, target, numbers)
-        edited = Edits(model, given)
+        edited = Edits(model, given, self._options_of(model, "edit"))
         before = None if source == target else given
-        self.sections.append(score_pairs(edited, targets, before, self.of_pairs(), self.progress))
+        section = score_pairs(edited, targets, before, self.of_pairs(), self.progress)
+        subject = {**section.subject, **described_options(model, "edit", edited.options)}
+        self.sections.append(replace(section, subject=subject))
         rows = []
         for number in numbers[:_ROWS]:
             own = given.read([number])[0][0]

@@ -200,3 +200,22 @@ def test_guidance_that_would_not_act_is_refused():
 def test_what_does_not_go_together_is_refused(options, said):
     with pytest.raises(UserError, match=said):
         Diffusion(**{"spec": SPEC, **options})
+
+
+@pytest.mark.parametrize("process", ["flow", "edm", "mean_flow"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 5},
+        {"steps": 5, "sampler": "heun"},
+        {"steps": 6, "guidance": 2.0},
+        {"steps": 8, "sampler": "ancestral", "guidance": 2.0, "guidance_start": 0.2, "guidance_end": 0.6},
+    ],
+)
+def test_the_evaluations_that_receipts_state_are_those_of_sampling(process, options):
+    model = made(process=process, conditions="labels")
+    calls = []
+    network: Any = model.averaged("network")
+    network.body.register_forward_hook(lambda *_: calls.append(1))
+    model.sample([1], **options)
+    assert model.network_evaluations(**options) == len(calls) > 0

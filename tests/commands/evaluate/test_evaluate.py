@@ -3,6 +3,9 @@
 import json
 
 import pytest
+from torch import Tensor
+
+from aigc_lightning.models.dcgan import DCGAN
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +40,24 @@ def test_the_same_checkpoint_gets_the_same_digits_and_other_seeds_others(aigc, t
         assert aigc("evaluate", trained, *options, "--seed", seed, "--out", name).code == 0
     first, second, third = (scores(folder / name / "scores.json") for name in "abc")
     assert first == second != third and set(first) == {"frechet_distance", "precision", "recall"}
+
+
+def test_samples_are_scored_with_the_models_own_options(aigc, trained, judge, folder, monkeypatch):
+    plain = DCGAN.sample
+
+    def sample(self: DCGAN, seeds: list[int], labels: list[int] | None = None, *, fade: float = 1.0) -> Tensor:
+        return plain(self, seeds, labels) * fade
+
+    monkeypatch.setattr(DCGAN, "sample", sample)
+    monkeypatch.setattr(DCGAN, "network_evaluations", lambda self, fade=1.0: 7, raising=False)
+    options = ("--extractor", judge, "--num", 60, "--metrics", "frechet_distance")
+    for name, own in {"plain": (), "faded": ("--fade", "0.2")}.items():
+        assert aigc("evaluate", trained, *options, *own, "--out", name).code == 0
+    assert scores(folder / "plain" / "scores.json") != scores(folder / "faded" / "scores.json")
+    subject = json.loads((folder / "faded" / "scores.json").read_text())["sections"][0]["subject"]
+    assert subject["options"] == {"fade": 0.2} and subject["network_evaluations"] == 7
+    done = aigc("evaluate", trained, *options, "--fad", "0.2")
+    assert done.code == 2 and "--fade" in done.err and len(done.lines) <= 4
 
 
 def test_a_classifier_gets_its_scores_by_class(aigc, judge, folder):
@@ -82,7 +103,7 @@ def test_runs_are_compared_when_their_protocols_agree(aigc, trained, judge, fold
         (("RUN", "--metrics", "frechet"), "frechet_distance"),
         (("RUN", "--metrics", "psnr"), "no score psnr for a DCGAN"),
         (("RUN", "--metrics", "bits_per_dim"), "no score bits_per_dim for a DCGAN"),
-        (("RUN", "--steps", "3"), "--metrics bits_per_dim"),
+        (("RUN", "--steps", "3"), "knows '--steps'"),
         (("RUN", "--metric", "psnr"), "Did you mean --metrics"),
         (("--fake", "x", "--real", "y", "--metrics", "bits_per_dim"), "a score of models"),
         (("RUN", "--num", "1"), "at least 2"),

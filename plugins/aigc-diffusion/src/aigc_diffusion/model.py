@@ -39,7 +39,7 @@ from aigc_diffusion.networks.dit import DiTBlock
 from aigc_diffusion.networks.text import ByteEncoder
 from aigc_diffusion.networks.unet_blocks import Stage
 from aigc_diffusion.processes import EDM, MeanFlow, Process, make_process, standard_deviation
-from aigc_diffusion.samplers import Sampler, encode, keyed_noise, make_sampler, start
+from aigc_diffusion.samplers import Sampler, SamplerName, encode, keyed_noise, make_sampler, start
 from aigc_diffusion.times import TimeSampling, make_time_sampling
 from aigc_diffusion.weights import LossWeight, make_loss_weight
 
@@ -207,6 +207,34 @@ class Diffusion(ImageModel):
             return self._made(
                 self._sampler(asked, seeds, self.state_shape, sampler, chosen), self.latents(seeds), steps
             )
+
+    def network_evaluations(
+        self,
+        *,
+        steps: int = 18,
+        sampler: SamplerChoice = "auto",
+        guidance: float = 1.0,
+        guidance_start: float = 0.0,
+        guidance_end: float = 1.0,
+        guide: str = "",
+    ) -> int:
+        """Return how often networks are evaluated for an image of `sample` with these options: the NFE."""
+        chosen = Guidance(guidance, guidance_start, guidance_end, guide)
+
+        def nothing(state: Tensor, level: Tensor) -> Tensor:
+            return torch.zeros_like(state)
+
+        counted = Denoiser(
+            self.process,
+            nothing,
+            guidance=guidance,
+            guide=nothing if guidance != 1 else None,
+            interval=chosen.interval(self.process),
+        )
+        one = torch.zeros(1, 1, 1, 1)
+        made = make_sampler(self._sampler_name(sampler), self.process, counted, lambda number: one)
+        made.run(start(self.process, one), made.times(steps))
+        return counted.evaluations
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
         """Return the noise of each seed, (B, C, H, W) of the model's states, standard normal."""
@@ -515,10 +543,13 @@ class Diffusion(ImageModel):
         name: SamplerChoice,
         guidance: Guidance = NO_GUIDANCE,
     ) -> Sampler:
-        if name == "auto":
-            name = "euler" if isinstance(self.process, MeanFlow) else "dpmpp_2m"
         draw = keyed_noise(seeds, (shape[0], shape[1], shape[2]), self.device)
-        return make_sampler(name, self.process, self._denoiser(asked, guidance), draw)
+        return make_sampler(self._sampler_name(name), self.process, self._denoiser(asked, guidance), draw)
+
+    def _sampler_name(self, name: SamplerChoice) -> SamplerName:
+        if name == "auto":
+            return "euler" if isinstance(self.process, MeanFlow) else "dpmpp_2m"
+        return name
 
     def _made(self, sampler: Sampler, noise: Tensor, steps: int) -> Tensor:
         return self.images(sampler.run(start(self.process, noise), sampler.times(steps)))
