@@ -11,12 +11,18 @@ _MOST_FRAMES = 10_000
 
 
 def interpolate(argv: list[str]) -> int:
-    """Walk from seed to seed through a model's latent space, as a film."""
+    """Walk from seed to seed, or from picture to picture, through a model's latent space, as a film."""
     parser = argparse.ArgumentParser(
         "aigc interpolate", description=interpolate.__doc__, epilog=MODEL_OPTIONS, exit_on_error=False
     )
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file")
-    parser.add_argument("--seeds", default="0-7", help="seeds to visit, such as 0-7 or 3,7,20 (default: 0-7)")
+    parser.add_argument("--seeds", help="seeds to visit, such as 0-7 or 3,7,20 (default: 0-7)")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        nargs="+",
+        help="files to visit in place of seeds, for models such as vae",
+    )
     parser.add_argument("--frames", type=int, default=30, help="frames from one seed to the next (default: 30)")
     parser.add_argument(
         "--out", type=Path, help="walk.gif (the default), any other .gif or .mp4; a .png with --traverse"
@@ -32,19 +38,23 @@ def interpolate(argv: list[str]) -> int:
         "seed's picture most, each from -3 to 3",
     )
     parser.add_argument("--class", dest="class_name", help="class of the pictures, for class-conditional models")
+    parser.add_argument("--prompt", help="text of the pictures, for models that take prompts")
     parser.add_argument("--space", help="where to walk, for models with several latent spaces, such as z or w")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     given, own = split_model_options(parser, argv)
     options = parse(parser, own)
     options.given = given
-    seeds = seed_list(options.seeds)
+    if options.pictures and options.seeds is not None:
+        raise UserError("Seeds and pictures are both given.", "Leave one of them out.")
+    seeds = [] if options.pictures else seed_list(options.seeds or "0-7")
     if options.traverse is not None:
         return _traverse(options, seeds)
-    if len(seeds) < 2:
-        raise UserError("A walk needs at least two seeds.", "Write --seeds 0,1, or more of them.")
-    if options.frames < 1 or options.frames * len(seeds) > _MOST_FRAMES:
+    noun, stations = ("pictures", options.pictures) if options.pictures else ("seeds", seeds)
+    if len(stations) < 2:
+        raise UserError(f"A walk needs at least two {noun}.", "Write --seeds 0,1, or more of them, or --pictures A B.")
+    if options.frames < 1 or options.frames * len(stations) > _MOST_FRAMES:
         raise UserError(
-            f"{len(seeds)} seeds with --frames {options.frames} are {options.frames * len(seeds)} frames.",
+            f"{len(stations)} {noun} with --frames {options.frames} are {options.frames * len(stations)} frames.",
             f"Give 1 to {_MOST_FRAMES} frames in all.",
         )
     out = options.out or Path("walk.gif")
@@ -55,15 +65,19 @@ def interpolate(argv: list[str]) -> int:
 
     from aigc_lightning.inference.interpolate import LatentModel, write_walk
 
-    model = LatentModel(options.checkpoint, options.device, options.class_name, options.space, options.given)
-    paths = write_walk(model, seeds, options.frames, out, with_grid=options.grid)
-    echo(f"{len(seeds) * options.frames} frames in {paths[0]}{_of_class(model.class_name)}")
+    model = LatentModel(
+        options.checkpoint, options.device, options.class_name, options.space, options.given, options.prompt
+    )
+    paths = write_walk(model, seeds, options.frames, out, with_grid=options.grid, pictures=options.pictures or ())
+    echo(f"{len(stations) * options.frames} frames in {paths[0]}{_of_class(model.class_name)}")
     echo(f"Its steps: {', '.join(map(str, paths[1:]))}")
     return 0
 
 
 def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
     out = options.out or Path("traverse.png")
+    if options.pictures:
+        raise UserError("--traverse starts from a seed, not from pictures.", "Give --seeds, or leave --traverse out.")
     if options.traverse < 1:
         raise UserError(f"--traverse is {options.traverse}.", "Give 1 or more dimensions.")
     if options.space is not None:
@@ -75,7 +89,9 @@ def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
 
     from aigc_lightning.inference.interpolate import LatentModel, write_traversal
 
-    model = LatentModel(options.checkpoint, options.device, options.class_name, given=options.given)
+    model = LatentModel(
+        options.checkpoint, options.device, options.class_name, given=options.given, prompt=options.prompt
+    )
     dimensions = write_traversal(model, seeds[0], options.traverse, out)
     listed = ", ".join(map(str, dimensions))
     echo(f"Seed {seeds[0]}{_of_class(model.class_name)}, a row for each of the dimensions {listed}: {out}")

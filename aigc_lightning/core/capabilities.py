@@ -51,6 +51,20 @@ class LatentGenerator(Generator, Protocol):
 
 
 @runtime_checkable
+class InvertibleGenerator(LatentGenerator, Protocol):
+    """Finds the latents from which it would make given images, so that one can interpolate between real images."""
+
+    def invert(self, images: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+        """Return the latents of images (B, C, H, W) in [-1, 1] of the spec's size; `decode` turns them back.
+
+        Args:
+            images: on any device.
+            labels: as in `decode`; a model with prompts has an argument `prompts` as well.
+        """
+        ...
+
+
+@runtime_checkable
 class Editor(Protocol):
     """Edits or translates images.
 
@@ -183,6 +197,7 @@ CAPABILITIES: dict[str, type] = {
 #: Arguments that commands offer under names of their own, by the method that has them.
 CONDITIONS = {
     "sample": {"labels": "--class", "prompts": "--prompt"},
+    "decode": {"labels": "--class", "prompts": "--prompt"},
     "edit": {
         "masks": "--mask",
         "references": "--reference",

@@ -1,6 +1,6 @@
 """Films and pictures of interpolations in a latent space."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +8,28 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import LatentGenerator, latent_spaces, num_sampled_classes
+from aigc_lightning.core.capabilities import (
+    InvertibleGenerator,
+    LatentGenerator,
+    latent_spaces,
+    num_sampled_classes,
+)
 from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.film import write_film
 from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
+from aigc_lightning.data.decode import CorruptImageError, decode
+from aigc_lightning.data.sources import to_signed
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.inference.latent_walk import closed_walk, slerp, traversal
 from aigc_lightning.inference.loaded_model import LoadedModel
-from aigc_lightning.inference.model_options import model_options
+from aigc_lightning.inference.model_options import check_condition, model_options
 
 _MOST_COLUMNS = 16  # maximum number of columns in the strip
 _STEPS = 9  # columns in a row from one seed to the next, and in a traversal
 _REACH = 3.0  # standard deviations
-_OPTIONS = ("--seeds", "--frames", "--out", "--grid", "--traverse", "--class", "--space", "--device")
+_OPTIONS = ("--seeds", "--pictures", "--frames", "--out", "--grid", "--traverse")
+_OPTIONS += ("--class", "--prompt", "--space", "--device")
 
 
 class LatentModel:
@@ -32,6 +41,7 @@ class LatentModel:
         class_name: class of the images; None for the first class of a class-conditional model.
         space: name of the latent space; None for the standard normal one.
         given: values of the model's own options, as texts.
+        prompt: text of the images; None for a model's default.
 
     Attributes:
         class_name: class of the images; None for an unconditional model.
@@ -48,6 +58,7 @@ class LatentModel:
         class_name: str | None,
         space: str | None = None,
         given: Mapping[str, str] | None = None,
+        prompt: str | None = None,
     ) -> None:
         self._loaded = LoadedModel(target, device)
         model = self._loaded.model
@@ -60,8 +71,34 @@ class LatentModel:
         if class_name is None and num_sampled_classes(model):
             class_name = model.spec.class_names[0]
         self.class_name = class_name
+        if prompt is not None:
+            check_condition(model, "decode", "prompts")
+        self._prompt = prompt
         self._label = None if class_name is None else self._loaded.class_number(class_name)
         self._space = _checked_space(model, space)
+
+    def inverted(self, pictures: Sequence[Path]) -> Tensor:
+        """Return the latents (B, ...) of picture files, which are cropped and resized to the model's images.
+
+        Raises:
+            UserError: the model finds no latents of images, or only in another space, or a file cannot be read.
+        """
+        model: Any = self._loaded.model
+        if not isinstance(model, InvertibleGenerator) or self._space:
+            where = f" in the space {self._space}" if self._space else ""
+            what = f"{type(model).__name__} finds no latents of pictures{where}."
+            raise UserError(what, "Give --seeds, or use a model such as vae or diffusion.")
+        shape, read = model.spec.shape, []
+        for path in pictures:
+            try:
+                read.append(to_signed(decode(path, shape[0], size=shape[1:])))
+            except CorruptImageError as error:
+                raise UserError(f"{shown(path)} cannot be read: {error.reason}.", "Give another one.") from error
+        images, size, found = torch.stack(read), chunk_size(model), []
+        for part in torch.split(images, size):
+            asked = self._conditions_of(size)
+            found.append(model.invert(padded_rows(part, size).to(model.device), **asked)[: len(part)])
+        return torch.cat(found)
 
     def latents(self, seeds: list[int]) -> Tensor:
         """Return the latents (B, ...) of seeds, in chunks like samples."""
@@ -69,7 +106,7 @@ class LatentModel:
         size, found = chunk_size(model), []
         for part in parts(len(seeds), size):
             chosen = padded([seeds[place] for place in part], size)
-            asked = {"labels": self._labels_of(size), "space": self._space} if self._space else {}
+            asked = {**self._conditions_of(size), "space": self._space} if self._space else {}
             found.append(model.latents(chosen, **asked)[: len(part)])
         return torch.cat(found)
 
@@ -79,7 +116,7 @@ class LatentModel:
         asked = {**self._options, **({"space": self._space} if self._space else {})}
         size, found = chunk_size(model), []
         for part in torch.split(latents, size):
-            images = model.decode(padded_rows(part, size), self._labels_of(size), **asked)[: len(part)]
+            images = model.decode(padded_rows(part, size), **self._conditions_of(size), **asked)[: len(part)]
             found.append(to_uint8(images).cpu())
         return torch.cat(found)
 
@@ -94,8 +131,10 @@ class LatentModel:
         if waiting:
             yield from self.images(torch.cat(waiting))
 
-    def _labels_of(self, count: int) -> list[int] | None:
-        return None if self._label is None else [self._label] * count
+    def _conditions_of(self, count: int) -> dict[str, list[Any]]:
+        """Return class and prompt for so many images, where they are given."""
+        given = {"labels": self._label, "prompts": self._prompt}
+        return {name: [value] * count for name, value in given.items() if value is not None}
 
     def walk(self, latents: Tensor, frames: int) -> Iterator[Tensor]:
         """Yield the latents of a closed walk: along arcs if they are standard normal, else straight lines."""
@@ -103,35 +142,46 @@ class LatentModel:
 
     def text(self, seeds: list[int], **options: Any) -> dict[str, str]:
         """Return the metadata for a picture of these seeds made with these options of the command."""
-        return self._loaded.text(seeds, {**options, "class": self.class_name, "space": self._space, **self._options})
+        conditions = {"class": self.class_name, "prompt": self._prompt, "space": self._space}
+        return self._loaded.text(seeds, {**options, **conditions, **self._options})
 
 
-def write_walk(model: LatentModel, seeds: list[int], frames: int, out: Path, *, with_grid: bool) -> list[Path]:
+def write_walk(
+    model: LatentModel,
+    seeds: list[int],
+    frames: int,
+    out: Path,
+    *,
+    with_grid: bool,
+    pictures: Sequence[Path] = (),
+) -> list[Path]:
     """Write a film that interpolates from seed to seed and back to the first, a strip of its steps, and perhaps a grid.
 
     Args:
         model: the model.
-        seeds: at least two.
+        seeds: at least two, or none.
         frames: number of frames from one seed to the next.
         out: a .gif or .mp4 file; `<stem>_strip.png` and `<stem>_grid.png` are written beside it.
         with_grid: also write the grid, with one row from each seed to the next.
+        pictures: files to walk between, in place of seeds.
 
     Returns:
         The files.
     """
-    text, latents = model.text(seeds, frames=frames), model.latents(seeds)
-    total = len(seeds) * frames
+    latents = model.inverted(pictures) if pictures else model.latents(seeds)
+    text = model.text(seeds, frames=frames, pictures=[path.name for path in pictures] or None)
+    total = len(latents) * frames
     count = min(total, _MOST_COLUMNS)
     columns = {number * total // count for number in range(count)}
     strip: list[Tensor] = []
 
-    def pictures() -> Iterator[Image.Image]:
+    def drawn() -> Iterator[Image.Image]:
         for number, image in enumerate(model.frames(model.walk(latents, frames))):
             if number in columns:
                 strip.append(image)
             yield film_frame(image)
 
-    write_film(pictures(), out, "\n".join(text.values()))
+    write_film(drawn(), out, "\n".join(text.values()))
     paths = [out, out.with_name(f"{out.stem}_strip.png")]
     save_png(image_grid(torch.stack(strip), count), paths[1], text)
     if with_grid:

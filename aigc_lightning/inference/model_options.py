@@ -37,7 +37,7 @@ def check_condition(model: object, method: str, argument: str) -> None:
 
     Args:
         model: the model.
-        method: "sample" or "edit".
+        method: "sample", "decode" or "edit".
         argument: such as "prompts".
 
     Raises:

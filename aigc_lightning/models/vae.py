@@ -142,6 +142,10 @@ class VAE(ImageModel):
         """Return the latents (B, Z) of images (B, C, H, W), which are the means of their posteriors: see `embed`."""
         return self.embed(images)
 
+    def invert(self, images: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+        """Return the latents (B, Z) of images (B, C, H, W): see `embed`; the model has no classes."""
+        return self.embed(images)
+
     def edit(self, images: Tensor) -> Tensor:
         """Return reconstructions of images (B, C, H, W), from their posterior means."""
         return self.decode(self.embed(images))

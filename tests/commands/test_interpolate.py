@@ -11,6 +11,8 @@ from PIL.GifImagePlugin import GifImageFile
 
 from aigc_lightning.core.checkpoint import load_model
 from aigc_lightning.core.io.pictures import to_uint8
+from aigc_lightning.data.decode import decode
+from aigc_lightning.data.sources import to_signed
 
 
 def frames(path):
@@ -136,3 +138,30 @@ def test_a_model_without_latents(aigc, site, folder):
     save_weights(__import__("plain_fake").Plain(ImageSpec(1, 8, 8)), folder / "p.safetensors", {})
     done = aigc("interpolate", "p.safetensors")
     assert done.code == 2 and "Plain" in done.err and "no latent space" in done.err
+
+
+def test_a_walk_between_real_images_passes_their_reconstructions(aigc, folder):
+    options = ["--model=vae", "--model.width=4", "--data=digits", "--data.size=8", "--run=r"]
+    assert aigc("fit", *options, "--trainer.max_steps=2", "--trainer.accelerator=cpu").code == 0
+    for number in range(2):
+        Image.effect_noise((10, 9), 80 + number).save(folder / f"{number}.png")
+    done = aigc("interpolate", "r", "--pictures", "0.png", "1.png", "--frames", 2, "--out", "w.gif", "--grid")
+    assert done.code == 0 and "4 frames in w.gif" in done.out, done.err
+    model: Any = load_model(folder / "r" / "checkpoints" / "last.ckpt").eval()
+    images = torch.stack([to_signed(decode(folder / f"{number}.png", 1, size=(8, 8))) for number in range(2)])
+    expected = to_uint8(model.edit(images))[:, 0].numpy()
+    assert json.loads(Image.open(folder / "w_strip.png").info["aigc"])["options"]["pictures"] == ["0.png", "1.png"]
+    small = [frame[::32, ::32] for frame in frames(folder / "w.gif")]
+    assert abs(small[0].astype(int) - expected[0]).max() <= 1 and abs(small[2].astype(int) - expected[1]).max() <= 1
+
+
+def test_pictures_and_prompts_need_a_model_that_takes_them(aigc, trained, folder):
+    Image.new("L", (8, 8)).save(folder / "a.png")
+    for options, said in (
+        (("--pictures", "a.png", "a.png"), "finds no latents of pictures"),
+        (("--pictures", "a.png"), "at least two pictures"),
+        (("--pictures", "a.png", "a.png", "--seeds", "1,2"), "both given"),
+        (("--prompt", "a cat"), "does not take --prompt"),
+    ):
+        done = aigc("interpolate", trained, *options)
+        assert done.code == 2 and said in done.err and len(done.lines) <= 4
