@@ -16,7 +16,6 @@ from aigc_lightning.core.capabilities import (
     LikelihoodModel,
     TextEmbedder,
     likelihood_kind,
-    takes,
 )
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.errors import UserError
