@@ -90,7 +90,7 @@ def given_to_edit(model: Any, images: Tensor, given: dict[str, Any] | None = Non
 
 def given_to_likelihood(model: Any, count: int) -> dict[str, list[Any]]:
     """Return the conditions and seeds that `log_likelihood` of a model takes, for `count` images."""
-    made = {"prompts": ["one circle"] * count, "seeds": list(range(count))}
+    made: dict[str, list[Any]] = {"prompts": ["one circle"] * count, "seeds": list(range(count))}
     if model.spec.num_classes:
         made["labels"] = [place % model.spec.num_classes for place in range(count)]
     return {name: value for name, value in made.items() if takes(model.log_likelihood, name)}

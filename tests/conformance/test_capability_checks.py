@@ -46,7 +46,7 @@ class Drawn(Levels):
 
     likelihood_kind = "estimate"
 
-    def log_likelihood(  # type: ignore[override]
+    def log_likelihood(
         self, images: Tensor, labels: Sequence[int] | None = None, seeds: Sequence[int] | None = None
     ) -> Tensor:
         return super().log_likelihood(images, labels) + seeded_normal(seeds or [0] * len(images), 1)[:, 0].double()
@@ -112,7 +112,7 @@ class Random(Levels):
 
 
 class DeafToSeeds(Drawn):
-    def log_likelihood(  # type: ignore[override]
+    def log_likelihood(
         self, images: Tensor, labels: Sequence[int] | None = None, seeds: Sequence[int] | None = None
     ) -> Tensor:
         return super().log_likelihood(images, labels)
