@@ -2,6 +2,7 @@
 
 from aigc_lightning.testing import (
     average_checks,
+    capability_checks,
     class_checks,
     condition_checks,
     data_checks,
@@ -26,6 +27,9 @@ MODEL_CHECKS = (
     Check("keeps_the_contract_of_its_output", model_checks.keeps_the_contract_of_its_output),
     Check("obeys_what_it_takes", condition_checks.obeys_what_it_takes),
     Check("keeps_what_masks_leave_out", condition_checks.keeps_what_masks_leave_out),
+    Check("computes_log_likelihoods", capability_checks.computes_log_likelihoods),
+    Check("embeds_texts", capability_checks.embeds_texts),
+    Check("maps_its_attention", capability_checks.maps_its_attention),
     Check("predicts", condition_checks.predicts),
     Check("survives_a_checkpoint", model_checks.survives_a_checkpoint),
     Check("trains_on_the_shapes_it_claims", training_checks.trains_on_the_shapes_it_claims),

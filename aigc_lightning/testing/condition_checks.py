@@ -11,7 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import CONDITIONS, Editor, Generator, num_sampled_classes, output_scale, takes
+from aigc_lightning.core.capabilities import (
+    CONDITIONS,
+    Editor,
+    Generator,
+    LikelihoodModel,
+    num_sampled_classes,
+    output_scale,
+    takes,
+)
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
@@ -25,7 +33,7 @@ _NAMES = {"labels": "class", "prompts": "prompt", "references": "reference", "ma
 
 
 def obeys_what_it_takes(case: ModelCase) -> None:
-    """Classes, prompts, references and masks that it takes change its images after a few steps of training."""
+    """Classes, prompts, references and masks that it takes change its results after a few steps of training."""
     conditions = _conditions(case.load())
     if not conditions:
         not_applicable("it takes neither classes, prompts, references nor masks")
@@ -35,7 +43,7 @@ def obeys_what_it_takes(case: ModelCase) -> None:
             longer = case.load(case.resume(case.trained, "until_obeyed", _LATEST_EFFECT))
         ignored = _ignored(longer, conditions)
     listed = " and ".join(f"`{name}` of {method}" for method, name in ignored)
-    require(not ignored, f"Another {' or '.join(_NAMES[name] for _, name in ignored)} gives the same image: {listed}.")
+    require(not ignored, f"Another {' or '.join(_NAMES[name] for _, name in ignored)} gives the same result: {listed}.")
 
 
 def keeps_what_masks_leave_out(case: ModelCase) -> None:
@@ -80,6 +88,14 @@ def given_to_edit(model: Any, images: Tensor, given: dict[str, Any] | None = Non
     return chosen
 
 
+def given_to_likelihood(model: Any, count: int) -> dict[str, list[Any]]:
+    """Return the conditions and seeds that `log_likelihood` of a model takes, for `count` images."""
+    made: dict[str, list[Any]] = {"prompts": ["one circle"] * count, "seeds": list(range(count))}
+    if model.spec.num_classes:
+        made["labels"] = [place % model.spec.num_classes for place in range(count)]
+    return {name: value for name, value in made.items() if takes(model.log_likelihood, name)}
+
+
 def _conditions(model: ImageModel) -> list[tuple[str, str]]:
     """Return the method and the name of each argument that must have an effect."""
     found = []
@@ -88,11 +104,15 @@ def _conditions(model: ImageModel) -> list[tuple[str, str]]:
         found += [("sample", "prompts")] if takes(model.sample, "prompts") else []
     if isinstance(model, Editor):
         found += [("edit", name) for name in ("masks", "references", "prompts") if takes(model.edit, name)]
+    if isinstance(model, LikelihoodModel):
+        taken = given_to_likelihood(model, len(SEEDS))
+        found += [("log_likelihood", "labels")] if "labels" in taken and model.spec.num_classes > 1 else []
+        found += [("log_likelihood", "prompts")] if "prompts" in taken else []
     return found
 
 
 def _ignored(model: ImageModel, conditions: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the arguments of which two values give the same images."""
+    """Return the arguments of which two values give the same results."""
     with isolated():
         return [condition for condition in conditions if _gives_the_same(model, *condition)]
 
@@ -109,6 +129,9 @@ def _gives_the_same(model: Any, method: str, name: str) -> bool:
     try:
         if method == "sample":
             first, second = (model.sample(SEEDS, **{name: value}) for value in values[name])
+        elif method == "log_likelihood":
+            levels, given = level_images(model.spec, count), given_to_likelihood(model, count)
+            first, second = (model.log_likelihood(levels, **{**given, name: value}) for value in values[name])
         else:
             first, second = (
                 model.edit(images, **given_to_edit(model, images, {name: value})) for value in values[name]
@@ -123,6 +146,11 @@ def input_images(spec: ImageSpec, count: int) -> Tensor:
     height, width = (max(1, round(size / spec.scale)) for size in (spec.height, spec.width))
     generator = torch.Generator().manual_seed(0)
     return torch.rand((count, spec.channels, height, width), generator=generator) * 2 - 1
+
+
+def level_images(spec: ImageSpec, count: int) -> Tensor:
+    """Return noise images (count, C, H, W) of 256 levels in [-1, 1], the same at each call."""
+    return (input_images(replace(spec, scale=1), count) + 1).mul(127.5).round() / 127.5 - 1
 
 
 def _half(images: Tensor) -> Tensor:

@@ -1,0 +1,127 @@
+"""Checks of likelihoods, embedded texts and attention maps.
+
+Shapes: B batch, C channels, H and W height and width in pixels, D features.
+"""
+
+from collections.abc import Mapping
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aigc_lightning.core.capabilities import (
+    AttentionModel,
+    Embedder,
+    LikelihoodModel,
+    TextEmbedder,
+    likelihood_kind,
+)
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.errors import UserError
+from aigc_lightning.testing.cases import ModelCase, isolated
+from aigc_lightning.testing.checks import CheckFailedError, not_applicable, require
+from aigc_lightning.testing.condition_checks import SEEDS, given_to_likelihood, level_images
+
+_TEXTS = ("one circle", "three stars")
+
+
+def computes_log_likelihoods(case: ModelCase) -> None:
+    """Its log-likelihoods are float64 (B,), finite, and each depends on its own image, conditions and seed alone."""
+    model = case.load()
+    if not isinstance(model, LikelihoodModel):
+        not_applicable("it computes no log-likelihoods")
+    try:
+        kind = likelihood_kind(model)
+    except TypeError as error:
+        raise CheckFailedError(str(error)) from error
+    images = level_images(model.spec, len(SEEDS))
+    computed, reason = 0, ""
+    for given in _ways(model, len(images)):
+        try:
+            with isolated():
+                first = model.log_likelihood(images, **given)
+        except UserError as error:
+            reason = str(error)  # of a model that is never without a condition, or has no likelihood at all
+            continue
+        computed += 1
+        _check_nats(first, kind, len(images))
+        _check_pure(model, lambda given=given: model.log_likelihood(images, **given), first)
+        alone = model.log_likelihood(images[1:], **{name: value[1:] for name, value in given.items()})
+        same = torch.allclose(first[1:], alone, rtol=1e-4, atol=1e-3)
+        require(same, "A log-likelihood depends on the other images of the call.")
+        if "seeds" in given:
+            others = {**given, "seeds": [seed + 100 for seed in given["seeds"]]}
+            require(not torch.equal(first, model.log_likelihood(images, **others)), "Another seed changes nothing.")
+    if not computed:
+        not_applicable(reason)
+
+
+def embeds_texts(case: ModelCase) -> None:
+    """It embeds texts as it embeds images: float vectors of the same size, each from its own text alone."""
+    model = case.load()
+    if not callable(getattr(model, "embed_text", None)):
+        not_applicable("it embeds no texts")
+    require(isinstance(model, Embedder), "It has embed_text but no embed: texts are embedded in the space of images.")
+    assert isinstance(model, TextEmbedder)
+    with isolated():
+        first, images = model.embed_text(_TEXTS), model.embed(level_images(model.spec, 1))
+    wanted = (len(_TEXTS), images.shape[1])
+    require(tuple(first.shape) == wanted, f"embed_text() returns {tuple(first.shape)}, not {wanted}, as embed() does.")
+    require(first.is_floating_point() and bool(first.isfinite().all()), "embed_text() returns no finite floats.")
+    require(not torch.equal(first[0], first[1]), "Two texts have the same vector.")
+    _check_pure(model, lambda: model.embed_text(_TEXTS), first)
+    alone = model.embed_text(_TEXTS[1:])
+    require(torch.allclose(first[1:], alone, atol=1e-4), "A text's vector depends on the other texts of the call.")
+
+
+def maps_its_attention(case: ModelCase) -> None:
+    """Its attention maps are weights (B, heads, queries, keys) by block, each row of which sums to 1."""
+    model = case.load()
+    if not isinstance(model, AttentionModel):
+        not_applicable("it has no attention maps")
+    images = level_images(model.spec, len(SEEDS))
+    with isolated():
+        first, alone = model.attention_maps(images), model.attention_maps(images[1:])
+    require(isinstance(first, Mapping) and len(first) > 0, "attention_maps() returns no mapping of blocks.")
+    for name, weights in first.items():
+        shape = tuple(weights.shape)
+        require(len(shape) == 4 and shape[0] == len(images), f"{name} has {shape}, not (B, heads, queries, keys).")
+        require(weights.is_floating_point() and bool((weights >= 0).all()), f"{name} has weights below 0.")
+        sums = weights.double().sum(-1)
+        require(torch.allclose(sums, torch.ones_like(sums), atol=1e-3), f"Rows of {name} do not sum to 1.")
+        require(torch.allclose(weights[1:], alone[name], atol=1e-4), f"{name} depends on the other images of the call.")
+        _check_pure(model, lambda name=name: model.attention_maps(images)[name], weights)
+
+
+def _ways(model: Any, count: int) -> list[dict[str, list[Any]]]:
+    """Return the arguments of `log_likelihood` with all that it takes, and with what it cannot do without."""
+    everything = given_to_likelihood(model, count)
+    parameters = signature(model.log_likelihood).parameters
+    least = {
+        name: value
+        for name, value in everything.items()
+        if name == "seeds" or parameters[name].default is Parameter.empty
+    }
+    return [everything] if least.keys() == everything.keys() else [everything, least]
+
+
+def _check_nats(nats: Tensor, kind: str, count: int) -> None:
+    """Fail unless log-likelihoods have the right shape, type and range."""
+    require(tuple(nats.shape) == (count,), f"log_likelihood() returns {tuple(nats.shape)}, not {(count,)}.")
+    require(nats.dtype == torch.float64, f"log_likelihood() returns {nats.dtype}, not float64.")
+    require(bool(nats.isfinite().all()), "log_likelihood() returns values that are not finite.")
+    most = nats.max().item()
+    require(kind != "exact" or most <= 0, f"An exact log-probability is {most:.3g}, above 0.")
+
+
+def _check_pure(model: ImageModel, run: Any, first: Tensor) -> None:
+    """Fail unless a method returns the same again, in training mode too, without side effects."""
+    model.train()
+    state = torch.get_rng_state()
+    again = run()
+    require(torch.equal(first, again), "It returns something else at a second call or in training mode.")
+    require(torch.equal(state, torch.get_rng_state()), "It draws from the global random state.")
+    require(model.training, "It changes the mode of the model.")
+    require(not again.requires_grad, "It keeps the autograd graph.")
+    model.eval()
