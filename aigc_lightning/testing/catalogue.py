@@ -30,6 +30,8 @@ MODEL_CHECKS = (
     Check("computes_log_likelihoods", capability_checks.computes_log_likelihoods),
     Check("embeds_texts", capability_checks.embeds_texts),
     Check("maps_its_attention", capability_checks.maps_its_attention),
+    Check("encodes_and_decodes", capability_checks.encodes_and_decodes),
+    Check("inverts_images", capability_checks.inverts_images),
     Check("predicts", condition_checks.predicts),
     Check("survives_a_checkpoint", model_checks.survives_a_checkpoint),
     Check("trains_on_the_shapes_it_claims", training_checks.trains_on_the_shapes_it_claims),
