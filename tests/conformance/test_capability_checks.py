@@ -254,7 +254,7 @@ class Halves(ImageModel):
         return self.encode(images)
 
 
-class Centred(Halves):
+class BatchCentred(Halves):
     """Takes the mean of the batch away."""
 
     def encode(self, images: Tensor) -> Tensor:
@@ -278,7 +278,7 @@ def test_latents_are_checked():
         with pytest.raises(NotApplicableError):
             check(case(Levels))
         with pytest.raises(CheckFailedError, match="depend on the other images"):
-            check(case(Centred))
+            check(case(BatchCentred))
     with pytest.raises(CheckFailedError, match="outside of"):
         capability_checks.encodes_and_decodes(case(Large))
     with pytest.raises(CheckFailedError, match="invert\\(\\) returns"):
