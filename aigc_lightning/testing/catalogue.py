@@ -2,6 +2,7 @@
 
 from aigc_lightning.testing import (
     average_checks,
+    callback_checks,
     capability_checks,
     class_checks,
     condition_checks,
@@ -46,6 +47,13 @@ MODEL_CHECKS = (
         training_checks.gives_the_same_with_recomputed_activations,
         slow=True,
     ),
+)
+CALLBACK_CHECKS = (
+    *_OF_ANY_CLASS,
+    Check("completes_a_run", callback_checks.completes_a_run),
+    Check("resumes", callback_checks.resumes),
+    Check("survives_a_signal", callback_checks.survives_a_signal),
+    Check("runs_in_every_stage", callback_checks.runs_in_every_stage),
 )
 DATA_CHECKS = (
     *_OF_ANY_CLASS,

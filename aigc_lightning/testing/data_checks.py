@@ -112,11 +112,11 @@ def trains_a_model(case: DataCase) -> None:
         not_applicable("DCGAN takes no latents")
     if data.spec.task != "generation" or any(size % 4 or size < 8 for size in data.spec.shape[1:]):
         not_applicable(f"DCGAN does not take its images: {data.spec}, {data.spec.task}")
-    options = {"model": "dcgan", "model.width": "8", "data": case.name, "data.batch_size": "4", "grids.num": "1"}
+    options = {"model": "dcgan", "model.width": "8", "data.batch_size": "4", "grids.num": "1"}
     options |= {"trainer.max_steps": "1", "trainer.accelerator": "cpu", "trainer.limit_val_batches": "1"}
     options |= {"run": str(case.folder / "fit")}
     given = [f"--{text}" for text in case.settings if not text.startswith("data.batch_size")]
-    case.run("fit", [*(f"--{name}={value}" for name, value in options.items()), *given])
+    case.run("fit", [*case.arguments(), *(f"--{name}={value}" for name, value in options.items()), *given])
 
 
 def is_scored_in_every_stage(case: DataCase) -> None:
@@ -136,7 +136,8 @@ def _run_every_stage(case: DataCase, num_workers: int) -> None:
     options |= dict(cast(tuple[str, str], text.split("=", 1)) for text in case.settings)
     given = ["--trust-config", *(f"--{name}={value}" for name, value in options.items())]  # for the probe
     run = case.folder / f"{num_workers}_workers"
-    case.run("fit", ["--model=aigc_lightning.testing.probe.Probe", f"--data={case.name}", *given, f"--run={run}"])
+    probe = "--model=aigc_lightning.testing.probe.Probe"
+    case.run("fit", [*case.arguments(), probe, *given, f"--run={run}"])
     for stage, score in {"validate": "val/error", "test": "test/error"}.items():
         output = case.run(stage, [f"--checkpoint={run}", *given])
         require(f"{score}: " in output, f"`aigc {stage}` prints no score:\n{output}")
