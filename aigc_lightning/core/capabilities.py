@@ -1,8 +1,8 @@
 """What a model can do for its users. Commands and callbacks check for a capability, never for a class."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
-from typing import Any, Literal, Protocol, get_origin, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, get_origin, runtime_checkable
 
 from torch import Tensor
 
@@ -90,7 +90,74 @@ class Classifier(Protocol):
         ...
 
 
-CAPABILITIES: dict[str, type] = {"sample": Generator, "edit": Editor, "embed": Embedder, "classify": Classifier}
+@runtime_checkable
+class TextEmbedder(Embedder, Protocol):
+    """Embeds texts in the space in which it embeds images."""
+
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """Return one vector per text, float (B, D), with the D of `embed`; each depends on its own text only."""
+        ...
+
+
+#: What the numbers of a `LikelihoodModel` are.
+LikelihoodKind = Literal["exact", "estimate", "lower_bound"]
+
+
+@runtime_checkable
+class LikelihoodModel(Protocol):
+    """Computes log-likelihoods of 8-bit images.
+
+    Its class attribute `likelihood_kind` says what they are:
+
+    - "exact": the log-probability of the image;
+    - "lower_bound": at most that, on average over the noise that is drawn, such as the evidence lower bound (ELBO);
+    - "estimate": neither, such as the result of an ODE solver with an estimated divergence.
+
+    What else it takes it has as arguments, one item per image: `labels` and `prompts`, None for the likelihood without
+    a condition, and `seeds`, for models that draw noise, 0 for all by default. Keyword-only arguments of other names
+    become options of `aigc evaluate`, see `method_options`.
+    """
+
+    def log_likelihood(self, images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the log-probability of each image in nats, float64 (B,).
+
+        The result for an image depends on the image, its conditions and its seed only. A model of a density in [-1, 1]
+        dequantises the images and converts the result, see `losses.dequantisation`.
+
+        Args:
+            images: (B, C, H, W) of 256 levels in [-1, 1], of the spec's size.
+            *args: conditions.
+            **kwargs: conditions and options.
+
+        Raises:
+            UserError: the model, built with its options, has no likelihood of such images.
+        """
+        ...
+
+
+@runtime_checkable
+class AttentionModel(Protocol):
+    """Shows where its attention layers look."""
+
+    def attention_maps(self, images: Tensor, *args: Any, **kwargs: Any) -> Mapping[str, Tensor]:
+        """Return the attention weights of each block for images (B, C, H, W) in [-1, 1].
+
+        Returns:
+            By the block's name, from input to output: float (B, heads, queries, keys), not negative, of which each row,
+            the weights of a query, sums to 1. They depend on the image only, not on the batch.
+        """
+        ...
+
+
+CAPABILITIES: dict[str, type] = {
+    "sample": Generator,
+    "edit": Editor,
+    "embed": Embedder,
+    "classify": Classifier,
+    "embed_text": TextEmbedder,
+    "log_likelihood": LikelihoodModel,
+    "attention_maps": AttentionModel,
+}
 
 #: Arguments that commands offer under names of their own, by the method that has them.
 CONDITIONS = {
@@ -157,6 +224,19 @@ def method_options(method: Callable[..., Any]) -> dict[str, Parameter]:
         and parameter.default is not Parameter.empty
         and (parameter.annotation in (bool, int, float, str) or get_origin(parameter.annotation) is Literal)
     }
+
+
+def likelihood_kind(model: LikelihoodModel) -> LikelihoodKind:
+    """Return what a model's log-likelihoods are, from its class attribute `likelihood_kind`.
+
+    Raises:
+        TypeError: it does not say so.
+    """
+    kind: LikelihoodKind | None = getattr(model, "likelihood_kind", None)
+    if kind is None or kind not in get_args(LikelihoodKind):
+        name, known = type(model).__name__, ", ".join(map(repr, get_args(LikelihoodKind)))
+        raise TypeError(f"{name}.likelihood_kind is {kind!r}; give one of {known}.")
+    return kind
 
 
 def size_multiple(editor: Editor) -> int | None:

@@ -6,8 +6,9 @@ Shapes: B batch, C channels, H and W height and width in pixels.
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
@@ -212,3 +213,21 @@ def chosen(total: int, num: int) -> list[int]:
     if num >= total:
         return list(range(total))
     return sorted(keyed.permutation(total, 0)[:num].tolist())
+
+
+def same_names(real: FolderImages, fake: FolderImages) -> tuple[FolderImages, FolderImages]:
+    """Return the images whose names are in both folders, in the same order.
+
+    Raises:
+        UserError: there are none.
+    """
+    of_real, of_fake = (
+        {normalize("NFC", PurePosixPath(name).stem): number for number, name in enumerate(images.files)}
+        for images in (real, fake)
+    )
+    names = sorted(of_real.keys() & of_fake.keys())
+    if not names:
+        raise UserError(
+            f"No file in {fake.root} has the name of one in {real.root}.", "Name an image and its target alike."
+        )
+    return real.subset([of_real[name] for name in names]), fake.subset([of_fake[name] for name in names])

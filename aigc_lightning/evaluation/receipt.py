@@ -15,7 +15,7 @@ from aigc_lightning.shell import command
 
 #: Raised when the way of computing any score changes, so that old and new numbers are not compared.
 PROTOCOL_VERSION = 1
-Kind = Literal["generation", "pairs", "classification"]
+Kind = Literal["generation", "pairs", "classification", "likelihood"]
 SCORES_FILE = "scores.json"
 _PACKAGES = ("aigc-lightning", "torch", "torchvision", "torchmetrics", "numpy")
 
@@ -25,11 +25,11 @@ class Section:
     """Scores of one kind.
 
     Args:
-        kind: "generation" (a set of images against real ones), "pairs" (images against their targets) or
-            "classification".
+        kind: "generation" (a set of images against real ones), "pairs" (images against their targets),
+            "classification" or "likelihood" (of real images under the model).
         scores: numbers by key, such as "frechet_distance".
         protocol: what must be equal for two scores to be comparable: extractor, resize, reference, counts, settings.
-        baseline: the same scores of a known baseline: real against real images, or the unedited images.
+        baseline: the same scores of a known baseline, such as real against real images, or the unedited images.
         baseline_name: description of the baseline.
         classes: one mapping of scores per class.
         subject: what was scored: such as the images' name, seeds, and whether averaged weights generated them.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -17,7 +18,7 @@ from aigc_lightning.core.io.output import html
 from aigc_lightning.core.io.pictures import image_grid
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, Section
-from aigc_lightning.evaluation.scores import is_better
+from aigc_lightning.evaluation.scores import BITS_PER_DIM, is_better, is_spread, spread_key
 
 _TITLES = {
     "frechet_distance": "Frechet distance",
@@ -35,13 +36,17 @@ _TITLES = {
     "mae": "Mean absolute error",
     "lpips": "LPIPS",
     "f1": "F1",
+    BITS_PER_DIM: "Bits per dimension",
 }
 _SHARES = ("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage")
 _KINDS = {
     "generation": "Images against real images",
     "pairs": "Images against their targets",
     "classification": "Classification",
+    "likelihood": "Likelihood of real images",
 }
+#: A lower bound of the likelihood is an upper bound of the bits.
+_MARKS = {"lower_bound": "≤ ", "estimate": "≈ "}
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;text-align:right;border-bottom:1px solid #ddd}
@@ -104,13 +109,13 @@ def arrow_of(key: str) -> str:
 
 
 def score_rows(section: Section) -> list[tuple[str, str, str]]:
-    """Return title, value and baseline of each score; deviations stand behind their means."""
+    """Return title, value and baseline of each score; spreads stand behind their means."""
     rows = []
-    for key, value in section.scores.items():
-        if key.endswith("_std"):
+    for key in section.scores:
+        if is_spread(key):
             continue
-        deviation = section.scores.get(f"{key}_std")
-        shown = formatted(key, value) + (f" ± {deviation:.2g}" if deviation is not None else "")
+        spread = section.scores.get(spread_key(key))
+        shown = marked(key, section) + (f" ± {spread:.2g}" if spread is not None else "")
         baseline = formatted(key, section.baseline[key]) if key in section.baseline else ""
         rows.append((title_of(key, section) + arrow_of(key), shown, baseline))
     return rows
@@ -126,6 +131,12 @@ def formatted(key: str, value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.2%}" if key in _SHARES else f"{value:.4g}"
+
+
+def marked(key: str, section: Section) -> str:
+    """Return a section's score formatted for display, with a sign before bits per dimension that are not exact."""
+    mark = _MARKS.get(str(section.subject.get("likelihood")), "") if key == BITS_PER_DIM else ""
+    return mark + formatted(key, section.scores.get(key))
 
 
 def neighbour_picture(rows: Sequence[tuple[Tensor, Sequence[Tensor]]]) -> Image.Image:
@@ -179,7 +190,7 @@ def _section(section: Section) -> str:
     )
     left_out = "".join(f"<p class='note'>{html(line)}</p>" for line in left_out_lines(section))
     about = " &middot; ".join(
-        f"{html(key.replace('_', ' '))}: {html(str(value))}"
+        f"{html(key.replace('_', ' '))}: {html(_listed(value))}"
         for key, value in {**section.subject, **section.protocol}.items()
         if key not in ("settings", "is_standard_fid")
     )
@@ -187,6 +198,11 @@ def _section(section: Section) -> str:
         f"<h2>{_KINDS[section.kind]}</h2><table><tr><th></th><th>score</th><th>{html(section.baseline_name)}</th></tr>"
         f"{rows}</table>{left_out}<p class='note'>{about}</p>"
     )
+
+
+def _listed(value: Any) -> str:
+    """Return a value as a text, a mapping as "steps 50, probes 1"."""
+    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _classes(section: Section) -> str:

@@ -197,6 +197,9 @@ PAIRS: dict[str, PairScore] = {
 LPIPS = "lpips"
 _SMALLEST_FOR_LPIPS = 16
 
+#: The score of a model's likelihoods of held-out images.
+BITS_PER_DIM = "bits_per_dim"
+
 #: Scores of classifiers, in [0, 1].
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
 
@@ -213,8 +216,8 @@ def check_names(names: Sequence[str]) -> None:
         UserError: a name is unknown.
     """
     for name in names:
-        if name not in (*DISTRIBUTION, *PAIRS, LPIPS):
-            known = [*DISTRIBUTION, *PAIRS, LPIPS]
+        known = [*DISTRIBUTION, *PAIRS, LPIPS, BITS_PER_DIM]
+        if name not in known:
             raise UserError(f"There is no score {name!r}.", did_you_mean(name, known) or f"Known: {', '.join(known)}.")
 
 
@@ -264,14 +267,24 @@ def _computed(name: str, sides: Sides) -> dict[str, float]:
     return dict(zip(score.keys, map(float, score.compute(sides)), strict=True))
 
 
+def spread_key(key: str) -> str:
+    """Return the key under which a section has the spread of a score, if it has one."""
+    return f"{key}_stderr" if key == BITS_PER_DIM else f"{key}_std"
+
+
+def is_spread(key: str) -> bool:
+    """Return whether a key is that of a standard deviation or a standard error."""
+    return key.endswith(("_std", "_stderr"))
+
+
 def is_better(key: str) -> Better | None:
-    """Return whether lower or higher values are better; None for standard deviations and unknown keys."""
+    """Return whether lower or higher values are better; None for spreads and unknown keys."""
     for score in DISTRIBUTION.values():
-        if key in score.keys and not key.endswith("_std"):
+        if key in score.keys and not is_spread(key):
             return score.better
     if key in PAIRS:
         return PAIRS[key].better
-    return "lower" if key == LPIPS else "higher" if key in CLASSIFICATION else None
+    return "lower" if key in (LPIPS, BITS_PER_DIM) else "higher" if key in CLASSIFICATION else None
 
 
 def settings_of(keys: Sequence[str]) -> dict[str, dict[str, int | float]]:

@@ -1,3 +1,4 @@
+from . import dequantisation as dequantisation
 from . import feature_matching as feature_matching
 from . import hinge as hinge
 from . import kullback_leibler as kullback_leibler

@@ -5,6 +5,7 @@ from . import sliced_wasserstein as sliced_wasserstein
 from .classes import accuracy as accuracy
 from .classes import intra_class_frechet as intra_class_frechet
 from .frechet import frechet_distance as frechet_distance
+from .likelihood import bits_per_dim as bits_per_dim
 from .manifold import density_coverage as density_coverage
 from .manifold import precision_recall as precision_recall
 from .moments import Moments as Moments

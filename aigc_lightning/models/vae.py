@@ -25,6 +25,7 @@ from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.losses import kullback_leibler
+from aigc_lightning.losses.dequantisation import dequantised, log_probability
 from aigc_lightning.losses.likelihood import LIKELIHOODS, NUM_COMPONENTS
 from aigc_lightning.metrics.pairs import psnr
 from aigc_lightning.networks.residual import PreactivationBlock
@@ -70,6 +71,7 @@ class VAE(ImageModel):
 
     block_classes = (PreactivationBlock,)
     monitor = "val/negative_elbo"
+    likelihood_kind = "lower_bound"
 
     def __init__(
         self,
@@ -132,17 +134,41 @@ class VAE(ImageModel):
         Raises:
             UserError: the images differ in size from those the model was trained on.
         """
-        if images.shape[-2:] != self.spec.shape[-2:]:
-            raise UserError(
-                f"This VAE was built for images of {self.spec}, but got {images.shape[-2]}x{images.shape[-1]}.",
-                "Resize them first.",
-            )
+        self._check_size(images)
         with self.inference():
             return _accurate(self.encoder(images.to(self.device, self._precision))[0])
 
     def edit(self, images: Tensor) -> Tensor:
         """Return reconstructions of images (B, C, H, W), from their posterior means."""
         return self.decode(self.embed(images))
+
+    def log_likelihood(self, images: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """Return a lower bound of the log-probability of each image in nats, float64 (B,): the ELBO, from one draw.
+
+        For the Gaussian, which is a density, the images are dequantised with uniform noise.
+
+        Args:
+            images: (B, C, H, W) of 256 levels in [-1, 1].
+            seeds: of the latents and the noise, one per image; 0 for all by default.
+
+        Raises:
+            UserError: the likelihood is "bernoulli", which is none of 256 levels, or the images differ in size from
+                those the model was trained on.
+        """
+        if self.likelihood == "bernoulli":
+            raise UserError(
+                "A VAE with the likelihood bernoulli gives no probabilities of images of 256 levels.",
+                "Train with model.likelihood gaussian or logistic_mixture.",
+            )
+        self._check_size(images)
+        seeds = [0] * len(images) if seeds is None else seeds
+        is_density = self.likelihood == "gaussian"
+        given = dequantised(images, seeds) if is_density else images
+        noise = seeded_normal(seeds, self.latent_size).to(self.device, self._precision)
+        with self.inference():
+            found = self.bound(given.to(self.device, self._precision), noise)
+        nats = (found.log_likelihood - found.divergence.sum(1)).double()
+        return log_probability(nats, prod(self.spec.shape)) if is_density else nats
 
     def predict_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         """Return the reconstructions of a batch."""
@@ -212,6 +238,13 @@ class VAE(ImageModel):
         optimizer = Adam(self.parameters(), lr=self.lr, fused=True)
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _check_size(self, images: Tensor) -> None:
+        if images.shape[-2:] != self.spec.shape[-2:]:
+            raise UserError(
+                f"This VAE was built for images of {self.spec}, but got {images.shape[-2]}x{images.shape[-1]}.",
+                "Resize them first.",
+            )
 
     @property
     def _precision(self) -> torch.dtype:

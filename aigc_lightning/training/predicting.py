@@ -10,14 +10,17 @@ from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
+#: Capabilities that `ImageModel.predict_step` uses.
+_PREDICTS = ("sample", "edit", "classify", "embed")
+
 
 def check_predicts(model: ImageModel) -> None:
     """Check that a model can predict something.
 
     Raises:
-        UserError: it has neither a `predict_step` of its own nor any capability.
+        UserError: it has neither a `predict_step` of its own nor a capability to predict with.
     """
-    if type(model).predict_step is ImageModel.predict_step and not capabilities(model):
+    if type(model).predict_step is ImageModel.predict_step and not {*_PREDICTS} & {*capabilities(model)}:
         raise UserError(
             f"{type(model).__name__} predicts nothing: it can neither sample, edit, classify nor embed.",
             "Use another model; `aigc plugins show NAME` says what a model can do.",

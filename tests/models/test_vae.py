@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from aigc_lightning.core.capabilities import Editor, Embedder, LatentGenerator
+from aigc_lightning.core.capabilities import Editor, Embedder, LatentGenerator, LikelihoodModel
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.losses.dequantisation import dequantised
+from aigc_lightning.losses.likelihood import LIKELIHOODS
 from aigc_lightning.models.vae import VAE
 
 SPEC = ImageSpec(1, 8, 8)
@@ -57,7 +59,7 @@ def step_loss(model: VAE, given: torch.Tensor) -> tuple[float, dict[str, float]]
 
 
 def test_it_has_its_capabilities():
-    assert all(isinstance(made(), kind) for kind in (LatentGenerator, Editor, Embedder))
+    assert all(isinstance(made(), kind) for kind in (LatentGenerator, Editor, Embedder, LikelihoodModel))
 
 
 def test_the_bound_of_a_known_decoder_by_hand():
@@ -71,6 +73,48 @@ def test_the_bound_of_a_known_decoder_by_hand():
     expected = -0.5 * images().square().flatten(1).sum(1) - 64 * 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(found.log_likelihood, expected)
     assert found.divergence.abs().max() == 0  # a mean of 0 and a variance of 1 are the prior's
+
+
+def of_levels(count: int = 4) -> torch.Tensor:
+    return ((images(count) + 1) * 127.5).round() / 127.5 - 1
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "logistic_mixture"])
+def test_the_log_likelihood_is_the_bound(likelihood):
+    """With a posterior that is the prior, it is the mean of the decoder's log-probability."""
+    model = made(likelihood=likelihood)
+    networks: Any = (model.encoder.layers[-1], model.decoder[0])
+    for parameter in [*networks[0].parameters(), *networks[1].layers[0].parameters()]:
+        torch.nn.init.zeros_(parameter)  # the decoder sees no latents
+    given, seeds = of_levels(), [3, 4, 5, 6]
+    found = model.log_likelihood(given, seeds)
+    assert found.dtype == torch.float64 and found.shape == (4,) and not found.requires_grad
+    with model.inference():
+        output = model.decoder(torch.zeros(4, 3))
+    if likelihood == "gaussian":
+        values = dequantised(given, seeds)
+        mean, log_scale = output.chunk(2, 1)
+        expected = torch.distributions.Normal(mean, log_scale.exp()).log_prob(values) - math.log(127.5)
+        expected = expected.flatten(1).sum(1)
+    else:
+        expected = LIKELIHOODS[likelihood].log_likelihood(given, output)
+        assert (found < 0).all()
+    torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=1e-4)
+
+
+def test_a_bound_depends_on_its_seed_alone():
+    model, given = made(), of_levels()
+    both = model.log_likelihood(given, [3, 4, 3, 4])
+    torch.testing.assert_close(model.log_likelihood(given[1:2], [4]), both[1:2], rtol=1e-6, atol=1e-4)
+    assert not torch.equal(model.log_likelihood(given, [5, 6, 7, 8]), both)
+    assert torch.equal(model.log_likelihood(given), model.log_likelihood(given, [0] * 4))
+
+
+def test_likelihoods_that_are_none_of_256_levels_are_refused():
+    with pytest.raises(UserError, match="no probabilities of images of 256 levels"):
+        made(likelihood="bernoulli").log_likelihood(of_levels())
+    with pytest.raises(UserError, match="but got 4x8"):
+        made().log_likelihood(of_levels()[:, :, :4])
 
 
 def test_the_noise_picks_the_latent():

@@ -8,8 +8,8 @@ from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, check_comparable, load_receipt
-from aigc_lightning.evaluation.report import arrow_of, formatted, title_of
-from aigc_lightning.evaluation.scores import is_better
+from aigc_lightning.evaluation.report import arrow_of, formatted, marked, title_of
+from aigc_lightning.evaluation.scores import is_better, is_spread
 
 
 def print_table(runs: Sequence[str], *, as_json: bool) -> None:
@@ -41,10 +41,10 @@ def _print_kind(receipts: dict[str, Receipt], kind: str) -> None:
     rows = []
     for key in dict.fromkeys(key for section in sections.values() for key in section.scores):
         values = {run: section.scores.get(key) for run, section in sections.items()}
-        if key.endswith("_std"):
+        if is_spread(key):
             continue
         best = _best(key, [value for value in values.values() if value is not None])
-        cells = {run: formatted(key, value) + (" *" if value == best else "") for run, value in values.items()}
+        cells = {run: marked(key, sections[run]) + (" *" if value == best else "") for run, value in values.items()}
         rows.append({kind: title_of(key, first) + arrow_of(key), **cells, first.baseline_name or " ": ""})
         rows[-1][first.baseline_name or " "] = formatted(key, first.baseline[key]) if key in first.baseline else ""
     print_rows(rows, as_json=False, titles=True)

@@ -1,10 +1,11 @@
 """`aigc evaluate` and `aigc compare`: scores of models and folders, and tables of scores."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
-from aigc_lightning.config.command_line import parse, split_data_options
-from aigc_lightning.errors import UserError
+from aigc_lightning.config.command_line import option_names, parse, split_data_options, split_model_options
+from aigc_lightning.errors import UserError, did_you_mean
 
 _PARTS = ("train", "val", "test")
 
@@ -16,6 +17,7 @@ def evaluate(argv: list[str]) -> int:
         usage="aigc evaluate RUN_OR_CKPT [--data NAME [--data.OPTION V ...]] [options]\n"
         "       aigc evaluate --fake FOLDER --real FOLDER [options]",
         description=evaluate.__doc__,
+        epilog="A model's options for bits_per_dim follow, such as --steps 20: `aigc plugins show NAME` lists them.",
         exit_on_error=False,
     )
     parser.add_argument("target", nargs="?", help="a run folder, a .ckpt or an exported .safetensors file")
@@ -32,8 +34,10 @@ def evaluate(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="folder of scores.json and report.html (default: RUN/evaluation)")
     parser.add_argument("--json", type=Path, help="also write the scores to this file")
     data_options, rest = split_data_options(argv)
-    options = parse(parser, rest)
-    _check(options, data_options)
+    given, own = split_model_options(parser, rest)
+    options = parse(parser, own)
+    options.given = given
+    _check(options, data_options, option_names(parser))
     from aigc_lightning.commands.evaluate.scoring import (
         run,
     )  # imports torch: only after the options have been validated
@@ -55,12 +59,16 @@ def compare(argv: list[str]) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace, data_options: list[str]) -> None:
+def _check(options: argparse.Namespace, data_options: list[str], known: Iterable[str]) -> None:
     """Refuse options that contradict each other.
 
     Raises:
-        UserError: neither a model nor two folders are given, or a number is out of range.
+        UserError: neither a model nor two folders are given, a number is out of range, or an option is unknown.
     """
+    if options.given and (options.fake is not None or "bits_per_dim" not in (options.metrics or "")):
+        name = f"--{next(iter(options.given))}"
+        about = "A model's own options are for its likelihoods: --metrics bits_per_dim"
+        raise UserError(f"aigc evaluate does not know {name!r}.", f"{did_you_mean(name, known)} {about}".strip())
     folders = options.fake is not None or options.real is not None
     if folders and (options.target or data_options or options.part):
         given = options.target or (data_options[0] if data_options else "--part")

@@ -7,9 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -17,7 +16,7 @@ from rich.progress import Progress as Bars
 
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
-from aigc_lightning.core.capabilities import Classifier, Editor, Generator
+from aigc_lightning.core.capabilities import Classifier, Editor, Generator, LikelihoodModel, likelihood_kind
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
@@ -28,7 +27,17 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.classification import score_classifier
 from aigc_lightning.evaluation.extractors import find_extractor
 from aigc_lightning.evaluation.generation import Generation, Judge, Reference, score_set
-from aigc_lightning.evaluation.image_sets import DataImages, Edits, FolderImages, ImageSet, Part, Samples, chosen
+from aigc_lightning.evaluation.image_sets import (
+    DataImages,
+    Edits,
+    FolderImages,
+    ImageSet,
+    Part,
+    Samples,
+    chosen,
+    same_names,
+)
+from aigc_lightning.evaluation.likelihood_scores import score_likelihood
 from aigc_lightning.evaluation.pair_scores import score_pairs
 from aigc_lightning.evaluation.path_length_scores import path_length_of
 from aigc_lightning.evaluation.receipt import SCORES_FILE, Receipt, Section
@@ -42,8 +51,9 @@ from aigc_lightning.evaluation.report import (
     score_rows,
 )
 from aigc_lightning.evaluation.report_progress import Progress
-from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS, check_names
+from aigc_lightning.evaluation.scores import BITS_PER_DIM, DISTRIBUTION, LPIPS, PAIRS, check_names
 from aigc_lightning.inference.loaded_model import LoadedModel, chosen_device
+from aigc_lightning.inference.model_options import model_options
 from aigc_lightning.metrics.neighbours import nearest
 
 _SHOWN = 64
@@ -133,10 +143,12 @@ class _Folders(_Evaluation):
 
     def score(self, data_options: list[str]) -> None:
         options = self.options
+        if BITS_PER_DIM in self.asked:
+            raise UserError(f"{BITS_PER_DIM} is a score of models, not of folders.", "Give a run or checkpoint.")
         self.name = f"{options.fake.name} against {options.real.name}"
         fake, real = FolderImages(options.fake), FolderImages(options.real)
         if self.of_pairs():
-            targets, edited = _same_names(real, fake)
+            targets, edited = same_names(real, fake)
             self.sections.append(score_pairs(edited, targets, None, self.of_pairs(), self.progress))
         if self.of_sets() or not self.asked:
             num = options.num or min(MOST, len(fake), len(real))
@@ -150,7 +162,7 @@ class _Folders(_Evaluation):
 
 
 class _Model(_Evaluation):
-    """A model on data: as a generator, an editor or a classifier, whichever it is."""
+    """A model on data: as a generator, an editor, a classifier or a likelihood model, whichever it is."""
 
     def score(self, data_options: list[str]) -> None:
         loaded = LoadedModel(self.options.target, self.options.device)
@@ -167,8 +179,11 @@ class _Model(_Evaluation):
         edits = isinstance(model, Editor) and task in _FIELDS
         translates = isinstance(model, Editor) and task == "unpaired"
         samples = isinstance(model, Generator) and task == "generation"
+        has_likelihood = isinstance(model, LikelihoodModel) and task == "generation"
         unfit = [*([] if edits else self.of_pairs()), *([] if translates or samples else self.of_sets())]
-        if unfit or not (edits or translates or samples or isinstance(model, Classifier)):
+        unfit += [BITS_PER_DIM] if BITS_PER_DIM in self.asked and not has_likelihood else []
+        others = edits or translates or samples or isinstance(model, Classifier)
+        if unfit or not (others or has_likelihood):
             asked = f" {', '.join(unfit)}" if unfit else ""
             raise UserError(
                 f"There is no score{asked} for a {type(model).__name__} on data of the task {task}.",
@@ -178,8 +193,37 @@ class _Model(_Evaluation):
             self._classify(model, data)
         if edits and (self.of_pairs() or not self.asked):
             self._edit(model, data, *_FIELDS[task])
+        why = self._likelihood(model, data, alone=not others) if has_likelihood else ""
         if (translates or samples) and (self.of_sets() or not self.asked):
             self._generate(model, data, translates)
+        if why:
+            last = self.sections[-1]
+            self.sections[-1] = replace(last, left_out={**last.left_out, BITS_PER_DIM: why})
+
+    def _likelihood(self, model: ImageModel, data: ImageDataModule, *, alone: bool) -> str:
+        """Add bits per dimension, unless only other scores are requested; return why they are left out, or "".
+
+        Args:
+            model: with the capability `log_likelihood`.
+            data: the dataset.
+            alone: whether the model has no other scores.
+        """
+        if self.asked and BITS_PER_DIM not in self.asked:
+            return ""
+        assert isinstance(model, LikelihoodModel)
+        required = alone or BITS_PER_DIM in self.asked
+        if likelihood_kind(model) == "estimate" and not required:
+            return f"An estimate can take long; request it with --metrics {BITS_PER_DIM}."
+        options = model_options(model, "log_likelihood", self.options.given)
+        whole = DataImages(data, self.options.part or "val")
+        images = whole.subset(chosen(len(whole), self.options.num or MOST))
+        try:
+            self.sections.append(score_likelihood(model, images, options, self.progress))
+        except UserError as error:
+            if required:
+                raise
+            return error.what
+        return ""
 
     def _generate(self, model: ImageModel, data: ImageDataModule, translates: bool) -> None:
         try:
@@ -242,20 +286,6 @@ class _Model(_Evaluation):
         self.sections.append(section)
         caption = f"Rows: true class; columns: predicted class; in the order {', '.join(images.class_names)}."
         self.pictures.append(Picture(confusion_picture(confusion), "Confusion matrix", caption))
-
-
-def _same_names(real: FolderImages, fake: FolderImages) -> tuple[FolderImages, FolderImages]:
-    """Return the images whose names are in both folders, in the same order."""
-    of_real, of_fake = (
-        {normalize("NFC", PurePosixPath(name).stem): number for number, name in enumerate(images.files)}
-        for images in (real, fake)
-    )
-    names = sorted(of_real.keys() & of_fake.keys())
-    if not names:
-        raise UserError(
-            f"No file in {fake.root} has the name of one in {real.root}.", "Name an image and its target alike."
-        )
-    return real.subset([of_real[name] for name in names]), fake.subset([of_fake[name] for name in names])
 
 
 def _print(section: Section) -> None:

@@ -81,6 +81,10 @@ def test_runs_are_compared_when_their_protocols_agree(aigc, trained, judge, fold
         ((), "Nothing to score"),
         (("RUN", "--metrics", "frechet"), "frechet_distance"),
         (("RUN", "--metrics", "psnr"), "no score psnr for a DCGAN"),
+        (("RUN", "--metrics", "bits_per_dim"), "no score bits_per_dim for a DCGAN"),
+        (("RUN", "--steps", "3"), "--metrics bits_per_dim"),
+        (("RUN", "--metric", "psnr"), "Did you mean --metrics"),
+        (("--fake", "x", "--real", "y", "--metrics", "bits_per_dim"), "a score of models"),
         (("RUN", "--num", "1"), "at least 2"),
         (("RUN",), "aigc assets fetch inception"),
         (("RUN", "--extractor", "RUN"), "does not embed images"),
@@ -127,3 +131,44 @@ def test_few_images_leave_scores_out(aigc, trained, judge, folder):
     section = json.loads((folder / "e" / "scores.json").read_text())["sections"][0]
     assert "inception_score" in section["left_out"] and "frechet_distance" in section["scores"]
     assert "(inception_score) is left out." in done.out
+
+
+def test_a_likelihood_model_gets_bits_per_dimension(aigc, folder):
+    options = ["--model=vae", "--model.width=4", "--data=digits", "--data.size=8", "--run=r"]
+    assert aigc("fit", *options, "--trainer.max_steps=2", "--trainer.accelerator=cpu").code == 0
+    done = aigc("evaluate", "r", "--num", 20)
+    assert done.code == 0 and "Bits per dimension" in done.out and "UNIFORM OVER 256 LEVELS" in done.out, done.err
+    sections = {
+        section["kind"]: section
+        for section in json.loads((folder / "r" / "evaluation" / "scores.json").read_text())["sections"]
+    }
+    assert set(sections) == {"pairs", "likelihood"}
+    likelihood = sections["likelihood"]
+    assert likelihood["subject"]["likelihood"] == "lower_bound" and likelihood["protocol"]["num"] == 20
+    assert set(likelihood["scores"]) == {"bits_per_dim", "bits_per_dim_stderr"}
+    assert "Likelihood of real images" in (folder / "r" / "evaluation" / "report.html").read_text()
+    assert aigc("evaluate", "r", "--num", 20, "--metrics", "bits_per_dim", "--out", "other").code == 0
+    assert scores(folder / "other" / "scores.json") == likelihood["scores"]
+    done = aigc("compare", "r", "other")
+    assert done.code == 0 and "\u2264 " in done.out and "±" not in done.out
+    done = aigc("evaluate", "r", "--metrics", "bits_per_dim", "--steps", 3)
+    assert done.code == 2 and "knows '--steps'" in done.err and len(done.lines) <= 4
+    done = aigc("evaluate", "r", "--metrics", "bits_per_dim", "--data.size", 16)
+    assert done.code == 2 and "8x8 grey" in done.err and "16x16 grey" in done.err
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "estimate"])
+def test_a_likelihood_that_is_left_out_is_explained(aigc, folder, monkeypatch, kind):
+    options = ["--model=vae", "--model.width=4", "--data=digits", "--data.size=8", "--run=r"]
+    if kind == "bernoulli":
+        options.append("--model.likelihood=bernoulli")
+    else:
+        monkeypatch.setattr("aigc_lightning.models.vae.VAE.likelihood_kind", "estimate")
+    assert aigc("fit", *options, "--trainer.max_steps=2", "--trainer.accelerator=cpu").code == 0
+    done = aigc("evaluate", "r", "--num", 20)
+    assert done.code == 0 and "Bits per dimension (bits_per_dim) is left out." in done.out, done.err
+    asked = aigc("evaluate", "r", "--num", 20, "--metrics", "bits_per_dim")
+    if kind == "bernoulli":
+        assert asked.code == 2 and "256 levels" in asked.err and "256 levels" in done.out
+    else:
+        assert asked.code == 0 and "\u2248" in asked.out and "--metrics bits_per_dim" in done.out
