@@ -15,12 +15,12 @@ from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.metrics.likelihood import bits_per_dim
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam
 
 from aigc_autoregressive.levels import to_images, to_levels
-from aigc_autoregressive.likelihood import bits_per_dim
 from aigc_autoregressive.pixels import PixelCNN, PixelRNN, sample_pixels
 
 _CLASS = 1  # key of the draw of a class
@@ -46,6 +46,7 @@ class PixelModel(ImageModel):
     averaged_networks = ("network",)
     monitor = "val/bits_per_dim"
     keeps_unmasked: ClassVar[bool] = True
+    likelihood_kind: ClassVar[str] = "exact"
     network: PixelCNN | PixelRNN
 
     def __init__(
@@ -74,9 +75,7 @@ class PixelModel(ImageModel):
 
     # ---- inference
 
-    def sample(
-        self, seeds: Sequence[int], labels: Sequence[int] | None = None, *, temperature: float = 1.0
-    ) -> Tensor:
+    def sample(self, seeds: Sequence[int], labels: Sequence[int] | None = None, *, temperature: float = 1.0) -> Tensor:
         """Return one image per seed, (B, C, H, W) in [-1, 1], from the averaged network.
 
         Args:
@@ -201,7 +200,11 @@ class PixelModel(ImageModel):
         return (shares[:-1] <= torch.stack(draws).to(shares)).sum(0)
 
     def _drawn_pixels(
-        self, seeds: Sequence[int], labels: Tensor | None, temperature: float, known: tuple[Tensor, Tensor] | None = None
+        self,
+        seeds: Sequence[int],
+        labels: Tensor | None,
+        temperature: float,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         network: Any = self.averaged("network")
         size = (self.spec.height, self.spec.width)
