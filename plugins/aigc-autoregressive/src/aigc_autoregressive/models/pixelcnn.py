@@ -73,5 +73,5 @@ class PixelCNNModel(PixelModel):
     def setup_from_data(self, data: Any) -> None:
         """Start the weight-normalised layers from the statistics of training images."""
         batch = data.training_batch(_START_IMAGES)
-        images, labels = batch["image"].to(self.network.output.bias), self._labels_of(batch)
+        images, labels = batch["image"].to(next(self.network.parameters())), self._labels_of(batch)
         start_from_data(self.network, images, None if labels is None else labels.to(self.device))
