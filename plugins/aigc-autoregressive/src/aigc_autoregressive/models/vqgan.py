@@ -8,7 +8,6 @@ Shapes: B batch, C channels, H and W height and width in pixels, N tokens of an 
 """
 
 from collections.abc import Sequence
-from inspect import signature
 from math import ceil
 from typing import Any, ClassVar, Literal, cast
 
@@ -29,8 +28,9 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Adam
 
-from aigc_autoregressive.tokenizers import QUANTIZERS, VQGAN, BatchShare, MultiScaleQuantizer, Quantizer
+from aigc_autoregressive.tokenizers import VQGAN, BatchShare, MultiScaleQuantizer
 from aigc_autoregressive.tokenizers.autoencoder import ResidualBlock
+from aigc_autoregressive.tokenizers.choice import make_quantizer
 from aigc_autoregressive.tokenizers.quantizer import to_vectors
 from aigc_autoregressive.tokenizers.usage import counts, dead_codes, perplexity, usage
 
@@ -120,7 +120,7 @@ class VQGANModel(AdversarialModel):
         self.adaptive_weight = adaptive_weight
         self.tokenizer = VQGAN(
             spec.channels,
-            _make_quantizer(quantizer, quantizer_options or {}),
+            make_quantizer(quantizer, quantizer_options or {}),
             latent_channels,
             width,
             tuple(multipliers),
@@ -322,27 +322,3 @@ class VQGANModel(AdversarialModel):
         for name in ("exp_avg", "exp_avg_sq"):
             if name in state:
                 state[name][revived] = 0
-
-
-def _make_quantizer(name: str, options: dict[str, Any]) -> Quantizer:
-    """Return a quantizer by name.
-
-    Raises:
-        UserError: there is no such quantizer or option, or its value is of the wrong kind.
-    """
-    if name not in QUANTIZERS:
-        raise UserError(f"model.quantizer is {name!r}.", f"Give one of {', '.join(QUANTIZERS)}.")
-    known = signature(QUANTIZERS[name]).parameters
-    for option in options:
-        if option not in known:
-            raise UserError(f"The quantizer {name} has no option {option!r}.", f"It has {', '.join(known)}.")
-    small = {} if name == "fsq" else {"num_codes": 256, "width": 8}
-    values = {**small, **options}
-    if "num_codes" in values:
-        check_numbers(num_codes=values["num_codes"], width=values["width"])
-    try:
-        return QUANTIZERS[name](**values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"The quantizer {name} cannot be built with {options}: {error}", "Correct the options."
-        ) from error
