@@ -24,6 +24,7 @@ class TestPixelCNN(ModelConformance):
     left_out = {"can_be_exported": "it draws pixel by pixel and computes parts of its network each time"}
 
 
+@pytest.mark.slow
 class TestPixelRNN(ModelConformance):
     model = "pixelrnn"
     settings = ("model.width=4", "model.num_layers=1", "model.head_width=8", LEVELS)

@@ -45,6 +45,7 @@ class PixelCNNModel(PixelModel):
 
     aigc_api = 1
     block_classes = (StreamBlock,)
+    network: PixelCNN
 
     def __init__(
         self,

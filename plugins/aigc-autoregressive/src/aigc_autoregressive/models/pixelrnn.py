@@ -39,6 +39,7 @@ class PixelRNNModel(PixelModel):
 
     aigc_api = 1
     block_classes = (DiagonalBiLSTM,)
+    network: PixelRNN
 
     def __init__(
         self,
