@@ -162,6 +162,22 @@ class VQGANModel(AdversarialModel):
             images = self._averaged.decode_tokens(tokens.to(self.device), self.latent_size)
         return images.float().clamp(-1, 1)
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the latents (B, Z, h, w) of images (B, C, H, W) before they are quantized.
+
+        So that another model can work on them, `decode` quantizes (Rombach et al., Latent Diffusion Models, CVPR 2022,
+        https://arxiv.org/abs/2112.10752, section 3.1: the quantization layer is absorbed by the decoder).
+        """
+        with self.inference():
+            return self._averaged.latents(images.to(self._averaged.last_layer)).float()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the images (B, C, H, W) in [-1, 1] of latents (B, Z, h, w), which are quantized first."""
+        with self.inference():
+            quantized = self._averaged.quantizer(latents.to(self._averaged.last_layer)).latents
+            images = self._averaged.decode(quantized)
+        return images.float().clamp(-1, 1)
+
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the reconstructions of a batch."""
         return self.edit(batch["image"])
