@@ -154,3 +154,17 @@ def test_commands(aigc, judge, folder):
     data = aigc("index", judge, "digits", "--data.size", 8, "--part", "val", "--out", "digits.index")
     assert data.code == 0, data.err
     assert load_complete(folder / "digits.index").names[0] == "val/0"
+    same = aigc("search", "digits.index", "--duplicates", "--json", "--out", "pairs.html")
+    assert same.code == 0 and isinstance(json.loads(same.out), list) and "closer than" in same.err
+    samples = aigc("search", "digits.index", "--duplicates", "--of", "RUN", "--seeds", "0-3", "--against", "a.index")
+    assert samples.code == 2 and "both given" in samples.err
+    assert aigc("search", "digits.index", "--duplicates", "--seeds", "0-3").code == 2
+    assert aigc("search", "a.index", "photos/2.png", "--against", "digits.index").code == 2
+
+
+def test_samples_are_compared_with_an_index(aigc, judge, trained):
+    assert aigc("index", judge, "digits", "--data.size", 8, "--part", "val", "--out", "digits.index").code == 0
+    found = aigc("search", "digits.index", "--duplicates", "--of", trained, "--seeds", "0-3")
+    assert found.code == 0 and "near duplicate" in found.out, found.err
+    near = aigc("search", "digits.index", "--of", trained, "--seed", 3, "--num", 2)
+    assert near.code == 0 and len(near.out.splitlines()) == 3, near.err
