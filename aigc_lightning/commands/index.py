@@ -50,7 +50,7 @@ def index(argv: list[str]) -> int:
         some = ", ".join(map(shown, changes.unreadable[:_SHOWN]))
         more = f" and {len(changes.unreadable) - _SHOWN} more" if len(changes.unreadable) > _SHOWN else ""
         echo(f"Left out, since they cannot be read: {some}{more}.", error=True)
-    total = counted(len(changes.index.entries), "image")
+    total = counted(len(changes.result.entries), "image")
     echo(f"{total} in {out}: {changes.embedded} embedded now, {changes.removed} removed.")
     echo(f"Next: {command('aigc', 'search', out, 'PICTURE')}")
     return 0

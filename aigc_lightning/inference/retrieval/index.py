@@ -89,7 +89,8 @@ class ImageIndex:
             raise UserError(f"{path} is not an index of images.", "Make one: aigc index RUN FOLDER --out INDEX")
         try:
             entries = _entries(tensors)
-            return cls(*(texts[name] for name in _TEXTS), entries, texts.get("complete") == "1")
+            extractor, address, source = (texts[name] for name in _TEXTS)
+            return cls(extractor, address, source, entries, texts.get("complete") == "1")
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is a damaged index.", _HINT) from error
 

@@ -111,7 +111,7 @@ class DataSource(Source):
 class Changes(NamedTuple):
     """What an update did."""
 
-    index: ImageIndex
+    result: ImageIndex
     embedded: int  # new and changed images
     removed: int  # images that are no longer in the source
     unreadable: list[str]  # names of images that are left out

@@ -35,7 +35,8 @@ def most_similar(queries: Tensor, vectors: Tensor, num: int) -> tuple[Tensor, Te
         Cosine similarities, (M, k), highest first, and rows of `vectors`, int64 (M, k).
     """
     similarities = normalize(queries, dim=1) @ normalize(vectors, dim=1).T
-    return tuple(similarities.topk(min(num, len(vectors)), dim=1))
+    values, places = similarities.topk(min(num, len(vectors)), dim=1)
+    return values, places
 
 
 def search(index: ImageIndex, query: Tensor, num: int) -> list[Hit]:

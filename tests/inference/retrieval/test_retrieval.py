@@ -56,7 +56,7 @@ def make(photos: Path, path: Path, extractor: Extractor | None = None) -> indexi
 def test_an_index_holds_what_was_embedded(photos, tmp_path):
     changes = make(photos, tmp_path / "photos.index")
     index = load_complete(tmp_path / "photos.index")
-    assert index.names == [f"inner/{seed}.png" for seed in range(5)] == changes.index.names
+    assert index.names == [f"inner/{seed}.png" for seed in range(5)] == changes.result.names
     own = torch.from_numpy(np.array(Image.open(photos / "inner/3.png"))).permute(2, 0, 1)
     assert torch.equal(index.vectors[3], own.float().flatten() - 127.5)
     hits = search(index, embed(Pixels(), [own])[0], 2)
@@ -72,9 +72,9 @@ def test_only_new_and_changed_files_are_embedded_again(photos, tmp_path):
     (photos / "inner/4.png").unlink()
     changes = make(photos, path)
     assert (changes.embedded, changes.removed) == (2, 1)
-    fresh = make(photos, tmp_path / "fresh.index").index
-    assert changes.index.names == fresh.names
-    assert torch.equal(changes.index.vectors, fresh.vectors)
+    fresh = make(photos, tmp_path / "fresh.index").result
+    assert changes.result.names == fresh.names
+    assert torch.equal(changes.result.vectors, fresh.vectors)
     assert make(photos, path)[1:3] == (0, 0)
 
 
@@ -97,12 +97,12 @@ def test_an_interrupted_index_is_continued_and_not_searched_before(photos, tmp_p
 def test_unreadable_files_are_named_and_left_out(photos, tmp_path):
     (photos / "torn.png").write_bytes(b"\x89PNG torn")
     changes = make(photos, tmp_path / "photos.index")
-    assert changes.unreadable == ["torn.png"] and len(changes.index.names) == 5
+    assert changes.unreadable == ["torn.png"] and len(changes.result.names) == 5
 
 
 def test_other_sources_embedders_and_damaged_files_are_refused(photos, tmp_path):
     path = tmp_path / "photos.index"
-    index = make(photos, path).index
+    index = make(photos, path).result
     draw(tmp_path / "others/a.png", 1)
     with pytest.raises(UserError, match="is an index of folder"):
         make(tmp_path / "others", path)
@@ -127,7 +127,7 @@ def test_similarities_are_cosines_in_order():
 
 
 def test_pages_escape_names_and_sheets_hold_all_cells(photos, tmp_path):
-    entries = make(photos, tmp_path / "photos.index").index.entries
+    entries = make(photos, tmp_path / "photos.index").result.entries
     cells = [Cell(entry.picture, "<script>x</script>", "0.5") for entry in entries.values()]
     write_results(tmp_path / "page.html", "<b>", cells, 3)
     page = (tmp_path / "page.html").read_text()
