@@ -16,7 +16,7 @@ from aigc_lightning import __version__, plugins
 from aigc_lightning.core.io.atomic import is_full
 from aigc_lightning.core.io.output import echo, safe_messages, traceback_text
 from aigc_lightning.core.io.redaction import meet
-from aigc_lightning.errors import UserError
+from aigc_lightning.errors import UserError, debugging
 
 USER_ERROR = 2
 _LONGEST = 800  # characters of a line of a message
@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     meet(arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    token = debugging.set(debug)
     try:
         with _leaving_imports_at_once():
             return _dispatch(arguments)
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.strerror is None:
             raise
         return _report(_about_file(error).with_traceback(error.__traceback__), debug)
+    finally:
+        debugging.reset(token)
 
 
 @contextmanager

@@ -4,7 +4,11 @@ Standard library only: listings and the command line use it without importing to
 """
 
 from collections.abc import Iterable
+from contextvars import ContextVar
 from difflib import get_close_matches
+
+#: Whether the user wants to see tracebacks: `--debug`.
+debugging: ContextVar[bool] = ContextVar("debugging", default=False)
 
 
 class UserError(ValueError):

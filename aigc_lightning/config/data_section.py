@@ -19,9 +19,29 @@ def build_data(class_path: str, arguments: Mapping[str, Any]) -> ImageDataModule
         UserError: the data rejects its arguments, or they name something that a config may not name.
         ArgumentError: an argument is unknown or of the wrong type.
     """
-    short_names.limit()
     parser = Parser(exit_on_error=False)
     parser.add_subclass_arguments(ImageDataModule, "data")
-    config = parser.parse_object({"data": {"class_path": class_path, "init_args": dict(arguments)}})
+    return cast(ImageDataModule, _instantiated(parser, {"class_path": class_path, "init_args": dict(arguments)}))
+
+
+def built_arguments(data_class: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of data with the nested objects among them built, and with the defaults of the others.
+
+    Args:
+        data_class: the data's class.
+        arguments: see `build_data`.
+
+    Raises:
+        UserError: as `build_data`.
+        ArgumentError: as `build_data`.
+    """
+    parser = Parser(exit_on_error=False)
+    parser.add_class_arguments(data_class, "data", instantiate=False)
+    return dict(vars(_instantiated(parser, dict(arguments))))
+
+
+def _instantiated(parser: Parser, section: dict[str, Any]) -> Any:
+    short_names.limit()
+    config = parser.parse_object({"data": section})
     places.check(parser, config, short_names.allowed())
-    return cast(ImageDataModule, parser.instantiate(config).data)
+    return parser.instantiate(config).data

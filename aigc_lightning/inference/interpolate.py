@@ -28,8 +28,10 @@ from aigc_lightning.inference.model_options import check_condition, model_option
 _MOST_COLUMNS = 16  # maximum number of columns in the strip
 _STEPS = 9  # columns in a row from one seed to the next, and in a traversal
 _REACH = 3.0  # standard deviations
-_OPTIONS = ("--seeds", "--pictures", "--frames", "--out", "--grid", "--traverse")
-_OPTIONS += ("--class", "--prompt", "--space", "--device")
+_OPTIONS = (
+    *("--seeds", "--pictures", "--frames", "--out", "--grid", "--traverse"),
+    *("--class", "--prompt", "--space", "--device"),
+)
 
 
 class LatentModel:
@@ -83,7 +85,7 @@ class LatentModel:
         Raises:
             UserError: the model finds no latents of images, or only in another space, or a file cannot be read.
         """
-        model: Any = self._loaded.model
+        model = self._loaded.model
         if not isinstance(model, InvertibleGenerator) or self._space:
             where = f" in the space {self._space}" if self._space else ""
             what = f"{type(model).__name__} finds no latents of pictures{where}."
@@ -95,9 +97,10 @@ class LatentModel:
             except CorruptImageError as error:
                 raise UserError(f"{shown(path)} cannot be read: {error.reason}.", "Give another one.") from error
         images, size, found = torch.stack(read), chunk_size(model), []
+        invert: Any = model.invert
         for part in torch.split(images, size):
             asked = self._conditions_of(size)
-            found.append(model.invert(padded_rows(part, size).to(model.device), **asked)[: len(part)])
+            found.append(invert(padded_rows(part, size).to(model.device), **asked)[: len(part)])
         return torch.cat(found)
 
     def latents(self, seeds: list[int]) -> Tensor:

@@ -13,6 +13,7 @@ from aigc_lightning.plugins.registry import (
     presets,
     presets_of,
     unknown_in_allow_variable,
+    uses,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "presets",
     "presets_of",
     "unknown_in_allow_variable",
+    "uses",
 ]

@@ -81,7 +81,7 @@ def preset_files(plugin: Plugin) -> list[Path]:
 
 def presets_of(plugin: Plugin) -> list[tuple[str, str, Path]]:
     """Return the presets that use a plugin as their model or data."""
-    return [preset for preset in presets() if plugin.kind in ("model", "data") and _uses(preset[2], plugin)]
+    return [preset for preset in presets() if plugin.kind in ("model", "data") and uses(preset[2], plugin)]
 
 
 def find_preset(name: str) -> Path:
@@ -145,7 +145,8 @@ def _plugin(kind: Kind, point: EntryPoint) -> Plugin:
     return Plugin(kind, point.name, name, version, value, ours)
 
 
-def _uses(path: Path, plugin: Plugin) -> bool:
+def uses(path: Path, plugin: Plugin) -> bool:
+    """Return whether a config file has a plugin as its model or data."""
     from aigc_lightning.yaml_file import read_yaml  # few commands read presets
 
     try:

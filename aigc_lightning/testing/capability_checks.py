@@ -1,4 +1,4 @@
-"""Checks of likelihoods, embedded texts and attention maps.
+"""Checks of likelihoods, embedded texts, attention maps, and latents of images.
 
 Shapes: B batch, C channels, H and W height and width in pixels, D features.
 """
@@ -13,6 +13,8 @@ from torch import Tensor
 from aigc_lightning.core.capabilities import (
     AttentionModel,
     Embedder,
+    FirstStage,
+    InvertibleGenerator,
     LikelihoodModel,
     TextEmbedder,
     likelihood_kind,
@@ -92,6 +94,41 @@ def maps_its_attention(case: ModelCase) -> None:
         require(torch.allclose(sums, torch.ones_like(sums), atol=1e-3), f"Rows of {name} do not sum to 1.")
         require(torch.allclose(weights[1:], alone[name], atol=1e-4), f"{name} depends on the other images of the call.")
         _check_pure(model, lambda name=name: model.attention_maps(images)[name], weights)
+
+
+def encodes_and_decodes(case: ModelCase) -> None:
+    """Its latents are float (B, D, h, w) or (B, D), each from its own image alone, and decode to images."""
+    model = case.load()
+    if not isinstance(model, FirstStage):
+        not_applicable("it encodes no images")
+    images = level_images(model.spec, len(SEEDS))
+    try:
+        with isolated():
+            first, alone = model.encode(images), model.encode(images[1:])
+            decoded = model.decode(first)
+    except UserError as error:
+        not_applicable(str(error))
+    shape = tuple(first.shape)
+    require(len(shape) in (2, 4) and shape[0] == len(images), f"encode() returns {shape}, not (B, D, h, w) or (B, D).")
+    require(first.is_floating_point() and bool(first.isfinite().all()), "encode() returns no finite floats.")
+    require(torch.allclose(first[1:], alone, atol=1e-4), "An image's latents depend on the other images of the call.")
+    _check_pure(model, lambda: model.encode(images), first)
+    require(decoded.shape == images.shape, f"decode() returns {tuple(decoded.shape)}, not {tuple(images.shape)}.")
+    require(bool(decoded.abs().max() <= 1), "decode() returns images outside of [-1, 1].")
+
+
+def inverts_images(case: ModelCase) -> None:
+    """The latents that it finds for images have the shape of its seeds' latents, each from its own image alone."""
+    model = case.load()
+    if not isinstance(model, InvertibleGenerator):
+        not_applicable("it finds no latents of images")
+    images = level_images(model.spec, len(SEEDS))
+    with isolated():
+        first, alone = model.invert(images), model.invert(images[1:])
+    wanted = tuple(model.latents(SEEDS).shape)
+    require(tuple(first.shape) == wanted, f"invert() returns {tuple(first.shape)}, but latents() {wanted}.")
+    require(torch.allclose(first[1:], alone, atol=1e-3), "An image's latents depend on the other images of the call.")
+    _check_pure(model, lambda: model.invert(images), first)
 
 
 def _ways(model: Any, count: int) -> list[dict[str, list[Any]]]:

@@ -4,18 +4,21 @@ import io
 import random
 import shutil
 import signal
+from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+import yaml
 
 from aigc_lightning import plugins
-from aigc_lightning.config.data_section import build_data
+from aigc_lightning.config.data_section import build_data, built_arguments
 from aigc_lightning.core.checkpoint import build_model, load_model, read_checkpoint
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.records import RECORD_KEY
@@ -24,8 +27,9 @@ from aigc_lightning.core.run.folder import CHECKPOINTS, find_checkpoint
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
+from aigc_lightning.shell import command
 from aigc_lightning.testing.checks import CheckFailedError
-from aigc_lightning.yaml_file import parse_yaml
+from aigc_lightning.yaml_file import parse_yaml, read_yaml
 
 #: Options that make any preset run a few steps on any machine.
 _ANYWHERE = {
@@ -108,11 +112,43 @@ class Case:
 
 @dataclass
 class DataCase(Case):
-    """Data under test."""
+    """Data under test.
+
+    Args:
+        config: the preset or config file with the data's options; "" for their defaults.
+    """
+
+    config: str = ""
+
+    @cached_property
+    def section(self) -> dict[str, Any]:
+        """The `data` section of the config, or one without options."""
+        section = read_yaml(config_file(self.config, self.plugin))["data"] if self.config else {}
+        options = section.get("init_args") if isinstance(section, dict) else None
+        return {"class_path": self.name, "init_args": options or {}}
 
     def build(self, **changed: Any) -> ImageDataModule:
-        """Return the data with the case's settings."""
-        return cast(ImageDataModule, self.target(**{**self.set_values("data"), **changed}))
+        """Return the data with the case's options.
+
+        Raises:
+            CheckFailedError: an option is required and not given, unknown, or of the wrong type.
+        """
+        options = {**self.section["init_args"], **self.set_values("data")}
+        parameters = signature(self.target).parameters
+        missing = [name for name, value in parameters.items() if value.default is value.empty and name not in options]
+        if missing:
+            raise CheckFailedError(f"It needs data.{missing[0]}: add --config PRESET or --set data.{missing[0]}=VALUE.")
+        try:
+            arguments = built_arguments(self.target, options) if options else {}
+        except ArgumentError as error:
+            raise CheckFailedError(f"Its options: {error}") from error
+        return cast(ImageDataModule, self.target(**{**arguments, **changed}))
+
+    def arguments(self) -> list[str]:
+        """Return the options with which `aigc fit` uses the data; the settings come on top."""
+        path = self.folder / "data.yaml"
+        path.write_text(yaml.safe_dump({"data": self.section}), encoding="utf-8")
+        return [f"--config={path}"]
 
 
 @dataclass
@@ -223,6 +259,19 @@ class ModelCase(Case):
         """Return the weights of the trained run after a step."""
         path = self.trained / CHECKPOINTS / f"step_{step:07d}.ckpt"
         return cast(dict[str, torch.Tensor], read_checkpoint(path)["state_dict"])
+
+
+def config_file(config: str, plugin: plugins.Plugin) -> Path:
+    """Return the file of a preset or config with which a plugin is to be checked.
+
+    Raises:
+        UserError: there is no such file, or it does not use the plugin.
+    """
+    path = Path(config) if Path(config).is_file() else plugins.find_preset(config)
+    if plugins.uses(path, plugin):
+        return path
+    what = f"{config} is no config for the {plugin.kind} {plugin.name}: its section `{plugin.kind}` names another."
+    raise UserError(what, f"Choose one that uses it, or check what it uses: {command('aigc', 'configs')}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from aigc_lightning.testing import (
     average_checks,
+    callback_checks,
     capability_checks,
     class_checks,
     condition_checks,
@@ -30,6 +31,8 @@ MODEL_CHECKS = (
     Check("computes_log_likelihoods", capability_checks.computes_log_likelihoods),
     Check("embeds_texts", capability_checks.embeds_texts),
     Check("maps_its_attention", capability_checks.maps_its_attention),
+    Check("encodes_and_decodes", capability_checks.encodes_and_decodes),
+    Check("inverts_images", capability_checks.inverts_images),
     Check("predicts", condition_checks.predicts),
     Check("survives_a_checkpoint", model_checks.survives_a_checkpoint),
     Check("trains_on_the_shapes_it_claims", training_checks.trains_on_the_shapes_it_claims),
@@ -44,6 +47,13 @@ MODEL_CHECKS = (
         training_checks.gives_the_same_with_recomputed_activations,
         slow=True,
     ),
+)
+CALLBACK_CHECKS = (
+    *_OF_ANY_CLASS,
+    Check("completes_a_run", callback_checks.completes_a_run),
+    Check("resumes", callback_checks.resumes),
+    Check("survives_a_signal", callback_checks.survives_a_signal),
+    Check("runs_in_every_stage", callback_checks.runs_in_every_stage),
 )
 DATA_CHECKS = (
     *_OF_ANY_CLASS,

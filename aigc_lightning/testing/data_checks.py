@@ -108,13 +108,15 @@ def data_can_be_pickled(case: DataCase) -> None:
 def trains_a_model(case: DataCase) -> None:
     """`aigc fit --model dcgan --data NAME` runs for one step."""
     data = case.build()
+    if "latent" in data.samples(data.train_source()).read([0]):
+        not_applicable("DCGAN takes no latents")
     if data.spec.task != "generation" or any(size % 4 or size < 8 for size in data.spec.shape[1:]):
         not_applicable(f"DCGAN does not take its images: {data.spec}, {data.spec.task}")
-    options = {"model": "dcgan", "model.width": "8", "data": case.name, "data.batch_size": "4", "grids.num": "1"}
+    options = {"model": "dcgan", "model.width": "8", "data.batch_size": "4", "grids.num": "1"}
     options |= {"trainer.max_steps": "1", "trainer.accelerator": "cpu", "trainer.limit_val_batches": "1"}
     options |= {"run": str(case.folder / "fit")}
     given = [f"--{text}" for text in case.settings if not text.startswith("data.batch_size")]
-    case.run("fit", [*(f"--{name}={value}" for name, value in options.items()), *given])
+    case.run("fit", [*case.arguments(), *(f"--{name}={value}" for name, value in options.items()), *given])
 
 
 def is_scored_in_every_stage(case: DataCase) -> None:
@@ -134,7 +136,8 @@ def _run_every_stage(case: DataCase, num_workers: int) -> None:
     options |= dict(cast(tuple[str, str], text.split("=", 1)) for text in case.settings)
     given = ["--trust-config", *(f"--{name}={value}" for name, value in options.items())]  # for the probe
     run = case.folder / f"{num_workers}_workers"
-    case.run("fit", ["--model=aigc_lightning.testing.probe.Probe", f"--data={case.name}", *given, f"--run={run}"])
+    probe = "--model=aigc_lightning.testing.probe.Probe"
+    case.run("fit", [*case.arguments(), probe, *given, f"--run={run}"])
     for stage, score in {"validate": "val/error", "test": "test/error"}.items():
         output = case.run(stage, [f"--checkpoint={run}", *given])
         require(f"{score}: " in output, f"`aigc {stage}` prints no score:\n{output}")
@@ -144,11 +147,13 @@ def _run_every_stage(case: DataCase, num_workers: int) -> None:
 
 def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
     require(isinstance(batch, dict), f"{stage} batches are {type(batch).__name__}, not mappings.")
-    for key in (*IMAGE_KEYS[spec.task], "index"):
+    encoded = stage.startswith("train") and "latent" in batch
+    keys = () if encoded else IMAGE_KEYS[spec.task]
+    for key in (*keys, "index", *(["latent"] if encoded else [])):
         require(isinstance(batch.get(key), Tensor), f"{stage} batches have no tensor {key!r}.")
     size = len(batch["index"])
     require(batch["index"].dtype == torch.int64 and batch["index"].ndim == 1, f"{stage}: index is not int64 (B,).")
-    for key in IMAGE_KEYS[spec.task]:
+    for key in keys:
         images: Tensor = batch[key]
         shape = (size, *spec.shape)
         if key == "degraded":
@@ -159,6 +164,10 @@ def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
         low, high = images.min().item(), images.max().item()
         require(low >= -1 and high <= 1, f"{stage}: {key} has values from {low:.3g} to {high:.3g}, not in [-1, 1].")
         require(low < high, f"{stage}: {key} is constant.")
+    if encoded:
+        latents: Tensor = batch["latent"]
+        fits = latents.is_floating_point() and latents.ndim in (2, 4) and len(latents) == size
+        require(fits and bool(latents.isfinite().all()), f"{stage}: latent is no finite float (B, D, h, w) or (B, D).")
     for field, said, claim in (("caption", spec.captions, "captions"), ("mask", spec.masks, "masks")):
         have = "have" if field in batch else "have no"
         require((field in batch) == said, f"{stage}: batches {have} {field!r} but the spec says {claim}={said}.")

@@ -19,6 +19,7 @@ class Probe(ImageModel):
     """
 
     monitor = "val/error"
+    takes_latents = True
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)
@@ -47,5 +48,8 @@ class Probe(ImageModel):
         return images
 
     def _errors(self, batch: Any) -> Tensor:
+        if "latent" in batch:  # of any shape, of which a scale is learned
+            latents: Tensor = batch["latent"].flatten(1)
+            return torch.sub(latents * self.convolution.weight.mean(), latents).abs().mean(1)
         images = self._images(batch)
         return torch.sub(self.convolution(images), images).abs().mean((1, 2, 3))

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from aigc_lightning.testing.callback_checks import CallbackCase
 from aigc_lightning.testing.cases import DataCase, ModelCase
-from aigc_lightning.testing.catalogue import DATA_CHECKS, MODEL_CHECKS
+from aigc_lightning.testing.catalogue import CALLBACK_CHECKS, DATA_CHECKS, MODEL_CHECKS
 from aigc_lightning.testing.checks import Check, NotApplicableError
 
 
@@ -16,7 +17,7 @@ def _parameters(checks: Sequence[Check]) -> list[Any]:
 
 
 class _Conformance:
-    """Common base of both suites."""
+    """Common base of the suites."""
 
     #: Options for all checks, such as ("model.width=8",).
     settings: ClassVar[Sequence[str]] = ()
@@ -72,13 +73,43 @@ class DataConformance(_Conformance):
 
     #: Name, `package:name` or class path of the data.
     data: ClassVar[str]
+    #: Preset or config file with the data's options; "" for their defaults.
+    config: ClassVar[str] = ""
 
     @pytest.fixture
     def case(self, tmp_path: Path) -> DataCase:
         """Return the data under test."""
-        return DataCase("data", self.data, tmp_path, self.settings)
+        return DataCase("data", self.data, tmp_path, self.settings, self.config)
 
     @pytest.mark.parametrize("check", _parameters(DATA_CHECKS))
     def test_conforms(self, check: Check, case: DataCase) -> None:
         """The data pass a check."""
+        self._run(check, case)
+
+
+class CallbackConformance(_Conformance):
+    """All checks of a callback, one test each. Settings such as ("callback.times=2",) are its arguments.
+
+    Usage:
+        class TestBell(CallbackConformance):
+            callback = "bell"
+    """
+
+    #: Name, `package:name` or class path of the callback.
+    callback: ClassVar[str]
+    #: Preset or config file to train with; "" for a small GAN and a small variational autoencoder.
+    config: ClassVar[str] = ""
+
+    @pytest.fixture
+    def case(self, tmp_path_factory: pytest.TempPathFactory) -> CallbackCase:
+        """Return the callback under test; its training run is shared by the checks of a suite."""
+        if type(self) not in self._cases:
+            folder = tmp_path_factory.mktemp("callback")
+            self._cases[type(self)] = CallbackCase("callback", self.callback, folder, self.settings, self.config)
+        found: CallbackCase = self._cases[type(self)]
+        return found
+
+    @pytest.mark.parametrize("check", _parameters(CALLBACK_CHECKS))
+    def test_conforms(self, check: Check, case: CallbackCase) -> None:
+        """The callback passes a check."""
         self._run(check, case)

@@ -71,11 +71,11 @@ def settle(values: Any, record: dict[str, Any] | None) -> str | None:
         record: the checkpoint that the stage resumes or uses, whose precision is kept; or None.
 
     Returns:
-        A line that says what was chosen and why, or None if the precision was given.
+        A line that says what was chosen and why, or that a given precision is emulated; None for another one.
     """
     trainer = values.trainer
     if trainer.precision != AUTO:
-        return None
+        return _warning(trainer)
     if record is not None:
         # Older records do not name the precision: the default was 32-true.
         trainer.precision = record[RECORD_KEY].get("precision", FULL)
@@ -99,6 +99,18 @@ def choose(trainer: Any) -> Choice:
     if trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.backends.mps.is_available()):
         return _for_cpu()
     return Choice(FULL, "bf16 is chosen only on CPUs and NVIDIA GPUs; see --trainer.precision")
+
+
+def _warning(trainer: Any) -> str | None:
+    """Return a line about a given precision that the device only emulates, or None."""
+    knows = uses_cuda(trainer) or trainer.accelerator == "cpu" or not torch.backends.mps.is_available()
+    if not str(trainer.precision).startswith("bf16") or not knows or "forkserver" in str(trainer.strategy):
+        return None
+    found = choose(trainer)
+    if found.precision == HALF:
+        return None
+    slow = f"Precision {trainer.precision} is emulated, which is slow: {found.reason}."
+    return f"{slow} --trainer.precision auto avoids it."
 
 
 def uses_cuda(trainer: Any) -> bool:

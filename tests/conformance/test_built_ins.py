@@ -1,17 +1,23 @@
 """Every registered built-in model and dataset passes the conformance kit, as plugins must."""
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from aigc_lightning import plugins
+from aigc_lightning.commands.data.encode import main as encode
 from aigc_lightning.commands.data.prepare import main as prepare
 from aigc_lightning.commands.data.shard import main as shard
+from aigc_lightning.core.checkpoint import save_weights
+from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.folders import files
+from aigc_lightning.models.autoencoder import Autoencoder
 from aigc_lightning.testing import DataConformance, ModelConformance
 from aigc_lightning.testing.cases import DataCase
 from aigc_lightning.testing.checks import Check
@@ -95,7 +101,7 @@ class TestImagesThatStayInTheirFiles(TestImageFolder):
 class _Made(DataConformance):
     """Data that a command makes from pictures."""
 
-    settings = ("data.size=16",)
+    settings: ClassVar[Sequence[str]] = ("data.size=16",)
 
     def make(self, pictures: str, folder: str) -> int:
         raise NotImplementedError
@@ -119,6 +125,17 @@ class TestPreparedFolder(_Made):
 
     def make(self, pictures: str, folder: str) -> int:
         return prepare([pictures, folder, "--size", "16"])
+
+
+class TestEncodedImages(_Made):
+    data = "encoded_images"
+    settings = ()
+
+    def make(self, pictures: str, folder: str) -> int:
+        stage = Path(folder).parent / "stage.safetensors"
+        torch.manual_seed(0)
+        save_weights(Autoencoder(ImageSpec(3, 16, 16), width=2, num_halvings=1, code_channels=2), stage, {})
+        return encode([str(stage), pictures, folder])
 
 
 class TestPairedImages(_FromFiles):

@@ -8,6 +8,7 @@ from zlib import crc32
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from aigc_lightning.core.image_model import ImageModel, seeded_normal
 from aigc_lightning.core.spec import ImageSpec
@@ -232,3 +233,53 @@ def test_wrong_attention_maps_are_found(kind, message):
     capability_checks.maps_its_attention(case(Attends))
     with pytest.raises(CheckFailedError, match=message):
         capability_checks.maps_its_attention(case(kind))
+
+
+class Halves(ImageModel):
+    """Latents are the images of half the size; it also generates from noise."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        return avg_pool2d(images, 2)
+
+    def decode(self, latents: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+        return latents.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3).clamp(-1, 1)
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        return self.decode(self.latents(seeds))
+
+    def latents(self, seeds: Sequence[int]) -> Tensor:
+        return seeded_normal(seeds, 1, 2, 2)
+
+    def invert(self, images: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+        return self.encode(images)
+
+
+class BatchCentred(Halves):
+    """Takes the mean of the batch away."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        latents = super().encode(images)
+        return latents - latents.mean(0)
+
+
+class Large(Halves):
+    def decode(self, latents: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+        return 2 + super().decode(latents)
+
+
+class Flat(Halves):
+    def invert(self, images: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+        return self.encode(images).flatten(1)
+
+
+def test_latents_are_checked():
+    for check in (capability_checks.encodes_and_decodes, capability_checks.inverts_images):
+        check(case(Halves))
+        with pytest.raises(NotApplicableError):
+            check(case(Levels))
+        with pytest.raises(CheckFailedError, match="depend on the other images"):
+            check(case(BatchCentred))
+    with pytest.raises(CheckFailedError, match="outside of"):
+        capability_checks.encodes_and_decodes(case(Large))
+    with pytest.raises(CheckFailedError, match="invert\\(\\) returns"):
+        capability_checks.inverts_images(case(Flat))

@@ -88,11 +88,24 @@ def test_other_accelerators_keep_single_precision(monkeypatch):
     assert precision.choose(trainer()).precision == "32-true"
 
 
-def test_what_was_asked_for_is_left_alone():
+def test_what_was_asked_for_is_left_alone(monkeypatch):
+    processor(monkeypatch, "avx512_bf16")
     for asked in (None, "32-true", "bf16", 16):
         values = SimpleNamespace(trainer=trainer(precision=asked))
         assert precision.settle(values, {RECORD_KEY: {"precision": "64-true"}}) is None
         assert values.trainer.precision == asked
+
+
+def test_a_precision_that_is_emulated_is_said(monkeypatch):
+    processor(monkeypatch)
+    line = precision.settle(SimpleNamespace(trainer=trainer(precision="bf16-mixed")), None)
+    assert line is not None and "bf16-mixed is emulated" in line and "auto" in line
+    assert precision.settle(SimpleNamespace(trainer=trainer(precision="32-true")), None) is None
+    processor(monkeypatch, "avx512_bf16")
+    assert precision.settle(SimpleNamespace(trainer=trainer(precision="bf16-mixed")), None) is None
+    gpus(monkeypatch, (7, 5))
+    line = precision.settle(SimpleNamespace(trainer=trainer(precision="bf16-true")), None)
+    assert line is not None and "7.5" in line
 
 
 def test_a_plugin_of_the_trainer_may_be_the_precision(monkeypatch):
@@ -138,7 +151,7 @@ def test_a_run_says_and_keeps_what_was_chosen(aigc, write, folder, monkeypatch):
     done = aigc("fit", "--config", tiny, "--resume", "--trainer.max_steps", 4)
     assert done.code == 0 and "Precision bf16-mixed: as in the checkpoint." in done.out, done.err
     assert saved(run) == ("bf16-mixed", "bf16-mixed")
-    assert "Precision" not in aigc("fit", "--config", run / "config.yaml", "--run", "again").out
+    assert "bf16-mixed is emulated" in aigc("fit", "--config", run / "config.yaml", "--run", "again").out
     assert saved(Path("again")) == ("bf16-mixed", "bf16-mixed")
 
 

@@ -3,7 +3,6 @@
 import argparse
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from aigc_lightning.commands.evaluate.evaluation import Evaluation, Folders
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
 from aigc_lightning.core.capabilities import (
@@ -34,17 +34,14 @@ from aigc_lightning.core.run.folder import CHECKPOINTS
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.classification import score_classifier
-from aigc_lightning.evaluation.extractors import find_extractor
-from aigc_lightning.evaluation.generation import Generation, Judge, Reference, score_set
+from aigc_lightning.evaluation.generation import score_set
 from aigc_lightning.evaluation.image_sets import (
     DataImages,
     Edits,
-    FolderImages,
     ImageSet,
     Part,
     Samples,
     chosen,
-    same_names,
 )
 from aigc_lightning.evaluation.likelihood_scores import score_likelihood
 from aigc_lightning.evaluation.pair_scores import score_pairs
@@ -61,14 +58,12 @@ from aigc_lightning.evaluation.report import (
 )
 from aigc_lightning.evaluation.report_progress import Progress
 from aigc_lightning.evaluation.retrieval_scores import score_retrieval
-from aigc_lightning.evaluation.scores import BITS_PER_DIM, DISTRIBUTION, LPIPS, PAIRS, RETRIEVAL, check_names
-from aigc_lightning.inference.loaded_model import LoadedModel, chosen_device
+from aigc_lightning.evaluation.scores import BITS_PER_DIM, RETRIEVAL, check_names
+from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
-from aigc_lightning.metrics.neighbours import nearest
 
 _SHOWN = 64
 _ROWS = 8
-_NEIGHBOURS = 3
 #: Batch keys of an editor's input and target, by the data's task.
 _FIELDS = {"paired": ("source", "target"), "restoration": ("degraded", "image"), "generation": ("image", "image")}
 
@@ -83,7 +78,7 @@ def run(options: argparse.Namespace, data_options: list[str]) -> int:
     check_names(asked)
     began = time.monotonic()
     with _bars() as progress:
-        evaluation = _Folders(options, asked, progress) if options.fake else _Model(options, asked, progress)
+        evaluation = Folders(options, asked, progress) if options.fake else _Model(options, asked, progress)
         evaluation.score(data_options)
     receipt = Receipt(evaluation.name, evaluation.sections, evaluation.record)
     out = options.out or evaluation.folder
@@ -97,81 +92,7 @@ def run(options: argparse.Namespace, data_options: list[str]) -> int:
     return 0
 
 
-class _Evaluation(ABC):
-    """Base class of evaluations, which collect scores and pictures.
-
-    Args:
-        options: options of the command.
-        asked: names of scores; all that apply if empty.
-        progress: shows progress.
-    """
-
-    def __init__(self, options: argparse.Namespace, asked: Sequence[str], progress: Progress) -> None:
-        self.options, self.asked, self.progress = options, asked, progress
-        self.name, self.folder = "", Path("evaluation")
-        self.record: dict[str, Any] = {}
-        self.sections: list[Section] = []
-        self.pictures: list[Picture] = []
-
-    @abstractmethod
-    def score(self, data_options: list[str]) -> None:
-        """Fill `sections` and `pictures`."""
-
-    def of_sets(self) -> list[str]:
-        """Return the requested scores of sets of images."""
-        return [name for name in self.asked if name in DISTRIBUTION]
-
-    def of_pairs(self) -> list[str]:
-        """Return the requested scores of pairs."""
-        return [name for name in self.asked if name in PAIRS or name == LPIPS]
-
-    def judge(self) -> Judge:
-        """Return a judge with the requested extractor."""
-        options = self.options
-        extractor = find_extractor(options.extractor or "inception", resize=options.resize, weights=options.weights)
-        return Judge(extractor.to(chosen_device(options.device)), progress=self.progress)
-
-    def add_generation(self, generation: Generation, fake: ImageSet, real: ImageSet, judge: Judge) -> None:
-        """Add scores, and a picture of the samples nearest to real images."""
-        subject = {**generation.section.subject, "is_standard_fid": judge.extractor.is_standard_fid}
-        self.sections.append(replace(generation.section, subject=subject))
-        fakes, reals = generation.sides.fake, generation.sides.real
-        assert fakes.features is not None and reals.features is not None
-        distances, places = nearest(fakes.features, reals.features, min(_NEIGHBOURS, len(reals)))
-        closest = distances[:, 0].argsort()[:_ROWS].tolist()
-        rows = []
-        for row in closest:
-            own = fake.read([int(fakes.index[row])])[0][0]
-            neighbours = [real.read([int(reals.index[place])])[0][0] for place in places[row].tolist()]
-            rows.append((own, neighbours))
-        caption = "Left: the images nearest to a real one. Beside each: its nearest real images."
-        self.pictures.append(Picture(neighbour_picture(rows), "Nearest neighbours", caption))
-
-
-class _Folders(_Evaluation):
-    """One folder of images against another."""
-
-    def score(self, data_options: list[str]) -> None:
-        options = self.options
-        for name in {BITS_PER_DIM, RETRIEVAL}.intersection(self.asked):
-            raise UserError(f"{name} is a score of models, not of folders.", "Give a run or checkpoint.")
-        self.name = f"{options.fake.name} against {options.real.name}"
-        fake, real = FolderImages(options.fake), FolderImages(options.real)
-        if self.of_pairs():
-            targets, edited = same_names(real, fake)
-            self.sections.append(score_pairs(edited, targets, None, self.of_pairs(), self.progress))
-        if self.of_sets() or not self.asked:
-            num = options.num or min(MOST, len(fake), len(real))
-            judge = self.judge()
-            numbers = chosen(len(real), num)
-            rest = sorted(set(range(len(real))) - set(numbers))
-            reference = Reference(real.subset(numbers), real.subset(rest) if len(rest) >= num else None)
-            subset = fake.subset(chosen(len(fake), num))
-            generation = score_set(judge, subset, reference, self.of_sets())
-            self.add_generation(generation, subset, reference.images, judge)
-
-
-class _Model(_Evaluation):
+class _Model(Evaluation):
     """A model on data: as a generator, an editor, a classifier or a likelihood model, whichever it is."""
 
     def score(self, data_options: list[str]) -> None:

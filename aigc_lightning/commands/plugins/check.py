@@ -11,7 +11,10 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("aigc plugins check", description=main.__doc__, exit_on_error=False)
     parser.add_argument("name", help="a name, PACKAGE:NAME, a class path or a package")
     parser.add_argument("--full", action="store_true", help="also run the slow checks")
-    parser.add_argument("--config", help="the preset to train with (default: the package's first one for it)")
+    parser.add_argument(
+        "--config",
+        help="a preset or config file that uses the plugin",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=V", help="such as --set model.width=8")
     options = parse(parser, argv)
     found = plugins_of_package(options.name) or [one_plugin(options.name)]

@@ -12,13 +12,13 @@ from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
 
-ScaffoldKind = Literal["model", "edit", "data"]
+ScaffoldKind = Literal["model", "edit", "diffusion", "data"]
 _TEMPLATES = Path(__file__).with_name("templates")
 _SUFFIX = ".tmpl"  # so that tools do not mistake templates for modules of this package
 _PREFIX = "aigc-"
 #: Names in the templates that the new class must not have.
-_TAKEN = {"Adam", "Any", "AdversarialModel", "Augment", "Discs", "ImageBatch", "ImageDataModule", "ImageModel"}
-_TAKEN |= {"ImageSpec", "Optimizer", "Sequence", "Tensor", "UserError"}
+_TAKEN = {"Adam", "Any", "AdversarialModel", "Augment", "Block", "Discs", "ImageBatch", "ImageDataModule", "ImageModel"}
+_TAKEN |= {"ImageSpec", "Optimizer", "Sequence", "Tensor", "UserError", "VelocityNetwork"}
 
 
 def main(argv: list[str]) -> int:
@@ -42,7 +42,8 @@ def write_package(name: str, kind: ScaffoldKind, out: Path) -> Path:
 
     Args:
         name: name of the model or data; the package is called `aigc-<name>`.
-        kind: "model" for a GAN, "edit" for an image-to-image model, "data" for images.
+        kind: "model" for a GAN, "edit" for an image-to-image model, "diffusion" for a flow-matching model, "data"
+            for images.
         out: the folder in which to create the package's folder.
 
     Raises:

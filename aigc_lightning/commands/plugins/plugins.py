@@ -11,7 +11,7 @@ _HELP = """List, inspect, check and create plugins.
 Usage: aigc plugins list [KIND] [--json]      all plugins and whether they can be used; imports none of them
        aigc plugins show NAME [--kind KIND]   options, presets, paper and capabilities of one
        aigc plugins check NAME [--full]       run the conformance kit on a plugin or a whole package
-       aigc plugins new NAME [--kind KIND]    generate a package to start from: model, edit or data
+       aigc plugins new NAME [--kind KIND]    generate a package to start from (--help lists the kinds)
 
 KIND is model, data, config, callback or command. A name may be written PACKAGE:NAME.
 AIGC_PLUGINS=a,b uses only the packages a and b; AIGC_PLUGINS=-a excludes a. It is read before any import."""

@@ -6,7 +6,6 @@ import torch
 from aigc_lightning.core import keyed
 
 from aigc_autoregressive.levels import from_tokens, to_images, to_levels, to_tokens
-from aigc_autoregressive.likelihood import BITS_OF_UNIT, bits_per_dim, bits_per_dim_of_density
 from aigc_autoregressive.noise import gumbel, to_gumbel, to_logistic, uniform
 
 
@@ -51,11 +50,3 @@ def test_tokens_go_row_by_row_with_a_pixel_s_channels_together():
     tokens = to_tokens(images, 12)
     assert tokens.tolist() == [[0, 6, 1, 7, 2, 8, 3, 9, 4, 10, 5, 11]]
     assert torch.equal(from_tokens(tokens, (2, 3, 2), 12), images)
-
-
-def test_bits_per_dim_of_uniform_pixels_is_8():
-    log_prob = torch.tensor([-math.log(256) * 12])
-    assert bits_per_dim(log_prob, 12).item() == pytest.approx(8)
-    log_density = torch.tensor([-math.log(256 / 127.5) * 12])  # of uniform numbers in an interval of 256 levels
-    assert bits_per_dim_of_density(log_density, 12).item() == pytest.approx(8)
-    assert BITS_OF_UNIT == pytest.approx(6.99435, abs=1e-5)

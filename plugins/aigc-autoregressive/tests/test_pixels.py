@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 from aigc_lightning.losses.likelihood import discretised_logistic
+from aigc_lightning.metrics.likelihood import bits_per_dim
 from torch import Tensor
 
-from aigc_autoregressive.likelihood import bits_per_dim
 from aigc_autoregressive.pixels import PixelCNN, PixelRNN
 from aigc_autoregressive.pixels.logistic_mixture import LogisticMixture
 from aigc_autoregressive.pixels.masked_convolution import MaskedConv2d, owners

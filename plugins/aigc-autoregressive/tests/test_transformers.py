@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 from aigc_lightning.errors import UserError
+from aigc_lightning.metrics.likelihood import bits_per_dim
 from torch import Tensor, nn
 
 from aigc_autoregressive.levels import to_images, to_tokens
-from aigc_autoregressive.likelihood import bits_per_dim
 from aigc_autoregressive.tokenizers import MultiScaleQuantizer
 from aigc_autoregressive.tokenizers.multi_scale import SCALES
 from aigc_autoregressive.transformers import VAR, Condition, ImageGPT, MaskGIT

@@ -24,7 +24,13 @@ class TestDiffusion(ModelConformance):
 
 class TestEDM(ModelConformance):
     model = "diffusion"
-    settings = (SMALL, "model.process=edm", "model.loss_weight=uncertainty", "model.augment_probability=0.1")
+    settings = (
+        SMALL,
+        "model.process=edm",
+        "model.loss_weight=uncertainty",
+        "model.augment_probability=0.1",
+        "ema.relative_widths=0.05,0.10",
+    )
 
 
 def made(spec: ImageSpec = SPEC, **options: Any) -> Diffusion:

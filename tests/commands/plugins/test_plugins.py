@@ -428,7 +428,7 @@ def test_mistakes(argv, aigc):
 # ---- new
 
 
-@pytest.mark.parametrize("kind", ["model", "edit", "data"])
+@pytest.mark.parametrize("kind", ["model", "edit", "diffusion", "data"])
 def test_a_new_package_has_everything(kind, folder, aigc):
     done = aigc("plugins", "new", "glow-worm", "--kind", kind, "--out", "here")
     assert done.code == 0 and "aigc fit --config" in done.out
@@ -472,7 +472,7 @@ def test_names_that_are_no_good(name, folder, aigc):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["model", "edit", "data"])
+@pytest.mark.parametrize("kind", ["model", "edit", "diffusion", "data"])
 def test_the_tests_of_a_new_package_pass(kind, site, folder, aigc, aigc_process):
     assert aigc("plugins", "new", "glow", "--kind", kind).code == 0
     package = folder / "aigc-glow"

@@ -98,7 +98,11 @@ class PixelCNN(nn.Module):
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the log-probability of each pixel given those before it, in nats, (B, H, W)."""
-        return self.mixture.log_prob(images, self(images, labels))
+        return self.log_prob_from(self(images, labels), images)
+
+    def log_prob_from(self, output: Tensor, images: Tensor) -> Tensor:
+        """Return the same, given what `forward` returns for the images."""
+        return self.mixture.log_prob(images, output)
 
 
 class Start(nn.Module):

@@ -73,7 +73,10 @@ class PixelRNN(nn.Module):
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the log-probability of each pixel given those before it, in nats, (B, H, W)."""
-        logits = self(images, labels)
+        return self.log_prob_from(self(images, labels), images)
+
+    def log_prob_from(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Return the same, given what `forward` returns for the images."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         levels = to_levels(images, self.num_levels).unsqueeze(2)
         return functional.log_softmax(logits, dim=2).gather(2, levels).squeeze(2).sum(1)

@@ -119,7 +119,7 @@ class MultiScaleQuantizer(Quantizer):
         if self.scales[scale] != self.scales[-1]:
             codes = functional.interpolate(codes, self.scales[-1], mode="bicubic")
         refined: Tensor = self._refinement(scale)(codes)
-        return torch.lerp(codes, refined, self.refinement_weight)
+        return torch.lerp(codes, refined.to(codes), self.refinement_weight)  # mixed precision computes it in 16 bits
 
     def shrunk(self, latents: Tensor, scale: int) -> Tensor:
         """Return latents (B, Z, h, w) at the size of a scale, each the mean of an area."""

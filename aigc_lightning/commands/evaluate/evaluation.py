@@ -1,0 +1,99 @@
+"""What evaluations of models and of folders have in common, and the evaluation of folders."""
+
+import argparse
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.extractors import find_extractor
+from aigc_lightning.evaluation.generation import Generation, Judge, Reference, score_set
+from aigc_lightning.evaluation.image_sets import FolderImages, ImageSet, chosen, same_names
+from aigc_lightning.evaluation.pair_scores import score_pairs
+from aigc_lightning.evaluation.receipt import Section
+from aigc_lightning.evaluation.references import MOST
+from aigc_lightning.evaluation.report import Picture, neighbour_picture
+from aigc_lightning.evaluation.report_progress import Progress
+from aigc_lightning.evaluation.scores import BITS_PER_DIM, DISTRIBUTION, LPIPS, PAIRS, RETRIEVAL
+from aigc_lightning.inference.loaded_model import chosen_device
+from aigc_lightning.metrics.neighbours import nearest
+
+_ROWS = 8
+_NEIGHBOURS = 3
+
+
+class Evaluation(ABC):
+    """Base class of evaluations, which collect scores and pictures.
+
+    Args:
+        options: options of the command.
+        asked: names of scores; all that apply if empty.
+        progress: shows progress.
+    """
+
+    def __init__(self, options: argparse.Namespace, asked: Sequence[str], progress: Progress) -> None:
+        self.options, self.asked, self.progress = options, asked, progress
+        self.name, self.folder = "", Path("evaluation")
+        self.record: dict[str, Any] = {}
+        self.sections: list[Section] = []
+        self.pictures: list[Picture] = []
+
+    @abstractmethod
+    def score(self, data_options: list[str]) -> None:
+        """Fill `sections` and `pictures`."""
+
+    def of_sets(self) -> list[str]:
+        """Return the requested scores of sets of images."""
+        return [name for name in self.asked if name in DISTRIBUTION]
+
+    def of_pairs(self) -> list[str]:
+        """Return the requested scores of pairs."""
+        return [name for name in self.asked if name in PAIRS or name == LPIPS]
+
+    def judge(self) -> Judge:
+        """Return a judge with the requested extractor."""
+        options = self.options
+        extractor = find_extractor(options.extractor or "inception", resize=options.resize, weights=options.weights)
+        return Judge(extractor.to(chosen_device(options.device)), progress=self.progress)
+
+    def add_generation(self, generation: Generation, fake: ImageSet, real: ImageSet, judge: Judge) -> None:
+        """Add scores, and a picture of the samples nearest to real images."""
+        subject = {**generation.section.subject, "is_standard_fid": judge.extractor.is_standard_fid}
+        self.sections.append(replace(generation.section, subject=subject))
+        fakes, reals = generation.sides.fake, generation.sides.real
+        assert fakes.features is not None and reals.features is not None
+        distances, places = nearest(fakes.features, reals.features, min(_NEIGHBOURS, len(reals)))
+        closest = distances[:, 0].argsort()[:_ROWS].tolist()
+        rows = []
+        for row in closest:
+            own = fake.read([int(fakes.index[row])])[0][0]
+            neighbours = [real.read([int(reals.index[place])])[0][0] for place in places[row].tolist()]
+            rows.append((own, neighbours))
+        caption = "Left: the images nearest to a real one. Beside each: its nearest real images."
+        self.pictures.append(Picture(neighbour_picture(rows), "Nearest neighbours", caption))
+
+
+class Folders(Evaluation):
+    """One folder of images against another."""
+
+    def score(self, data_options: list[str]) -> None:
+        """Fill `sections` and `pictures`."""
+        options = self.options
+        for name in {BITS_PER_DIM, RETRIEVAL}.intersection(self.asked):
+            raise UserError(f"{name} is a score of models, not of folders.", "Give a run or checkpoint.")
+        self.name = f"{options.fake.name} against {options.real.name}"
+        fake, real = FolderImages(options.fake), FolderImages(options.real)
+        if self.of_pairs():
+            targets, edited = same_names(real, fake)
+            self.sections.append(score_pairs(edited, targets, None, self.of_pairs(), self.progress))
+        if self.of_sets() or not self.asked:
+            num = options.num or min(MOST, len(fake), len(real))
+            judge = self.judge()
+            numbers = chosen(len(real), num)
+            rest = sorted(set(range(len(real))) - set(numbers))
+            reference = Reference(real.subset(numbers), real.subset(rest) if len(rest) >= num else None)
+            subset = fake.subset(chosen(len(fake), num))
+            generation = score_set(judge, subset, reference, self.of_sets())
+            self.add_generation(generation, subset, reference.images, judge)

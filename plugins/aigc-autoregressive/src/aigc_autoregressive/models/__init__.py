@@ -1,0 +1,1 @@
+"""The models that `aigc fit` trains: one file, one LightningModule."""
