@@ -3,7 +3,7 @@
 Whether two embeddings are close enough depends on the embedder and the images. The threshold therefore comes from how
 close the images of the index come to each other when they are varied in the same ways, as that of `metrics.copies`
 comes from held-out images. Nearest distances of different images are about Weibull distributed, as minima of many
-distances are. Their median and 90 % quantile give the distribution, and hardly change while few images have duplicates.
+distances are. Their quartile and median give the distribution, and hardly change while few images have duplicates.
 Shapes: M queries, V variants, N images, C channels, H and W height and width in pixels, D dimensions.
 """
 
@@ -24,7 +24,7 @@ from aigc_lightning.metrics.neighbours import nearest
 
 #: Share of different images that is called duplicates.
 FALSE_ALARMS = 0.001
-_UPPER = 0.9  # quantile that gives the shape of the distribution, with the median
+_LOWER = 0.25  # quantile that gives the shape of the distribution, with the median
 _CROP = 0.85  # share of the height and width that a crop keeps
 _NEIGHBOURS = 10  # duplicates of an image that are found at most
 _FEWEST = 20  # distances from which a threshold is computed
@@ -106,11 +106,11 @@ def threshold(distances: Tensor) -> float:
             f"Only {len(different)} images of the index differ from all others, so no threshold can be computed.",
             f"Index at least {_FEWEST} different images.",
         )
-    median, upper = different.quantile(torch.tensor([0.5, _UPPER], dtype=torch.float64)).tolist()
-    if upper == median:
+    lower, median = different.quantile(torch.tensor([_LOWER, 0.5], dtype=torch.float64)).tolist()
+    if lower == median:
         return float(median)
     # Weibull: P(distance < x) = 1 - exp(-(x / scale) ** shape)
-    shape = math.log(math.log(1 - _UPPER) / math.log(0.5)) / math.log(upper / median)
+    shape = math.log(math.log(0.5) / math.log(1 - _LOWER)) / math.log(median / lower)
     return float(median * (math.log(1 - FALSE_ALARMS) / math.log(0.5)) ** (1 / shape))
 
 
