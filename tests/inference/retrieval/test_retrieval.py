@@ -160,6 +160,9 @@ def test_commands(aigc, judge, folder):
     assert samples.code == 2 and "both given" in samples.err
     assert aigc("search", "digits.index", "--duplicates", "--seeds", "0-3").code == 2
     assert aigc("search", "a.index", "photos/2.png", "--against", "digits.index").code == 2
+    between = aigc("search", "digits.index", "--duplicates", "--against", "digits.index", "--num", 3, "--json")
+    rows = json.loads(between.out)
+    assert len(rows) == 3 and all(row["image"] == row["duplicate"] for row in rows) and "3 are listed" in between.err
 
 
 def test_samples_are_compared_with_an_index(aigc, judge, trained):
