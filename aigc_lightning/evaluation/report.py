@@ -18,7 +18,7 @@ from aigc_lightning.core.io.output import html
 from aigc_lightning.core.io.pictures import image_grid
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, Section
-from aigc_lightning.evaluation.scores import BITS_PER_DIM, is_better, is_spread, spread_key
+from aigc_lightning.evaluation.scores import BITS_PER_DIM, RETRIEVAL_KEYS, is_better, is_spread, spread_key
 
 _TITLES = {
     "frechet_distance": "Frechet distance",
@@ -37,13 +37,18 @@ _TITLES = {
     "lpips": "LPIPS",
     "f1": "F1",
     BITS_PER_DIM: "Bits per dimension",
+    "recall_at_1": "Recall@1",
+    "recall_at_5": "Recall@5",
+    "recall_at_10": "Recall@10",
+    "mean_average_precision": "Mean average precision (mAP)",
 }
-_SHARES = ("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage")
+_SHARES = ("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage", *RETRIEVAL_KEYS)
 _KINDS = {
     "generation": "Images against real images",
     "pairs": "Images against their targets",
     "classification": "Classification",
     "likelihood": "Likelihood of real images",
+    "retrieval": "Retrieval of images of the same class",
 }
 #: A lower bound of the likelihood is an upper bound of the bits.
 _MARKS = {"lower_bound": "≤ ", "estimate": "≈ "}

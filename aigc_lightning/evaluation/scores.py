@@ -200,6 +200,10 @@ _SMALLEST_FOR_LPIPS = 16
 #: The score of a model's likelihoods of held-out images.
 BITS_PER_DIM = "bits_per_dim"
 
+#: The scores of embeddings by class, requested under one name, and their keys; in [0, 1].
+RETRIEVAL = "retrieval"
+RETRIEVAL_KEYS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision")
+
 #: Scores of classifiers, in [0, 1].
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
 
@@ -216,7 +220,7 @@ def check_names(names: Sequence[str]) -> None:
         UserError: a name is unknown.
     """
     for name in names:
-        known = [*DISTRIBUTION, *PAIRS, LPIPS, BITS_PER_DIM]
+        known = [*DISTRIBUTION, *PAIRS, LPIPS, BITS_PER_DIM, RETRIEVAL]
         if name not in known:
             raise UserError(f"There is no score {name!r}.", did_you_mean(name, known) or f"Known: {', '.join(known)}.")
 
@@ -284,7 +288,7 @@ def is_better(key: str) -> Better | None:
             return score.better
     if key in PAIRS:
         return PAIRS[key].better
-    return "lower" if key in (LPIPS, BITS_PER_DIM) else "higher" if key in CLASSIFICATION else None
+    return "lower" if key in (LPIPS, BITS_PER_DIM) else "higher" if key in (*CLASSIFICATION, *RETRIEVAL_KEYS) else None
 
 
 def settings_of(keys: Sequence[str]) -> dict[str, dict[str, int | float]]:

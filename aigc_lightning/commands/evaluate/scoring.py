@@ -19,6 +19,7 @@ from aigc_lightning.config.data import chosen_data
 from aigc_lightning.core.capabilities import (
     Classifier,
     Editor,
+    Embedder,
     Generator,
     LikelihoodModel,
     described_options,
@@ -56,7 +57,8 @@ from aigc_lightning.evaluation.report import (
     score_rows,
 )
 from aigc_lightning.evaluation.report_progress import Progress
-from aigc_lightning.evaluation.scores import BITS_PER_DIM, check_names
+from aigc_lightning.evaluation.retrieval_scores import score_retrieval
+from aigc_lightning.evaluation.scores import BITS_PER_DIM, RETRIEVAL, check_names
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 
@@ -111,7 +113,9 @@ class _Model(Evaluation):
         has_likelihood = isinstance(model, LikelihoodModel) and task == "generation"
         unfit = [*([] if edits else self.of_pairs()), *([] if translates or samples else self.of_sets())]
         unfit += [BITS_PER_DIM] if BITS_PER_DIM in self.asked and not has_likelihood else []
-        others = edits or translates or samples or isinstance(model, Classifier)
+        retrieves = RETRIEVAL in self.asked
+        unfit += [RETRIEVAL] if retrieves and not (isinstance(model, Embedder) and data.spec.num_classes) else []
+        others = edits or translates or samples or retrieves or isinstance(model, Classifier)
         if unfit or not (others or has_likelihood):
             asked = f" {', '.join(unfit)}" if unfit else ""
             raise UserError(
@@ -124,6 +128,10 @@ class _Model(Evaluation):
         self._check_options(model, [method for method, applies in scored.items() if applies])
         if isinstance(model, Classifier) and not self.asked:
             self._classify(model, data)
+        if retrieves:
+            images = DataImages(data, self.options.part or "val")
+            numbers = chosen(len(images), self.options.num or MOST)
+            self.sections.append(score_retrieval(model, images.subset(numbers), self.progress))
         if pairs:
             self._edit(model, data, *_FIELDS[task])
         why = self._likelihood(model, data, alone=not others) if has_likelihood else ""

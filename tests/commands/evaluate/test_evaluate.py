@@ -193,3 +193,17 @@ def test_a_likelihood_that_is_left_out_is_explained(aigc, folder, monkeypatch, k
         assert asked.code == 2 and "256 levels" in asked.err and "256 levels" in done.out
     else:
         assert asked.code == 0 and "\u2248" in asked.out and "--metrics bits_per_dim" in done.out
+
+
+def test_an_embedder_is_scored_by_retrieval(aigc, judge, trained, folder):
+    done = aigc("evaluate", judge, "--metrics", "retrieval", "--num", 100, "--out", "e")
+    assert done.code == 0 and "Recall@1" in done.out and "PIXELS" in done.out, done.err
+    section = json.loads((folder / "e" / "scores.json").read_text())["sections"][0]
+    assert section["kind"] == "retrieval" and section["protocol"]["num"] == 100
+    assert 0.8 < section["scores"]["recall_at_1"] <= section["scores"]["recall_at_5"] <= 1
+    assert section["scores"]["mean_average_precision"] > section["baseline"]["mean_average_precision"] > 0.1
+    assert set(section["classes"]) == {str(digit) for digit in range(10)}
+    done = aigc("evaluate", trained, "--metrics", "retrieval")
+    assert done.code == 2 and "no score retrieval for a DCGAN" in done.err
+    done = aigc("evaluate", "--fake", "x", "--real", "y", "--metrics", "retrieval")
+    assert done.code == 2 and "a score of models" in done.err

@@ -1,0 +1,1 @@
+"""Finding images by their embeddings: indexes of images, exact search, and near duplicates."""
