@@ -52,7 +52,7 @@ def search(argv: list[str]) -> int:
         check_result(options.out)
     index = load_complete(options.index.expanduser())
     with quiet_console():
-        extractor = find_extractor(options.embedder or index.address).to(chosen_device(options.device))
+        extractor = find_extractor(options.embedder or _local(index)).to(chosen_device(options.device))
         check_extractor(index, extractor)
         found = (_duplicates if options.duplicates else _similar)(options, index, extractor)
     if found.rows or options.json:
@@ -63,6 +63,20 @@ def search(argv: list[str]) -> int:
         write_results(options.out, found.title, found.cells, found.columns)
         echo(f"Written: {options.out}", error=options.json)
     return 0
+
+
+def _local(index: "ImageIndex") -> str:
+    """Return the embedder that an index names; the index may come from a stranger, who cannot name a server.
+
+    Raises:
+        UserError: it names an address.
+    """
+    from aigc_lightning.core.io.download import is_address
+
+    if is_address(index.address):
+        what = f"The index was made with {index.address}, which a file cannot make a search contact."
+        raise UserError(what, "Give --embedder ADDRESS if you know it.")
+    return index.address
 
 
 class _Found(NamedTuple):

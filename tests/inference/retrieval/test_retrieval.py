@@ -171,3 +171,13 @@ def test_samples_are_compared_with_an_index(aigc, judge, trained):
     assert found.code == 0 and "near duplicate" in found.out, found.err
     near = aigc("search", "digits.index", "--of", trained, "--seed", 3, "--num", 2)
     assert near.code == 0 and len(near.out.splitlines()) == 3, near.err
+
+
+def test_an_address_in_an_index_is_not_contacted(photos, tmp_path, aigc, monkeypatch):
+    def contacted(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("aigc_lightning.core.io.download.downloaded", contacted)
+    update(tmp_path / "strange.index", Pixels(), "https://example.org/judge.ckpt", FolderSource(photos))
+    done = aigc("search", tmp_path / "strange.index", photos / "inner" / "0.png")
+    assert done.code == 2 and "Give --embedder" in done.err and len(done.lines) <= 4
