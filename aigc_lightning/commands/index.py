@@ -1,12 +1,11 @@
 """`aigc index`: embed images so that they can be searched."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aigc_lightning.config.command_line import parse, split_data_options
+from aigc_lightning.core.io.counting import counting
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.plural import counted
@@ -44,7 +43,7 @@ def index(argv: list[str]) -> int:
     with quiet_console():
         extractor = find_extractor(options.embedder).to(chosen_device(options.device))
         source = _source(options, own, extractor)
-        with _bar() as watch:
+        with counting("Embedding") as watch:
             changes = update(out, extractor, _address(options.embedder), source, watch)
     if changes.unreadable:
         some = ", ".join(map(shown, changes.unreadable[:_SHOWN]))
@@ -79,15 +78,3 @@ def _source(options: argparse.Namespace, own: list[str], extractor: "Extractor")
 def _address(embedder: str) -> str:
     """Return where searches find the embedder, from whatever folder they are started."""
     return str(Path(embedder).resolve()) if Path(embedder).exists() else embedder
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar during the block; yield a function of the numbers of finished images and of all."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("Embedding", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,12 +1,11 @@
 """`aigc data encode`: encode a dataset once with the first stage of a latent diffusion model."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aigc_lightning.config.command_line import parse, split_data_options
+from aigc_lightning.core.io.counting import counting
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.plural import counted
 from aigc_lightning.shell import command
@@ -44,7 +43,7 @@ def main(argv: list[str]) -> int:
         data_options = [*_named(options.source, component.model.spec, own), *own]
         data = chosen_data(data_options)
         data.prepare_data()
-        with _bar() as watch:
+        with counting("Encoding") as watch:
             source = redacted_text(" ".join(data_options))
             encoded, lost = encode_data(component, data, source, target, watch)
     if lost:
@@ -70,15 +69,3 @@ def _named(source: str, spec: "ImageSpec", own: list[str]) -> list[str]:
         "--data.channels": str(spec.channels),
     }
     return ["--data=image_folder", *(f"{name}={value}" for name, value in taken.items() if name not in given)]
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar during the block; yield a function of the numbers of finished images and of all."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("Encoding", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,11 +1,10 @@
 """`aigc data prepare`: the images of a large folder, decoded and resized in advance."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from aigc_lightning.config.command_line import parse
+from aigc_lightning.core.io.counting import counting
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.plural import counted
 from aigc_lightning.errors import UserError, did_you_mean
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> int:
     shape = ImageSpec(options.channels, options.size[0], options.size[-1]).shape
     protocol = Protocol(options.source.expanduser().resolve(), shape, options.resize, options.profile)
     target = options.target.expanduser()
-    with _bar() as watch:
+    with counting("Preparing") as watch:
         done = prepare(protocol, target, options.workers or available_processors(), watch)
     bad = [file for file in done.files if file.row < 0]
     for file in bad[:_SHOWN]:
@@ -71,15 +70,3 @@ def _training(target: Path, shape: tuple[int, int, int], resize: str, profile: s
     others += [] if profile == "srgb" else ["--data.profile", profile]
     data = ("--data", "image_folder", "--data.root", target, "--data.size", size)
     return command("aigc", "fit", "--model", model, *data, *others)
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar during the block; yield a function of the numbers of finished files and of all files."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("Preparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("Preparing", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
