@@ -184,11 +184,10 @@ def tell(source: str | Path | bytes, remarks: list[str]) -> None:
         if str(source) in _told or len(_told) > _REMARKS_SHOWN:
             return
         _told.add(str(source))
-        last = len(_told) > _REMARKS_SHOWN
-    if last:
-        _log.warning("There are remarks about more files; `aigc data check` lists them.")
-    else:
-        _log.warning("%s: %s.", shown(str(source)), shown("; ".join(remarks)))
+        if len(_told) > _REMARKS_SHOWN:
+            _log.warning("There are remarks about more files; `aigc data check` lists them.")
+        else:
+            _log.warning("%s: %s.", shown(str(source)), shown("; ".join(remarks)))
 
 
 def _pixels(image: Image.Image, channels: int) -> Tensor:
