@@ -49,6 +49,10 @@ def interpolate(argv: list[str]) -> int:
     seeds = [] if options.pictures else seed_list(options.seeds or "0-7")
     if options.traverse is not None:
         return _traverse(options, seeds)
+    return _walk(options, seeds)
+
+
+def _walk(options: argparse.Namespace, seeds: list[int]) -> int:
     noun, stations = ("pictures", options.pictures) if options.pictures else ("seeds", seeds)
     if len(stations) < 2:
         raise UserError(f"A walk needs at least two {noun}.", "Write --seeds 0,1, or more of them, or --pictures A B.")
