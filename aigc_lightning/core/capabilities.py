@@ -17,6 +17,7 @@ class Generator(Protocol):
 
     A model whose network is evaluated many times for an image, such as a diffusion model, says how often in a method
     `network_evaluations`, which takes the options of `sample` and returns an int (NFE); receipts and pictures state it.
+    One whose options can name other runs has a method `named_components`, see `option_hashes`.
     """
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
@@ -236,7 +237,7 @@ def num_sampled_classes(model: Any) -> int:
 
 
 def described_options(model: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a receipt says of the options of a call: all values, and the network's evaluations for an image.
+    """Return what a receipt says of the options of a call: all values, and what the model says that they amount to.
 
     Args:
         model: the model.
@@ -244,14 +245,24 @@ def described_options(model: Any, method: str, given: Mapping[str, Any]) -> dict
         given: values that differ from the defaults.
 
     Returns:
-        `options` and `network_evaluations`, each if there is such a thing.
+        `options`, `network_evaluations` and the hashes of `option_hashes`, each if there is such a thing.
     """
     defaults = {name: parameter.default for name, parameter in method_options(getattr(model, method)).items()}
     described: dict[str, Any] = {"options": {**defaults, **given}} if defaults else {}
     count = getattr(model, "network_evaluations", None)
     if method == "sample" and count is not None:
         described["network_evaluations"] = int(count(**given))
-    return described
+    return described | option_hashes(model, given)
+
+
+def option_hashes(model: Any, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of the networks that options name, as `<option>_sha256`, for receipts and pictures.
+
+    A model whose options can name other runs, such as the guide of a diffusion model, has a method
+    `named_components(options)`, which returns the hash of each by the option's name.
+    """
+    named = getattr(model, "named_components", None)
+    return {f"{name}_sha256": sha256 for name, sha256 in named(options).items()} if named is not None else {}
 
 
 def latent_spaces(model: object) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from aigc_lightning.core.capabilities import (
     LatentGenerator,
     latent_spaces,
     num_sampled_classes,
+    option_hashes,
 )
 from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
 from aigc_lightning.core.io.escape import shown
@@ -146,7 +147,8 @@ class LatentModel:
     def text(self, seeds: list[int], **options: Any) -> dict[str, str]:
         """Return the metadata for a picture of these seeds made with these options of the command."""
         conditions = {"class": self.class_name, "prompt": self._prompt, "space": self._space}
-        return self._loaded.text(seeds, {**options, **conditions, **self._options})
+        own = {**self._options, **option_hashes(self._loaded.model, self._options)}
+        return self._loaded.text(seeds, {**options, **conditions, **own})
 
 
 def write_walk(

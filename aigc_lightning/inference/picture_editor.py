@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import Editor, output_scale, size_multiple
+from aigc_lightning.core.capabilities import Editor, option_hashes, output_scale, size_multiple
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.pictures import to_picture, to_uint8
 from aigc_lightning.errors import UserError
@@ -139,8 +139,9 @@ def load_editor(target: str, device: str, tile: int, conditions: Conditions) -> 
             "Try another model; `aigc plugins show NAME` says what a model can do.",
         )
     editor = PictureEditor(loaded.model, tile, conditions)
-    options = {"options": editor.options} if editor.options else {}
-    return editor, {**loaded.origin, **conditions.record, **options}
+    options: dict[str, object] = {"options": editor.options} if editor.options else {}
+    hashes = option_hashes(loaded.model, editor.options)
+    return editor, {**loaded.origin, **conditions.record, **options, **hashes}
 
 
 def _pixels(picture: Image.Image) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from aigc_lightning.core.capabilities import described_options
+from aigc_lightning.core.capabilities import described_options, option_hashes
 from aigc_lightning.core.chunks import ON_PROCESSORS, chunk_size, sampled_chunks
 from aigc_lightning.core.io.pictures import (
     image_grid,
@@ -70,6 +70,7 @@ def write_samples(
     chunk = chunk_size(loaded.model)
     record = {"class": class_name, "chunk": None if chunk == ON_PROCESSORS else chunk, **chosen}
     record["evaluations"] = described_options(loaded.model, "sample", chosen).get("network_evaluations")
+    record |= option_hashes(loaded.model, chosen)
     _make_folder(out)
     pictures = _pictures(seeds, prompts, out)
     texts = [loaded.text([picture.seed], {**record, "prompt": picture.prompt}) for picture in pictures]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
 from aigc_lightning.core.checkpoint import load_with_record, save_weights
+from aigc_lightning.core.component import load_component
 from aigc_lightning.models.autoencoder import Autoencoder
 from aigc_lightning.models.cnn import CNN
 from aigc_lightning.models.vae import VAE
@@ -112,6 +113,8 @@ def test_autoguidance_leads_away_from_the_guide(tmp_path):
     guide = guides(tmp_path, network_options={**TINY, "width": 4})
     plain, guided = model.sample([3], steps=3), model.sample([3], steps=3, guidance=2.0, guide=guide)
     assert not torch.allclose(plain, guided, atol=1e-3)
+    assert model.named_components({"steps": 3, "guide": guide}) == {"guide": load_component(guide).sha256}
+    assert model.named_components({"steps": 3, "guide": ""}) == {}
     itself = tmp_path / "itself.safetensors"
     save_weights(model, itself, {})
     assert torch.allclose(model.sample([3], steps=3, guidance=2.0, guide=str(itself)), plain, atol=1e-5)

@@ -50,12 +50,14 @@ def test_samples_are_scored_with_the_models_own_options(aigc, trained, judge, fo
 
     monkeypatch.setattr(DCGAN, "sample", sample)
     monkeypatch.setattr(DCGAN, "network_evaluations", lambda self, fade=1.0: 7, raising=False)
+    monkeypatch.setattr(DCGAN, "named_components", lambda self, options: {"veil": "ab12"}, raising=False)
     options = ("--extractor", judge, "--num", 60, "--metrics", "frechet_distance")
     for name, own in {"plain": (), "faded": ("--fade", "0.2")}.items():
         assert aigc("evaluate", trained, *options, *own, "--out", name).code == 0
     assert scores(folder / "plain" / "scores.json") != scores(folder / "faded" / "scores.json")
     subject = json.loads((folder / "faded" / "scores.json").read_text())["sections"][0]["subject"]
     assert subject["options"] == {"fade": 0.2} and subject["network_evaluations"] == 7
+    assert subject["veil_sha256"] == "ab12"
     done = aigc("evaluate", trained, *options, "--fad", "0.2")
     assert done.code == 2 and "--fade" in done.err and len(done.lines) <= 4
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
-from aigc_lightning.core.component import load_component
+from aigc_lightning.core.component import Component, load_component
 from aigc_lightning.errors import UserError
 from torch import Tensor
 
@@ -109,8 +109,8 @@ def guiding_model(model: "DiffusionInference", address: str) -> "DiffusionInfere
     Raises:
         UserError: the guide is no diffusion model, or one whose predictions mean something else.
     """
-    guide = _loaded(address)
-    if type(guide) is not type(model):
+    guide = guide_component(address).model
+    if not isinstance(guide, type(model)):
         raise UserError(f"The guide {address} is a {type(guide).__name__}.", "Give an earlier or smaller run.")
     ours, theirs = (_meaning(one) for one in (model, guide))
     for name, own in ours.items():
@@ -133,6 +133,10 @@ def _meaning(model: "DiffusionInference") -> dict[str, object]:
 
 
 @lru_cache(maxsize=1)  # sampling asks for it with every chunk
-def _loaded(address: str) -> "DiffusionInference":
-    model: DiffusionInference = load_component(address).model  # type: ignore[assignment]  # checked by the caller
-    return model
+def guide_component(address: str) -> Component:
+    """Return the network of a guide's address.
+
+    Raises:
+        UserError: the file cannot be used.
+    """
+    return load_component(address)

@@ -3,7 +3,7 @@
 Shapes: B batch, C channels, H and W height and width in pixels. Images lie in [-1, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from aigc_diffusion.denoiser import Denoiser
 from aigc_diffusion.filling import filled
-from aigc_diffusion.guidance import NO_GUIDANCE, Asked, Guidance, check_guidance, guiding_model
+from aigc_diffusion.guidance import NO_GUIDANCE, Asked, Guidance, check_guidance, guide_component, guiding_model
 from aigc_diffusion.latents import as_maps
 from aigc_diffusion.likelihood import keyed_probes, log_likelihood
 from aigc_diffusion.networks.choice import ConditionalNetwork
@@ -107,6 +107,10 @@ class DiffusionInference(ImageModel):
         made = make_sampler(self._sampler_name(sampler), self.process, counted, lambda number: one)
         made.run(start(self.process, one), made.times(steps))
         return counted.evaluations
+
+    def named_components(self, options: Mapping[str, Any]) -> dict[str, str]:
+        """Return the SHA-256 of the guide's weights if the options name one."""
+        return {"guide": guide_component(options["guide"]).sha256} if options.get("guide") else {}
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
         """Return the noise of each seed, (B, C, H, W) of the model's states, standard normal."""
