@@ -1,5 +1,12 @@
 from . import data as data
 from . import models as models
+from .api import Pictures as Pictures
+from .api import Run as Run
+from .api import Scores as Scores
+from .api import edit as edit
+from .api import evaluate as evaluate
+from .api import fit as fit
+from .api import sample as sample
 from .core.adversarial import AdversarialModel as AdversarialModel
 from .core.image_model import ImageModel as ImageModel
 from .core.spec import ImageSpec as ImageSpec

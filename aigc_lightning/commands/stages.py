@@ -42,4 +42,5 @@ def _run(stage: Stage, argv: list[str]) -> int:
 
     from aigc_lightning.training.cli import run  # takes seconds: only after the command line has been validated
 
-    return run(stage, request)
+    run(stage, request)
+    return 0

@@ -59,8 +59,8 @@ from aigc_lightning.training.trainer_values import check_values, set_default_lim
 from aigc_lightning.yaml_file import read_yaml
 
 
-def run(stage: Stage, request: Request) -> int:
-    """Build and run a stage.
+def run(stage: Stage, request: Request) -> Path:
+    """Build and run a stage, and return the folder of its run.
 
     Raises:
         UserError: the options do not fit together, or what they name cannot be used.
@@ -70,7 +70,7 @@ def run(stage: Stage, request: Request) -> int:
             cli = TrainingCLI(stage, request, resources)
         with explain.explained(stage, running=True), answering(cli.trainer.strategy):
             cli.run()
-    return 0
+    return cli.folder
 
 
 class TrainingCLI(LightningCLI):

@@ -12,6 +12,16 @@ _PARTS = ("train", "val", "test")
 
 def evaluate(argv: list[str]) -> int:
     """Score a model on its data, or a folder of images against another: a table, JSON and a page."""
+    scored(argv)
+    return 0
+
+
+def scored(argv: list[str]) -> Path:
+    """Run `aigc evaluate` and return the folder of its results.
+
+    Raises:
+        UserError: an option is invalid, or nothing can be scored.
+    """
     parser = argparse.ArgumentParser(
         "aigc evaluate",
         usage="aigc evaluate RUN_OR_CKPT [--data NAME [--data.OPTION V ...]] [options]\n"

@@ -68,8 +68,8 @@ _ROWS = 8
 _FIELDS = {"paired": ("source", "target"), "restoration": ("degraded", "image"), "generation": ("image", "image")}
 
 
-def run(options: argparse.Namespace, data_options: list[str]) -> int:
-    """Score what the options name; print a table, and write JSON and a page.
+def run(options: argparse.Namespace, data_options: list[str]) -> Path:
+    """Score what the options name; print a table, write JSON and a page, and return their folder.
 
     Raises:
         UserError: an option is invalid, or nothing can be scored.
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace, data_options: list[str]) -> int:
     for section in receipt.sections:
         _print(section)
     echo("", f"{time.monotonic() - began:.0f} s. Scores: {out / SCORES_FILE}  Page: {out / 'report.html'}")
-    return 0
+    return out
 
 
 class _Model(Evaluation):
