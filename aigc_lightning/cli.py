@@ -88,12 +88,18 @@ def _dispatch(arguments: list[str]) -> int:
         echo(*_help().split("\n"))
         return 0
     if arguments[0] in ("-V", "--version"):
-        echo(f"aigc_lightning {__version__}")
+        echo(f"aigc_lightning {__version__}", *_packages())
         return 0
     if arguments[0].startswith("-"):
         raise UserError(f"{arguments[0]} comes before a command.", "Write `aigc COMMAND OPTIONS`; see aigc --help.")
     command: Callable[[list[str]], Any] = plugins.find("command", arguments[0]).load()
     return int(command(arguments[1:]) or 0)
+
+
+def _packages() -> list[str]:
+    """Return a line for each package of plugins, with its version."""
+    others = (plugin for kind in plugins.GROUPS for plugin in plugins.plugins(kind) if not plugin.is_builtin)
+    return sorted({f"{plugin.distribution} {plugin.version}" for plugin in others})
 
 
 def _help() -> str:
