@@ -28,7 +28,7 @@ class Evaluation(pl.Callback):
     of the real images are computed once and cached on disk. `val/evaluation_seconds` is the time spent.
 
     Args:
-        extractor: "inception", "dinov2", "clip", or the run of a classifier.
+        extractor: "inception", "dinov2", "clip", "efficientnet_lite0", or the run of a classifier.
         scores: which, such as "frechet_distance" or "precision_recall".
         num: images on each side.
         part: of the data that samples are compared with: "train", "val" or "test".

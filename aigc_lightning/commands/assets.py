@@ -36,10 +36,11 @@ def _list(argv: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parse(parser, argv)
-    rows = [
-        {"name": name, "size": f"{asset.megabytes} MB", "use": asset.use, "file": str(lies_at(name) or "not fetched")}
-        for name, asset in ASSETS.items()
-    ]
+    rows = []
+    for name, asset in ASSETS.items():
+        missing = "not installed" if asset.package else "not fetched"
+        row = {"name": name, "size": f"{asset.megabytes} MB", "use": asset.use, "file": str(lies_at(name) or missing)}
+        rows.append(row)
     print_rows(rows, as_json=options.json, titles=True)
     return 0
 

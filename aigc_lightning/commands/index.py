@@ -26,7 +26,11 @@ def index(argv: list[str]) -> int:
         "Repeat the command to continue after an interruption, or to update the index: only new and changed images "
         "are embedded. --data.OPTION V sets an option of the data."
     )
-    parser.add_argument("embedder", metavar="RUN_OR_EXTRACTOR", help="a run that embeds, inception, dinov2 or clip")
+    parser.add_argument(
+        "embedder",
+        metavar="RUN_OR_EXTRACTOR",
+        help="a run that embeds, inception, dinov2, clip or efficientnet_lite0",
+    )
     parser.add_argument("source", metavar="SRC", help="a folder of images, or a name, preset or config file of data")
     parser.add_argument("--out", type=Path, required=True, metavar="INDEX", help="file to create or update")
     parser.add_argument("--part", choices=("train", "val", "test"), help="part of the data (default: train)")

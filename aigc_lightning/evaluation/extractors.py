@@ -17,12 +17,13 @@ from aigc_lightning.core.io.checksums import tensors_digest
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.evaluation.extractor import Extractor as Extractor
 from aigc_lightning.evaluation.extractor import Features as Features
-from aigc_lightning.evaluation.pretrained import Inception, VisionTransformer
+from aigc_lightning.evaluation.pretrained import EfficientNetLite, Inception, VisionTransformer
 
 PRETRAINED: dict[str, Callable[[str | None, Path | None], Extractor]] = {
     "inception": Inception,
     "dinov2": lambda resize, weights: VisionTransformer("dinov2", resize, weights),
     "clip": lambda resize, weights: VisionTransformer("clip", resize, weights),
+    "efficientnet_lite0": EfficientNetLite,
 }
 
 
@@ -71,7 +72,8 @@ def find_extractor(name: str, *, resize: str | None = None, weights: Path | None
     """Return an extractor, on the CPU.
 
     Args:
-        name: "inception", "dinov2" or "clip"; or a run folder or checkpoint of a model that embeds images.
+        name: "inception", "dinov2", "clip" or "efficientnet_lite0"; or a run folder or checkpoint of a model that
+            embeds images.
         resize: the resize protocol; None for the extractor's default.
         weights: file of a named extractor's weights; found in the caches when None.
 

@@ -14,13 +14,17 @@ from aigc_lightning.core.component import load_component
 from aigc_lightning.core.io.checksums import tensors_digest
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.assets import find_asset
+from aigc_lightning.evaluation.pretrained import load_efficientnet_lite
 
 #: VGG-16 trained on ImageNet: the layers relu1_2, relu2_2, relu3_3 and relu4_3 (Johnson et al., section 4), and the
 #: mean and deviation of the pixels that it was trained on, in [0, 1].
 _VGG = "vgg16"
+_LITE = "efficientnet_lite0"
 _VGG_LAYERS = (3, 8, 15, 22)
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LUMA = (0.299, 0.587, 0.114)
+#: Networks with published weights, by name.
+PUBLISHED = (_VGG, _LITE)
 
 
 @runtime_checkable
@@ -39,7 +43,8 @@ class FeatureNetwork:
     checkpoints nor `model.train()` nor optimizers include it.
 
     Args:
-        name: "vgg16", or a run folder or checkpoint of a `cnn`.
+        name: "vgg16" (the layers relu1_2, relu2_2, relu3_3 and relu4_3), "efficientnet_lite0" (the last layer of each
+            resolution, 1/2 to 1/32), or a run folder or checkpoint of a `cnn` (all its layers).
 
     Attributes:
         sha256: of the network's weights, hexadecimal.
@@ -54,13 +59,17 @@ class FeatureNetwork:
             self.network: nn.Module = _Vgg()
             self.layers, self.channels, self.size = self.network, 3, None
             self.sha256 = tensors_digest(self.network.state_dict())
+        elif name == _LITE:
+            network = load_efficientnet_lite()
+            self.network, self.layers, self.channels, self.size = network, network.feature_maps, 3, None
+            self.sha256 = tensors_digest(network.state_dict())
         else:
             component = load_component(name)
             model, self.sha256 = component.model, component.sha256
             if not isinstance(model, FeatureMaps):
                 raise UserError(
                     f"The {type(model).__name__} in {name} does not expose its layers.",
-                    "Give a run of cnn, or vgg16.",
+                    f"Give a run of cnn, or {' or '.join(PUBLISHED)}.",
                 )
             self.network, self.layers, self.channels = model, model.feature_maps, model.spec.channels
             self.size = (model.spec.height, model.spec.width)

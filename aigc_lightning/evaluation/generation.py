@@ -18,6 +18,7 @@ from aigc_lightning.evaluation.extractor import Extractor
 from aigc_lightning.evaluation.extractors import ModelExtractor
 from aigc_lightning.evaluation.gate import check_extractor
 from aigc_lightning.evaluation.image_sets import ImageSet, chosen
+from aigc_lightning.evaluation.pretrained import EfficientNetLite
 from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
 from aigc_lightning.evaluation.scores import DISTRIBUTION, Sides, distribution_scores, settings_of
@@ -79,12 +80,12 @@ class Judge:
         return self.cache.get(key, lambda: self.describe(images, what)), fingerprint
 
     def check(self, images: ImageSet) -> None:
-        """Check on some of these images that the distances of a custom extractor are meaningful.
+        """Check on some of these images that the distances of an extractor without a published protocol are meaningful.
 
         Raises:
             UserError: they are not.
         """
-        if not isinstance(self.extractor, ModelExtractor):
+        if not isinstance(self.extractor, ModelExtractor | EfficientNetLite):
             return
         numbers = [images.numbers[place] for place in chosen(len(images), _GATE_IMAGES)]
         parts = [images.read([number]) for number in numbers]

@@ -65,7 +65,8 @@ class DCGAN(AdversarialModel):
             G gets a one-hot label beside the latent.
         discriminator_steps: updates of D per update of G; with n, G is updated on every n-th batch.
         class_weight: weight of the cross entropy of the classes with "auxiliary" conditioning, in both losses.
-        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed only in training, and only with a weight.
+        feature_network: a run or checkpoint of `cnn`, "vgg16" or "efficientnet_lite0"; needed only in training, and
+            only with a weight.
         feature_matching_weight: weight, in the loss of G, of the squared difference between the mean features of real
             and generated images in that network (Salimans et al., 2016).
 
@@ -107,7 +108,8 @@ class DCGAN(AdversarialModel):
         if feature_matching_weight and feature_network is None:
             raise UserError(
                 "model.feature_matching_weight needs a network that provides the features.",
-                "Set model.feature_network to a run of cnn (`aigc fit --config cnn_digits`) or to vgg16.",
+                "Set model.feature_network to a run of cnn (`aigc fit --config cnn_digits`), vgg16 or "
+                "efficientnet_lite0.",
             )
         if not 0 <= beta1 < 1:
             raise UserError(f"model.beta1 is {beta1}.", "Give a number of at least 0 and below 1.")

@@ -48,7 +48,8 @@ class Pix2Pix(AdversarialModel):
         discriminator_width: channels of the first layer of the PatchGAN.
         discriminator_layers: 1 to judge patches of 16x16 pixels, 2 for 34x34, 3 for 70x70, 4 for 142x142.
         l1_weight: weight of the mean absolute difference from the target, relative to the adversarial loss.
-        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed only in training, and only with a weight.
+        feature_network: a run or checkpoint of `cnn`, "vgg16" or "efficientnet_lite0"; needed only in training, and
+            only with a weight.
         perceptual_weight: weight, in the loss of G, of the squared difference from the target in the features of that
             network (Johnson et al., ECCV 2016).
         lr: Adam learning rate of both networks.
@@ -93,7 +94,7 @@ class Pix2Pix(AdversarialModel):
         if perceptual_weight and feature_network is None:
             raise UserError(
                 "model.perceptual_weight needs a network that provides the features.",
-                "Set model.feature_network to a run of cnn or to vgg16.",
+                "Set model.feature_network to a run of cnn, vgg16 or efficientnet_lite0.",
             )
         for name, value in {"dropout": dropout, "beta1": beta1}.items():
             if not 0 <= value < 1:

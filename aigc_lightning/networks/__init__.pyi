@@ -1,6 +1,7 @@
 from .autoencoder import Autoencoder as Autoencoder
 from .dcgan import DCGANDiscriminator as DCGANDiscriminator
 from .dcgan import DCGANGenerator as DCGANGenerator
+from .efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
 from .norms import InstanceNorm as InstanceNorm
 from .norms import make_norm as make_norm
 from .patchgan import PatchGAN as PatchGAN

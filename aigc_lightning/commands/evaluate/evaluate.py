@@ -35,7 +35,10 @@ def scored(argv: list[str]) -> Path:
     parser.add_argument("--real", type=Path, help="images to compare them with")
     parser.add_argument("--metrics", help="such as frechet_distance,copy_rate,psnr (default: all that apply)")
     parser.add_argument("--num", type=int, help="images on each side (default: all, up to 10,000)")
-    parser.add_argument("--extractor", help="inception, dinov2, clip, or a run of a classifier (default: inception)")
+    parser.add_argument(
+        "--extractor",
+        help="inception, dinov2, clip, efficientnet_lite0, or a run of a classifier (default: inception)",
+    )
     parser.add_argument("--resize", help="tf1, clean or torchmetrics (default: the extractor's own)")
     parser.add_argument("--weights", type=Path, help="file of a named extractor's weights")
     parser.add_argument("--part", choices=_PARTS, help="part of the data (default: train for samples, else held out)")

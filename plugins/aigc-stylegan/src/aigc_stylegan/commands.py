@@ -57,7 +57,8 @@ def _project(argv: list[str]) -> int:
     parser.add_argument(
         "--features",
         metavar="NAME",
-        help="also compare features: a run of cnn on similar images, or vgg16 (default: only pixels, at several sizes)",
+        help="also compare features: a run of cnn on similar images, vgg16 or efficientnet_lite0 "
+        "(default: only pixels, at several sizes)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial noise (default: 0)")
     parser.add_argument(

@@ -16,7 +16,7 @@ from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
 from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.data.decode import decode
-from aigc_lightning.evaluation.feature_network import FeatureNetwork
+from aigc_lightning.evaluation.feature_network import PUBLISHED, FeatureNetwork
 from aigc_lightning.metrics.pairs import psnr
 from PIL import Image
 from rich.console import Console
@@ -38,7 +38,7 @@ class Search:
         space: "w", or "w+" for one style per layer.
         steps: number of optimizer steps.
         seed: seed of the initial noise.
-        features: a run of `cnn`, "vgg16", or None for pixels alone.
+        features: a run of `cnn`, "vgg16", "efficientnet_lite0", or None for pixels alone.
     """
 
     space: str
@@ -119,7 +119,7 @@ def _record(model: StyleModel, path: Path, how: Search) -> dict[str, Any]:
     record: dict[str, Any] = {"command": "project", "image": shown(path.name), "image_sha256": file_hash(path)}
     record |= {"space": how.space, "steps": how.steps, "seed": how.seed}
     if how.features is not None:
-        is_file = how.features != "vgg16"
+        is_file = how.features not in PUBLISHED
         record["features"] = {how.features: file_hash(find_checkpoint(how.features))} if is_file else how.features
     return record
 

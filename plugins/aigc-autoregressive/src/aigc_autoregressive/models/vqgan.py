@@ -56,7 +56,8 @@ class VQGANModel(AdversarialModel):
         num_blocks: residual blocks of each level.
         latent_channels: features between encoder, quantizer and decoder.
         pixel_loss: "absolute" or "squared" error of the pixels.
-        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed only in training, and only with a weight.
+        feature_network: a run or checkpoint of `cnn`, "vgg16" or "efficientnet_lite0"; needed only in training, and
+            only with a weight.
         perceptual_weight: weight of the squared difference in the features of that network.
         adversarial_weight: weight of the loss of a PatchGAN; 0 for none. With an adaptive weight, a factor of it.
         adversarial_start: batches before that loss begins, and with it the training of the PatchGAN.
@@ -110,7 +111,7 @@ class VQGANModel(AdversarialModel):
         if perceptual_weight and feature_network is None:
             raise UserError(
                 "model.perceptual_weight needs a network that provides the features.",
-                "Set model.feature_network to a run of cnn or to vgg16.",
+                "Set model.feature_network to a run of cnn, vgg16 or efficientnet_lite0.",
             )
         self.pixel_loss, self.lr = pixel_loss, lr
         self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
