@@ -23,7 +23,8 @@ HEAVY = (
     "aigc_lightning.models.dcgan",
 )
 ANSWERS_AT_ONCE = [[], ["--help"], ["--version"], ["models"], ["data", "--json"], ["configs"], ["fit", "--help"],
-                   ["sample", "--help"], ["validate", "--help"], ["export", "--help"]]  # fmt: skip
+                   ["sample", "--help"], ["validate", "--help"], ["export", "--help"],
+                   ["verify", "--help"], ["trust", "keys", "new", "--help"]]  # fmt: skip
 
 
 INTERRUPTED = """
