@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from aigc_lightning.core.io.atomic import open_regular
 
@@ -31,7 +31,7 @@ def text_record(path: Path, kind: str | None) -> dict[str, Any] | None:
     try:
         with open_regular(path) as file, Image.open(file, formats=[str(kind).removeprefix("image/")]) as image:
             found = image.info.get("comment" if kind in _COMMENTED else "aigc")
-    except (SyntaxError, ValueError, Image.DecompressionBombError, Image.UnidentifiedImageError):  # damaged
+    except (SyntaxError, ValueError, Image.DecompressionBombError, UnidentifiedImageError):  # damaged
         return None
     return _parsed(found.decode("utf-8", "replace") if isinstance(found, bytes) else found)
 

@@ -106,7 +106,7 @@ def test_an_expired_certificate_is_refused(folder, monkeypatch):
 
 
 def test_without_the_package_the_message_says_how_to_install_it(folder, monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'aigc-lightning\[c2pa\]'"):
         make_keys(folder / "keys", "Kim")
     assert not (folder / "keys").exists()

@@ -9,7 +9,6 @@ from PIL.PngImagePlugin import PngInfo
 from aigc_lightning.core.io.pictures import save_png
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.picture_file import PictureFile, write_picture
-from aigc_lightning.inference.trust import verification
 from aigc_lightning.inference.trust.keys import ROOT, make_keys
 from aigc_lightning.inference.trust.signer import PictureSigner
 from aigc_lightning.inference.trust.text_record import text_record
@@ -75,7 +74,7 @@ def test_saving_again_loses_the_manifest(folder):
 
 
 def test_without_the_package_a_signature_is_unchecked_and_roots_are_refused(folder, monkeypatch):
-    monkeypatch.setattr(verification.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     save_png(PICTURE, folder / "a.png", TEXT)
     found = Verifier().check(folder / "a.png")
     assert found.record == RECORD and found.manifest.state == "unchecked"
