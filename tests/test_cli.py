@@ -24,7 +24,8 @@ HEAVY = (
 )
 ANSWERS_AT_ONCE = [[], ["--help"], ["--version"], ["models"], ["data", "--json"], ["configs"], ["fit", "--help"],
                    ["sample", "--help"], ["validate", "--help"], ["export", "--help"],
-                  ["completion", "words", "fit", "--model", ""]]  # fmt: skip
+                  ["completion", "words", "fit", "--model", ""],
+                  ["verify", "--help"], ["trust", "keys", "new", "--help"]]  # fmt: skip
 
 
 INTERRUPTED = """

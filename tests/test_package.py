@@ -100,7 +100,7 @@ def test_the_installed_entry_points_are_those_of_the_checkout():
 @pytest.mark.skipif(not PROJECT, reason="not a checkout")
 def test_everything_that_is_imported_is_declared():
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "jsonargparse", "lightning_utilities": "lightning"}
-    names |= {"skimage": "scikit-image", "lazy_loader": "lazy-loader"}
+    names |= {"skimage": "scikit-image", "lazy_loader": "lazy-loader", "c2pa": "c2pa-python"}
     declared = {Requirement(text).name for text in requires("aigc-lightning") or ()}
     imported = set()
     for path in ROOT.rglob("*.py"):

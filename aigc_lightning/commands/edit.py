@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aigc_lightning.config.command_line import MODEL_OPTIONS, option_names, parse, split_model_options
 from aigc_lightning.config.prompts import read_prompts
+from aigc_lightning.config.signing import add_sign_option, signing_keys
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 
@@ -70,14 +71,17 @@ def edit(argv: list[str]) -> int:
     from aigc_lightning.inference.edit import edit_files  # imports torch, which a mistake need not wait for
     from aigc_lightning.inference.edit_conditions import Conditions
     from aigc_lightning.inference.picture_editor import load_editor
+    from aigc_lightning.inference.trust.signer import PictureSigner
 
+    keys = signing_keys(options.sign)
+    signer = None if keys is None else PictureSigner(keys)
     editor, origin = None, None
     if target is not None:
         prompt = prompts[0] if prompts else None
         conditions = Conditions(masks, references, prompt, options.seed, options.direction, given)
         editor, origin = load_editor(target, options.device, options.tile, conditions)
     text = partial(edit_text, origin, ",".join(operation.text for operation in before + after))
-    return edit_files(results, editor, before, after, text, opaque=options.opaque)
+    return edit_files(results, editor, before, after, text, opaque=options.opaque, signer=signer)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "--direction", choices=("AtoB", "BtoA"), help="for models with two directions, such as cyclegan"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_sign_option(parser)
     return parser
 
 

@@ -2,10 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aigc_lightning.config.command_line import MODEL_OPTIONS, parse, seed_list, split_model_options
+from aigc_lightning.config.signing import add_sign_option, signing_keys
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from aigc_lightning.inference.trust.signer import PictureSigner
 
 _MOST_FRAMES = 10_000
 
@@ -41,6 +46,7 @@ def interpolate(argv: list[str]) -> int:
     parser.add_argument("--prompt", help="text of the pictures, for models that take prompts")
     parser.add_argument("--space", help="where to walk, for models with several latent spaces, such as z or w")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    add_sign_option(parser)
     given, own = split_model_options(parser, argv)
     options = parse(parser, own)
     options.given = given
@@ -72,10 +78,13 @@ def _walk(options: argparse.Namespace, seeds: list[int]) -> int:
     model = LatentModel(
         options.checkpoint, options.device, options.class_name, options.space, options.given, options.prompt
     )
-    paths = write_walk(model, seeds, options.frames, out, with_grid=options.grid, pictures=options.pictures or ())
+    signer = _signer(options)
+    paths = write_walk(
+        model, seeds, options.frames, out, with_grid=options.grid, pictures=options.pictures or (), signer=signer
+    )
     echo(f"{len(stations) * options.frames} frames in {paths[0]}{_of_class(model.class_name)}")
     echo(f"Its steps: {', '.join(map(str, paths[1:]))}")
-    return 0
+    return 1 if signer and signer.failed else 0
 
 
 def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
@@ -96,10 +105,18 @@ def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
     model = LatentModel(
         options.checkpoint, options.device, options.class_name, given=options.given, prompt=options.prompt
     )
-    dimensions = write_traversal(model, seeds[0], options.traverse, out)
+    signer = _signer(options)
+    dimensions = write_traversal(model, seeds[0], options.traverse, out, signer)
     listed = ", ".join(map(str, dimensions))
     echo(f"Seed {seeds[0]}{_of_class(model.class_name)}, a row for each of the dimensions {listed}: {out}")
-    return 0
+    return 1 if signer and signer.failed else 0
+
+
+def _signer(options: argparse.Namespace) -> "PictureSigner | None":
+    from aigc_lightning.inference.trust.signer import PictureSigner
+
+    keys = signing_keys(options.sign)
+    return None if keys is None else PictureSigner(keys)
 
 
 def _of_class(name: str | None) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from aigc_lightning.config.command_line import MODEL_OPTIONS, parse, seed_list, split_model_options
 from aigc_lightning.config.prompts import read_prompts
+from aigc_lightning.config.signing import add_sign_option, signing_keys
 from aigc_lightning.core.io.output import echo
 
 
@@ -26,6 +27,7 @@ def sample(argv: list[str]) -> int:
         help="what the pictures show, for models that take prompts; several are each drawn with every seed",
     )
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="a text file with a prompt in each line")
+    add_sign_option(parser)
     given, own = split_model_options(parser, argv)
     options = parse(parser, own)
     seeds = seed_list(options.seeds)
@@ -34,7 +36,10 @@ def sample(argv: list[str]) -> int:
     from aigc_lightning.inference.sample import (
         write_samples,
     )  # imports torch: only after the options have been validated
+    from aigc_lightning.inference.trust.signer import PictureSigner
 
+    keys = signing_keys(options.sign)
+    signer = None if keys is None else PictureSigner(keys)
     paths = write_samples(
         options.checkpoint,
         seeds,
@@ -44,9 +49,10 @@ def sample(argv: list[str]) -> int:
         class_name=options.class_name,
         prompts=prompts,
         given=given,
+        signer=signer,
     )
     names = " to ".join(dict.fromkeys((paths[0].name, paths[-1].name)))
     echo(f"{len(paths)} picture{'s' if len(paths) > 1 else ''} in {options.out}: {names}")
     if options.grid:
         echo(f"Grid: {options.out / 'grid.png'}")
-    return 0
+    return 1 if signer and signer.failed else 0

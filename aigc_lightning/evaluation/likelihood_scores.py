@@ -1,6 +1,6 @@
 """The log-likelihoods that a model computes for held-out images, in bits per dimension.
 
-Shapes: B batch, C channels, H and W height and width in pixels.
+Shapes: B batch, N images, C channels, H and W height and width in pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,14 +44,9 @@ def score_likelihood(
         UserError: the images have another format, lack what the model needs, or have no likelihood under it.
     """
     assert isinstance(model, LikelihoodModel)
-    spec, own = images.data.spec, model.spec
-    if spec.shape != own.shape:
-        raise UserError(
-            f"{type(model).__name__} computes likelihoods of images of {own}, but the data are {spec}.",
-            "Give data of that format.",
-        )
-    conditions, options = _conditions(model, images), options or {}
-    bits = bits_per_dim(_nats(model, images, conditions, options, progress), prod(spec.shape))
+    options = options or {}
+    nats, conditions = log_likelihoods(model, images, options, progress)
+    bits = bits_per_dim(nats, prod(images.data.spec.shape))
     scores = {BITS_PER_DIM: float(bits.mean())}
     if len(bits) > 1:
         scores[f"{BITS_PER_DIM}_stderr"] = float(bits.std()) / sqrt(len(bits))
@@ -67,6 +62,31 @@ def score_likelihood(
         subject["seeds"] = "index of each image"
     baseline = {BITS_PER_DIM: _BITS_OF_LEVELS}
     return Section("likelihood", scores, protocol, baseline, "uniform over 256 levels", {}, subject)
+
+
+def log_likelihoods(
+    model: ImageModel, images: DataImages, options: Mapping[str, Any], progress: Progress = silent
+) -> tuple[Tensor, list[str]]:
+    """Return the log-likelihood of each image, float64 (N,) in nats, and the conditions that were given.
+
+    Args:
+        model: with the capability `log_likelihood`.
+        images: 8-bit images of the model's format.
+        options: of the model's `log_likelihood`, where they differ from its defaults.
+        progress: shows progress.
+
+    Raises:
+        UserError: as `score_likelihood`.
+    """
+    assert isinstance(model, LikelihoodModel)
+    spec, own = images.data.spec, model.spec
+    if spec.shape != own.shape:
+        raise UserError(
+            f"{type(model).__name__} computes likelihoods of images of {own}, but the data are {spec}.",
+            "Give data of that format.",
+        )
+    conditions = _conditions(model, images)
+    return _nats(model, images, conditions, options, progress), conditions
 
 
 def _conditions(model: LikelihoodModel, images: DataImages) -> list[str]:

@@ -18,7 +18,15 @@ from aigc_lightning.core.io.output import html
 from aigc_lightning.core.io.pictures import image_grid
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, Section
-from aigc_lightning.evaluation.scores import BITS_PER_DIM, RETRIEVAL_KEYS, is_better, is_spread, spread_key
+from aigc_lightning.evaluation.scores import (
+    BITS_PER_DIM,
+    MEMBERSHIP_AUC,
+    MEMBERSHIP_TPR,
+    RETRIEVAL_KEYS,
+    is_better,
+    is_spread,
+    spread_key,
+)
 
 _TITLES = {
     "frechet_distance": "Frechet distance",
@@ -41,14 +49,18 @@ _TITLES = {
     "recall_at_5": "Recall@5",
     "recall_at_10": "Recall@10",
     "mean_average_precision": "Mean average precision (mAP)",
+    MEMBERSHIP_AUC: "Membership inference, AUC",
+    MEMBERSHIP_TPR: "Training images recognised",
 }
 _SHARES = ("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage", *RETRIEVAL_KEYS)
+_SHARES += (MEMBERSHIP_TPR,)
 _KINDS = {
     "generation": "Images against real images",
     "pairs": "Images against their targets",
     "classification": "Classification",
     "likelihood": "Likelihood of real images",
     "retrieval": "Retrieval of images of the same class",
+    "membership": "Training images told from held-out ones by their loss",
 }
 #: A lower bound of the likelihood is an upper bound of the bits.
 _MARKS = {"lower_bound": "≤ ", "estimate": "≈ "}

@@ -204,6 +204,9 @@ BITS_PER_DIM = "bits_per_dim"
 RETRIEVAL = "retrieval"
 RETRIEVAL_KEYS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision")
 
+#: The score of membership inference, the share of recognised members that is reported beside it.
+MEMBERSHIP_AUC, MEMBERSHIP_TPR = "membership_auc", "membership_true_positives"
+
 #: Scores of classifiers, in [0, 1].
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
 
@@ -220,7 +223,7 @@ def check_names(names: Sequence[str]) -> None:
         UserError: a name is unknown.
     """
     for name in names:
-        known = [*DISTRIBUTION, *PAIRS, LPIPS, BITS_PER_DIM, RETRIEVAL]
+        known = [*DISTRIBUTION, *PAIRS, LPIPS, BITS_PER_DIM, RETRIEVAL, MEMBERSHIP_AUC]
         if name not in known:
             raise UserError(f"There is no score {name!r}.", did_you_mean(name, known) or f"Known: {', '.join(known)}.")
 
@@ -273,7 +276,7 @@ def _computed(name: str, sides: Sides) -> dict[str, float]:
 
 def spread_key(key: str) -> str:
     """Return the key under which a section has the spread of a score, if it has one."""
-    return f"{key}_stderr" if key == BITS_PER_DIM else f"{key}_std"
+    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC) else f"{key}_std"
 
 
 def is_spread(key: str) -> bool:
@@ -288,7 +291,8 @@ def is_better(key: str) -> Better | None:
             return score.better
     if key in PAIRS:
         return PAIRS[key].better
-    return "lower" if key in (LPIPS, BITS_PER_DIM) else "higher" if key in (*CLASSIFICATION, *RETRIEVAL_KEYS) else None
+    lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR)
+    return "lower" if key in lower else "higher" if key in (*CLASSIFICATION, *RETRIEVAL_KEYS) else None
 
 
 def settings_of(keys: Sequence[str]) -> dict[str, dict[str, int | float]]:

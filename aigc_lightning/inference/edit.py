@@ -19,6 +19,7 @@ from aigc_lightning.inference.edit_paths import PAGE, SHEET, Results
 from aigc_lightning.inference.operations import Operation, apply_operations
 from aigc_lightning.inference.picture_editor import PictureEditor
 from aigc_lightning.inference.picture_file import on_white, read_picture, write_picture
+from aigc_lightning.inference.trust.signer import PictureSigner
 
 #: Returns the metadata of a result, given what its model got beside the picture.
 Describe = Callable[[Mapping[str, object]], dict[str, str]]
@@ -32,11 +33,12 @@ def edit_files(
     text: Describe,
     *,
     opaque: bool,
+    signer: PictureSigner | None = None,
 ) -> int:
     """Edit files one by one and write the results, the sheet and the page; return the exit code.
 
     A file that cannot be read, is too small for an operation, or whose result cannot be written is named and skipped;
-    the exit code is then 1.
+    the exit code is then 1, as it is if a result cannot be signed.
 
     Args:
         results: the files and where their results go.
@@ -45,6 +47,7 @@ def edit_files(
         after: operations after the model.
         text: returns the metadata of a result, given what its model got beside the picture.
         opaque: composite transparent pictures on white first.
+        signer: signs the results and the sheet.
 
     Raises:
         UserError: the model cannot edit them.
@@ -70,6 +73,8 @@ def edit_files(
                 with _writing(result_path):
                     place = inside(results.out, result_path.relative_to(results.out))
                     write_picture(picture, place, source, text(beside.record))
+                if signer:
+                    signer.sign(place, text(beside.record), parent=path)
             except UserError as error:
                 skipped.append(path)
                 bar.console.print(shown(_skipped(path, error)), markup=False, highlight=False, soft_wrap=True)
@@ -83,11 +88,13 @@ def edit_files(
     if done:
         names = [path.relative_to(results.out).as_posix() for path in (done[0], done[-1])]
         echo(f"{counted(len(done), 'picture')} in {results.out}: {' to '.join(dict.fromkeys(names))}")
-        skipped += _write_overview(overview, results.out, text({}))
-    return 1 if skipped else 0
+        skipped += _write_overview(overview, results.out, text({}), signer)
+    return 1 if skipped or (signer and signer.failed) else 0
 
 
-def _write_overview(overview: BeforeAfter, folder: Path, text: dict[str, str]) -> list[Path]:
+def _write_overview(
+    overview: BeforeAfter, folder: Path, text: dict[str, str], signer: PictureSigner | None
+) -> list[Path]:
     """Write the sheet and the page; return what could not be written."""
     write: dict[Path, Callable[[Path], None]] = {
         folder / SHEET: lambda path: overview.write_sheet(path, text),
@@ -103,6 +110,8 @@ def _write_overview(overview: BeforeAfter, folder: Path, text: dict[str, str]) -
             echo(_skipped(path, error), error=True)
         else:
             written.append(str(path))
+            if signer and path.suffix == ".png":
+                signer.sign(path, text)
     if written:
         echo(f"Before and after: {', '.join(written)}")
     return failed

@@ -21,7 +21,8 @@ from aigc_lightning.inference.model_options import check_condition, model_option
 from aigc_lightning.inference.picture_file import read_picture
 
 _COLOURED = 16  # levels by which the channels of a grey picture may differ after JPEG compression
-_KNOWN = ("--out", "--ops", "--before", "--after", "--opaque", "--tile", "--device", *CONDITIONS["edit"].values())
+_OPTIONS = ("--out", "--ops", "--before", "--after", "--opaque", "--tile", "--device", "--sign")
+_KNOWN = (*_OPTIONS, *CONDITIONS["edit"].values())
 
 
 class Beside(NamedTuple):

@@ -25,13 +25,14 @@ from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.inference.latent_walk import closed_walk, slerp, traversal
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import check_condition, model_options
+from aigc_lightning.inference.trust.signer import PictureSigner
 
 _MOST_COLUMNS = 16  # maximum number of columns in the strip
 _STEPS = 9  # columns in a row from one seed to the next, and in a traversal
 _REACH = 3.0  # standard deviations
 _OPTIONS = (
     *("--seeds", "--pictures", "--frames", "--out", "--grid", "--traverse"),
-    *("--class", "--prompt", "--space", "--device"),
+    *("--class", "--prompt", "--space", "--device", "--sign"),
 )
 
 
@@ -159,6 +160,7 @@ def write_walk(
     *,
     with_grid: bool,
     pictures: Sequence[Path] = (),
+    signer: PictureSigner | None = None,
 ) -> list[Path]:
     """Write a film that interpolates from seed to seed and back to the first, a strip of its steps, and perhaps a grid.
 
@@ -169,6 +171,7 @@ def write_walk(
         out: a .gif or .mp4 file; `<stem>_strip.png` and `<stem>_grid.png` are written beside it.
         with_grid: also write the grid, with one row from each seed to the next.
         pictures: files to walk between, in place of seeds.
+        signer: signs the film and the pictures.
 
     Returns:
         The files.
@@ -192,10 +195,15 @@ def write_walk(
     if with_grid:
         paths.append(out.with_name(f"{out.stem}_grid.png"))
         save_png(image_grid(_rows(model, latents), _STEPS), paths[2], text)
+    if signer:
+        for path in paths:
+            signer.sign(path, text)
     return paths
 
 
-def write_traversal(model: LatentModel, seed: int, count: int, out: Path) -> list[int]:
+def write_traversal(
+    model: LatentModel, seed: int, count: int, out: Path, signer: PictureSigner | None = None
+) -> list[int]:
     """Write a picture with one row for each of the latent dimensions that change a seed's picture most.
 
     In a row one coordinate of the seed's latent varies from -3 to 3 while the others are fixed. A dimension's effect is
@@ -206,6 +214,7 @@ def write_traversal(model: LatentModel, seed: int, count: int, out: Path) -> lis
         seed: gives the fixed coordinates.
         count: number of rows, at most the number of dimensions.
         out: the PNG file.
+        signer: signs it.
 
     Returns:
         The dimensions, the one with the largest effect first.
@@ -219,6 +228,8 @@ def write_traversal(model: LatentModel, seed: int, count: int, out: Path) -> lis
     rows = torch.stack([*model.frames(traversal(latent, dimension, values) for dimension in dimensions)])
     text = model.text([seed], traverse=count)
     save_png(image_grid(rows, _STEPS), out, {**text, "Comment": f"Rows: latent dimensions {dimensions}"})
+    if signer:
+        signer.sign(out, text)
     return dimensions
 
 

@@ -21,10 +21,11 @@ from aigc_lightning.data.console import watched
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import check_condition, model_options
+from aigc_lightning.inference.trust.signer import PictureSigner
 
 _MOST_IN_GRID = 1024
 _MOST_PICTURES = 1_000_000
-_KNOWN = ("--seeds", "--out", "--grid", "--device", "--class", "--prompt", "--prompts")
+_KNOWN = ("--seeds", "--out", "--grid", "--device", "--class", "--prompt", "--prompts", "--sign")
 
 
 def write_samples(
@@ -37,6 +38,7 @@ def write_samples(
     class_name: str | None = None,
     prompts: Sequence[str] = (),
     given: Mapping[str, str] | None = None,
+    signer: PictureSigner | None = None,
 ) -> list[Path]:
     """Write `<seed>.png` for each seed and, if requested, `grid.png`; return the paths.
 
@@ -53,6 +55,7 @@ def write_samples(
         class_name: class of the images; None for the model's default.
         prompts: texts of the images; none for the model's default.
         given: values of the model's own options, as texts.
+        signer: signs the pictures, including those that were kept unsigned.
 
     Raises:
         UserError: the checkpoint cannot be used, its model cannot generate these images, or the folder cannot be
@@ -86,8 +89,13 @@ def write_samples(
     images = (image for chunk in chunks for image in to_uint8(chunk).cpu())
     for place, image in zip(places, watched(images, "Sampling", len(missing)), strict=True):
         save_png(to_picture(image), pictures[place].path, texts[place])
+        if signer:
+            signer.sign(pictures[place].path, texts[place])
+    for place in set(range(len(pictures))) - set(places) if signer else ():
+        if not signer.has_signed(pictures[place].path):
+            signer.sign(pictures[place].path, texts[place])
     if with_grid:
-        _write_grid(pictures, len(seeds), out / "grid.png", loaded, record)
+        _write_grid(pictures, len(seeds), out / "grid.png", loaded, record, signer)
     return [picture.path for picture in pictures]
 
 
@@ -117,7 +125,12 @@ def _pictures(seeds: Sequence[int], prompts: Sequence[str], out: Path) -> list[_
 
 
 def _write_grid(
-    pictures: Sequence[_Picture], num_seeds: int, path: Path, loaded: LoadedModel, record: Mapping[str, Any]
+    pictures: Sequence[_Picture],
+    num_seeds: int,
+    path: Path,
+    loaded: LoadedModel,
+    record: Mapping[str, Any],
+    signer: PictureSigner | None,
 ) -> None:
     """Write the first pictures as a grid, with one row per prompt if there are several of both."""
     shown = pictures[:_MOST_IN_GRID]
@@ -128,4 +141,7 @@ def _write_grid(
     )
     seeds = list(dict.fromkeys(picture.seed for picture in shown))
     asked = {"prompts": prompts} if len(prompts) > 1 else {"prompt": prompts[0] if prompts else None}
-    save_png(grid, path, loaded.text(seeds, {**record, **asked}))
+    text = loaded.text(seeds, {**record, **asked})
+    save_png(grid, path, text)
+    if signer:
+        signer.sign(path, text)

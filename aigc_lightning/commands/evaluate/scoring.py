@@ -44,6 +44,7 @@ from aigc_lightning.evaluation.image_sets import (
     chosen,
 )
 from aigc_lightning.evaluation.likelihood_scores import score_likelihood
+from aigc_lightning.evaluation.membership_scores import has_losses, score_membership
 from aigc_lightning.evaluation.pair_scores import score_pairs
 from aigc_lightning.evaluation.path_length_scores import path_length_of
 from aigc_lightning.evaluation.receipt import SCORES_FILE, Receipt, Section
@@ -58,7 +59,7 @@ from aigc_lightning.evaluation.report import (
 )
 from aigc_lightning.evaluation.report_progress import Progress
 from aigc_lightning.evaluation.retrieval_scores import score_retrieval
-from aigc_lightning.evaluation.scores import BITS_PER_DIM, RETRIEVAL, check_names
+from aigc_lightning.evaluation.scores import BITS_PER_DIM, MEMBERSHIP_AUC, RETRIEVAL, check_names
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 
@@ -115,7 +116,9 @@ class _Model(Evaluation):
         unfit += [BITS_PER_DIM] if BITS_PER_DIM in self.asked and not has_likelihood else []
         retrieves = RETRIEVAL in self.asked
         unfit += [RETRIEVAL] if retrieves and not (isinstance(model, Embedder) and data.spec.num_classes) else []
-        others = edits or translates or samples or retrieves or isinstance(model, Classifier)
+        infers = MEMBERSHIP_AUC in self.asked
+        unfit += [MEMBERSHIP_AUC] if infers and not has_losses(model, DataImages(data, "val")) else []
+        others = edits or translates or samples or retrieves or infers or isinstance(model, Classifier)
         if unfit or not (others or has_likelihood):
             asked = f" {', '.join(unfit)}" if unfit else ""
             raise UserError(
@@ -132,6 +135,8 @@ class _Model(Evaluation):
             images = DataImages(data, self.options.part or "val")
             numbers = chosen(len(images), self.options.num or MOST)
             self.sections.append(score_retrieval(model, images.subset(numbers), self.progress))
+        if infers:
+            self._infer_members(model, data)
         if pairs:
             self._edit(model, data, *_FIELDS[task])
         why = self._likelihood(model, data, alone=not others) if has_likelihood else ""
@@ -140,6 +145,20 @@ class _Model(Evaluation):
         if why:
             last = self.sections[-1]
             self.sections[-1] = replace(last, left_out={**last.left_out, BITS_PER_DIM: why})
+
+    def _infer_members(self, model: ImageModel, data: ImageDataModule) -> None:
+        """Add how well the model's losses tell its training images from held-out ones.
+
+        Raises:
+            UserError: the training images are to be on both sides.
+        """
+        if self.options.part == "train":
+            raise UserError("--part train leaves no images that the model has not seen.", "Give val or test.")
+        members, others = DataImages(data, "train"), DataImages(data, self.options.part or "val")
+        num = self.options.num or MOST
+        some = [images.subset(chosen(len(images), num)) for images in (members, others)]
+        options = self._options_of(model, "log_likelihood") if isinstance(model, LikelihoodModel) else {}
+        self.sections.append(score_membership(model, *some, options, self.progress))
 
     def _check_options(self, model: ImageModel, methods: Sequence[str]) -> None:
         """Refuse an option that none of the methods to be scored takes.

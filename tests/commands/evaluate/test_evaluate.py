@@ -209,3 +209,17 @@ def test_an_embedder_is_scored_by_retrieval(aigc, judge, trained, folder):
     assert done.code == 2 and "no score retrieval for a DCGAN" in done.err
     done = aigc("evaluate", "--fake", "x", "--real", "y", "--metrics", "retrieval")
     assert done.code == 2 and "a score of models" in done.err
+
+
+def test_training_images_are_told_from_held_out_ones(aigc, judge, trained, folder):
+    done = aigc("evaluate", judge, "--metrics", "membership_auc", "--out", "e")
+    assert done.code == 0 and "Membership inference, AUC" in done.out and "HALVES" in done.out, done.err
+    section = json.loads((folder / "e" / "scores.json").read_text())["sections"][0]
+    assert section["kind"] == "membership" and section["protocol"]["loss"] == "cross entropy"
+    assert 0.4 < section["scores"]["membership_auc"] < 0.7 and " to " in section["subject"]["interval_of_95_percent"]
+    done = aigc("evaluate", trained, "--metrics", "membership_auc")
+    assert done.code == 2 and "no score membership_auc for a DCGAN" in done.err
+    done = aigc("evaluate", judge, "--metrics", "membership_auc", "--part", "train")
+    assert done.code == 2 and "has not seen" in done.err
+    done = aigc("evaluate", "--fake", "x", "--real", "y", "--metrics", "membership_auc")
+    assert done.code == 2 and "a score of models" in done.err

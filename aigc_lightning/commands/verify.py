@@ -1,0 +1,138 @@
+"""`aigc verify`: what pictures reveal about their origin."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.signing import default_keys
+from aigc_lightning.core.io.output import echo
+
+if TYPE_CHECKING:
+    from aigc_lightning.inference.trust.verification import Manifest, Origin
+
+_ABOUT = """Say what pictures and films reveal about their origin: this package's record, and a signed C2PA manifest.
+
+A record is plain text, which anybody can write, change or remove. A manifest shows that a file has not changed since it
+was signed; by whom, only if the signer's root is trusted: that of your own keys, and those of --trust.
+The exit code is 1 if a manifest is broken, a record contradicts it, or a file cannot be read."""
+
+_UNKNOWN = "unknown: how the picture was made. That nothing is found does not mean that it is a photograph."
+_LIMITS = {
+    "trusted": "unknown: whether what the signer says is true.",
+    "valid": "unknown: who signed it (the name can be anybody's; see --trust), and whether what they say is true.",
+    "broken": "unknown: what was changed. Do not rely on what the manifest says.",
+}
+
+
+def verify(argv: list[str]) -> int:
+    """Say what pictures reveal about their origin: our record, and a signed manifest."""
+    parser = argparse.ArgumentParser(
+        "aigc verify",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
+    )
+    parser.add_argument("files", nargs="+", type=Path, help="pictures and films")
+    parser.add_argument(
+        "--trust", action="append", type=Path, default=[], metavar="FILE", help="certificates of trusted roots, in PEM"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, a list with one mapping per file")
+    options = parse(parser, argv, intermixed=True)
+
+    from aigc_lightning.inference.trust.keys import ROOT
+    from aigc_lightning.inference.trust.verification import Verifier
+
+    own = default_keys() / ROOT
+    verifier = Verifier(options.trust)
+    if own.is_file() and verifier.has_c2pa:
+        verifier = Verifier([own, *options.trust])
+    findings = [_found(verifier, path) for path in options.files]
+    if options.json:
+        import json
+
+        rows = [_plain(path, found) for path, found in zip(options.files, findings, strict=True)]
+        echo(*json.dumps(rows, indent=2).split("\n"))
+    else:
+        for path, found in zip(options.files, findings, strict=True):
+            echo(path, *(f"  {line}" for line in _lines(found)))
+    return 1 if any(map(_is_bad, findings)) else 0
+
+
+def _found(verifier: Any, path: Path) -> "Origin | str":
+    """Return what a file reveals, or why it cannot be read."""
+    try:
+        found: Origin = verifier.check(path)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return found
+
+
+def _is_bad(found: "Origin | str") -> bool:
+    return isinstance(found, str) or found.manifest.state == "broken" or found.differs
+
+
+def _plain(path: Path, found: "Origin | str") -> dict[str, Any]:
+    if isinstance(found, str):
+        return {"file": str(path), "error": found}
+    from dataclasses import asdict
+
+    return {"file": str(path), **asdict(found), "differs": found.differs}
+
+
+def _lines(found: "Origin | str") -> list[str]:
+    if isinstance(found, str):
+        return [f"cannot be read: {found}"]
+    lines = [f"record: {_about_record(found)}", f"C2PA: {_about_manifest(found.manifest)}"]
+    lines += _actions(found.manifest)
+    if found.differs:
+        lines.append("The record contradicts the signed manifest: one of them was exchanged.")
+    if found.manifest.state == "unchecked":
+        lines.append("unknown: whether it is signed. Install c2pa: pip install 'aigc-lightning[c2pa]'")
+    if not found.record and found.manifest.state in ("none", "unchecked"):
+        return [*lines, _UNKNOWN]
+    if found.manifest.state == "none":
+        return [*lines, "unknown: whether the record is true; it is text that anybody can write."]
+    return [*lines, *filter(None, [_LIMITS.get(found.manifest.state)])]
+
+
+def _about_record(found: "Origin") -> str:
+    if found.unread:
+        return f"not read: {found.unread}"
+    record = found.record
+    if record is None:
+        return "none"
+    made = "generated" if record["generated"] else "edited"
+    model = f" by {record['model']}, checkpoint sha256 {record.get('sha256')}" if "model" in record else ""
+    seeds = record.get("seeds")
+    drawn = f", seed {_short(', '.join(map(str, seeds)))}" if isinstance(seeds, list) and seeds else ""
+    operations = f", operations {record['operations']}" if record.get("operations") else ""
+    return f"{made}{model}{drawn}{operations}"
+
+
+def _about_manifest(manifest: "Manifest") -> str:
+    by = f"signed as {manifest.signer!r}, written by {manifest.program}"
+    return {
+        "none": "no manifest",
+        "unchecked": "not checked, because c2pa-python is not installed",
+        "trusted": f"trusted: unchanged since it was {by}; the root of the signature is trusted here",
+        "valid": f"valid: unchanged since it was {by}; the root of the signature is not trusted here",
+        "broken": f"broken: {', '.join(manifest.reasons) or 'it cannot be validated'}",
+    }[manifest.state]
+
+
+def _actions(manifest: "Manifest") -> list[str]:
+    if manifest.state not in ("trusted", "valid"):
+        return []
+    return [
+        "  says: "
+        + ", ".join(
+            filter(None, (action["action"], action["source_type"].rpartition("/")[2], _short(action["description"])))
+        )
+        for action in manifest.actions
+    ]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
