@@ -55,7 +55,7 @@ def main() -> None:
         order = found.argsort(descending=True)
         parts = order[:, None].repeat(1, tokens.shape[1]).split(_AT_ONCE)
         drawn = torch.cat([model.from_tokens(part) for part in parts])
-        save_png(image_grid(drawn, 32), options.codes, {})
+        save_png(image_grid(to_uint8(drawn), 32), options.codes, {})
 
 
 if __name__ == "__main__":
