@@ -79,6 +79,25 @@ def refer(owner: CheckpointedModule, name: str, address: str, sha256: str) -> No
     owner.components[name] = _description(address, sha256)
 
 
+def check_encoder(owner: ImageModel, name: str) -> None:
+    """Check that data which `aigc data encode` wrote was encoded by a model's own component; for `on_fit_start`.
+
+    Args:
+        owner: the model, attached to a trainer.
+        name: of the component; a model without it is not checked.
+
+    Raises:
+        UserError: the data was encoded by another network.
+    """
+    encoder = getattr(owner.trainer.datamodule, "first_stage", None)  # type: ignore[attr-defined]  # the trainer has it
+    own = owner.components.get(name, {}).get("sha256")
+    if own is not None and encoder is not None and encoder != own:
+        raise UserError(
+            f"The data was encoded by the network {encoder[:12]}, but model.{name} is {own[:12]}.",
+            "Give the run that encoded it, or encode the data again: aigc data encode.",
+        )
+
+
 def _frozen(model: ImageModel, record: dict[str, Any], sha256: str | None = None) -> Component:
     model.eval().requires_grad_(False)
     return Component(model, record, sha256 or tensors_digest(model.state_dict()))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import check_needs
-from aigc_lightning.core.component import embedded
+from aigc_lightning.core.component import check_encoder, embedded
 from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -178,13 +178,7 @@ class Diffusion(DiffusionInference):
         Raises:
             UserError: it was encoded by another one.
         """
-        encoder = getattr(self.trainer.datamodule, "first_stage", None)  # type: ignore[attr-defined]  # the trainer has it
-        own = self.components.get("first_stage", {}).get("sha256")
-        if own is not None and encoder is not None and encoder != own:
-            raise UserError(
-                f"The data was encoded by the network {encoder[:12]}, but model.first_stage is {own[:12]}.",
-                "Give the run that encoded it, or encode the data again: aigc data encode.",
-            )
+        check_encoder(self, "first_stage")
         super().on_fit_start()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

@@ -62,6 +62,8 @@ class Attention(nn.Module):
         if width % num_heads:
             raise UserError(f"A width of {width} cannot be split into {num_heads} heads.", "Choose a multiple of it.")
         self.num_heads, self.dropout = num_heads, dropout
+        #: Where `forward` leaves its attention weights (B, M, N, tokens attended to); None if nobody asks for them.
+        self.seen: list[Tensor] | None = None
         self.qkv = nn.Linear(width, 3 * width, bias=bias) if qkv is None else qkv
         self.norm = norm
         self.output = nn.Linear(width, width, bias=bias)
@@ -93,11 +95,23 @@ class Attention(nn.Module):
         queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
         if cache is not None:
             keys, values = cache.extend(keys, values)
+        if self.seen is not None:
+            self.seen.append(weights(queries, keys, mask, causal))
         attended = functional.scaled_dot_product_attention(
             queries, keys, values, mask, self.dropout if self.training else 0.0, causal
         )
         result: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, width))
         return result
+
+
+def weights(queries: Tensor, keys: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Return the attention weights (B, M, N, N') of queries (B, M, N, D) on keys (B, M, N', D); rows sum to 1."""
+    scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1)
 
 
 class QKNorm(nn.Module):

@@ -1,8 +1,8 @@
 """MaskGIT: a bidirectional transformer that fills in masked tokens, many at a time.
 
 Paper: Chang et al., MaskGIT: Masked Generative Image Transformer, CVPR 2022, https://arxiv.org/abs/2202.04200
-Departs from the paper: in nothing; what is to be shown may also be given as context tokens, and guidance is possible
-since the mask in the place of the class leaves the class open.
+Departs from the paper: the loss is divided by the expected number of masked tokens; what is to be shown may also be
+given as context tokens, and guidance is possible since the mask in the place of the class leaves the class open.
 Shapes: B batch, N tokens of an image, K codes, W width.
 """
 
@@ -23,7 +23,7 @@ class MaskGIT(nn.Module):
         num_codes: K.
         num_tokens: N.
         width: W.
-        depth: number of layers.
+        depth: number of blocks.
         num_heads: of the attention.
         mlp_width: hidden features of the MLPs; None for 4 W.
         dropout: probability, after embeddings, attention and MLP.
@@ -54,7 +54,7 @@ class MaskGIT(nn.Module):
         self.positions = nn.Embedding(1 + num_tokens, width)
         self.context = ContextTokens(width, context_width, context_length) if context_length else None
         self.start = nn.Sequential(nn.LayerNorm(width, eps=1e-12), nn.Dropout(dropout))
-        self.layers = nn.ModuleList(Layer(width, num_heads, mlp_width or 4 * width, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, num_heads, mlp_width or 4 * width, dropout) for _ in range(depth))
         self.output = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12))
         self.output_bias = nn.Parameter(torch.zeros(num_codes + 1 + num_classes))
         for parameter in self.parameters():
@@ -83,12 +83,12 @@ class MaskGIT(nn.Module):
         if self.context is not None:
             embedded = torch.cat([self.context(condition, batch), embedded], dim=1)
         features: Tensor = self.start(embedded)
-        for layer in self.layers:
-            features = layer(features)
+        for block in self.blocks:
+            features = block(features)
         return features[:, -self.num_tokens :]
 
 
-class Layer(nn.Module):
+class Block(nn.Module):
     """Attention and MLP, each inside a residual connection that is normalised afterwards, as in BERT."""
 
     def __init__(self, width: int, num_heads: int, mlp_width: int, dropout: float) -> None:
@@ -119,19 +119,21 @@ def training_mask(ratios: Tensor, order: Tensor) -> Tensor:
 
 
 def masked_loss(logits: Tensor, tokens: Tensor, masked: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the mean cross-entropy of the masked tokens, a scalar in nats.
+    """Return the cross-entropy of the masked tokens of each sample in nats, (B,).
+
+    It is the sum over the masked tokens, divided by the number that is masked on average, 2 N / pi. Unlike division by
+    the number of those masked in a batch, this makes a batch's loss the mean of those of its parts.
 
     Args:
         logits: (B, N, K).
         tokens: the true ones, int64 (B, N).
-        masked: bool (B, N), one at least.
+        masked: bool (B, N).
         label_smoothing: share of the target that is spread over all codes; 0.1 in the paper.
     """
-    # A sum with weights instead of a selection, whose size a GPU would have to tell the host.
     losses = functional.cross_entropy(
         logits.flatten(0, 1), tokens.flatten(), reduction="none", label_smoothing=label_smoothing
     )
-    return (losses * masked.flatten()).sum() / masked.sum()
+    return (losses.view_as(tokens) * masked).sum(1) / (tokens.shape[1] * 2 / math.pi)
 
 
 def masked_share(step: int, num_steps: int) -> float:

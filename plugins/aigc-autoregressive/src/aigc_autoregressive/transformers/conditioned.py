@@ -1,0 +1,36 @@
+"""A transformer over tokens together with what turns classes and texts into its condition."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from aigc_autoregressive.transformers.conditioning import Condition
+from aigc_autoregressive.transformers.text import TextEncoder
+
+
+class Conditioned(nn.Module):
+    """A transformer and, for prompts, a text encoder that is trained with it.
+
+    Args:
+        transformer: `ImageGPT`, `MaskGIT` or `VAR`, whose context tokens are the text encoder's.
+        text: None for a transformer without context.
+    """
+
+    def __init__(self, transformer: nn.Module, text: TextEncoder | None = None) -> None:
+        super().__init__()
+        self.transformer, self.text = transformer, text
+
+    def condition(self, labels: Tensor | None, texts: Sequence[str] | None, dropped: Tensor | None = None) -> Condition:
+        """Return the condition of a batch.
+
+        Args:
+            labels: classes, int64 (B,); None leaves them open.
+            texts: B texts, of which empty ones leave it open; None for transformers without context.
+            dropped: samples that are without condition all the same, bool (B,).
+        """
+        if texts is None or self.text is None:
+            return Condition(labels=labels, dropped=dropped)
+        context: Tensor = self.text(texts)
+        empty = torch.tensor([not text for text in texts], device=context.device)
+        return Condition(labels=labels, context=context, dropped=empty if dropped is None else dropped | empty)
