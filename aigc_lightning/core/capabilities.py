@@ -310,6 +310,14 @@ def size_multiple(editor: Editor) -> int | None:
     return getattr(editor, "size_multiple", None)
 
 
+def reach(editor: Editor) -> float:
+    """Return how many pixels away, in each direction, a result of an editor depends on its image.
+
+    It is the model's attribute `reach`: infinite for a network that sees the whole image, and 0 if unknown.
+    """
+    return float(getattr(editor, "reach", 0))
+
+
 def output_scale(editor: Editor) -> int:
     """Return the number by which an editor's results are larger than its images."""
     return int(getattr(editor, "scale", 1))

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.io.pictures import to_picture
+from aigc_lightning.core.resampling import reduced
 from aigc_lightning.errors import UserError
 
 #: A strength: a number, or a range (low, high) from which each sample draws its own.
@@ -173,7 +174,7 @@ class LowLight(Corruption):
 
 @dataclass(frozen=True)
 class Downscale(Corruption):
-    """Downscaling (bicubic, antialiased), as in super-resolution, with the same factor for all samples.
+    """Bicubic downscaling as in super-resolution (MATLAB's imresize), with the same factor for all samples.
 
     Args:
         factor: divisor of height and width, which must be multiples of it.
@@ -199,8 +200,7 @@ class Downscale(Corruption):
         if height % self.factor or width % self.factor:
             what = f"Downscale.factor is {self.factor} but the images have {height}x{width} pixels."
             raise UserError(what, f"Choose a size that is a multiple of {self.factor}.")
-        size = (height // self.factor, width // self.factor)
-        return functional.interpolate(image[None], size, mode="bicubic", align_corners=False, antialias=True)[0]
+        return reduced(image, self.factor)
 
 
 def corrupt(images: Tensor, corruptions: Sequence[Corruption], keys: Sequence[tuple[int, ...]]) -> Tensor:

@@ -55,6 +55,7 @@ def edit_files(
     overview = BeforeAfter()
     skipped: list[Path] = []
     done: list[Path] = []
+    cut = False
     with _progress() as bar:
         files = bar.add_task("pictures", total=len(results.paths))
         tiles = bar.add_task("tiles", visible=False)
@@ -67,6 +68,7 @@ def edit_files(
                 beside = editor.beside(path, picture) if editor else NOTHING
                 if editor:
                     number = len(editor.tiling(*picture.size))
+                    cut = cut or number > 1
                     bar.reset(tiles, total=number, visible=number > 1)
                     picture = editor.edit(picture, lambda count: bar.advance(tiles, count), beside)
                 picture = apply_operations(picture, after)
@@ -83,6 +85,8 @@ def edit_files(
                 overview.add(name, source.picture, picture, beside.mask, beside.reference)
                 done.append(result_path)
             bar.advance(files)
+    if editor and cut and (warning := editor.warning()):
+        echo(warning, error=True)
     if skipped:
         echo(f"{counted(len(skipped), 'picture')} of {len(results.paths)} skipped.", error=True)
     if done:

@@ -1,5 +1,6 @@
 """A model that edits pictures of any size."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -9,13 +10,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import Editor, option_hashes, output_scale, size_multiple
+from aigc_lightning.core.capabilities import Editor, option_hashes, output_scale, reach, size_multiple
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.pictures import to_picture, to_uint8
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.edit_conditions import NOTHING, Beside, Conditions
 from aigc_lightning.inference.loaded_model import LoadedModel
-from aigc_lightning.inference.tiles import ChangedShapeError, Tiling, apply_in_tiles, fixed_tiling, free_tiling
+from aigc_lightning.inference.tiles import (
+    ChangedShapeError,
+    Tiling,
+    apply_in_tiles,
+    equals_whole,
+    fixed_tiling,
+    free_tiling,
+)
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -38,14 +46,24 @@ class PictureEditor:
     def __init__(self, model: ImageModel, tile: int, conditions: Conditions) -> None:
         self.model, self.tile, self.conditions = model, tile, conditions
         self.options = conditions.options_of(model)
-        self.scale = output_scale(cast(Editor, model))
+        self.scale, self.reach = output_scale(cast(Editor, model)), reach(cast(Editor, model))
 
     def tiling(self, width: int, height: int) -> Tiling:
         """Return the positions of a picture's tiles."""
         multiple = size_multiple(cast(Editor, self.model))
         if multiple is None:
             return fixed_tiling(height, width, (self.model.spec.height, self.model.spec.width))
-        return free_tiling(height, width, multiple, self.tile)
+        return free_tiling(height, width, multiple, self.tile, self.reach)
+
+    def warning(self) -> str:
+        """Return what to say of pictures that were cut into tiles, or "" if that changes nothing as far as is known."""
+        if size_multiple(cast(Editor, self.model)) is None or equals_whole(self.reach, self.tile):
+            return ""
+        sight = "the whole picture" if math.isinf(self.reach) else f"{self.reach:g} pixels in each direction"
+        return (
+            f"A pixel of the {type(self.model).__name__} depends on {sight}, so that tiles of {self.tile} pixels may "
+            "differ slightly from the whole; raise --tile if memory allows."
+        )
 
     def beside(self, path: Path, picture: Image.Image) -> Beside:
         """Return what the model gets beside the picture of a file.

@@ -13,6 +13,7 @@ from torch import Tensor
 #: Minimum overlap of neighbouring tiles in pixels if tiles are large enough; wider than most receptive fields.
 _OVERLAP = 64
 _MOST_IN_BATCH = 64
+_PER_REACH = 4  # overlap divided by reach: the first quarter of an overlap has no weight, see `_fade`
 
 
 class ChangedShapeError(ValueError):
@@ -58,24 +59,35 @@ def fixed_tiling(height: int, width: int, tile: tuple[int, int]) -> Tiling:
     return Tiling(rows, columns)
 
 
-def free_tiling(height: int, width: int, multiple: int, side: int) -> Tiling:
+def free_tiling(height: int, width: int, multiple: int, side: int, reach: float = 0) -> Tiling:
     """Return one tile, or tiles of at most about `side` x `side` pixels if the image has more pixels than that.
 
-    Sizes and starts are multiples, so that strided layers see the same grid in every tile as in the whole image.
+    Sizes and starts are multiples, so that strided layers see the same grid in every tile as in the whole image. Tiles
+    overlap so far that every pixel of the result comes from tiles that contain all that it depends on, if
+    `equals_whole`.
 
     Args:
         height: H.
         width: W.
         multiple: number that tile heights and widths are multiples of.
         side: side of a tile in pixels; raised to twice the overlap if it is less.
+        reach: pixels in each direction on which a pixel of the result depends; 0 if unknown.
     """
     whole = height * width <= side * side
-    overlap = _up(min(_OVERLAP, max(side // 4, 1)), multiple)
+    overlap = min(_OVERLAP, max(side // 4, 1))
+    if equals_whole(reach, side):
+        overlap = max(overlap, int(reach) * _PER_REACH)
+    overlap = _up(overlap, multiple)
     most = max(_up(side, multiple), 2 * overlap)
     rows, columns = (
         _cuts(length, _up(length, multiple) if whole else most, overlap, multiple) for length in (height, width)
     )
     return Tiling(rows, columns)
+
+
+def equals_whole(reach: float, side: int) -> bool:
+    """Return whether tiles of this side give the same result as the whole image; for the arguments of `free_tiling`."""
+    return 2 * _PER_REACH * reach <= side
 
 
 def apply_in_tiles(

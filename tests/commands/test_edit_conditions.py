@@ -174,5 +174,6 @@ def test_a_model_with_a_scale_returns_larger_pictures(aigc, conditional, folder,
     given.save("a.png")
     done = aigc("edit", conditional("Doubler"), "a.png", "--tile", tile, "--out", "o")
     assert done.code == 0, done.err
+    assert ("depends on 10 pixels in each direction, so that tiles of 16 pixels" in done.err) == (tile == 16), done.err
     made = pixels("o/a.png")
     assert (made[..., :3] == np.asarray(given)[..., :3].repeat(2, 0).repeat(2, 1)).all()

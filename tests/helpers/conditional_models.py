@@ -146,6 +146,7 @@ class Doubler(ImageModel):
     aigc_api = 1
     size_multiple = 1
     scale = 2
+    reach = 10  # less in fact
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
-from aigc_lightning.inference.tiles import ChangedShapeError, apply_in_tiles, fixed_tiling, free_tiling
+from aigc_lightning.inference.tiles import (
+    ChangedShapeError,
+    apply_in_tiles,
+    equals_whole,
+    fixed_tiling,
+    free_tiling,
+)
 
 
 def image(height, width, channels=2):
@@ -72,6 +78,28 @@ def test_a_convolution_gives_the_same_in_tiles_as_on_the_whole_image():
     tiled = applied(network, picture, tiling)
     inner = slice(8, -8)
     torch.testing.assert_close(tiled[:, inner, inner], whole[:, inner, inner], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("reach", [1, 5, 20])
+def test_tiles_that_know_how_far_a_network_sees_give_the_same_everywhere(reach):
+    """The kernel's outermost weights are large, so that one pixel too few of overlap would show."""
+    kernel = torch.zeros(2, 1, 2 * reach + 1, 2 * reach + 1)
+    kernel[..., [0, -1], [0, -1]] = 1
+
+    def network(images):
+        return conv2d(images, kernel, padding=reach, groups=2)
+
+    picture, side = image(300, 260), 8 * reach
+    assert equals_whole(reach, side) and not equals_whole(reach + 1, side)
+    tiling = free_tiling(300, 260, 1, side, reach)
+    assert len(tiling) > 1 and tiling.rows.size <= side
+    torch.testing.assert_close(applied(network, picture, tiling), network(picture[None])[0], rtol=0, atol=1e-5)
+
+
+def test_tiles_that_are_too_small_for_a_network_overlap_as_ever():
+    assert not equals_whole(float("inf"), 1024) and not equals_whole(129, 1024)
+    for reach in (129, float("inf")):
+        assert free_tiling(2000, 2000, 1, 1024, reach) == free_tiling(2000, 2000, 1, 1024)
 
 
 def test_tiles_that_disagree_fade_into_each_other():

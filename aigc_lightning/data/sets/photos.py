@@ -7,7 +7,9 @@ Shapes: B batch, C channels, H and W height and width in pixels.
 """
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from aigc_lightning.core import keyed
+from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule, Visits
+from aigc_lightning.data.decode import CorruptImageError, decode
+from aigc_lightning.data.folders.find_images import find_images
 from aigc_lightning.errors import UserError
 
 #: Photographs for training and for validation; none is in both.
@@ -59,23 +64,59 @@ class CropSource:
         return photo[:, first : first + self._size, second : second + self._size]
 
 
+class PhotoFiles(Sequence[Tensor]):
+    """The pictures of files, uint8 (C, H, W) each, decoded whenever they are asked for.
+
+    Args:
+        root: folder of the files.
+        names: of the files, relative to it.
+        channels: C.
+        size: height and width in pixels that pictures must have at least.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], channels: int, size: int) -> None:
+        self._root, self._names, self._channels, self._size = root, names, channels, size
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self._names)
+
+    def __getitem__(self, number: Any) -> Tensor:
+        """Return a picture.
+
+        Raises:
+            CorruptImageError: the file cannot be read, or its picture is too small.
+        """
+        path = self._root / self._names[number]
+        photo = decode(path, self._channels)
+        if min(photo.shape[1:]) < self._size:
+            height, width = photo.shape[1:]
+            raise CorruptImageError(path, f"its {width}x{height} pixels are fewer than a crop's {self._size}")
+        return photo
+
+
 class Photos(ImageDataModule):
-    """Crops of eleven photographs, to train and try restoration without any files.
+    """Crops of eleven photographs, to train and try restoration without any files, or of a folder of photographs.
 
     The crops keep the photographs' original pixels: nothing is resized. Training crops are cut from nine photographs
     (`TRAIN_PHOTOS`), at different positions in each epoch; three of the nine are grey textures and one is a grey
     photograph. Two further photographs (`VAL_PHOTOS`) are held out and cut into non-overlapping tiles.
 
+    With a root, training crops are cut from the pictures below that folder instead, and the same two photographs are
+    held out. The files are decoded again for every crop, so large ones need several `num_workers`.
+
     Args:
+        root: a folder of pictures to train on, each at least as large as a crop; None for the nine photographs.
         size: height and width of a crop in pixels, from 8 to 256.
         channels: 1 (grey) or 3 (RGB).
         num_train: number of crops in an epoch.
         batch_size: images per process in a step.
-        num_workers: number of loader processes; 0 is fastest, since the photographs are in memory.
+        num_workers: number of loader processes; without a root 0 is fastest, since the photographs are in memory.
         augmentation: augmentation during training, besides random cropping.
 
     Raises:
-        UserError: a size, number of channels or number of crops out of range.
+        UserError: a size, number of channels or number of crops out of range; on first use of the data: no such folder,
+            or no pictures in it.
     """
 
     def __init__(
@@ -86,6 +127,7 @@ class Photos(ImageDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
         augmentation: Augment | None = None,
+        root: str | Path | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, augmentation)
         if not 8 <= size <= 256:
@@ -95,6 +137,7 @@ class Photos(ImageDataModule):
         if num_train < 1:
             raise UserError(f"data.num_train is {num_train}.", "Give at least 1 crop.")
         self.size, self.channels, self.num_train = size, channels, num_train
+        self.root = None if root is None else Path(root).expanduser()
 
     @property
     def spec(self) -> ImageSpec:
@@ -103,12 +146,27 @@ class Photos(ImageDataModule):
 
     def train_source(self) -> CropSource:
         """Return random crops of the training photographs."""
-        return CropSource([load_photo(name, self.channels) for name in TRAIN_PHOTOS], self.size, self.num_train)
+        photos: Sequence[Tensor]
+        if self.root is None:
+            photos = [load_photo(name, self.channels) for name in TRAIN_PHOTOS]
+        else:
+            photos = PhotoFiles(self.root, self._names, self.channels, self.size)
+        return CropSource(photos, self.size, self.num_train)
 
     def val_source(self) -> ArraySource:
         """Return the tiles of the held-out photographs."""
         photos = (load_photo(name, self.channels) for name in VAL_PHOTOS)
         return ArraySource(torch.cat([tiles(photo, self.size) for photo in photos]))
+
+    @cached_property
+    def _names(self) -> Sequence[str]:
+        assert self.root is not None
+        if not self.root.is_dir():
+            raise UserError(f"data.root {shown(self.root)} is no folder.", "Give a folder of pictures.")
+        names = find_images(self.root).names
+        if not names:
+            raise UserError(f"There are no pictures in {shown(self.root)}.", "Give a folder of pictures.")
+        return names
 
 
 def tiles(photo: Tensor, size: int) -> Tensor:

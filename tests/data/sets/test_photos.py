@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from aigc_lightning.data.base import Visits
+from aigc_lightning.data.decode import CorruptImageError
 from aigc_lightning.data.sets.photos import TRAIN_PHOTOS, VAL_PHOTOS, Photos, load_photo, tiles
 from aigc_lightning.errors import UserError
 
@@ -62,6 +64,29 @@ def test_tiles_cover_a_photograph_without_overlap():
 def test_held_out_tiles_have_the_size_asked_for(size, count):
     source = Photos(size=size, channels=1).val_source()
     assert source.images(range(len(source))).shape == (count, 1, size, size)
+
+
+def test_crops_of_a_folder_are_windows_of_its_pictures(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    (tmp_path / "sub").mkdir()
+    Image.fromarray(photo).save(tmp_path / "sub" / "a.png")
+    (tmp_path / "notes.txt").touch()
+    data = Photos(size=16, num_train=10, root=tmp_path)
+    windows = np.lib.stride_tricks.sliding_window_view(photo, (16, 16), (0, 1)).reshape(-1, 3, 16, 16)
+    found = crops(data.train_source(), 0, 0, range(10))
+    assert all((windows == crop.numpy()).all((1, 2, 3)).any() for crop in found)
+    assert len(found.unique(dim=0)) > 5
+    assert len(data.val_source()) == len(Photos(size=16).val_source())
+
+
+def test_folders_without_pictures_and_pictures_that_are_too_small_are_named(tmp_path):
+    with pytest.raises(UserError, match="is no folder"):
+        Photos(root=tmp_path / "none").train_source()
+    with pytest.raises(UserError, match="no pictures"):
+        Photos(root=tmp_path).train_source()
+    Image.new("RGB", (20, 15)).save(tmp_path / "small.png")
+    with pytest.raises(CorruptImageError, match="20x15 pixels are fewer than a crop's 16"):
+        crops(Photos(size=16, root=tmp_path).train_source(), 0, 0, [0])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Super-resolution and other image restoration."""

@@ -1,0 +1,1 @@
+"""Losses of restoration that the core does not have."""

@@ -1,0 +1,1 @@
+"""Networks that enlarge images, and those that judge the results."""
