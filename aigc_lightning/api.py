@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aigc_lightning.config.request import read_request
+from aigc_lightning.config.signing import signing_keys
 from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import SCORES_FILE, Receipt, load_receipt
@@ -26,6 +27,7 @@ from aigc_lightning.evaluation.report import score_rows
 from aigc_lightning.inference.edit_paths import SHEET, Results, input_files
 from aigc_lightning.inference.loaded_model import LoadedModel, load
 from aigc_lightning.inference.sample import write_samples
+from aigc_lightning.inference.trust.signer import PictureSigner
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def sample(
     class_name: str | None = None,
     prompts: Sequence[str] = (),
     device: str = "cpu",
+    sign: bool = False,
     **options: Any,
 ) -> Pictures:
     """Write one picture per seed and a grid, as `aigc sample --grid` does.
@@ -167,6 +170,7 @@ def sample(
         class_name: class of the pictures; None for the model's default.
         prompts: what the pictures show; each is drawn with every seed.
         device: such as "cpu" or "cuda".
+        sign: sign the pictures, which happens without it where AIGC_SIGN names a folder of keys.
         **options: the model's own, such as `steps=18`.
 
     Raises:
@@ -175,6 +179,7 @@ def sample(
     chosen = list(dict.fromkeys(int(seed) for seed in seeds))
     if not chosen or min(chosen) < 0:
         raise UserError("There are no seeds, or some are negative.", "Give whole numbers from 0 on.")
+    keys = signing_keys(sign)
     given = {name: str(value) for name, value in options.items()}
     paths = write_samples(
         str(Path(target)),
@@ -185,6 +190,7 @@ def sample(
         class_name=class_name,
         prompts=prompts,
         given=given,
+        signer=None if keys is None else PictureSigner(keys),
     )
     return Pictures(paths, Path(out) / "grid.png")
 

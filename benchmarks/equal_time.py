@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
     config: str
     steps: int
-    options: dict[str, float]
+    options: dict[str, Any]
 
     @classmethod
     def read(cls, text: str) -> "Entry":
