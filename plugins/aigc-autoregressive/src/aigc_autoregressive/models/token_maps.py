@@ -64,8 +64,9 @@ class Tokenized(TokenMaps):
         self._tokenizer = tokenizer
         quantizer = tokenizer.quantizer
         self.num_codes, self.num_tokens = quantizer.num_codes, tokenizer.num_tokens
-        is_one_map = not isinstance(quantizer, MultiScaleQuantizer)
-        self.grids = (tokenizer.latent_size,) if is_one_map else tuple(quantizer.scales)  # type: ignore[attr-defined]
+        self.grids = (tokenizer.latent_size,)
+        if isinstance(quantizer, MultiScaleQuantizer):
+            self.grids = quantizer.scales
 
     def tokens(self, images: Tensor) -> Tensor:
         """See `TokenMaps`."""

@@ -28,7 +28,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Adam
 
-from aigc_autoregressive.tokenizers import VQGAN, BatchShare, MultiScaleQuantizer, Quantizer
+from aigc_autoregressive.tokenizers import VQGAN, BatchShare, MultiScaleQuantizer, Quantized, Quantizer
 from aigc_autoregressive.tokenizers.autoencoder import ResidualBlock
 from aigc_autoregressive.tokenizers.choice import make_quantizer
 from aigc_autoregressive.tokenizers.quantizer import to_vectors
@@ -160,7 +160,8 @@ class VQGANModel(AdversarialModel):
     def tokens_of_latents(self, latents: Tensor) -> Tensor:
         """Return the tokens, int64 (B, N), of latents (B, Z, h, w) that `encode` returned."""
         with self.inference():
-            return self._averaged.quantizer(latents.to(self._averaged.last_layer)).indices
+            quantized: Quantized = self._averaged.quantizer(latents.to(self._averaged.last_layer))
+        return quantized.indices
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         """Return the images (B, C, H, W) in [-1, 1] of tokens (B, N)."""

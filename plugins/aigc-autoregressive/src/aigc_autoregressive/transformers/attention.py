@@ -106,7 +106,7 @@ class Attention(nn.Module):
 
 def weights(queries: Tensor, keys: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Return the attention weights (B, M, N, N') of queries (B, M, N, D) on keys (B, M, N', D); rows sum to 1."""
-    scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+    scores: Tensor = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None:
