@@ -6,6 +6,7 @@ from .folders.paired_images import PairedImages as PairedImages
 from .folders.unpaired_images import UnpairedImages as UnpairedImages
 from .latents.encoded_images import EncodedImages as EncodedImages
 from .sets.digits import Digits as Digits
+from .sets.omniglot import Omniglot as Omniglot
 from .sets.photos import Photos as Photos
 from .sets.shapes import Shapes as Shapes
 from .sets.torchvision_sets import CIFAR10 as CIFAR10

@@ -15,7 +15,7 @@ from aigc_lightning.shell import command
 
 #: Raised when the way of computing any score changes, so that old and new numbers are not compared.
 PROTOCOL_VERSION = 1
-Kind = Literal["generation", "pairs", "classification", "likelihood", "retrieval", "membership"]
+Kind = Literal["generation", "pairs", "classification", "likelihood", "retrieval", "few_shot", "membership"]
 SCORES_FILE = "scores.json"
 _PACKAGES = ("aigc-lightning", "torch", "torchvision", "torchmetrics", "numpy")
 
@@ -26,8 +26,9 @@ class Section:
 
     Args:
         kind: "generation" (a set of images against real ones), "pairs" (images against their targets),
-            "classification", "likelihood" (of real images under the model), "retrieval" (by class, by embeddings)
-            or "membership" (training images told from others by their losses).
+            "classification", "likelihood" (of real images under the model), "retrieval" (by class, by embeddings),
+            "few_shot" (new classes from a few examples, by embeddings) or "membership" (training images told from
+            others by their losses).
         scores: numbers by key, such as "frechet_distance".
         protocol: what must be equal for two scores to be comparable: extractor, resize, reference, counts, settings.
         baseline: the same scores of a known baseline, such as real against real images, or the unedited images.

@@ -20,6 +20,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, Section
 from aigc_lightning.evaluation.scores import (
     BITS_PER_DIM,
+    FEW_SHOT_SIZES,
     MEMBERSHIP_AUC,
     MEMBERSHIP_TPR,
     RETRIEVAL_KEYS,
@@ -48,12 +49,19 @@ _TITLES = {
     "recall_at_1": "Recall@1",
     "recall_at_5": "Recall@5",
     "recall_at_10": "Recall@10",
+    "few_shot_5_way_1_shot": "5-way 1-shot accuracy",
+    "few_shot_5_way_5_shot": "5-way 5-shot accuracy",
+    "few_shot_20_way_1_shot": "20-way 1-shot accuracy",
+    "few_shot_20_way_5_shot": "20-way 5-shot accuracy",
     "mean_average_precision": "Mean average precision (mAP)",
     MEMBERSHIP_AUC: "Membership inference, AUC",
     MEMBERSHIP_TPR: "Training images recognised",
 }
-_SHARES = ("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage", *RETRIEVAL_KEYS)
-_SHARES += (MEMBERSHIP_TPR,)
+_SHARES = (
+    *("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage", MEMBERSHIP_TPR),
+    *RETRIEVAL_KEYS,
+    *FEW_SHOT_SIZES,
+)
 _KINDS = {
     "generation": "Images against real images",
     "pairs": "Images against their targets",
@@ -61,6 +69,7 @@ _KINDS = {
     "likelihood": "Likelihood of real images",
     "retrieval": "Retrieval of images of the same class",
     "membership": "Training images told from held-out ones by their loss",
+    "few_shot": "Classification from a few examples",
 }
 #: A lower bound of the likelihood is an upper bound of the bits.
 _MARKS = {"lower_bound": "≤ ", "estimate": "≈ "}
@@ -132,7 +141,8 @@ def score_rows(section: Section) -> list[tuple[str, str, str]]:
         if is_spread(key):
             continue
         spread = section.scores.get(spread_key(key))
-        shown = marked(key, section) + (f" ± {spread:.2g}" if spread is not None else "")
+        form = ".2%" if key in _SHARES else ".2g"
+        shown = marked(key, section) + (f" ± {spread:{form}}" if spread is not None else "")
         baseline = formatted(key, section.baseline[key]) if key in section.baseline else ""
         rows.append((title_of(key, section) + arrow_of(key), shown, baseline))
     return rows

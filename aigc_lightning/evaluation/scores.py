@@ -207,6 +207,15 @@ RETRIEVAL_KEYS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_pr
 #: The score of membership inference, the share of recognised members that is reported beside it.
 MEMBERSHIP_AUC, MEMBERSHIP_TPR = "membership_auc", "membership_true_positives"
 
+#: Few-shot accuracies of embeddings, requested under one name: ways and shots by key; in [0, 1].
+FEW_SHOT = "few_shot"
+FEW_SHOT_SIZES = {
+    "few_shot_5_way_1_shot": (5, 1),
+    "few_shot_5_way_5_shot": (5, 5),
+    "few_shot_20_way_1_shot": (20, 1),
+    "few_shot_20_way_5_shot": (20, 5),
+}
+
 #: Scores of classifiers, in [0, 1].
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
 
@@ -223,7 +232,7 @@ def check_names(names: Sequence[str]) -> None:
         UserError: a name is unknown.
     """
     for name in names:
-        known = [*DISTRIBUTION, *PAIRS, LPIPS, BITS_PER_DIM, RETRIEVAL, MEMBERSHIP_AUC]
+        known = [*DISTRIBUTION, *PAIRS, LPIPS, BITS_PER_DIM, RETRIEVAL, FEW_SHOT, MEMBERSHIP_AUC]
         if name not in known:
             raise UserError(f"There is no score {name!r}.", did_you_mean(name, known) or f"Known: {', '.join(known)}.")
 
@@ -276,7 +285,7 @@ def _computed(name: str, sides: Sides) -> dict[str, float]:
 
 def spread_key(key: str) -> str:
     """Return the key under which a section has the spread of a score, if it has one."""
-    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC) else f"{key}_std"
+    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC, *FEW_SHOT_SIZES) else f"{key}_std"
 
 
 def is_spread(key: str) -> bool:
@@ -292,7 +301,8 @@ def is_better(key: str) -> Better | None:
     if key in PAIRS:
         return PAIRS[key].better
     lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR)
-    return "lower" if key in lower else "higher" if key in (*CLASSIFICATION, *RETRIEVAL_KEYS) else None
+    higher = (*CLASSIFICATION, *RETRIEVAL_KEYS, *FEW_SHOT_SIZES)
+    return "lower" if key in lower else "higher" if key in higher else None
 
 
 def settings_of(keys: Sequence[str]) -> dict[str, dict[str, int | float]]:

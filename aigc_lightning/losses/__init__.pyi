@@ -1,3 +1,5 @@
+from . import arcface as arcface
+from . import contrastive as contrastive
 from . import dequantisation as dequantisation
 from . import feature_matching as feature_matching
 from . import hinge as hinge

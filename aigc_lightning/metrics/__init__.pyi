@@ -4,11 +4,13 @@ from . import kernel_distance as kernel_distance
 from . import sliced_wasserstein as sliced_wasserstein
 from .classes import accuracy as accuracy
 from .classes import intra_class_frechet as intra_class_frechet
+from .few_shot import few_shot as few_shot
 from .frechet import frechet_distance as frechet_distance
 from .likelihood import bits_per_dim as bits_per_dim
 from .manifold import density_coverage as density_coverage
 from .manifold import precision_recall as precision_recall
 from .moments import Moments as Moments
+from .nearest_classes import knn_accuracy as knn_accuracy
 from .pairs import LPIPS as LPIPS
 from .pairs import mae as mae
 from .pairs import ms_ssim as ms_ssim

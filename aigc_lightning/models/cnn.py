@@ -7,16 +7,13 @@ instead of SGD with step decay.
 Shapes: B batch, C channels, H and W height and width in pixels, K classes, D features. Images lie in [-1, 1].
 """
 
-from typing import Any
-
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim import AdamW
 
 from aigc_lightning.core.batch import ImageBatch
-from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.engine.optimizers import adamw
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -115,12 +112,7 @@ class CNN(ImageModel):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW and its schedule, stepped per batch."""
-        decayed = [parameter for parameter in self.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        optimizer = AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adamw(self, self.lr, self.weight_decay, self.warmup_steps, self.schedule_steps)
 
     # ---- held-out images
 

@@ -1,7 +1,9 @@
 """Every registered built-in model and dataset passes the conformance kit, as plugins must."""
 
 import struct
+import zipfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -43,6 +45,12 @@ class TestAutoencoder(ModelConformance):
 
 class TestVAE(ModelConformance):
     model = "vae"
+
+
+class TestMetric(ModelConformance):
+    model = "metric"
+    config = "metric_digits"
+    settings = ("model.width=4", "model.loss=arcface")
 
 
 class TestPix2Pix(ModelConformance):
@@ -176,6 +184,18 @@ class TestMNIST(_Published):
 
 class TestFashionMNIST(_Published):
     data = "fashion_mnist"
+
+
+class TestOmniglot(_Published):
+    data = "omniglot"
+
+    def write(self, folder: Path) -> None:
+        buffer = BytesIO()
+        Image.effect_noise((105, 105), 50).save(buffer, "PNG")
+        with zipfile.ZipFile(folder / "images_background.zip", "w") as file:
+            for alphabet in ("A", "B", "C"):
+                for drawer in range(12):
+                    file.writestr(f"images_background/{alphabet}/character01/{drawer}.png", buffer.getvalue())
 
 
 class TestCIFAR10(_Published):

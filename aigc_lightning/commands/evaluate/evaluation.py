@@ -16,7 +16,15 @@ from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.references import MOST
 from aigc_lightning.evaluation.report import Picture, neighbour_picture
 from aigc_lightning.evaluation.report_progress import Progress
-from aigc_lightning.evaluation.scores import BITS_PER_DIM, DISTRIBUTION, LPIPS, MEMBERSHIP_AUC, PAIRS, RETRIEVAL
+from aigc_lightning.evaluation.scores import (
+    BITS_PER_DIM,
+    DISTRIBUTION,
+    FEW_SHOT,
+    LPIPS,
+    MEMBERSHIP_AUC,
+    PAIRS,
+    RETRIEVAL,
+)
 from aigc_lightning.inference.loaded_model import chosen_device
 from aigc_lightning.metrics.neighbours import nearest
 
@@ -81,7 +89,7 @@ class Folders(Evaluation):
     def score(self, data_options: list[str]) -> None:
         """Fill `sections` and `pictures`."""
         options = self.options
-        for name in {BITS_PER_DIM, RETRIEVAL, MEMBERSHIP_AUC}.intersection(self.asked):
+        for name in {BITS_PER_DIM, RETRIEVAL, FEW_SHOT, MEMBERSHIP_AUC}.intersection(self.asked):
             raise UserError(f"{name} is a score of models, not of folders.", "Give a run or checkpoint.")
         self.name = f"{options.fake.name} against {options.real.name}"
         fake, real = FolderImages(options.fake), FolderImages(options.real)

@@ -34,6 +34,7 @@ from aigc_lightning.core.run.folder import CHECKPOINTS
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.classification import score_classifier
+from aigc_lightning.evaluation.embedding_scores import EmbeddedImages, score_few_shot, score_retrieval
 from aigc_lightning.evaluation.generation import score_set
 from aigc_lightning.evaluation.image_sets import (
     DataImages,
@@ -58,8 +59,7 @@ from aigc_lightning.evaluation.report import (
     score_rows,
 )
 from aigc_lightning.evaluation.report_progress import Progress
-from aigc_lightning.evaluation.retrieval_scores import score_retrieval
-from aigc_lightning.evaluation.scores import BITS_PER_DIM, MEMBERSHIP_AUC, RETRIEVAL, check_names
+from aigc_lightning.evaluation.scores import BITS_PER_DIM, FEW_SHOT, MEMBERSHIP_AUC, RETRIEVAL, check_names
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 
@@ -114,11 +114,11 @@ class _Model(Evaluation):
         has_likelihood = isinstance(model, LikelihoodModel) and task == "generation"
         unfit = [*([] if edits else self.of_pairs()), *([] if translates or samples else self.of_sets())]
         unfit += [BITS_PER_DIM] if BITS_PER_DIM in self.asked and not has_likelihood else []
-        retrieves = RETRIEVAL in self.asked
-        unfit += [RETRIEVAL] if retrieves and not (isinstance(model, Embedder) and data.spec.num_classes) else []
+        embeds = [name for name in (RETRIEVAL, FEW_SHOT) if name in self.asked]
+        unfit += [] if isinstance(model, Embedder) and data.spec.num_classes else embeds
         infers = MEMBERSHIP_AUC in self.asked
         unfit += [MEMBERSHIP_AUC] if infers and not has_losses(model, DataImages(data, "val")) else []
-        others = edits or translates or samples or retrieves or infers or isinstance(model, Classifier)
+        others = edits or translates or samples or embeds or infers or isinstance(model, Classifier)
         if unfit or not (others or has_likelihood):
             asked = f" {', '.join(unfit)}" if unfit else ""
             raise UserError(
@@ -131,10 +131,8 @@ class _Model(Evaluation):
         self._check_options(model, [method for method, applies in scored.items() if applies])
         if isinstance(model, Classifier) and not self.asked:
             self._classify(model, data)
-        if retrieves:
-            images = DataImages(data, self.options.part or "val")
-            numbers = chosen(len(images), self.options.num or MOST)
-            self.sections.append(score_retrieval(model, images.subset(numbers), self.progress))
+        if embeds:
+            self._embed(model, data)
         if infers:
             self._infer_members(model, data)
         if pairs:
@@ -263,6 +261,15 @@ class _Model(Evaluation):
             rows.append((own, [images.read([number])[0][0] for images in (edited, targets)]))
         caption = "Left to right: the input, the model's output, the target."
         self.pictures.append(Picture(neighbour_picture(rows), "Edits", caption))
+
+    def _embed(self, model: ImageModel, data: ImageDataModule) -> None:
+        whole = DataImages(data, self.options.part or "val")
+        images = whole.subset(chosen(len(whole), self.options.num or MOST))
+        embedded = EmbeddedImages(model, images, self.progress)
+        if RETRIEVAL in self.asked:
+            self.sections.append(score_retrieval(embedded))
+        if FEW_SHOT in self.asked:
+            self.sections.append(score_few_shot(embedded))
 
     def _classify(self, model: ImageModel, data: ImageDataModule) -> None:
         whole = DataImages(data, self.options.part or "test")

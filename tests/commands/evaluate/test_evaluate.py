@@ -223,3 +223,20 @@ def test_training_images_are_told_from_held_out_ones(aigc, judge, trained, folde
     assert done.code == 2 and "has not seen" in done.err
     done = aigc("evaluate", "--fake", "x", "--real", "y", "--metrics", "membership_auc")
     assert done.code == 2 and "a score of models" in done.err
+
+
+def test_an_embedder_is_scored_by_few_shot_episodes(aigc, judge, folder):
+    """Ten classes of digits: 20-way episodes are left out."""
+    done = aigc("evaluate", judge, "--metrics", "retrieval,few_shot", "--num", 200, "--out", "e")
+    assert done.code == 0 and "5-way 1-shot accuracy" in done.out, done.err
+    assert "20-way 5-shot accuracy" in done.out and "10 are there" in done.out
+    retrieval, section = json.loads((folder / "e" / "scores.json").read_text())["sections"]
+    assert retrieval["kind"] == "retrieval" and section["kind"] == "few_shot"
+    scores = section["scores"]
+    assert 0.8 < scores["few_shot_5_way_1_shot"] < scores["few_shot_5_way_5_shot"] <= 1
+    assert 0 < scores["few_shot_5_way_1_shot_stderr"] < 0.02
+    assert scores["few_shot_5_way_1_shot"] > section["baseline"]["few_shot_5_way_1_shot"] > 0.2
+    assert section["protocol"]["episodes"] == 1000 and set(section["left_out"]) == {
+        "few_shot_20_way_1_shot",
+        "few_shot_20_way_5_shot",
+    }
