@@ -45,6 +45,7 @@ class FeatureNetwork:
     Args:
         name: "vgg16" (the layers relu1_2, relu2_2, relu3_3 and relu4_3), "efficientnet_lite0" (the last layer of each
             resolution, 1/2 to 1/32), or a run folder or checkpoint of a `cnn` (all its layers).
+        resize: whether a `cnn` sees all images at the size that it was trained on, or at their own.
 
     Attributes:
         sha256: of the network's weights, hexadecimal.
@@ -53,7 +54,7 @@ class FeatureNetwork:
         UserError: the weights are missing, or the model does not expose its layers' features.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, resize: bool = True) -> None:
         self.layers: Callable[[Tensor], list[Tensor]]
         if name == _VGG:
             self.network: nn.Module = _Vgg()
@@ -72,14 +73,15 @@ class FeatureNetwork:
                     f"Give a run of cnn, or {' or '.join(PUBLISHED)}.",
                 )
             self.network, self.layers, self.channels = model, model.feature_maps, model.spec.channels
-            self.size = (model.spec.height, model.spec.width)
+            self.size = (model.spec.height, model.spec.width) if resize else None
         self.network.eval().requires_grad_(False)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Return the features of each layer, (B, ...), with gradients to the images.
 
         Args:
-            images: (B, C, H, W) in [-1, 1]; brought to the channels and, for a `cnn`, to the size that it knows.
+            images: (B, C, H, W) in [-1, 1]; brought to the channels that the network knows and, for a `cnn`, to its
+                size.
         """
         self.network.to(images.device)
         images = with_channels(images, self.channels).float()

@@ -37,7 +37,7 @@ class PreactivationBlock(nn.Module):
 
 
 class ReflectingConv2d(nn.Conv2d):
-    """A convolution of any odd size with reflection padding, which preserves the size of feature maps.
+    """A convolution of any odd size with reflection padding, which by default preserves the size of feature maps.
 
     Unlike `padding_mode="reflect"` it pads in the precision of its input: autocast on CPUs pads in float32.
 
@@ -46,13 +46,14 @@ class ReflectingConv2d(nn.Conv2d):
         after: output channels.
         size: height and width of the kernel.
         bias: whether to add a bias.
+        stride: by which height and width are divided, rounding up.
     """
 
-    def __init__(self, before: int, after: int, size: int, bias: bool = True) -> None:
-        super().__init__(before, after, size, bias=bias)
+    def __init__(self, before: int, after: int, size: int, bias: bool = True, stride: int = 1) -> None:
+        super().__init__(before, after, size, stride, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return feature maps (B, after, H, W) for feature maps (B, before, H, W)."""
+        """Return feature maps (B, after, H / stride, W / stride) for feature maps (B, before, H, W)."""
         border, device = [self.kernel_size[0] // 2] * 4, features.device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):

@@ -45,6 +45,7 @@ def test_other_sizes_and_channels_are_brought_to_those_of_the_classifier(tmp_pat
     assert grey.grad.abs().sum() > 0
     same = network(grey.detach().expand(-1, 3, -1, -1))
     torch.testing.assert_close(same[-1], layers[-1].detach())
+    assert FeatureNetwork(str(path), resize=False)(grey)[0].shape == (2, 4, 24, 40)
 
 
 @pytest.mark.parametrize("found", [1, 3, 4])

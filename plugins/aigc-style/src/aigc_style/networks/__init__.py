@@ -1,0 +1,1 @@
+"""Networks of the models: plain modules that know nothing of training."""
