@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from aigc_lightning import plugins
 from aigc_lightning.config.command_line import MODEL_OPTIONS, option_names, parse, split_model_options
 from aigc_lightning.config.prompts import read_prompts
 from aigc_lightning.config.signing import add_sign_option, signing_keys
@@ -16,6 +17,7 @@ _ABOUT = """Change pictures with a trained model, with plain operations, or both
   aigc edit RUN photo.jpg holiday/ "scans/*.png" --out edited
   aigc edit RUN photo.jpg --before crop=512x512 --after sharpen=1.5
   aigc edit RUN photo.jpg --mask hole.png --prompt "a red circle"
+  aigc edit NAME photo.jpg                      NAME from: aigc plugins list editor
   aigc edit --ops rotate=90,brightness=1.2 photo.jpg
 
 Results have the size of their pictures (times the model's scale) and keep transparency, EXIF orientation and colour
@@ -173,14 +175,17 @@ def _target_and_images(
 
 def _is_model(argument: str) -> bool:
     path = Path(argument)
-    return path.suffix in (".ckpt", ".safetensors") or (path / "checkpoints").is_dir()
+    if path.suffix in (".ckpt", ".safetensors") or (path / "checkpoints").is_dir():
+        return True
+    return path.is_file() and any(plugin.name == path.suffix.lower() for plugin in plugins.plugins("editor"))
 
 
 def edit_text(model: dict[str, object] | None, operations: str, beside: Mapping[str, object]) -> dict[str, str]:
     """Return the text that an edited picture carries: that it was edited, and by what.
 
     Args:
-        model: its class path, checkpoint and hash, and what it was told; None where no model was used.
+        model: its class path, checkpoint and hash, or the name of a method without weights, and what it was told; None
+            where neither was used.
         operations: plain operations as they were written.
         beside: the files that the model got beside the picture, such as its mask.
     """
@@ -188,12 +193,14 @@ def edit_text(model: dict[str, object] | None, operations: str, beside: Mapping[
 
     from aigc_lightning import __version__
 
-    by = " and ".join(
-        text for text in (f"a machine-learning model ({model['model']})" if model else "", operations) if text
-    )
+    by = " and ".join(text for text in (_by(model) if model else "", operations) if text)
     return {
         "Software": f"aigc_lightning {__version__}",
         "Description": f"Image edited by {by}",
         "Source": "edited",
         "aigc": json.dumps({"generated": False, "edited": True, **(model or {}), **beside, "operations": operations}),
     }
+
+
+def _by(model: Mapping[str, object]) -> str:
+    return f"a machine-learning model ({model['model']})" if "model" in model else f"the method {model['method']}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, get_args, get_origin, runtime_checkable
 
 from torch import Tensor
@@ -318,6 +319,14 @@ def reach(editor: Editor) -> float:
     return float(getattr(editor, "reach", 0))
 
 
-def output_scale(editor: Editor) -> int:
-    """Return the number by which an editor's results are larger than its images."""
-    return int(getattr(editor, "scale", 1))
+def output_scale(editor: Editor, options: Mapping[str, Any] = MappingProxyType({})) -> int:
+    """Return the number by which an editor's results are larger than its images.
+
+    It is the model's attribute `scale` or, if `edit` has an option of this name, the option's value.
+
+    Args:
+        editor: the model.
+        options: values of the model's options that are given.
+    """
+    own = method_options(editor.edit).get("scale")
+    return int(getattr(editor, "scale", 1) if own is None else options.get("scale", own.default))

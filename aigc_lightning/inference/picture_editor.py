@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from aigc_lightning.core.capabilities import Editor, option_hashes, output_scale, reach, size_multiple
-from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.pictures import to_picture, to_uint8
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.edit_conditions import NOTHING, Beside, Conditions
 from aigc_lightning.inference.loaded_model import LoadedModel
+from aigc_lightning.inference.standalone import PictureModel, standalone_editor
 from aigc_lightning.inference.tiles import (
     ChangedShapeError,
     Tiling,
@@ -43,21 +43,21 @@ class PictureEditor:
         UserError: the model does not take a condition, or needs one that is not given.
     """
 
-    def __init__(self, model: ImageModel, tile: int, conditions: Conditions) -> None:
+    def __init__(self, model: PictureModel, tile: int, conditions: Conditions) -> None:
         self.model, self.tile, self.conditions = model, tile, conditions
         self.options = conditions.options_of(model)
-        self.scale, self.reach = output_scale(cast(Editor, model)), reach(cast(Editor, model))
+        self.scale, self.reach = output_scale(model, self.options), reach(model)
 
     def tiling(self, width: int, height: int) -> Tiling:
         """Return the positions of a picture's tiles."""
-        multiple = size_multiple(cast(Editor, self.model))
+        multiple = size_multiple(self.model)
         if multiple is None:
             return fixed_tiling(height, width, (self.model.spec.height, self.model.spec.width))
         return free_tiling(height, width, multiple, self.tile, self.reach)
 
     def warning(self) -> str:
         """Return what to say of pictures that were cut into tiles, or "" if that changes nothing as far as is known."""
-        if size_multiple(cast(Editor, self.model)) is None or equals_whole(self.reach, self.tile):
+        if size_multiple(self.model) is None or equals_whole(self.reach, self.tile):
             return ""
         sight = "the whole picture" if math.isinf(self.reach) else f"{self.reach:g} pixels in each direction"
         return (
@@ -104,7 +104,7 @@ class PictureEditor:
         return result
 
     def _edited(self, image: Tensor, advance: Callable[[int], None], beside: Beside) -> Tensor:
-        edit, name, device = cast(Editor, self.model).edit, type(self.model).__name__, self.model.device
+        edit, name, device = self.model.edit, type(self.model).__name__, self.model.device
         channels = len(image)
         if beside.mask is not None:
             image = torch.cat([image, _pixels(beside.mask).gt(0).float()])  # cut and padded in one piece
@@ -144,22 +144,39 @@ class PictureEditor:
 
 
 def load_editor(target: str, device: str, tile: int, conditions: Conditions) -> tuple[PictureEditor, dict[str, object]]:
-    """Return an editor with the model of a run or checkpoint, and plain values that say what edits all pictures.
+    """Return an editor with the model of a run or checkpoint, or one that a package provides ready for use.
+
+    Args:
+        target: a run, checkpoint, export or URL, or what `standalone_editor` takes.
+        device: such as "cpu".
+        tile: see `PictureEditor`.
+        conditions: see `PictureEditor`.
+
+    Returns:
+        The editor, and plain values that say what edits all pictures.
 
     Raises:
         UserError: the checkpoint cannot be used, its model does not edit, lacks an option or needs one, or there is no
             such device.
     """
+    standalone = standalone_editor(target, device)
+    if standalone is not None:
+        editor = PictureEditor(standalone[0], tile, conditions)
+        return editor, _described(editor, standalone[1])
     loaded = LoadedModel(target, device)
     if not isinstance(loaded.model, Editor):
         raise UserError(
             f"The {loaded.name} in {loaded.path} does not edit images.",
             "Try another model; `aigc plugins show NAME` says what a model can do.",
         )
-    editor = PictureEditor(loaded.model, tile, conditions)
+    editor = PictureEditor(cast(PictureModel, loaded.model), tile, conditions)
+    return editor, _described(editor, loaded.origin)
+
+
+def _described(editor: PictureEditor, origin: dict[str, object]) -> dict[str, object]:
+    """Return what identifies the model, and everything that it was asked."""
     options: dict[str, object] = {"options": editor.options} if editor.options else {}
-    hashes = option_hashes(loaded.model, editor.options)
-    return editor, {**loaded.origin, **conditions.record, **options, **hashes}
+    return {**origin, **editor.conditions.record, **options, **option_hashes(editor.model, editor.options)}
 
 
 def _pixels(picture: Image.Image) -> Tensor:

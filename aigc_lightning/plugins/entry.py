@@ -11,13 +11,14 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.source import definition, derives, preset_folder, problem
 from aigc_lightning.shell import command
 
-Kind = Literal["model", "data", "config", "callback", "command"]
+Kind = Literal["model", "data", "config", "callback", "command", "editor"]
 GROUPS: dict[Kind, str] = {
     "model": "aigc_lightning.models",
     "data": "aigc_lightning.data",
     "config": "aigc_lightning.configs",
     "callback": "aigc_lightning.callbacks",
     "command": "aigc_lightning.commands",
+    "editor": "aigc_lightning.editors",
 }
 #: The distribution whose names other distributions never override.
 BUILTIN = "aigc-lightning"

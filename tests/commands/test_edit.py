@@ -452,3 +452,31 @@ def test_what_a_model_cannot_do_is_said_for_each_picture(aigc, model, folder, na
 def test_a_file_whose_name_looks_like_a_pattern(folder):
     picture().save("a[1].png")
     assert [path.name for path, _ in input_files(["a[1].png"], folder / "o")] == ["a[1].png"]
+
+
+def test_an_editor_without_training_edits_by_its_name(aigc, site, folder):
+    source = """
+from aigc_lightning import ImageSpec
+
+class Repeat:
+    '''Repeats pixels.'''
+
+    spec, size_multiple = ImageSpec(3, 8, 8), 1
+
+    def __init__(self, device):
+        self.device = device
+
+    def edit(self, images, *, scale: int = 2):
+        return images.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+"""
+    site.install("aigc-repeat", {"editors": {"repeat": "repeat_fake:Repeat"}}, {"repeat_fake.py": source}, marked=False)
+    picture(9, 7).save("a.png")
+    for options, scale in (((), 2), (("--scale", 3), 3)):
+        done = aigc("edit", "repeat", "a.png", "--out", f"o{scale}", *options)
+        assert done.code == 0, done.err
+        assert (pixels(f"o{scale}/a.png") == pixels("a.png").repeat(scale, 0).repeat(scale, 1)).all()
+        assert Image.open(f"o{scale}/a.png").text["Description"] == "Image edited by the method repeat"
+    done = aigc("edit", "repeat", "a.png", "--strength", 3, "--out", "o")
+    assert done.code == 2 and "--scale" in done.err
+    listed = aigc("plugins", "show", "repeat")
+    assert "Repeats pixels." in listed.out

@@ -9,7 +9,6 @@ Shapes: B batch, C channels, H and W height and width in pixels.
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ class CropSource:
         num: number of crops in an epoch.
     """
 
-    def __init__(self, photos: Sequence[Tensor], size: int, num: int) -> None:
+    def __init__(self, photos: "Sequence[Tensor] | PhotoFiles", size: int, num: int) -> None:
         self._photos, self._size, self._num = photos, size, num
 
     def __len__(self) -> int:
@@ -64,7 +63,7 @@ class CropSource:
         return photo[:, first : first + self._size, second : second + self._size]
 
 
-class PhotoFiles(Sequence[Tensor]):
+class PhotoFiles:
     """The pictures of files, uint8 (C, H, W) each, decoded whenever they are asked for.
 
     Args:
@@ -81,7 +80,7 @@ class PhotoFiles(Sequence[Tensor]):
         """Return the number of files."""
         return len(self._names)
 
-    def __getitem__(self, number: Any) -> Tensor:
+    def __getitem__(self, number: int) -> Tensor:
         """Return a picture.
 
         Raises:
@@ -146,7 +145,7 @@ class Photos(ImageDataModule):
 
     def train_source(self) -> CropSource:
         """Return random crops of the training photographs."""
-        photos: Sequence[Tensor]
+        photos: Sequence[Tensor] | PhotoFiles
         if self.root is None:
             photos = [load_photo(name, self.channels) for name in TRAIN_PHOTOS]
         else:

@@ -1,0 +1,1 @@
+"""Editors without training: classical methods, and networks of other projects."""
