@@ -91,9 +91,10 @@ def write_samples(
         save_png(to_picture(image), pictures[place].path, texts[place])
         if signer:
             signer.sign(pictures[place].path, texts[place])
-    for place in set(range(len(pictures))) - set(places) if signer else ():
-        if not signer.has_signed(pictures[place].path):
-            signer.sign(pictures[place].path, texts[place])
+    if signer:
+        for place in set(range(len(pictures))) - set(places):
+            if not signer.has_signed(pictures[place].path):
+                signer.sign(pictures[place].path, texts[place])
     if with_grid:
         _write_grid(pictures, len(seeds), out / "grid.png", loaded, record, signer)
     return [picture.path for picture in pictures]

@@ -2,6 +2,7 @@
 
 from aigc_lightning.commands import listings
 from aigc_lightning.commands.data.check import main as check
+from aigc_lightning.commands.data.deidentify import main as deidentify
 from aigc_lightning.commands.data.encode import main as encode
 from aigc_lightning.commands.data.prepare import main as prepare
 from aigc_lightning.commands.data.preview import main as preview
@@ -15,6 +16,7 @@ Usage: aigc data [--json]                        what --data accepts
        aigc data preview DATA [--out grid.png]   a picture of what a model sees, augmented as in training
        aigc data check DATA                      bad files, sizes, duplicates, overlap of training and held-out images
        aigc data stats DATA [--out stats.png]    numbers, sizes, brightness and balance of classes
+       aigc data deidentify SRC DST --faces fill pictures without recognisable faces and without metadata
        aigc data prepare SRC DST --size 64       a large folder's images at one size in one file, for image_folder
        aigc data encode RUN SRC DST              images as latents of a trained autoencoder, for encoded_images
        aigc data shard SRC DST                   a folder of images as tar shards, for `--data shards`
@@ -25,6 +27,7 @@ _SUB_COMMANDS = {
     "preview": preview,
     "check": check,
     "stats": stats,
+    "deidentify": deidentify,
     "prepare": prepare,
     "encode": encode,
     "shard": shard,
@@ -32,5 +35,5 @@ _SUB_COMMANDS = {
 
 
 def data(argv: list[str]) -> int:
-    """List the data that `--data` takes; preview, check and stats look at it, prepare, encode and shard pack it."""
+    """List the data that `--data` takes; preview, check and stats look at it, the others convert it."""
     return dispatch("aigc data", argv, _SUB_COMMANDS, _HELP, default=listings.data)

@@ -62,7 +62,7 @@ class Origin:
         if not self.record or not told or self.manifest.state == "broken":
             return False
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.record.items()}
-        return told[-1] != texts
+        return bool(told[-1] != texts)
 
 
 class Verifier:

@@ -2,10 +2,11 @@
 
 import json
 import socket
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from aigc_lightning.core.io.film import write_film
 from aigc_lightning.errors import UserError
@@ -46,8 +47,7 @@ def pixels(path):
         with av.open(str(path)) as film:
             return np.stack([frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)])
     with Image.open(path) as picture:
-        count = getattr(picture, "n_frames", 1)
-        return np.stack([[picture.seek(number), np.asarray(picture.convert("RGB"))][1] for number in range(count)])
+        return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)])
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "mp4"])
@@ -128,7 +128,7 @@ def test_a_self_signed_certificate_is_refused_before_anything_is_made(keys):
     from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
     (leaf,) = x509.load_pem_x509_certificates((keys / CERTIFICATES).read_bytes())
-    key = load_pem_private_key((keys / "key.pem").read_bytes(), None)
+    key: Any = load_pem_private_key((keys / "key.pem").read_bytes(), None)
     builder = x509.CertificateBuilder(
         leaf.subject, leaf.subject, leaf.public_key(), 1, leaf.not_valid_before_utc, leaf.not_valid_after_utc
     )
