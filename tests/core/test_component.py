@@ -144,5 +144,5 @@ def test_data_that_another_network_encoded_are_refused(component):
     if component == "another":
         check_encoder(owner("b" * 64), component)
     else:
-        with pytest.raises(UserError, match="bbbbbbbbbbbb, but model.first_stage is aaaaaaaaaaaa"):
+        with pytest.raises(UserError, match=r"bbbbbbbbbbbb, but model\.first_stage is aaaaaaaaaaaa"):
             check_encoder(owner("b" * 64), component)
