@@ -1,6 +1,7 @@
 """Models that are built on the networks of other runs."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aigc_lightning.core.checkpoint import save_weights
-from aigc_lightning.core.component import embedded, load_component, refer
+from aigc_lightning.core.component import check_encoder, embedded, load_component, refer
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.rebuilding import recorded_components
 from aigc_lightning.core.records import RECORD_KEY
@@ -128,3 +129,20 @@ def test_the_record_of_a_component_is_checked_like_any_other(damage, tmp_path):
     torch.save(checkpoint, file)
     with pytest.raises(UserError, match="no installed package provides" if damage == "class" else "in its record"):
         OnCodes.load_from_checkpoint(file)
+
+
+@pytest.mark.parametrize("component", ["first_stage", "another"])
+def test_data_that_another_network_encoded_are_refused(component):
+    def owner(encoder: str | None) -> Any:
+        data = SimpleNamespace() if encoder is None else SimpleNamespace(first_stage=encoder)
+        return SimpleNamespace(
+            components={"first_stage": {"sha256": "a" * 64}}, trainer=SimpleNamespace(datamodule=data)
+        )
+
+    check_encoder(owner(None), component)
+    check_encoder(owner("a" * 64), component)
+    if component == "another":
+        check_encoder(owner("b" * 64), component)
+    else:
+        with pytest.raises(UserError, match=r"bbbbbbbbbbbb, but model\.first_stage is aaaaaaaaaaaa"):
+            check_encoder(owner("b" * 64), component)
