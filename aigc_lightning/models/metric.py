@@ -111,7 +111,8 @@ class Metric(ImageModel):
     def embed(self, images: Tensor) -> Tensor:
         """Return embeddings (B, D) of images (B, C, H, W) in [-1, 1]; compare them by cosine similarity."""
         with self.inference():
-            return self(images.to(self.device, self.embedding.weight.dtype))
+            vectors: Tensor = self(images.to(self.device, self.embedding.weight.dtype))
+        return vectors
 
     def _classify(self, images: Tensor) -> Tensor:
         """Return logits (B, K) for images (B, C, H, W) in [-1, 1]."""
@@ -141,7 +142,8 @@ class Metric(ImageModel):
         """
         vectors = self(torch.cat(views))
         if self.loss == "simclr":
-            return simclr(*self.head(vectors).chunk(2), self.temperature)
+            first, second = self.head(vectors).chunk(2)
+            return simclr(first, second, self.temperature)
         assert labels is not None
         if self.loss == "supervised_contrastive":
             return supervised_contrastive(self.head(vectors), labels.repeat(2), self.temperature)

@@ -1,4 +1,4 @@
-"""Exact search in an index by cosine similarity.
+"""Search in an index by cosine similarity: exact or, in large indexes that have a graph, approximate.
 
 Shapes: M queries, N images, D dimensions, k hits.
 """
@@ -13,6 +13,7 @@ from aigc_lightning.core.capabilities import TextEmbedder
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.extractor import Extractor
+from aigc_lightning.inference.retrieval.graph import Graph
 from aigc_lightning.inference.retrieval.index import ImageIndex
 
 
@@ -39,8 +40,14 @@ def most_similar(queries: Tensor, vectors: Tensor, num: int) -> tuple[Tensor, Te
     return values, places
 
 
-def search(index: ImageIndex, query: Tensor, num: int) -> list[Hit]:
-    """Return the images of an index that are most similar to a query (D,), the most similar first.
+def search(index: ImageIndex, query: Tensor, num: int, graph: Graph | None = None) -> list[Hit]:
+    """Return the images of an index that are most similar to a query, the most similar first.
+
+    Args:
+        index: where to search.
+        query: (D,), of any length.
+        num: k; at most N are returned.
+        graph: of the index; None for an exact search.
 
     Raises:
         UserError: the query has another dimension than the index.
@@ -48,8 +55,11 @@ def search(index: ImageIndex, query: Tensor, num: int) -> list[Hit]:
     vectors, names = index.vectors, index.names
     if query.shape != vectors.shape[1:]:
         raise UserError(f"The query has {len(query)} dimensions, the index has {vectors.shape[1]}.", "Make it again.")
-    values, places = most_similar(query[None].to(vectors), vectors, num)
-    return [Hit(names[place], value) for value, place in zip(values[0].tolist(), places[0].tolist(), strict=True)]
+    if graph is None:
+        values, places = (found[0] for found in most_similar(query[None].to(vectors), vectors, num))
+    else:
+        values, places = graph.search(query, num)
+    return [Hit(names[place], value) for value, place in zip(values.tolist(), places.tolist(), strict=True)]
 
 
 def check_extractor(index: ImageIndex, extractor: Extractor) -> None:
