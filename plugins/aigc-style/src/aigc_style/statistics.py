@@ -7,6 +7,7 @@ Shapes: B batch, F channels of feature maps, H and W their height and width.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,17 @@ from torch.nn import functional
 
 #: Added to the variance of a channel, so that a constant one has a deviation that can be divided by.
 EPSILON = 1e-5
+
+
+class Losses(NamedTuple):
+    """The losses of B images, (B,) each."""
+
+    style: Tensor
+    content: Tensor
+
+    def total(self, content_weight: float) -> Tensor:
+        """Return the weighted sum, (B,)."""
+        return self.style + content_weight * self.content
 
 
 def gram(features: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -9,7 +9,7 @@ Shapes: B batch, C channels, H and W height and width in pixels. Images lie in [
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from aigc_lightning.core.batch import ImageBatch
@@ -26,7 +26,7 @@ from torch.optim import Adam
 from aigc_style.features import DEFAULT, StyleFeatures
 from aigc_style.networks.transform import ResidualBlock, TransformNet
 from aigc_style.pictures import read_style
-from aigc_style.statistics import content_loss, gram, gram_loss, resized
+from aigc_style.statistics import Losses, content_loss, gram, gram_loss, resized
 
 
 class StyleFast(ImageModel):
@@ -75,7 +75,9 @@ class StyleFast(ImageModel):
         super().__init__(spec)
         if spec.task != "generation":
             raise UserError(f"style_fast learns from single images; the data are {spec.task}.", "Choose other data.")
-        check_numbers(style_size=style_size, width=width, lr=lr, schedule_steps=schedule_steps or 1)
+        check_numbers(
+            style_size=style_size, width=width, lr=lr, schedule_steps=1 if schedule_steps is None else schedule_steps
+        )
         check_numbers(zero=True, content_weight=content_weight, warmup_steps=warmup_steps)
         check_numbers(most=MOST_LAYERS, num_blocks=num_blocks)
         self.style, self.style_size, self.feature_network = style, style_size, feature_network
@@ -114,7 +116,7 @@ class StyleFast(ImageModel):
         styled: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         return styled
 
-    def losses(self, images: Tensor) -> "Losses":
+    def losses(self, images: Tensor) -> Losses:
         """Return the losses of the network for photographs (B, C, H, W), one value per photograph."""
         assert self.features is not None
         with torch.no_grad():
@@ -147,14 +149,3 @@ class StyleFast(ImageModel):
         optimizer = Adam(self.network.parameters(), lr=self.lr, fused=True)
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-class Losses(NamedTuple):
-    """The losses of B images, (B,) each."""
-
-    style: Tensor
-    content: Tensor
-
-    def total(self, content_weight: float) -> Tensor:
-        """Return the weighted sum, (B,)."""
-        return self.style + content_weight * self.content

@@ -1,0 +1,90 @@
+"""`adain`: its decoder, its statistics, its options and its data."""
+
+from typing import Any
+
+import pytest
+import torch
+from aigc_lightning import ImageSpec, UserError
+from aigc_lightning.testing import DataConformance, ModelConformance
+
+from aigc_style.adain import AdaIN
+from aigc_style.networks.decoder import Decoder
+from aigc_style.statistics import moments
+
+SPEC = ImageSpec(3, 32, 32, task="unpaired")
+
+
+class TestAdaIN(ModelConformance):
+    model = "adain"
+    settings = ("model.width=4", "data.size=32")
+
+
+class TestPhotosAndStyles(DataConformance):
+    data = "photos_and_styles"
+    settings = ("data.size=32", "data.num_train=8")
+
+
+def made(**options: Any) -> AdaIN:
+    return AdaIN(SPEC, **{"width": 4, **options}).eval()
+
+
+def images(seed: int, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
+
+
+def test_the_decoder_has_the_parameters_of_the_paper() -> None:
+    assert sum(parameter.numel() for parameter in Decoder(512).parameters()) == 3_505_219
+
+
+def test_what_is_decoded_has_the_statistics_of_the_style() -> None:
+    model = made()
+    content, style = model._maps(images(0, 2, 3, 40, 56)), model._maps(images(1, 2, 3, 32, 32))
+    assert [maps.shape[1] for maps in content] == [16, 24, 40, 112]
+    for found, wanted in zip(model._styled(content, style), style, strict=True):
+        for one, other in zip(moments(found), moments(wanted), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 50), (33, 47)])
+def test_any_size_is_kept(size: tuple[int, int]) -> None:
+    found = made().edit(images(0, 2, 3, *size), images(1, 2, 3, 32, 32))
+    assert found.shape == (2, 3, *size) and found.abs().max() <= 1
+
+
+def test_strength_leads_from_the_image_to_the_style() -> None:
+    model, photo, style = made(), images(0, 1, 3, 32, 32), images(1, 1, 3, 32, 32)
+    none, full = model.edit(photo, style, strength=0.0), model.edit(photo, style)
+    torch.testing.assert_close(none, model.edit(photo, photo), atol=1e-3, rtol=0)
+    assert not torch.allclose(none, full, atol=1e-4)
+    assert not torch.allclose(model.edit(photo, style, strength=0.5), full, atol=1e-5)
+    with pytest.raises(UserError, match="strength is 2"):
+        model.edit(photo, style, strength=2.0)
+
+
+def test_several_styles_are_mixed() -> None:
+    model, photo = made(), images(0, 1, 3, 32, 32)
+    one, other = images(1, 1, 3, 32, 32), images(2, 1, 3, 32, 32)
+    both = torch.stack([one, other], dim=1)
+    torch.testing.assert_close(model.edit(photo, both, [1, 0]), model.edit(photo, one))
+    torch.testing.assert_close(model.edit(photo, torch.stack([one, one], dim=1)), model.edit(photo, one))
+    assert not torch.allclose(model.edit(photo, both), model.edit(photo, one), atol=1e-5)
+
+
+def test_the_encoder_can_be_a_classifier_and_stays_as_it_is(network: str) -> None:
+    model = made(encoder=network)
+    model.train()
+    assert not any(module.training for module in model.encoder.modules()) and model.components["encoder"]["sha256"]
+    model.losses(images(0, 2, 3, 32, 32), images(1, 2, 3, 32, 32)).total(0.1).sum().backward()
+    assert all(parameter.grad is None for parameter in model.encoder.parameters())
+    assert all(parameter.grad is not None for parameter in model.decoder.parameters())
+
+
+def test_without_skips_the_decoder_sees_the_coarse_maps_alone() -> None:
+    model = made(skips=False)
+    assert model.decoder.middle[0].in_channels == 16 and made().decoder.middle[0].in_channels == 16 + 24
+    assert model.edit(images(0, 1, 3, 24, 24), images(1, 1, 3, 32, 32)).shape == (1, 3, 24, 24)
+
+
+def test_single_images_are_refused() -> None:
+    with pytest.raises(UserError, match="photographs and styles"):
+        AdaIN(ImageSpec(3, 32, 32))
