@@ -475,7 +475,7 @@ class Repeat:
         done = aigc("edit", "repeat", "a.png", "--out", f"o{scale}", *options)
         assert done.code == 0, done.err
         assert (pixels(f"o{scale}/a.png") == pixels("a.png").repeat(scale, 0).repeat(scale, 1)).all()
-        assert Image.open(f"o{scale}/a.png").text["Description"] == "Image edited by the method repeat"
+        assert Image.open(f"o{scale}/a.png").info["Description"] == "Image edited by the method repeat"
     done = aigc("edit", "repeat", "a.png", "--strength", 3, "--out", "o")
     assert done.code == 2 and "--scale" in done.err
     listed = aigc("plugins", "show", "repeat")

@@ -1,0 +1,1 @@
+"""Networks that fill holes, and what they start from."""

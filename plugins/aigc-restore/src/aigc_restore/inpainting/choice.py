@@ -1,0 +1,63 @@
+"""Networks for inpainting by name."""
+
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+from aigc_lightning.errors import UserError
+from torch import Tensor, nn
+
+from aigc_restore.inpainting.fourier import FourierNetwork
+from aigc_restore.inpainting.gated import GatedNetwork
+from aigc_restore.inpainting.partial import PartialUNet
+from aigc_restore.inpainting.push_pull import push_pull
+
+NetworkName = Literal["partial", "gated", "fourier"]
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "partial": PartialUNet,
+    "gated": GatedNetwork,
+    "fourier": FourierNetwork,
+}
+_MOST = {"width": 1024, "num_blocks": 100, "num_levels": 8}
+
+
+class Filler(nn.Module):
+    """The sum of a smooth filling and a network, which starts at 0.
+
+    Args:
+        network: maps images (B, C, H, W) and masks (B, 1, H, W) to images; its last convolution is called `last`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        last = cast(nn.Conv2d, network.last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(Tensor, last.bias))
+
+    def forward(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Return filled images (B, C, H, W), unclipped; what was in the holes does not matter."""
+        smooth = push_pull(images.float(), masks.float())
+        output: Tensor = self.network(smooth.to(images.dtype), masks)
+        return smooth + output
+
+
+def make_filler(name: str, channels: int, options: dict[str, Any]) -> Filler:
+    """Return a network by name.
+
+    Args:
+        name: a key of `NETWORKS`.
+        channels: of the images.
+        options: arguments of the network, such as {"width": 48}.
+
+    Raises:
+        UserError: it does not take these options.
+    """
+    for option, value in options.items():
+        most = _MOST.get(option, 0)
+        if most and not (isinstance(value, int) and 1 <= value <= most):
+            raise UserError(f"model.network_options.{option} is {value}.", f"Give a whole number from 1 to {most}.")
+    try:
+        return Filler(NETWORKS[name](channels, **options))
+    except TypeError as error:
+        what = f"The network {name} cannot be built with {options}: {error}."
+        raise UserError(what, "`aigc plugins show inpaint` describes model.network_options.") from error

@@ -1,0 +1,112 @@
+"""Fast Fourier convolutions, with which every pixel sees the whole image from the first layer on.
+
+Papers: Suvorov et al., LaMa: Resolution-robust Large Mask Inpainting with Fourier Convolutions, WACV 2022,
+https://arxiv.org/abs/2109.07161; Chi, Jiang, Mu, Fast Fourier Convolution, NeurIPS 2020
+Departures from the papers: group norm; Fourier convolutions only between the halvings and doublings of the size; skip
+connections; no local Fourier units.
+Shapes: B batch, C channels, F features, H and W height and width in pixels.
+"""
+
+import torch
+from aigc_lightning.core.engine.autocast import without_autocast
+from aigc_lightning.networks.norms import make_norm
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, relu
+
+_GLOBAL_SHARE = 0.75  # of the features that are transformed
+
+
+class SpectralTransform(nn.Module):
+    """A 1x1 convolution of the spectrum of features (B, F, H, W), between two of the features."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = max(width // 2, 1)
+        self.first, self.last = nn.Conv2d(width, inner, 1), nn.Conv2d(inner, width, 1)
+        self.spectral = nn.Conv2d(2 * inner, 2 * inner, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        inner = relu(self.first(features))
+        output: Tensor = self.last(inner + self._transformed(inner).to(inner.dtype))
+        return output
+
+    def _transformed(self, features: Tensor) -> Tensor:
+        with without_autocast(features.device):  # there is no Fourier transform in half precision
+            spectrum = torch.fft.rfft2(features.float(), norm="ortho")
+            stacked = relu(self.spectral(torch.cat([spectrum.real, spectrum.imag], dim=1).to(self.spectral.weight)))
+            real, imaginary = stacked.float().chunk(2, dim=1)
+            return torch.fft.irfft2(torch.complex(real, imaginary), s=features.shape[-2:], norm="ortho")
+
+
+class FourierConvolution(nn.Module):
+    """Local and global features (B, F, H, W), in one tensor, which influence each other."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_global = int(width * _GLOBAL_SHARE)
+        self.num_local = width - self.num_global
+        self.from_local = nn.Conv2d(self.num_local, width, 3, padding=1)
+        self.to_local = nn.Conv2d(self.num_global, self.num_local, 3, padding=1)
+        self.spectral = SpectralTransform(self.num_global)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        local, distant = features.split([self.num_local, self.num_global], dim=1)
+        both = self.from_local(local)
+        return both + torch.cat([self.to_local(distant), self.spectral(distant)], dim=1)
+
+
+class FourierBlock(nn.Module):
+    """Two Fourier convolutions, added to the input (B, F, H, W)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            FourierConvolution(width),
+            make_norm("group", width),
+            nn.ReLU(),
+            FourierConvolution(width),
+            make_norm("group", width),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        output: Tensor = features + self.layers(features)
+        return output
+
+
+class FourierNetwork(nn.Module):
+    """Maps images (B, C, H, W) and masks (B, 1, H, W) to images; sides are multiples of `multiple`.
+
+    Args:
+        channels: C.
+        width: F at full size; doubled at each of two halvings.
+        num_blocks: Fourier blocks at a quarter of the size.
+    """
+
+    multiple = 4
+
+    def __init__(self, channels: int, width: int = 24, num_blocks: int = 4) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(channels + 1, width, 5, padding=2)
+        self.down_1 = nn.Conv2d(width, 2 * width, 3, 2, 1)
+        self.down_2 = nn.Conv2d(2 * width, 4 * width, 3, 2, 1)
+        self.middle = nn.Sequential(*(FourierBlock(4 * width) for _ in range(num_blocks)))
+        self.up_1 = nn.Conv2d(6 * width, 2 * width, 3, padding=1)
+        self.up_2 = nn.Conv2d(3 * width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Return images (B, C, H, W), unclipped."""
+        full = relu(self.head(torch.cat([images, masks], dim=1)))
+        half = relu(self.down_1(full))
+        features = self.middle(relu(self.down_2(half)))
+        features = relu(self.up_1(torch.cat([_doubled(features), half], dim=1)))
+        features = relu(self.up_2(torch.cat([_doubled(features), full], dim=1)))
+        output: Tensor = self.last(features)
+        return output
+
+
+def _doubled(features: Tensor) -> Tensor:
+    return interpolate(features, scale_factor=2, mode="nearest")

@@ -1,0 +1,140 @@
+"""`inpaint` keeps every promise of a plugin, and fills holes from what is around them."""
+
+from typing import Any
+
+import pytest
+import torch
+from aigc_lightning import ImageSpec, UserError
+from aigc_lightning.testing import ModelConformance
+from torch import nn
+
+from aigc_restore.inpainting.choice import NETWORKS
+from aigc_restore.inpainting.fourier import SpectralTransform
+from aigc_restore.inpainting.partial import PartialConvolution
+from aigc_restore.inpainting.push_pull import push_pull
+from aigc_restore.losses.style import gram, style
+from aigc_restore.models.inpaint import Inpaint, hole_psnr
+
+SPEC = ImageSpec(3, 32, 32, task="restoration", masks=True)
+TINY = {"partial": {"width": 4, "num_levels": 2}, "gated": {"width": 2}, "fourier": {"width": 4, "num_blocks": 1}}
+SMALL = ("model.network_options={width: 4, num_blocks: 1}", "data.data.size=32", "data.data.num_train=16")
+
+
+class TestInpaint(ModelConformance):
+    model = "inpaint"
+    config = "inpaint_photos"
+    settings = SMALL
+
+
+@pytest.mark.slow
+class TestAdversarialInpaint(ModelConformance):
+    model = "inpaint"
+    config = "inpaint_photos"
+    settings = (
+        *SMALL,
+        "model.network=partial",
+        "model.network_options={width: 4, num_levels: 2}",
+        "model.adversarial_weight=0.1",
+        "model.discriminator_width=8",
+    )
+
+
+def made(network: str, **options: Any) -> Inpaint:
+    model = Inpaint(SPEC, network, network_options=TINY[network], **options)
+    model.configure_model()
+    for module in model.modules():  # the last layers start at 0
+        if isinstance(module, nn.Conv2d) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.1)
+    return model.eval()
+
+
+def holes(count: int = 2, size: int = 32) -> torch.Tensor:
+    masks = torch.zeros(count, 1, size, size)
+    masks[0, :, 4:14, 9:25] = 1
+    masks[-1, :, size // 2 :] = 1
+    return masks
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_hole_is_filled_whatever_was_in_it_and_the_rest_stays(network):
+    model, masks = made(network), holes()
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    filled = model.edit(images, masks)
+    assert torch.equal(filled, model.edit(torch.where(masks > 0, torch.rand_like(images), images), masks))
+    assert torch.equal(torch.where(masks > 0, images, filled), images)
+    assert (filled - push_pull(images, masks).clamp(-1, 1)).abs().max() > 1e-3  # the network has a say
+    assert filled.isfinite().all() and model.edit(images, torch.ones_like(masks)).isfinite().all()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_with_everything_known_a_partial_convolution_is_a_convolution(stride):
+    layer = PartialConvolution(3, 5, stride=stride)
+    features = torch.randn(2, 3, 9, 9)
+    output, known = layer(features, torch.ones(2, 1, 9, 9))
+    torch.testing.assert_close(output, layer.convolution(features))
+    assert known.all()
+
+
+def test_a_partial_convolution_scales_up_what_is_known():
+    layer = PartialConvolution(1, 1)
+    nn.init.constant_(layer.convolution.weight, 1)
+    nn.init.constant_(layer.convolution.bias, 0.5)
+    known = torch.zeros(1, 1, 5, 5)
+    known[..., 2, 2] = 1
+    output, found = layer(torch.full((1, 1, 5, 5), 2.0), known)
+    assert output[0, 0, 2, 2] == 2 * 9 + 0.5 and output[0, 0, 0, 0] == 0
+    assert found.sum() == 9
+
+
+def test_a_smooth_filling_continues_flat_images_and_keeps_what_is_known():
+    masks = holes()
+    images = torch.tensor([0.3, -0.5]).view(2, 1, 1, 1).expand(2, 3, 32, 32)
+    torch.testing.assert_close(push_pull(torch.where(masks > 0, 9.0, images), masks), images)
+    noise = torch.rand(2, 3, 13, 7)
+    cut = holes(2, 13)[..., :7]
+    found = push_pull(noise, cut)
+    assert torch.equal(torch.where(cut > 0, noise, found), noise)
+    assert found.min() >= 0 and found.max() <= 1
+    assert not push_pull(noise, torch.ones_like(cut)).any()
+
+
+def test_a_spectral_transform_sees_the_whole_image():
+    layer = SpectralTransform(4)
+    features = torch.randn(1, 4, 12, 10, requires_grad=True)
+    output = layer(features)
+    assert output.shape == features.shape
+    output[0, 0, 0, 0].backward()
+    assert (features.grad.abs().sum(1) > 0).float().mean() > 0.5  # where the activations do not stop it
+
+
+def test_gram_matrices_forget_places_and_know_textures():
+    features = torch.randn(2, 3, 4, 5)
+    shuffled = features.flatten(2)[..., torch.randperm(20)].view(2, 3, 4, 5)
+    torch.testing.assert_close(gram(features), gram(shuffled))
+    torch.testing.assert_close(gram(features)[0, 0, 1], (features[0, 0] * features[0, 1]).mean())
+    assert style([features, torch.ones(2, 7)], [features, torch.zeros(2, 7)]) == 0
+    assert style([features], [2 * features]) > 0
+
+
+def test_the_score_counts_holes_alone():
+    images, masks = torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
+    masks[..., :2, :] = 1
+    wrong = images + 0.2 * masks + 5 * (1 - masks)
+    assert float(hole_psnr(wrong, images, masks)) == pytest.approx(20, abs=1e-5)  # an error of 0.1 on a scale of 1
+
+
+@pytest.mark.parametrize(
+    ("options", "spec", "message"),
+    [
+        ({}, ImageSpec(3, 32, 32), "needs a mask"),
+        ({}, ImageSpec(3, 32, 32, task="paired", masks=True), "paired"),
+        ({}, ImageSpec(3, 30, 32, task="restoration", masks=True), "multiples of 4"),
+        ({"network_options": {"depth": 2}}, SPEC, "cannot be built"),
+        ({"network_options": {"width": -1}}, SPEC, "width is -1"),
+        ({"style_weight": 1.0}, SPEC, "need a network that provides the features"),
+        ({"r1_weight": -1.0}, SPEC, "r1_weight"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, spec, message):
+    with pytest.raises(UserError, match=message):
+        Inpaint(spec, **options)
