@@ -8,6 +8,7 @@ from torch import Tensor
 from aigc_lightning.core.capabilities import Classifier
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.class_rows import classification_rows
 from aigc_lightning.evaluation.image_sets import ImageSet
 from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
@@ -37,14 +38,7 @@ def score_classifier(model: ImageModel, images: ImageSet, progress: Progress = s
             labels.append(truth)
             progress(images.name, len(images), len(pixels))
     report = class_report(torch.cat(logits), torch.cat(labels), len(names))
-    rows = {
-        name: {
-            "precision": float(report.precision[number]),
-            "recall": float(report.recall[number]),
-            "f1": float(report.f1[number]),
-        }
-        for number, name in enumerate(names)
-    }
+    rows = classification_rows(report, names)
     protocol = {"num": len(images), "reference": images.fingerprint(), "averages": "macro"}
     section = Section("classification", report.scores._asdict(), protocol, {}, "", rows, {"images": images.name})
     return section, report.confusion

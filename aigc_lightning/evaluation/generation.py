@@ -14,6 +14,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.assets import cache_folder
 from aigc_lightning.evaluation.bank import FeatureBank, collect
 from aigc_lightning.evaluation.bank_cache import BankCache, BankKey
+from aigc_lightning.evaluation.class_rows import generation_rows
 from aigc_lightning.evaluation.extractor import Extractor
 from aigc_lightning.evaluation.extractors import ModelExtractor
 from aigc_lightning.evaluation.gate import check_extractor
@@ -22,7 +23,6 @@ from aigc_lightning.evaluation.pretrained import EfficientNetLite
 from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
 from aigc_lightning.evaluation.scores import DISTRIBUTION, Sides, distribution_scores, settings_of
-from aigc_lightning.metrics.classes import intra_class_frechet
 
 _GATE_IMAGES = 500
 
@@ -151,7 +151,7 @@ def score_set(
         "settings": settings_of(list(scores.values)),
     }
     subject = {"images": fake.name, "reference": reference.images.name}
-    rows = _class_rows(sides)
+    rows = generation_rows(sides)
     section = Section("generation", scores.values, protocol, floor, floor_name, rows, subject, scores.left_out)
     return Generation(section, sides)
 
@@ -211,22 +211,3 @@ def _joined(first: FeatureBank, second: FeatureBank) -> FeatureBank:
         assert bank.features is not None
         joined.add(bank.features, torch.arange(len(bank)) + start, bank.logits, bank.labels)
     return joined
-
-
-def _class_rows(sides: Sides) -> dict[str, dict[str, float]]:
-    """Return accuracy and Frechet distance of each class, if both sides have classes."""
-    labels, logits = sides.fake.labels, sides.fake.logits
-    if labels is None or sides.real.labels is None or not sides.fake_class_names:
-        return {}
-    real, fake = sides.features
-    try:
-        distances = intra_class_frechet(real, sides.real.labels, fake, labels, len(sides.fake_class_names)).distances
-    except UserError:
-        return {}
-    rows = {name: {"frechet_distance": float(distances[number])} for number, name in enumerate(sides.fake_class_names)}
-    if logits is not None and sides.class_names == sides.fake_class_names:
-        right = logits.argmax(1) == labels
-        for number, name in enumerate(sides.fake_class_names):
-            of_class = right[labels == number]
-            rows[name]["accuracy"] = float(of_class.float().mean()) if len(of_class) else float("nan")
-    return rows

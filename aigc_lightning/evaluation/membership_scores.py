@@ -48,17 +48,14 @@ def score_membership(
     Raises:
         UserError: the model has no loss per image.
     """
-    name = ""
-    losses = []
-    for images in (members, others):
-        name, values = _losses(model, images, options or {}, progress)
-        losses.append(values)
+    name, of_members = _losses(model, members, options or {}, progress)
+    _, of_others = _losses(model, others, options or {}, progress)
     order = keyed.permutation(len(others), _HALVES)
     half = len(order) // 2
-    found = membership(*losses, false_alarms=_FALSE_ALARMS)
+    found = membership(of_members, of_others, _FALSE_ALARMS)
     baseline = {}
     if half > 1:
-        baseline = _scores(membership(losses[1][order[:half]], losses[1][order[half:]], _FALSE_ALARMS))
+        baseline = _scores(membership(of_others[order[:half]], of_others[order[half:]], _FALSE_ALARMS))
     protocol = {
         "loss": name,
         "num_members": len(members),

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from aigc_lightning.core.io.atomic import replacing
 from aigc_lightning.core.io.output import html
 from aigc_lightning.core.io.pictures import image_grid
 from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.class_rows import alike, ends_of, is_end
 from aigc_lightning.evaluation.receipt import Receipt, Section
 from aigc_lightning.evaluation.scores import (
     BITS_PER_DIM,
@@ -35,6 +36,10 @@ _TITLES = {
     "inception_score": "Inception Score",
     "intra_class_frechet_distance": "Frechet distance within classes",
     "class_accuracy": "Recognised as their class",
+    "class_share_distance": "Shares of classes, distance",
+    "class_share_p_value": "Shares of classes, p-value",
+    "share": "Share",
+    "share_of_data": "Share of the real images",
     "copy_rate": "Copies of training images",
     "perceptual_path_length": "Perceptual path length",
     "psnr": "PSNR (dB)",
@@ -57,11 +62,12 @@ _TITLES = {
     MEMBERSHIP_AUC: "Membership inference, AUC",
     MEMBERSHIP_TPR: "Training images recognised",
 }
-_SHARES = (
-    *("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage", MEMBERSHIP_TPR),
+_SHARES = {
+    *("class_accuracy", "class_share_distance", "share", "share_of_data", "copy_rate", "coverage", MEMBERSHIP_TPR),
+    *("accuracy", "precision", "recall", "f1"),
     *RETRIEVAL_KEYS,
     *FEW_SHOT_SIZES,
-)
+}
 _KINDS = {
     "generation": "Images against real images",
     "pairs": "Images against their targets",
@@ -153,10 +159,42 @@ def left_out_lines(section: Section) -> list[str]:
     return [f"{title_of(name, section)} ({name}) is left out. {why}" for name, why in section.left_out.items()]
 
 
+def gap_lines(section: Section) -> list[str]:
+    """Return a line for each score by class: the best and the worst class, and whether chance explains the gap."""
+    lines = []
+    for key in _columns(section):
+        better = is_better(key)
+        values = {name: row[key] for name, row in section.classes.items() if not _is_unknown(row.get(key))}
+        if better is None or len({*values.values()}) < 2:
+            continue
+        low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
+        best, worst = (high, low) if better == "higher" else (low, high)
+        (of_best, of_worst), gap = (formatted(key, values[name]) for name in (best, worst)), values[high] - values[low]
+        p_value = alike(key, section.classes)
+        chance = "" if math.isnan(p_value) else f"; if all classes were alike: p = {p_value:.2g}"
+        lines.append(
+            f"{title_of(key)} by class: best {best} ({of_best}), worst {worst} ({of_worst}), "
+            f"gap {formatted(key, gap)}{chance}"
+        )
+    return lines
+
+
+def _columns(section: Section) -> list[str]:
+    """Return the keys of scores by class, without the ends of their intervals."""
+    keys = dict.fromkeys(key for row in section.classes.values() for key in row)
+    return [key for key in keys if not is_end(key)]
+
+
+def _is_unknown(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
 def formatted(key: str, value: float | None) -> str:
     """Return a number formatted for display: shares in percent."""
     if value is None or math.isnan(value):
         return "-"
+    if key == "images":
+        return f"{value:.0f}"
     return f"{value:.2%}" if key in _SHARES else f"{value:.4g}"
 
 
@@ -235,13 +273,22 @@ def _listed(value: Any) -> str:
 def _classes(section: Section) -> str:
     if not section.classes:
         return ""
-    keys = list(next(iter(section.classes.values())))
+    keys = _columns(section)
     head = "".join(f"<th>{html(title_of(key))}{arrow_of(key)}</th>" for key in keys)
     rows = "".join(
-        f"<tr><td>{html(name)}</td>{''.join(f'<td>{formatted(key, row[key])}</td>' for key in keys)}</tr>"
+        f"<tr><td>{html(name)}</td>{''.join(f'<td>{_cell(key, row)}</td>' for key in keys)}</tr>"
         for name, row in section.classes.items()
     )
-    return f"<h2>By class</h2><table><tr><th></th>{head}</tr>{rows}</table>"
+    gaps = "".join(f"<p class='note'>{html(line)}</p>" for line in gap_lines(section))
+    note = "<p class='note'>In brackets: intervals of 95 %, of each class alone.</p>"
+    return f"<h2>By class</h2><table><tr><th></th>{head}</tr>{rows}</table>{gaps}{note}"
+
+
+def _cell(key: str, row: Mapping[str, float]) -> str:
+    """Return a score of a class with its interval, if it has one."""
+    low, high = (row.get(end) for end in ends_of(key))
+    interval = "" if _is_unknown(low) else f" [{formatted(key, low)}, {formatted(key, high)}]"
+    return formatted(key, row.get(key)) + interval
 
 
 def _receipt(receipt: Receipt) -> str:

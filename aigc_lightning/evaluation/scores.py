@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from aigc_lightning.errors import UserError, did_you_mean
@@ -19,6 +20,7 @@ from aigc_lightning.metrics.frechet import frechet_distance
 from aigc_lightning.metrics.inception_score import inception_score
 from aigc_lightning.metrics.kernel_distance import kernel_distance
 from aigc_lightning.metrics.manifold import density_coverage, precision_recall
+from aigc_lightning.metrics.shares import homogeneity, share_distance
 
 Better = Literal["lower", "higher"]
 
@@ -98,6 +100,23 @@ def _class_accuracy(sides: Sides) -> tuple[float]:
     return (accuracy(sides.fake.logits, sides.fake.labels),)
 
 
+def predicted_counts(bank: FeatureBank) -> Tensor:
+    """Return how many images of a bank with logits (N, K) the extractor takes for each class, int64 (K,)."""
+    assert bank.logits is not None
+    return torch.bincount(bank.logits.argmax(1), minlength=bank.logits.shape[1])
+
+
+def _judged(sides: Sides) -> str:
+    """Both sides are judged alike, so that mistakes of the judge are in the shares of both."""
+    named = sides.class_names and sides.real.logits is not None and sides.fake.logits is not None
+    return "" if named else "an extractor with named classes, such as a run of a classifier"
+
+
+def _class_shares(sides: Sides) -> tuple[float, float]:
+    real, fake = predicted_counts(sides.real), predicted_counts(sides.fake)
+    return share_distance(real, fake), homogeneity(torch.stack([real, fake]))
+
+
 def _copy_rate(sides: Sides) -> tuple[float]:
     seen, held_out, fake = (bank.features if bank else None for bank in (sides.seen, sides.held_out, sides.fake))
     assert seen is not None and held_out is not None and fake is not None
@@ -140,6 +159,7 @@ DISTRIBUTION: dict[str, Score] = {
     ),
     "class_accuracy": Score(("class_accuracy",), "higher", _class_accuracy, _recognised),
     "intra_class_frechet_distance": Score(("intra_class_frechet_distance",), "lower", _intra_class, _labelled),
+    "class_shares": Score(("class_share_distance", "class_share_p_value"), "lower", _class_shares, _judged),
     "copy_rate": Score(
         ("copy_rate",),
         "lower",
@@ -296,7 +316,7 @@ def is_spread(key: str) -> bool:
 def is_better(key: str) -> Better | None:
     """Return whether lower or higher values are better; None for spreads and unknown keys."""
     for score in DISTRIBUTION.values():
-        if key in score.keys and not is_spread(key):
+        if key in score.keys and not is_spread(key) and not key.endswith("_p_value"):
             return score.better
     if key in PAIRS:
         return PAIRS[key].better

@@ -145,7 +145,7 @@ def deidentify(
 def find_faces(picture: Image.Image) -> list[Box]:
     """Return where the detector sees faces in a picture in mode L, RGB or RGBA."""
     scale = min(1.0, LONGEST / max(picture.size))
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     if min(size) < SMALLEST:
         return []
     found: list[Box] = []

@@ -40,7 +40,7 @@ def test_every_score_gets_worse_with_damage(own_judge):
     good = score_set(own_judge, Damaged(5), reference).section.scores
     bad = score_set(own_judge, Damaged(120), reference).section.scores
     better = {key: is_better(key) for key in good if is_better(key) and key != "copy_rate"}
-    assert len(better) == 9
+    assert len(better) == 10
     for key, way in better.items():
         assert (good[key] < bad[key]) == (way == "lower"), key
 
@@ -117,4 +117,5 @@ def test_the_path_length_of_a_model_with_latents(trained, own_judge):
 
 def test_every_score_says_which_way_is_better():
     for score in DISTRIBUTION.values():
-        assert all(is_better(key) == score.better for key in score.keys if not key.endswith("_std"))
+        assert all(is_better(key) == score.better for key in score.keys if not key.endswith(("_std", "_p_value")))
+    assert is_better("class_share_p_value") is None

@@ -54,6 +54,7 @@ from aigc_lightning.evaluation.report import (
     Picture,
     Report,
     confusion_picture,
+    gap_lines,
     left_out_lines,
     neighbour_picture,
     score_rows,
@@ -154,9 +155,9 @@ class _Model(Evaluation):
             raise UserError("--part train leaves no images that the model has not seen.", "Give val or test.")
         members, others = DataImages(data, "train"), DataImages(data, self.options.part or "val")
         num = self.options.num or MOST
-        some = [images.subset(chosen(len(images), num)) for images in (members, others)]
+        seen, unseen = (images.subset(chosen(len(images), num)) for images in (members, others))
         options = self._options_of(model, "log_likelihood") if isinstance(model, LikelihoodModel) else {}
-        self.sections.append(score_membership(model, *some, options, self.progress))
+        self.sections.append(score_membership(model, seen, unseen, options, self.progress))
 
     def _check_options(self, model: ImageModel, methods: Sequence[str]) -> None:
         """Refuse an option that none of the methods to be scored takes.
@@ -287,7 +288,7 @@ def _print(section: Section) -> None:
     ]
     echo("")
     print_rows(rows, as_json=False, titles=True)
-    for line in left_out_lines(section):
+    for line in (*gap_lines(section), *left_out_lines(section)):
         echo(line)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from skimage import data
 
 from aigc_lightning.inference import deidentification
-from aigc_lightning.inference.deidentification import Box, find_faces, obscured
+from aigc_lightning.inference.deidentification import Box, Method, find_faces, obscured
 
 FACE = Box(180, 60, 270, 170)  # eyes to mouth of the astronaut
 
@@ -79,7 +79,8 @@ def test_a_transparent_face_is_a_face(folder):
 def test_obscured_parts_hold_no_more_than_a_few_colours(mode):
     picture = portrait().convert(mode)
     left, top, right, bottom = box = (100, 50, 180, 130)
-    for method, most in (("pixelate", 64), ("fill", 1)):
+    limits: dict[Method, int] = {"pixelate": 64, "fill": 1}
+    for method, most in limits.items():
         changed = obscured(picture, [Box(*box)], method)
         pixels = np.asarray(changed)[top:bottom, left:right].reshape(80 * 80, -1)
         assert len(np.unique(pixels, axis=0)) <= most and changed.mode == mode
