@@ -17,7 +17,8 @@ from aigc_lightning.evaluation.extractors import find_extractor
 from aigc_lightning.evaluation.generation import Judge, score_set
 from aigc_lightning.evaluation.image_sets import Part
 from aigc_lightning.evaluation.references import reference_of, samples_like
-from aigc_lightning.evaluation.scores import DISTRIBUTION, check_names
+from aigc_lightning.evaluation.score_names import check_names
+from aigc_lightning.evaluation.scores import DISTRIBUTION
 
 
 class Evaluation(pl.Callback):

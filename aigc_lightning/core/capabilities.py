@@ -1,9 +1,8 @@
 """What a model can do for its users. Commands and callbacks check for a capability, never for a class."""
 
 from collections.abc import Callable, Mapping, Sequence
-from inspect import Parameter, signature
-from types import MappingProxyType
-from typing import Any, Literal, Protocol, get_args, get_origin, runtime_checkable
+from inspect import signature
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from torch import Tensor
 
@@ -18,7 +17,7 @@ class Generator(Protocol):
 
     A model whose network is evaluated many times for an image, such as a diffusion model, says how often in a method
     `network_evaluations`, which takes the options of `sample` and returns an int (NFE); receipts and pictures state it.
-    One whose options can name other runs has a method `named_components`, see `option_hashes`.
+    One whose options can name other runs has a method `named_components`, see `core/method_options.py`.
     """
 
     def sample(self, seeds: Sequence[int]) -> Tensor:
@@ -237,60 +236,9 @@ def num_sampled_classes(model: Any) -> int:
     return int(model.spec.num_classes if own is None else own)
 
 
-def described_options(model: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a receipt says of the options of a call: all values, and what the model says that they amount to.
-
-    Args:
-        model: the model.
-        method: such as "sample".
-        given: values that differ from the defaults.
-
-    Returns:
-        `options`, `network_evaluations` and the hashes of `option_hashes`, each if there is such a thing.
-    """
-    defaults = {name: parameter.default for name, parameter in method_options(getattr(model, method)).items()}
-    described: dict[str, Any] = {"options": {**defaults, **given}} if defaults else {}
-    count = getattr(model, "network_evaluations", None)
-    if method == "sample" and count is not None:
-        described["network_evaluations"] = int(count(**given))
-    return described | option_hashes(model, given)
-
-
-def option_hashes(model: Any, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of the networks that options name, as `<option>_sha256`, for receipts and pictures.
-
-    A model whose options can name other runs, such as the guide of a diffusion model, has a method
-    `named_components(options)`, which returns the hash of each by the option's name.
-    """
-    named = getattr(model, "named_components", None)
-    return {f"{name}_sha256": sha256 for name, sha256 in named(options).items()} if named is not None else {}
-
-
 def latent_spaces(model: object) -> tuple[str, ...]:
     """Return the names of a model's latent spaces, the default first; empty if there is only one."""
     return tuple(getattr(model, "spaces", ()))
-
-
-def method_options(method: Callable[..., Any]) -> dict[str, Parameter]:
-    """Return the options, by name, that a model declares for the commands that call a method.
-
-    These are the keyword-only arguments with a default whose type is bool, int, float, str or a `Literal`: a `sample`
-    with `*, trunc: float = 1.0` gives `aigc sample RUN --trunc 0.7`. Arguments that commands offer under names of their
-    own, such as `direction`, are none.
-    """
-    try:
-        known = signature(method, eval_str=True).parameters
-    except NameError:  # types imported for type checkers only
-        known = signature(method).parameters
-    conditions = CONDITIONS.get(getattr(method, "__name__", ""), {})
-    return {
-        name: parameter
-        for name, parameter in known.items()
-        if parameter.kind is Parameter.KEYWORD_ONLY
-        and name not in conditions
-        and parameter.default is not Parameter.empty
-        and (parameter.annotation in (bool, int, float, str) or get_origin(parameter.annotation) is Literal)
-    }
 
 
 def likelihood_kind(model: LikelihoodModel) -> LikelihoodKind:
@@ -317,16 +265,3 @@ def reach(editor: Editor) -> float:
     It is the model's attribute `reach`: infinite for a network that sees the whole image, and 0 if unknown.
     """
     return float(getattr(editor, "reach", 0))
-
-
-def output_scale(editor: Editor, options: Mapping[str, Any] = MappingProxyType({})) -> int:
-    """Return the number by which an editor's results are larger than its images.
-
-    It is the model's attribute `scale` or, if `edit` has an option of this name, the option's value.
-
-    Args:
-        editor: the model.
-        options: values of the model's options that are given.
-    """
-    own = method_options(editor.edit).get("scale")
-    return int(getattr(editor, "scale", 1) if own is None else options.get("scale", own.default))

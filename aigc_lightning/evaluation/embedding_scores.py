@@ -18,7 +18,7 @@ from aigc_lightning.evaluation.extractors import ModelExtractor
 from aigc_lightning.evaluation.image_sets import DataImages
 from aigc_lightning.evaluation.receipt import Kind, Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
-from aigc_lightning.evaluation.scores import FEW_SHOT_SIZES, RETRIEVAL_KEYS, spread_key
+from aigc_lightning.evaluation.score_names import FEW_SHOT_SIZES, RETRIEVAL_KEYS, spread_key
 from aigc_lightning.metrics.few_shot import few_shot
 from aigc_lightning.metrics.retrieval import Retrieval, retrieval
 

@@ -22,7 +22,8 @@ from aigc_lightning.evaluation.image_sets import ImageSet, chosen
 from aigc_lightning.evaluation.pretrained import EfficientNetLite
 from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
-from aigc_lightning.evaluation.scores import DISTRIBUTION, Sides, distribution_scores, settings_of
+from aigc_lightning.evaluation.score_names import settings_of
+from aigc_lightning.evaluation.scores import DISTRIBUTION, Sides, distribution_scores
 
 _GATE_IMAGES = 500
 

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import LikelihoodModel, described_options, likelihood_kind, takes
+from aigc_lightning.core.capabilities import LikelihoodModel, likelihood_kind, takes
 from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.pictures import to_uint8
+from aigc_lightning.core.method_options import described_options
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.image_sets import DataImages
 from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
-from aigc_lightning.evaluation.scores import BITS_PER_DIM
+from aigc_lightning.evaluation.score_names import BITS_PER_DIM
 from aigc_lightning.metrics.likelihood import bits_per_dim
 
 #: The field of a batch that is given for a condition of `log_likelihood`.

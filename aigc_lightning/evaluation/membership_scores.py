@@ -19,7 +19,7 @@ from aigc_lightning.evaluation.image_sets import DataImages
 from aigc_lightning.evaluation.likelihood_scores import log_likelihoods
 from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
-from aigc_lightning.evaluation.scores import MEMBERSHIP_AUC, MEMBERSHIP_TPR, is_better
+from aigc_lightning.evaluation.score_names import MEMBERSHIP_AUC, MEMBERSHIP_TPR, is_better
 from aigc_lightning.metrics.membership import Membership, membership
 
 _FALSE_ALARMS = 0.01

@@ -19,7 +19,7 @@ from aigc_lightning.core.io.pictures import image_grid
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.class_rows import alike, ends_of, is_end
 from aigc_lightning.evaluation.receipt import Receipt, Section
-from aigc_lightning.evaluation.scores import (
+from aigc_lightning.evaluation.score_names import (
     BITS_PER_DIM,
     FEW_SHOT_SIZES,
     MEMBERSHIP_AUC,

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.bank import FeatureBank
 from aigc_lightning.metrics import pairs
 from aigc_lightning.metrics.classes import accuracy, intra_class_frechet
@@ -217,44 +217,10 @@ PAIRS: dict[str, PairScore] = {
 LPIPS = "lpips"
 _SMALLEST_FOR_LPIPS = 16
 
-#: The score of a model's likelihoods of held-out images.
-BITS_PER_DIM = "bits_per_dim"
-
-#: The scores of embeddings by class, requested under one name, and their keys; in [0, 1].
-RETRIEVAL = "retrieval"
-RETRIEVAL_KEYS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision")
-
-#: The score of membership inference, the share of recognised members that is reported beside it.
-MEMBERSHIP_AUC, MEMBERSHIP_TPR = "membership_auc", "membership_true_positives"
-
-#: Few-shot accuracies of embeddings, requested under one name: ways and shots by key; in [0, 1].
-FEW_SHOT = "few_shot"
-FEW_SHOT_SIZES = {
-    "few_shot_5_way_1_shot": (5, 1),
-    "few_shot_5_way_5_shot": (5, 5),
-    "few_shot_20_way_1_shot": (20, 1),
-    "few_shot_20_way_5_shot": (20, 5),
-}
-
-#: Scores of classifiers, in [0, 1].
-CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
-
 
 def smallest_side(name: str) -> int:
     """Return the minimum height and width in pixels for a score of pairs."""
     return _SMALLEST_FOR_LPIPS if name == LPIPS else PAIRS[name].smallest
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Refuse scores that do not exist.
-
-    Raises:
-        UserError: a name is unknown.
-    """
-    for name in names:
-        known = [*DISTRIBUTION, *PAIRS, LPIPS, BITS_PER_DIM, RETRIEVAL, FEW_SHOT, MEMBERSHIP_AUC]
-        if name not in known:
-            raise UserError(f"There is no score {name!r}.", did_you_mean(name, known) or f"Known: {', '.join(known)}.")
 
 
 class Scores(NamedTuple):
@@ -301,31 +267,3 @@ def _computed(name: str, sides: Sides) -> dict[str, float]:
     if lacks:
         raise UserError(f"It needs {lacks}.")
     return dict(zip(score.keys, map(float, score.compute(sides)), strict=True))
-
-
-def spread_key(key: str) -> str:
-    """Return the key under which a section has the spread of a score, if it has one."""
-    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC, *FEW_SHOT_SIZES) else f"{key}_std"
-
-
-def is_spread(key: str) -> bool:
-    """Return whether a key is that of a standard deviation or a standard error."""
-    return key.endswith(("_std", "_stderr"))
-
-
-def is_better(key: str) -> Better | None:
-    """Return whether lower or higher values are better; None for spreads and unknown keys."""
-    for score in DISTRIBUTION.values():
-        if key in score.keys and not is_spread(key) and not key.endswith("_p_value"):
-            return score.better
-    if key in PAIRS:
-        return PAIRS[key].better
-    lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR)
-    higher = (*CLASSIFICATION, *RETRIEVAL_KEYS, *FEW_SHOT_SIZES)
-    return "lower" if key in lower else "higher" if key in higher else None
-
-
-def settings_of(keys: Sequence[str]) -> dict[str, dict[str, int | float]]:
-    """Return the settings of the scores that have these keys, by score."""
-    used = {name: score for name, score in DISTRIBUTION.items() if score.keys[0] in keys}
-    return {name: dict(score.settings) for name, score in used.items() if score.settings}

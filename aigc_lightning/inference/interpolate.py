@@ -8,17 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import (
-    InvertibleGenerator,
-    LatentGenerator,
-    latent_spaces,
-    num_sampled_classes,
-    option_hashes,
-)
+from aigc_lightning.core.capabilities import InvertibleGenerator, LatentGenerator, latent_spaces, num_sampled_classes
 from aigc_lightning.core.chunks import chunk_size, padded, padded_rows, parts
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.film import write_film
 from aigc_lightning.core.io.pictures import film_frame, image_grid, save_png, to_uint8
+from aigc_lightning.core.method_options import option_hashes
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.sources import to_signed
 from aigc_lightning.errors import UserError, did_you_mean

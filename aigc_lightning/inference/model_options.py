@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from inspect import Parameter
 from typing import Any, get_args
 
-from aigc_lightning.core.capabilities import CONDITIONS, method_options, num_sampled_classes, takes
+from aigc_lightning.core.capabilities import CONDITIONS, num_sampled_classes, takes
+from aigc_lightning.core.method_options import method_options
 from aigc_lightning.errors import UserError, did_you_mean
 
 

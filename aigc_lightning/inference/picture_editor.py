@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import Editor, option_hashes, output_scale, reach, size_multiple
+from aigc_lightning.core.capabilities import Editor, reach, size_multiple
 from aigc_lightning.core.io.pictures import to_picture, to_uint8
+from aigc_lightning.core.method_options import option_hashes, output_scale
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.edit_conditions import NOTHING, Beside, Conditions
 from aigc_lightning.inference.loaded_model import LoadedModel

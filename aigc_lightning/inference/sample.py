@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from aigc_lightning.core.capabilities import described_options, option_hashes
 from aigc_lightning.core.chunks import ON_PROCESSORS, chunk_size, sampled_chunks
 from aigc_lightning.core.io.pictures import (
     image_grid,
@@ -17,6 +16,7 @@ from aigc_lightning.core.io.pictures import (
     to_picture,
     to_uint8,
 )
+from aigc_lightning.core.method_options import described_options, option_hashes
 from aigc_lightning.data.console import watched
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.loaded_model import LoadedModel

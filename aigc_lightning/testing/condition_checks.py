@@ -11,16 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import (
-    CONDITIONS,
-    Editor,
-    Generator,
-    LikelihoodModel,
-    num_sampled_classes,
-    output_scale,
-    takes,
-)
+from aigc_lightning.core.capabilities import CONDITIONS, Editor, Generator, LikelihoodModel, num_sampled_classes, takes
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.method_options import output_scale
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing.cases import ModelCase, isolated

@@ -20,11 +20,11 @@ from aigc_lightning.core.capabilities import (
     LatentGenerator,
     capabilities,
     latent_spaces,
-    output_scale,
     size_multiple,
 )
 from aigc_lightning.core.checkpoint import load_model, save_weights
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.method_options import output_scale
 from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.core.spec import CHANNEL_NAMES, ImageSpec
 from aigc_lightning.errors import UserError

@@ -4,8 +4,9 @@ import pytest
 import torch
 from conditional_models import Filler, Painter
 
-from aigc_lightning.core.capabilities import method_options, num_sampled_classes, takes
+from aigc_lightning.core.capabilities import num_sampled_classes, takes
 from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.method_options import method_options
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.models.dcgan import DCGAN
 from aigc_lightning.models.vae import VAE

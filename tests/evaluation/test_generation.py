@@ -10,7 +10,8 @@ from aigc_lightning.evaluation.gate import check_extractor
 from aigc_lightning.evaluation.generation import Judge, Reference, score_set
 from aigc_lightning.evaluation.image_sets import DataImages, ImageSet
 from aigc_lightning.evaluation.references import reference_of
-from aigc_lightning.evaluation.scores import DISTRIBUTION, is_better
+from aigc_lightning.evaluation.score_names import is_better
+from aigc_lightning.evaluation.scores import DISTRIBUTION
 from aigc_lightning.models.cnn import CNN
 
 DATA = Digits(size=8)

@@ -9,7 +9,7 @@ from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.receipt import Receipt, check_comparable, load_receipt
 from aigc_lightning.evaluation.report import arrow_of, formatted, marked, title_of
-from aigc_lightning.evaluation.scores import is_better, is_spread
+from aigc_lightning.evaluation.score_names import is_better, is_spread
 
 
 def print_table(runs: Sequence[str], *, as_json: bool) -> None:

@@ -16,15 +16,8 @@ from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.references import MOST
 from aigc_lightning.evaluation.report import Picture, neighbour_picture
 from aigc_lightning.evaluation.report_progress import Progress
-from aigc_lightning.evaluation.scores import (
-    BITS_PER_DIM,
-    DISTRIBUTION,
-    FEW_SHOT,
-    LPIPS,
-    MEMBERSHIP_AUC,
-    PAIRS,
-    RETRIEVAL,
-)
+from aigc_lightning.evaluation.score_names import BITS_PER_DIM, FEW_SHOT, MEMBERSHIP_AUC, RETRIEVAL
+from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS
 from aigc_lightning.inference.loaded_model import chosen_device
 from aigc_lightning.metrics.neighbours import nearest
 

@@ -16,20 +16,12 @@ from rich.progress import Progress as Bars
 from aigc_lightning.commands.evaluate.evaluation import Evaluation, Folders
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
-from aigc_lightning.core.capabilities import (
-    Classifier,
-    Editor,
-    Embedder,
-    Generator,
-    LikelihoodModel,
-    described_options,
-    likelihood_kind,
-    method_options,
-)
+from aigc_lightning.core.capabilities import Classifier, Editor, Embedder, Generator, LikelihoodModel, likelihood_kind
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.pictures import image_grid, near_square
+from aigc_lightning.core.method_options import described_options, method_options
 from aigc_lightning.core.run.folder import CHECKPOINTS
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
@@ -60,7 +52,7 @@ from aigc_lightning.evaluation.report import (
     score_rows,
 )
 from aigc_lightning.evaluation.report_progress import Progress
-from aigc_lightning.evaluation.scores import BITS_PER_DIM, FEW_SHOT, MEMBERSHIP_AUC, RETRIEVAL, check_names
+from aigc_lightning.evaluation.score_names import BITS_PER_DIM, FEW_SHOT, MEMBERSHIP_AUC, RETRIEVAL, check_names
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 

@@ -76,7 +76,8 @@ def _options(plugin: plugins.Plugin, target: type) -> list[str]:
 
 def _command_options(target: type) -> list[str]:
     """Return the options that a model adds to commands."""
-    from aigc_lightning.core.capabilities import CONDITIONS, method_options
+    from aigc_lightning.core.capabilities import CONDITIONS
+    from aigc_lightning.core.method_options import method_options
 
     lines = []
     for command, name in _COMMANDS.items():
