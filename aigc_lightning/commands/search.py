@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.command_line import parse, seed_list
+from aigc_lightning.core.io.counting import counting
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.plural import counted
 from aigc_lightning.errors import UserError
@@ -147,7 +148,8 @@ def _duplicates(options: argparse.Namespace, index: "ImageIndex", extractor: "Ex
         check_extractor(target, extractor)
     elif options.seeds is not None:
         queries = _samples(options, extractor)
-    found = duplicates(extractor, list(queries.items()), target, within=queries is target.entries)
+    with counting("Comparing") as watch:
+        found = duplicates(extractor, list(queries.items()), target, within=queries is target.entries, watch=watch)
     shown = found.pairs[: options.num]
     rows, cells = [], []
     for pair in shown:

@@ -26,6 +26,11 @@ def main(argv: list[str]) -> int:
         num=10_000,
         num_help="images per part, evenly spaced",
     )
+    parser.add_argument(
+        "--embedder",
+        metavar="RUN_OR_EXTRACTOR",
+        help="also look for near duplicates, mirrored and cropped ones too, by its embeddings",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     options, data_options = parse_data(parser, argv)
 
@@ -33,7 +38,12 @@ def main(argv: list[str]) -> int:
     from aigc_lightning.core.run.quiet import quiet_console
 
     with quiet_console():
-        report = check(chosen_data(data_options), options.num)
+        data = chosen_data(data_options)
+        report = check(data, options.num)
+        if options.embedder is not None:
+            from aigc_lightning.commands.data.near import near_duplicates  # imports the embedders
+
+            report |= near_duplicates(data, options.num, options.embedder, [*report["equal"], *report["overlap"]])
     echo(*(json.dumps(report, indent=2) if options.json else as_text(report)).split("\n"))
     return 1 if report["bad"] or report["overlap"] else 0
 
@@ -101,7 +111,16 @@ def as_text(report: dict[str, Any]) -> str:
         f"overlap  {_some(overlap, f'{_groups(overlap)} of the same image in several parts')}",
         f"alike    {_some(alike, f'{pairs}, {over} of them in several parts')}",
     ]
+    if "near" in report:
+        lines.append(f"near     {_near(report)}")
     return "\n".join(lines)
+
+
+def _near(report: dict[str, Any]) -> str:
+    pairs = [shown(f"{a} ~ {b} ({variant}, {distance:.3f})") for a, b, variant, distance in report["near"]]
+    what = "pair is nearly the same" if len(pairs) == 1 else "pairs are nearly the same"
+    limit = f"distances below {report['near_threshold']:.3f}"
+    return _some(pairs, f"{what} ({limit}), {report['near_over_parts']} of them in several parts")
 
 
 def _counted(values: Iterable[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ Shapes: M queries, V variants, N images, C channels, H and W height and width in
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -62,7 +62,12 @@ class Duplicates(NamedTuple):
 
 
 def duplicates(
-    extractor: Extractor, queries: Sequence[tuple[str, Entry]], index: ImageIndex, *, within: bool
+    extractor: Extractor,
+    queries: Sequence[tuple[str, Entry]],
+    index: ImageIndex,
+    *,
+    within: bool,
+    watch: Callable[[int, int], object] = lambda done, total: None,
 ) -> Duplicates:
     """Return the images of an index that are near duplicates of queries, or of variants of them.
 
@@ -71,14 +76,17 @@ def duplicates(
         queries: entries by the same extractor, with their names.
         index: where duplicates are searched for; its own distances set the threshold.
         within: whether the queries are the index's own images, which are no duplicates of themselves.
+        watch: called with the numbers of images that have been varied and of all that are to be.
 
     Raises:
         UserError: the index has too few images for a threshold.
     """
     points, names = normalize(index.vectors.double(), dim=1), index.names
-    limit = threshold(_distances_of_different(extractor, index, points))
+    rows = chosen(len(names), _CALIBRATION)
+    total = len(rows) + len(queries)
+    limit = threshold(_distances_of_different(extractor, index, points, rows, lambda done: watch(done, total)))
     best: dict[tuple[str, str], Pair] = {}
-    for block in _blocks(queries):
+    for number, block in enumerate(_blocks(queries)):
         distances, places = nearest(_varied(extractor, block), points, min(_NEIGHBOURS, len(points)))
         for row, column in (distances < limit).nonzero().tolist():
             query, found = block[row // len(VARIANTS)][0], names[int(places[row, column])]
@@ -88,6 +96,7 @@ def duplicates(
             pair = Pair(query, found, float(distances[row, column]), VARIANTS[row % len(VARIANTS)])
             if key not in best or pair.distance < best[key].distance:
                 best[key] = pair
+        watch(len(rows) + number * _AT_ONCE + len(block), total)
     return Duplicates(sorted(best.values(), key=lambda pair: (pair.distance, pair.query, pair.found)), limit)
 
 
@@ -114,16 +123,18 @@ def threshold(distances: Tensor) -> float:
     return float(median * (math.log(1 - FALSE_ALARMS) / math.log(0.5)) ** (1 / shape))
 
 
-def _distances_of_different(extractor: Extractor, index: ImageIndex, points: Tensor) -> Tensor:
-    """Return, for a fixed subset of an index, the distance to the nearest other image over all variants of an image."""
+def _distances_of_different(
+    extractor: Extractor, index: ImageIndex, points: Tensor, rows: Sequence[int], watch: Callable[[int], object]
+) -> Tensor:
+    """Return, for some rows of an index, the distance to the nearest other image over all variants of an image."""
     entries, found = list(index.entries.items()), []
-    rows = chosen(len(entries), _CALIBRATION)
-    for block in _blocks(rows):
+    for number, block in enumerate(_blocks(rows)):
         own = torch.tensor(block).repeat_interleave(len(VARIANTS))
         vectors = _varied(extractor, [entries[row] for row in block])
         distances, places = nearest(vectors, points, min(2, len(points)))
         others = distances.masked_fill(places == own[:, None], torch.inf)
         found.append(others.view(len(block), -1).amin(dim=1))
+        watch(number * _AT_ONCE + len(block))
     distances = torch.cat(found)
     return distances[distances.isfinite()]
 

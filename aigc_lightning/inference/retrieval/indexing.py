@@ -157,13 +157,13 @@ def update(
                 except CorruptImageError:
                     unreadable.append(item.name)
             if len(waiting) == _AT_ONCE:
-                entries.update(_embedded(extractor, waiting))
+                entries.update(embedded(extractor, waiting))
                 waiting = []
             if time.monotonic() - saved > _SAVE_EVERY:
                 index.save(path)
                 saved = time.monotonic()
             watch(len(names), len(source))
-        entries.update(_embedded(extractor, waiting))
+        entries.update(embedded(extractor, waiting))
     except BaseException:
         index.save(path)
         raise
@@ -185,7 +185,8 @@ def picture_side(extractor: Extractor) -> int:
     return min(max(_SMALLEST, *extractor.shape[1:]), _LARGEST)
 
 
-def _embedded(extractor: Extractor, items: Sequence[tuple[Item, Tensor]]) -> dict[str, Entry]:
+def embedded(extractor: Extractor, items: Sequence[tuple[Item, Tensor]]) -> dict[str, Entry]:
+    """Return the entries of images, by name; an image is uint8 (C, H, W)."""
     if not items:
         return {}
     vectors, side = embed(extractor, [image for _, image in items]), picture_side(extractor)
