@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.export_graphs import ExportGraph, derived_graphs
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -130,6 +131,10 @@ class Autoencoder(ImageModel):
     def embed(self, images: Tensor) -> Tensor:
         """Return the spatial mean of the code, (B, D), of images (B, C, H, W) of any size."""
         return self._code(images).mean(dim=(2, 3))
+
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return what `aigc export` writes: graphs that pad images of any size as `edit` does."""
+        return derived_graphs(self, multiple=1)
 
     # ---- training
 

@@ -21,6 +21,7 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import UnpairedBatch
 from aigc_lightning.core.engine.image_pool import ImagePool, joined
 from aigc_lightning.core.engine.schedules import constant_linear
+from aigc_lightning.core.export_graphs import ExportGraph, derived_graphs
 from aigc_lightning.core.image_model import initialize_normal
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.records import checked_state
@@ -142,6 +143,10 @@ class CycleGAN(AdversarialModel):
             images = images.to(self.device, cast(torch.dtype, self.dtype))
             translated: Tensor = generators[direction](images).clamp(-1, 1)
         return translated
+
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return what `aigc export` writes: both directions, for images of any size as in `edit`."""
+        return derived_graphs(self, multiple=1)
 
     def comparison(self, batch: UnpairedBatch) -> dict[str, Tensor]:
         """Return the columns of grids: images of both domains beside their translations, each (B, C, H, W)."""

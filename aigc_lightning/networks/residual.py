@@ -66,13 +66,16 @@ class ReflectingConv2d(nn.Conv2d):
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """Repeat the last row and column until height and width of images (B, C, H, W) are multiples of a number."""
     height, width = images.shape[-2:]
-    if height % multiple == 0 and width % multiple == 0:
+    # An exported graph is for all sizes, so it pads by 0 where there is nothing to pad.
+    if not torch.compiler.is_exporting() and height % multiple == 0 and width % multiple == 0:
         return images
     return functional.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def crop(images: Tensor, height: int, width: int) -> Tensor:
     """Return the upper left part of images, which undoes `pad_to_multiple`."""
+    if torch.compiler.is_exporting():  # slicing would ask whether the part is the whole, and keep the answer
+        return functional.pad(images, (0, width - images.shape[-1], 0, height - images.shape[-2]))
     return images[..., :height, :width]
 
 

@@ -41,6 +41,9 @@ class _Doubling(nn.ConvTranspose2d):
         """Return feature maps (B, after, 2H or 2H + 1, 2W or 2W + 1) for feature maps (B, before, H, W)."""
         height, width = features.shape[-2:]
         size = (2 * height, 2 * width) if output_size is None else tuple(output_size)
+        if torch.compiler.is_exporting():  # in a graph the output size has to be the same function of all input sizes
+            doubled = functional.conv_transpose2d(features, self.weight, self.bias, 2, 1, output_padding=1)
+            return crop(doubled, size[0], size[1])
         if not features.is_cpu or len(features) * height * width > _FEW_PIXELS:
             return super().forward(features, list(size))
         columns = self.weight.flatten(1).t() @ features.flatten(2)
@@ -80,7 +83,7 @@ class UNet(nn.Module):
             inputs = 2 * coarse if len(self.decoder) else coarse
             self.decoder.append(_Doubling(inputs, fine, bias))
             self.norms.append(make_norm(norm, fine))
-        self.last = nn.ConvTranspose2d(2 * width, channels, 4, 2, 1)
+        self.last = _Doubling(2 * width, channels, bias=True)
 
     def noise_size(self, height: int, width: int) -> int:
         """Return Z for an image size."""

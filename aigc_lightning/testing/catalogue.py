@@ -7,6 +7,7 @@ from aigc_lightning.testing import (
     class_checks,
     condition_checks,
     data_checks,
+    export_checks,
     model_checks,
     training_checks,
 )
@@ -38,7 +39,8 @@ MODEL_CHECKS = (
     Check("trains_on_the_shapes_it_claims", training_checks.trains_on_the_shapes_it_claims),
     Check("resumes_exactly", training_checks.resumes_exactly),
     Check("trains_in_bf16", training_checks.trains_in_bf16),
-    Check("can_be_exported", model_checks.can_be_exported),
+    Check("can_be_exported", export_checks.can_be_exported),
+    Check("exports_what_it_promises", export_checks.exports_what_it_promises),
     Check("can_be_pickled", model_checks.can_be_pickled),
     Check("gives_the_same_on_two_processes", training_checks.gives_the_same_on_two_processes, slow=True),
     Check("gives_the_same_in_micro_batches", training_checks.gives_the_same_in_micro_batches, slow=True),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.parametrize import is_parametrized
 
 from aigc_lightning.core.capabilities import (
@@ -131,13 +131,13 @@ def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
 def survives_a_checkpoint(case: ModelCase) -> None:
     """A checkpoint, also loaded by Lightning, and an exported file give the same images as the saved model."""
     model = case.load()
-    expected = _output(model, case.spec)
+    expected = first_output(model, case.spec)
     path = case.folder / "exported.safetensors"
     save_weights(model, path, {})
     for source in (find_checkpoint(case.trained), path):
         for way, load in (("load_model", load_model), ("load_from_checkpoint", case.target.load_from_checkpoint)):
             with isolated():
-                found = _output(load(source).eval(), case.spec)
+                found = first_output(load(source).eval(), case.spec)
             require(torch.equal(expected, found), f"The model of {Path(source).name} by {way} gives different images.")
     keys = ("class_path", "config", "spec", "versions")
     require(all(key in case.record for key in keys), f"The checkpoint does not record {keys}.")
@@ -152,25 +152,9 @@ def can_be_pickled(case: ModelCase) -> None:
     if _is_parametrized(model):
         not_applicable("torch cannot pickle parametrized layers such as spectral norm")
     copy = pickle.loads(pickle.dumps(model))
-    require(torch.equal(_output(model, case.spec), _output(copy, case.spec)), "Its copy gives different images.")
-
-
-def can_be_exported(case: ModelCase) -> None:
-    """The networks that generate its images can be exported by `torch.export` and compute the same."""
-    model = case.load()
-    calls = _network_calls(model, lambda: _output(model, case.spec))
-    if not calls:
-        not_applicable("its output is not computed by its own networks")
-    for network, arguments in calls:
-        network.eval()
-        try:
-            program = torch.export.export(network, arguments, strict=False)
-        except Exception as error:  # any error is the result of the check
-            lines = str(error).strip().splitlines() or [""]
-            require(False, f"{type(network).__name__}: {type(error).__name__}: {lines[0]}")
-        with torch.no_grad():
-            same = torch.allclose(network(*arguments), program.module()(*arguments), atol=1e-4)
-        require(same, f"The exported {type(network).__name__} gives different results.")
+    require(
+        torch.equal(first_output(model, case.spec), first_output(copy, case.spec)), "Its copy gives different images."
+    )
 
 
 def _is_parametrized(model: ImageModel) -> bool:
@@ -182,7 +166,7 @@ def noise_images(spec: ImageSpec, count: int) -> Tensor:
     return torch.rand((count, *spec.shape), generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def _output(model: ImageModel, spec: ImageSpec) -> Tensor:
+def first_output(model: ImageModel, spec: ImageSpec) -> Tensor:
     """Return the output of the model's first capability."""
     images = noise_images(spec, len(SEEDS))
     with isolated(), torch.no_grad():
@@ -228,29 +212,3 @@ def _refusal(case: ModelCase, spec: ImageSpec) -> UserError | None:
     except UserError as error:
         return error
     return None
-
-
-def _network_calls(model: ImageModel, run: Callable[[], Any]) -> list[tuple[nn.Module, tuple[Any, ...]]]:
-    """Return the outermost networks called in the meantime, each with its first positional arguments."""
-    calls: dict[nn.Module, tuple[Any, ...]] = {}
-    depth = 0
-
-    def enter(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        nonlocal depth
-        if depth == 0 and module is not model:
-            calls.setdefault(module, tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments))
-        depth += 1
-
-    def leave(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        nonlocal depth
-        depth -= 1
-
-    networks = [module for module in model.modules() if module is not model]
-    hooks = [module.register_forward_pre_hook(enter) for module in networks]
-    hooks += [module.register_forward_hook(leave, always_call=True) for module in networks]
-    try:
-        run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(calls.items())

@@ -50,3 +50,47 @@ def test_a_file_that_is_no_export(kind, aigc, trained, folder):
         save_file({"a": torch.zeros(1)}, path, metadata={RECORD_KEY: "[3]"} if kind == "wrong record" else None)
     done = aigc("sample", path)
     assert done.code == 2 and "bad.safetensors" in done.err and len(done.lines) <= 4
+
+
+def test_a_program_says_how_it_was_made_and_that_it_is_right(aigc, trained, folder):
+    done = aigc("export", trained, "--format", "pt2", "--out", "gan")
+    assert done.code == 0 and "gan.pt2" in done.out and done.out.count("largest difference") == 3
+    extra = {"aigc.json": ""}
+    program = torch.export.load("gan.pt2", extra_files=extra).module()
+    record = json.loads(extra["aigc.json"])
+    assert record["sha256"] == file_hash(trained / "checkpoints" / "last.ckpt") and record["graph"] == "decode"
+    assert record["inputs"]["latents"] == {
+        "shape": ["batch", 4],
+        "dtype": "float32",
+        "range": None,
+        "meaning": "standard normal numbers",
+    }
+    assert record["dimensions"] == {"batch": {"least": 1, "most": None, "multiple": 1}}
+    assert record["proof"]["largest_difference"] < 1e-5 and len(record["proof"]["trials"]) == 3
+    model, latents = load_model(trained), torch.randn(6, 4)
+    assert torch.allclose(program(latents=latents), model.decode(latents), atol=1e-5)
+
+
+def test_onnx(aigc, trained, folder):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    done = aigc("export", trained, "--format", "onnx", "--graph", "decode")
+    assert done.code == 0 and "onnxruntime" in done.out
+    session, latents = onnxruntime.InferenceSession("model.onnx"), torch.randn(6, 4)
+    (images,) = session.run(None, {"latents": latents.numpy()})
+    assert torch.allclose(torch.from_numpy(images), load_model(trained).decode(latents), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--format", "pt2", "--graph", "decod"), "decode"),
+        (("--graph", "decode"), "--format"),
+        (("--out", "a.onnx"), "--format onnx"),
+        (("--format", "torchscript"), "pt2"),
+    ],
+)
+def test_mistakes(options, said, aigc, trained, folder):
+    done = aigc("export", trained, *options)
+    assert done.code == 2 and said in done.err and len(done.lines) <= 4
+    assert not list(folder.glob("*.onnx")) and not list(folder.glob("*.pt2"))

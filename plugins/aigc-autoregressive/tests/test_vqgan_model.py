@@ -16,7 +16,6 @@ SPEC = ImageSpec(1, 16, 16)
 class TestVQGAN(ModelConformance):
     model = "vqgan"
     settings = (*SMALL, "model.quantizer_options={num_codes: 16, width: 4}")
-    left_out = {"can_be_exported": "its quantizer returns several tensors, which the check cannot compare"}
 
 
 @pytest.mark.slow
@@ -32,7 +31,6 @@ class TestAdversarialVQGAN(ModelConformance):
         "model.discriminator_width=4",
     )
     left_out = {
-        "can_be_exported": TestVQGAN.left_out["can_be_exported"],
         "gives_the_same_in_micro_batches": "the adaptive weight needs whole batches, and refuses others",
         "trains_on_the_shapes_it_claims": "the scales are those of one size",
     }

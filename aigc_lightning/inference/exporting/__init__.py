@@ -1,0 +1,1 @@
+"""Programs that run a trained model without it: traced, written, and compared with the model by another runtime."""

@@ -1,0 +1,124 @@
+"""Writing what a trained model exports, with its record and the proof in the metadata of each file."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aigc_lightning import __version__
+from aigc_lightning.core.export_graphs import ExportGraph, export_graphs
+from aigc_lightning.core.io.atomic import replacing
+from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.inference.exporting.formats import OPSET, Exported, Format, exported
+from aigc_lightning.inference.exporting.proof import Trial, proved, sizes_text
+from aigc_lightning.inference.exporting.traced import ExportError, Traced, traced
+from aigc_lightning.inference.loaded_model import LoadedModel
+
+_PREPROCESSING = {
+    "images": "float32 (batch, channels, height, width) in [-1, 1]: 8-bit values / 127.5 - 1",
+    "results": "images back to 8 bits: round((image + 1) * 127.5)",
+}
+
+
+def written(loaded: LoadedModel, form: Format, out: Path, graph: str | None = None) -> Iterator[str]:
+    """Write a model's graphs, one file each, and yield lines that say what was written or why not.
+
+    Args:
+        loaded: the model.
+        form: "onnx" or "pt2".
+        out: the file; where there are several graphs, the name of each is appended to the file's name.
+        graph: the only one to export; None for all that can be.
+
+    Raises:
+        UserError: there is no such graph, a chosen graph cannot be exported, or none can.
+    """
+    loaded.model.float()
+    graphs = _chosen(export_graphs(loaded.model), graph, loaded)
+    done = 0
+    for name, found in graphs.items():
+        path = out if len(graphs) == 1 else out.with_name(f"{out.stem}_{name}{out.suffix}")
+        try:
+            if isinstance(found, str):
+                raise ExportError(name, found)
+            yield from _written(loaded, name, found, form, path)
+            done += 1
+        except ExportError as error:
+            if len(graphs) == 1:
+                raise
+            yield f"{name}: not exported, since {error.reason.rstrip('.')}."
+    if not done:
+        raise UserError(f"Nothing of this {loaded.name} can be exported as {form}.", "Use --format safetensors.")
+
+
+def _chosen(
+    graphs: dict[str, ExportGraph | str], graph: str | None, loaded: LoadedModel
+) -> dict[str, ExportGraph | str]:
+    if graph is None:
+        return graphs
+    if graph not in graphs:
+        what = f"A {loaded.name} has no graph {graph!r}; it has {', '.join(graphs)}."
+        raise UserError(what, did_you_mean(graph, list(graphs)) or "Choose one of these.")
+    return {graph: graphs[graph]}
+
+
+def _written(loaded: LoadedModel, name: str, graph: ExportGraph, form: Format, path: Path) -> Iterator[str]:
+    program = traced(name, graph)
+    file = exported(name, graph, program, form)
+    trials = proved(name, graph, file.run())
+    with replacing(path) as temporary:
+        file.write(temporary, json.dumps(_metadata(loaded, name, graph, program, file, trials)))
+    inputs = ", ".join(f"{key} {_shape(given.shape)}" for key, given in graph.inputs.items())
+    yield f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {name} of {inputs}"
+    for trial in trials:
+        yield (
+            f"  {sizes_text(trial.sizes)}: largest difference {trial.difference:.1e}, "
+            f"{1000 * trial.seconds:.1f} ms with {file.runtime}, {1000 * trial.model_seconds:.1f} ms with PyTorch"
+        )
+
+
+def _shape(shape: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _metadata(
+    loaded: LoadedModel, name: str, graph: ExportGraph, program: Traced, file: Exported, trials: Sequence[Trial]
+) -> dict[str, Any]:
+    """Return what a file says of itself: plain values."""
+    spec = loaded.model.spec
+    return {
+        **loaded.model.provenance(),
+        **loaded.origin,
+        "software": f"aigc_lightning {__version__}",
+        "graph": name,
+        "inputs": {
+            key: {
+                "shape": list(given.shape),
+                "dtype": "int64" if given.integers else "float32",
+                "range": None if given.low is None else [given.low, given.high],
+                "meaning": given.meaning,
+            }
+            for key, given in graph.inputs.items()
+        },
+        "outputs": dict.fromkeys(graph.outputs, graph.meaning),
+        "dimensions": {
+            dimension: {
+                "least": program.limits[dimension][0],
+                "most": program.limits[dimension][1],
+                "multiple": 1 if dimension == "batch" else graph.multiple,
+            }
+            for dimension in graph.dynamic
+        },
+        "class_names": list(spec.class_names),
+        "preprocessing": _PREPROCESSING,
+        "proof": {
+            "runtime": file.runtime,
+            "torch": torch.__version__,
+            "opset": OPSET,
+            "threads": torch.get_num_threads(),
+            "bytes": file.size,
+            "largest_difference": max(trial.difference for trial in trials),
+            "trials": [vars(trial) for trial in trials],
+        },
+    }

@@ -1,0 +1,95 @@
+"""An exported program beside the model that it comes from: differences and times at three sizes.
+
+Shapes: B batch, H and W height and width in pixels.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from aigc_lightning.core.export_graphs import ExportGraph
+from aigc_lightning.inference.exporting.formats import Array, Runtime
+from aigc_lightning.inference.exporting.traced import ExportError
+
+#: Largest difference from the model, relative to its largest output where that exceeds 1. Rounding alone gives about
+#: 1e-6; a part of the graph that is frozen gives far more.
+TOLERANCE = 1e-4
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One comparison.
+
+    Args:
+        sizes: of the dynamic dimensions.
+        difference: the largest, of all outputs.
+        scale: the largest absolute value of the model's outputs.
+        seconds: of the program, the fastest of three calls.
+        model_seconds: of the model, likewise.
+    """
+
+    sizes: dict[str, int]
+    difference: float
+    scale: float
+    seconds: float
+    model_seconds: float
+
+
+def proved(name: str, graph: ExportGraph, runtime: Runtime) -> list[Trial]:
+    """Return how an exported program compares with the model in each trial.
+
+    Args:
+        name: of the graph, for messages.
+        graph: that was exported.
+        runtime: runs the program.
+
+    Raises:
+        ExportError: it fails or differs.
+    """
+    return [_trial(name, graph, runtime, number) for number in range(len(graph.trials))]
+
+
+def _trial(name: str, graph: ExportGraph, runtime: Runtime, number: int) -> Trial:
+    sizes = {dimension: graph.trials[number][dimension] for dimension in graph.dynamic}
+    where = sizes_text(sizes)
+    example = graph.example(number)
+    arrays = {key: value.numpy() for key, value in example.items()}
+    with torch.no_grad():
+        expected, model_seconds = _timed(lambda: _as_arrays(graph.call(**example)))
+    try:
+        found, seconds = _timed(lambda: runtime(arrays))
+    except Exception as error:  # each runtime raises errors of its own
+        raise ExportError(name, f"the file does not run with {where}: {str(error).splitlines()[0][:200]}") from error
+    shapes = [[part.shape for part in parts] for parts in (found, expected)]
+    if shapes[0] != shapes[1]:
+        raise ExportError(name, f"with {where} the file gives the shapes {shapes[0]}, the model {shapes[1]}")
+    difference = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(found, expected, strict=True))
+    scale = max(float(np.abs(part).max(initial=0)) for part in expected)
+    if not difference <= TOLERANCE * max(1.0, scale):
+        raise ExportError(name, f"with {where} the file differs from the model by {difference:.1e}")
+    return Trial(sizes, difference, scale, seconds, model_seconds)
+
+
+def sizes_text(sizes: dict[str, int]) -> str:
+    """Return sizes of dynamic dimensions in words, such as "batch 2, height 37, width 46"."""
+    return ", ".join(f"{name} {size}" for name, size in sizes.items()) or "fixed sizes"
+
+
+def _as_arrays(outputs: Any) -> list[Array]:
+    parts: Sequence[Any] = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+    return [part.numpy() for part in parts]
+
+
+def _timed(run: Callable[[], list[Array]]) -> tuple[list[Array], float]:
+    """Return a result, and the seconds that it took at the fastest of some calls after the first."""
+    result, fastest = run(), float("inf")
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        run()
+        fastest = min(fastest, time.perf_counter() - start)
+    return result, fastest
