@@ -3,7 +3,8 @@
     python benchmarks/tokenizer.py RUN JUDGE [--num 5000] [--codes codes.png]
 
 The Frechet distance is between the images and their reconstructions, in the features of a classifier. The picture shows
-each code, from the most frequent to the rarest, repeated at all places of an image, as the decoder draws it.
+what each code of a tokenizer with one token map stands for, from the most frequent to the rarest: the mean of the
+pixels of its token and of the tokens around it.
 """
 
 import argparse
@@ -19,10 +20,20 @@ from aigc_lightning.evaluation.extractors import find_extractor
 from aigc_lightning.metrics.frechet import frechet_distance
 from aigc_lightning.metrics.moments import Moments
 from aigc_lightning.metrics.pairs import psnr
+from torch import Tensor
+from torch.nn.functional import pad, unfold
 
 from aigc_autoregressive.tokenizers.usage import counts, perplexity, usage
 
 _AT_ONCE = 100
+
+
+def meanings(images: Tensor, tokens: Tensor, num_codes: int, factor: int) -> Tensor:
+    """Return the mean surroundings of each code, (K, C, 3f, 3f) for f pixels a token; -1 where a code does not occur."""
+    patches = unfold(pad(images, (factor,) * 4, value=-1.0), 3 * factor, stride=factor).transpose(1, 2).flatten(0, 1)
+    sums = torch.zeros(num_codes, patches.shape[1]).index_add(0, tokens.flatten(), patches)
+    found = counts(tokens, num_codes).unsqueeze(1)
+    return torch.where(found > 0, sums / found.clamp_min(1), -1.0).view(num_codes, -1, 3 * factor, 3 * factor)
 
 
 def main() -> None:
@@ -52,10 +63,8 @@ def main() -> None:
         f"perplexity {perplexity(found):.0f} of {len(found)}"
     )
     if options.codes:
-        order = found.argsort(descending=True)
-        parts = order[:, None].repeat(1, tokens.shape[1]).split(_AT_ONCE)
-        drawn = torch.cat([model.from_tokens(part) for part in parts])
-        save_png(image_grid(to_uint8(drawn), 32), options.codes, {})
+        codes = meanings(images, tokens, len(found), images.shape[-1] // model.latent_size[1])
+        save_png(image_grid(to_uint8(codes[found.argsort(descending=True)]), 32), options.codes, {})
 
 
 if __name__ == "__main__":
