@@ -34,6 +34,7 @@ _TITLES = {
     "intra_class_frechet_distance": "Frechet distance within classes",
     "class_accuracy": "Recognised as their class",
     "copy_rate": "Copies of training images",
+    "changed_copy_rate": "Copies, mirrored and cropped ones included",
     "perceptual_path_length": "Perceptual path length",
     "psnr": "PSNR (dB)",
     "psnr_y": "PSNR of luma (dB)",
@@ -54,7 +55,7 @@ _TITLES = {
     "mean_average_precision": "Mean average precision (mAP)",
 }
 _SHARES = (
-    *("class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage"),
+    *("class_accuracy", "copy_rate", "changed_copy_rate", "accuracy", "precision", "recall", "f1", "coverage"),
     *RETRIEVAL_KEYS,
     *FEW_SHOT_SIZES,
 )
