@@ -51,7 +51,11 @@ class Evaluation(pl.Callback):
         resize: str | None = None,
     ) -> None:
         check_names(scores)
-        unfit = [name for name in scores if name not in DISTRIBUTION or name in ("copy_rate", "perceptual_path_length")]
+        unfit = [
+            name
+            for name in scores
+            if name not in DISTRIBUTION or name in ("copy_rate", "changed_copy_rate", "perceptual_path_length")
+        ]
         if unfit or not scores:
             raise UserError(
                 f"evaluation.scores is {', '.join(scores) or 'empty'}.",

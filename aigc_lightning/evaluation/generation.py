@@ -5,10 +5,12 @@ Shapes: B batch, C channels, H and W height and width in pixels, Z latent size.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.assets import cache_folder
@@ -23,7 +25,8 @@ from aigc_lightning.evaluation.pretrained import EfficientNetLite
 from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
 from aigc_lightning.evaluation.score_names import settings_of
-from aigc_lightning.evaluation.scores import DISTRIBUTION, Sides, distribution_scores
+from aigc_lightning.evaluation.scores import CHANGED_COPY_RATE, DISTRIBUTION, Sides, distribution_scores
+from aigc_lightning.evaluation.variants import VARIANTS, variants
 
 _GATE_IMAGES = 500
 
@@ -73,6 +76,20 @@ class Judge:
         self.progress(what, len(images), 0)
         batches = images.batches(self.rank, self.world_size)
         return collect(self.extractor, batches, progress=partial(self.progress, what, len(images))).gathered()
+
+    def describe_varied(self, images: ImageSet, what: str) -> Tensor:
+        """Return the features of images in all variants, (N, V, D), of all processes."""
+        count, total = len(VARIANTS), len(images) * len(VARIANTS)
+        self.progress(what, total, 0)
+        varied = (
+            (variant, index * count + number, None)
+            for pixels, index, _ in images.batches(self.rank, self.world_size)
+            for number, variant in enumerate(variants(pixels))
+        )
+        progress = partial(self.progress, what, total)
+        features = collect(self.extractor, varied, with_logits=False, progress=progress).gathered().features
+        assert features is not None
+        return features.view(len(images), count, -1)
 
     def describe_real(self, images: ImageSet, what: str) -> tuple[FeatureBank, str]:
         """Return the bank of real images, from disk if it is cached, and the images' fingerprint."""
@@ -141,6 +158,9 @@ def score_set(
         fake.class_names,
         path_length,
     )
+    if CHANGED_COPY_RATE in asked and sides.seen is not None and reference.held_out is not None:
+        held_out = judge.describe_varied(reference.held_out, "changed held-out images")
+        sides = replace(sides, varied=(held_out, judge.describe_varied(fake, f"changed {fake.name}")))
     scores = distribution_scores(sides, asked)
     floor, floor_name = _floor(judge, reference, sides, list(scores.values)) if with_floor else ({}, "")
     protocol = {
@@ -164,7 +184,7 @@ def _copy_banks(
     if reference.seen is None or reference.held_out is None:
         return None, None
     is_reference = reference.seen is reference.images
-    if not ("copy_rate" in asked or (is_reference and not asked)):
+    if not ({"copy_rate", CHANGED_COPY_RATE}.intersection(asked) or (is_reference and not asked)):
         return None, None
     seen = real if is_reference else judge.describe_real(reference.seen, "training images")[0]
     return seen, judge.describe_real(reference.held_out, "held-out images")[0]

@@ -41,6 +41,7 @@ _TITLES = {
     "share": "Share",
     "share_of_data": "Share of the real images",
     "copy_rate": "Copies of training images",
+    "changed_copy_rate": "Copies, mirrored and cropped ones included",
     "perceptual_path_length": "Perceptual path length",
     "psnr": "PSNR (dB)",
     "psnr_y": "PSNR of luma (dB)",
@@ -64,7 +65,7 @@ _TITLES = {
 }
 _SHARES = {
     *("class_accuracy", "class_share_distance", "share", "share_of_data", "copy_rate", "coverage", MEMBERSHIP_TPR),
-    *("accuracy", "precision", "recall", "f1"),
+    *("changed_copy_rate", "accuracy", "precision", "recall", "f1"),
     *RETRIEVAL_KEYS,
     *FEW_SHOT_SIZES,
 }

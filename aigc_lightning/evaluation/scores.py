@@ -13,9 +13,10 @@ from torch import Tensor
 
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.bank import FeatureBank
+from aigc_lightning.evaluation.variants import VARIANTS
 from aigc_lightning.metrics import pairs
 from aigc_lightning.metrics.classes import accuracy, intra_class_frechet
-from aigc_lightning.metrics.copies import copies
+from aigc_lightning.metrics.copies import Copies, copies
 from aigc_lightning.metrics.frechet import frechet_distance
 from aigc_lightning.metrics.inception_score import inception_score
 from aigc_lightning.metrics.kernel_distance import kernel_distance
@@ -37,6 +38,7 @@ class Sides:
         class_names: classes of the extractor's logits.
         fake_class_names: classes of the fakes' labels.
         path_length: returns mean and standard deviation of the perceptual path length; None without latents.
+        varied: features of the held-out images and of the fakes in all variants, (N, V, D); None unless asked for.
     """
 
     real: FeatureBank
@@ -46,6 +48,7 @@ class Sides:
     class_names: tuple[str, ...] = ()
     fake_class_names: tuple[str, ...] = ()
     path_length: Callable[[], tuple[float, float]] | None = None
+    varied: tuple[Tensor, Tensor] | None = None
 
     @property
     def features(self) -> tuple[Tensor, Tensor]:
@@ -123,6 +126,12 @@ def _copy_rate(sides: Sides) -> tuple[float]:
     return (copies(seen, held_out, fake).rate,)
 
 
+def changed_copies(sides: Sides) -> Copies:
+    """Return the copies of training images among the fakes, mirrored and cropped ones included."""
+    assert sides.seen is not None and sides.seen.features is not None and sides.varied is not None
+    return copies(sides.seen.features, *sides.varied)
+
+
 def _path_length(sides: Sides) -> tuple[float, float]:
     assert sides.path_length is not None
     return sides.path_length()
@@ -133,6 +142,7 @@ def _inception_score(sides: Sides) -> Sequence[float]:
     return inception_score(sides.fake.logits)
 
 
+CHANGED_COPY_RATE = "changed_copy_rate"
 #: Scores of sets of images.
 DISTRIBUTION: dict[str, Score] = {
     "frechet_distance": Score(
@@ -166,6 +176,15 @@ DISTRIBUTION: dict[str, Score] = {
         _copy_rate,
         lambda sides: "training images (--part train) and held-out ones" if sides.seen is None else "",
         settings={"false_alarms": 0.01},
+        has_floor=False,
+    ),
+    CHANGED_COPY_RATE: Score(
+        (CHANGED_COPY_RATE,),
+        "lower",
+        lambda sides: (changed_copies(sides).rate,),
+        lambda sides: "training images (--part train) and held-out ones" if sides.varied is None else "",
+        settings={"false_alarms": 0.01, "variants": len(VARIANTS)},
+        by_default=False,
         has_floor=False,
     ),
     "perceptual_path_length": Score(

@@ -2,7 +2,7 @@
 
 A distance alone is meaningless: in some datasets all images are similar. Held-out images show how close independent
 images come to the training images; a fake that is closer than nearly all of them is flagged as a copy.
-Shapes: N, H and M samples, D dimensions.
+Shapes: N, H and M samples, V variants of each, such as mirrored, D dimensions.
 """
 
 import math
@@ -28,9 +28,9 @@ def copies(train: Tensor, held_out: Tensor, fake: Tensor, false_alarms: float = 
 
     Args:
         train: float (N, D), all images that the model has seen.
-        held_out: float (H, D), real images that it has not seen; at least 1 / false_alarms of them, or the threshold
-            is their smallest distance.
-        fake: float (M, D).
+        held_out: float (H, D) or (H, V, D), real images that it has not seen; at least 1 / false_alarms of them, or the
+            threshold is their smallest distance. Of several variants the nearest one counts.
+        fake: float (M, D) or (M, V, D), in the same variants.
         false_alarms: share of the held-out images that is called copies.
 
     Raises:
@@ -39,8 +39,15 @@ def copies(train: Tensor, held_out: Tensor, fake: Tensor, false_alarms: float = 
     for name, values in {"training": train, "held-out": held_out, "generated": fake}.items():
         if not len(values):
             raise UserError(f"There are no {name} images, so copies cannot be detected.", "Give some.")
-    genuine = nearest(held_out, train)[0][:, 0].sort().values
+    genuine = _nearest_variant(held_out, train)[0].sort().values
     threshold = genuine[math.floor(false_alarms * len(genuine))].item()
-    distances, numbers = nearest(fake, train)
-    rate = (distances[:, 0] < threshold).double().mean().item()
-    return Copies(rate, threshold, distances[:, 0], numbers[:, 0])
+    distances, numbers = _nearest_variant(fake, train)
+    rate = (distances < threshold).double().mean().item()
+    return Copies(rate, threshold, distances, numbers)
+
+
+def _nearest_variant(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each image's distance, in its nearest variant, to the nearest training image, and that one's row."""
+    distances, numbers = (found.view(len(images), -1) for found in nearest(images.flatten(0, -2), train))
+    best = distances.argmin(dim=1, keepdim=True)
+    return distances.gather(1, best)[:, 0], numbers.gather(1, best)[:, 0]

@@ -54,6 +54,31 @@ def test_copies_of_training_images_are_found(own_judge):
     assert honest.section.scores["copy_rate"] < 0.03
 
 
+class Mirrored(ImageSet):
+    """Training images, mirrored."""
+
+    def __init__(self, count):
+        super().__init__("mirrored", range(count))
+        self.given = DataImages(DATA, "train")
+
+    def read(self, numbers):
+        images, index, labels = self.given.read(numbers)
+        return images.flip(-1), index, labels
+
+
+def test_mirrored_copies_are_found_on_request(own_judge):
+    reference = reference_of(DATA, "train")
+    asked = ["copy_rate", "changed_copy_rate"]
+    mirrored = Mirrored(100)
+    found = score_set(own_judge, mirrored, reference, asked).section
+    assert found.scores["changed_copy_rate"] == 1.0 > found.scores["copy_rate"]
+    assert found.protocol["settings"]["changed_copy_rate"]["variants"] == 7
+    honest = score_set(own_judge, DataImages(DATA, "val"), reference, asked).section.scores
+    assert honest["changed_copy_rate"] < 0.03
+    with pytest.raises(UserError, match=r"changed_copy_rate cannot be computed: It needs training images"):
+        score_set(own_judge, mirrored, Reference(DataImages(DATA, "val")), ["changed_copy_rate"])
+
+
 def test_the_floor_is_what_real_images_score_against_real_ones(own_judge):
     section = score_set(own_judge, Damaged(120), reference_of(DATA, "train", 300), ["frechet_distance"]).section
     assert section.baseline_name == "real against real, 300 and 300 images" or "360" in section.baseline_name

@@ -25,6 +25,19 @@ def test_the_threshold_leaves_the_share_of_held_out_images_below_it():
         assert copies(train, held_out, held_out, false_alarms=share).rate == share
 
 
+def test_of_several_variants_the_nearest_counts():
+    train, held_out = normal(500, 0), torch.stack([normal(600, 1), normal(600, 4)], dim=1)
+    fake = torch.stack([normal(100, 2), normal(100, 3)], dim=1)
+    fake[7, 1], fake[9, 0] = train[70], train[90]
+    found = copies(train, held_out, fake)
+    assert found.distances[[7, 9]].max() == 0 and found.nearest[[7, 9]].tolist() == [70, 90]
+    alone = torch.stack([copies(train, held_out[:, place], fake[:, place]).distances for place in range(2)])
+    torch.testing.assert_close(found.distances, alone.amin(dim=0))
+    assert copies(train, held_out, held_out).rate == pytest.approx(0.01, abs=0.002)
+    same = copies(train, held_out[:, :1], fake[:, :1])
+    assert torch.equal(same.distances, copies(train, held_out[:, 0], fake[:, 0]).distances)
+
+
 def test_an_empty_set_is_refused():
     with pytest.raises(UserError, match="no held-out images"):
         copies(normal(5, 0), normal(0, 1), normal(5, 2))

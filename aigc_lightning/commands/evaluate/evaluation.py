@@ -17,7 +17,7 @@ from aigc_lightning.evaluation.references import MOST
 from aigc_lightning.evaluation.report import Picture, neighbour_picture
 from aigc_lightning.evaluation.report_progress import Progress
 from aigc_lightning.evaluation.score_names import BITS_PER_DIM, FEW_SHOT, MEMBERSHIP_AUC, RETRIEVAL
-from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS
+from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS, changed_copies
 from aigc_lightning.inference.loaded_model import chosen_device
 from aigc_lightning.metrics.neighbours import nearest
 
@@ -74,6 +74,21 @@ class Evaluation(ABC):
             rows.append((own, neighbours))
         caption = "Left: the images nearest to a real one. Beside each: its nearest real images."
         self.pictures.append(Picture(neighbour_picture(rows), "Nearest neighbours", caption))
+
+    def add_copies(self, generation: Generation, fake: ImageSet, seen: ImageSet) -> None:
+        """Add a picture of the samples that are nearest to training images when they are mirrored or cropped."""
+        found, index = changed_copies(generation.sides), generation.sides.fake.index
+        numbers = sorted(seen.numbers)  # the order of the bank
+        rows = []
+        for row in found.distances.argsort()[:_ROWS].tolist():
+            original = seen.read([numbers[int(found.nearest[row])]])[0][0]
+            rows.append((fake.read([int(index[row])])[0][0], [original]))
+        called = int((found.distances < found.threshold).sum())
+        caption = (
+            "Left: the images nearest to a training image, as they are, mirrored or cropped. Right: that image. "
+            f"{called} of {len(found.distances)} are called copies; the nearest come first."
+        )
+        self.pictures.append(Picture(neighbour_picture(rows), "Copies of training images", caption))
 
 
 class Folders(Evaluation):

@@ -53,6 +53,7 @@ from aigc_lightning.evaluation.report import (
 )
 from aigc_lightning.evaluation.report_progress import Progress
 from aigc_lightning.evaluation.score_names import BITS_PER_DIM, FEW_SHOT, MEMBERSHIP_AUC, RETRIEVAL, check_names
+from aigc_lightning.evaluation.scores import CHANGED_COPY_RATE
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 
@@ -222,6 +223,8 @@ class _Model(Evaluation):
         if isinstance(fake, Samples) and fake.prompts:
             generation.section.subject["prompts"] = "the captions of the reference, in order"
         self.add_generation(generation, fake, reference.images, judge)
+        if CHANGED_COPY_RATE in generation.section.scores and reference.seen is not None:
+            self.add_copies(generation, fake, reference.seen)
         self._show(model, fake)
 
     def _show(self, model: ImageModel, fake: ImageSet) -> None:

@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.extractor import Extractor
 from aigc_lightning.evaluation.image_sets import chosen
+from aigc_lightning.evaluation.variants import VARIANTS, variants
 from aigc_lightning.inference.retrieval.index import Entry, ImageIndex, pixels_of
 from aigc_lightning.inference.retrieval.indexing import embed
 from aigc_lightning.metrics.neighbours import nearest
@@ -25,21 +26,10 @@ from aigc_lightning.metrics.neighbours import nearest
 #: Share of different images that is called duplicates.
 FALSE_ALARMS = 0.001
 _LOWER = 0.25  # quantile that gives the shape of the distribution, with the median
-_CROP = 0.85  # share of the height and width that a crop keeps
 _NEIGHBOURS = 10  # duplicates of an image that are found at most
 _FEWEST = 20  # distances from which a threshold is computed
 _CALIBRATION = 1000  # images at most whose distances set the threshold
 _AT_ONCE = 64  # images whose variants are embedded together
-#: What is done to a query before it is compared.
-VARIANTS = (
-    "as it is",
-    "mirrored",
-    "centre crop",
-    "top left crop",
-    "top right crop",
-    "bottom left crop",
-    "bottom right crop",
-)
 
 
 Item = TypeVar("Item")
@@ -149,13 +139,3 @@ def _varied(extractor: Extractor, block: Sequence[tuple[str, Entry]]) -> Tensor:
     own = torch.stack([entry.vector for _, entry in block])
     others = embed(extractor, images).view(len(block), len(VARIANTS) - 1, -1)
     return normalize(torch.cat([own[:, None], others], dim=1).flatten(0, 1).double(), dim=1)
-
-
-def variants(image: Tensor) -> list[Tensor]:
-    """Return an image, uint8 (C, H, W), in the ways of `VARIANTS`."""
-    height, width = image.shape[-2:]
-    rows, columns = max(1, round(_CROP * height)), max(1, round(_CROP * width))
-    bottom, right = height - rows, width - columns
-    corners = [(bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right)]
-    crops = [image[:, top : top + rows, left : left + columns] for top, left in corners]
-    return [image, torch.flip(image, (2,)), *crops]

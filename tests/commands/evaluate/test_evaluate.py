@@ -240,3 +240,12 @@ def test_an_embedder_is_scored_by_few_shot_episodes(aigc, judge, folder):
         "few_shot_20_way_1_shot",
         "few_shot_20_way_5_shot",
     }
+
+
+def test_copies_that_are_mirrored_or_cropped_are_shown_on_request(aigc, judge, trained, folder):
+    asked = ("--extractor", judge, "--metrics", "changed_copy_rate", "--num", 64, "--out", "e")
+    done = aigc("evaluate", trained, *asked)
+    assert done.code == 0 and "mirrored and cropped ones included" in done.out, done.err
+    assert "Copies of training images" in (folder / "e" / "report.html").read_text()
+    section = json.loads((folder / "e" / "scores.json").read_text())["sections"][0]
+    assert 0 <= section["scores"]["changed_copy_rate"] <= 1

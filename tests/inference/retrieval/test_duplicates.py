@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.extractor import Extractor, Features
-from aigc_lightning.inference.retrieval.duplicates import FALSE_ALARMS, VARIANTS, duplicates, threshold, variants
+from aigc_lightning.evaluation.variants import VARIANTS, variants
+from aigc_lightning.inference.retrieval.duplicates import FALSE_ALARMS, duplicates, threshold
 from aigc_lightning.inference.retrieval.index import Entry, ImageIndex, small_picture
 from aigc_lightning.inference.retrieval.indexing import embed
 
