@@ -67,8 +67,8 @@ def edit(argv: list[str]) -> int:
 
     files = input_files(images, options.out)
     masks = {} if options.mask is None else paired_files(options.mask, files, "mask")
-    references = {} if options.reference is None else paired_files(options.reference, files, "reference")
-    results = Results(options.out, files, [*masks.values(), *references.values()])
+    references = [paired_files(given, files, "reference") for given in options.reference or ()]
+    results = Results(options.out, files, [*masks.values(), *(path for found in references for path in found.values())])
 
     from aigc_lightning.inference.edit import edit_files  # imports torch, which a mistake need not wait for
     from aigc_lightning.inference.edit_conditions import Conditions
@@ -119,7 +119,11 @@ def _parser() -> argparse.ArgumentParser:
         help="grey pictures, white where the model fills: one for all pictures, or a folder with one of each name",
     )
     parser.add_argument(
-        "--reference", type=Path, metavar="FILE|FOLDER", help="pictures to take something from, named like masks"
+        "--reference",
+        type=Path,
+        action="append",
+        metavar="FILE|FOLDER",
+        help="pictures to take something from, named like masks; given several times for models that mix several",
     )
     parser.add_argument("--prompt", help="what to make of the pictures, for models that take prompts")
     parser.add_argument("--seed", type=int, help="variant, for models that make several, such as pix2pix")

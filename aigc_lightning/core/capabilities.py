@@ -76,7 +76,9 @@ class Editor(Protocol):
     per image, and None by default:
 
     - `masks` (`--mask`): float (B, 1, H, W), 1 where the image is to be filled and 0 elsewhere;
-    - `references` (`--reference`): float (B, C, height, width of the spec) in [-1, 1], images to take something from;
+    - `references` (`--reference`): float (B, C, height, width of the spec) in [-1, 1], images to take something from.
+      They have another size if the model has an attribute `reference_size`, (height, width). A model that mixes several
+      has `mixes_references = True`, and then also takes (B, R, C, height, width);
     - `prompts` (`--prompt`): texts;
     - `seeds` (`--seed`): each selects a variant of the result;
     - `direction` (`--direction`), one for the whole call: "AtoB" or "BtoA", of a model that edits in both.
@@ -265,3 +267,10 @@ def reach(editor: Editor) -> float:
     It is the model's attribute `reach`: infinite for a network that sees the whole image, and 0 if unknown.
     """
     return float(getattr(editor, "reach", 0))
+
+
+def reference_size(editor: Editor) -> tuple[int, int]:
+    """Return the height and width of the references that an editor gets: its own, or those of its spec."""
+    spec = getattr(editor, "spec")  # noqa: B009  # a Protocol has no spec, but every model has
+    size: tuple[int, int] = getattr(editor, "reference_size", (spec.height, spec.width))
+    return size

@@ -82,7 +82,7 @@ def edit_files(
                 bar.console.print(shown(_skipped(path, error)), markup=False, highlight=False, soft_wrap=True)
             else:
                 name = shown(result_path.relative_to(results.out).as_posix())
-                overview.add(name, source.picture, picture, beside.mask, beside.reference)
+                overview.add(name, source.picture, picture, beside.mask, next(iter(beside.references), None))
                 done.append(result_path)
             bar.advance(files)
     if editor and cut and (warning := editor.warning()):

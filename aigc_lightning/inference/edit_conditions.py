@@ -1,6 +1,6 @@
 """What `aigc edit` gives a model beside each picture: masks, references, a prompt, a seed and a direction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import Parameter, signature
@@ -30,12 +30,12 @@ class Beside(NamedTuple):
 
     Args:
         mask: in mode L with the values 0 and 255, of the picture's size; None without one.
-        reference: of the size of the model's images; None without one.
+        references: of the size of the model's references; empty without one.
         record: the files and their hashes, for the result's metadata.
     """
 
     mask: Image.Image | None = None
-    reference: Image.Image | None = None
+    references: tuple[Image.Image, ...] = ()
     record: Mapping[str, object] = MappingProxyType({})
 
 
@@ -49,7 +49,7 @@ class Conditions:
 
     Args:
         masks: the file with the mask of each picture.
-        references: the file with the reference of each picture.
+        references: the file with the reference of each picture, once for each reference that a picture gets.
         prompt: what to make of the pictures.
         seed: one of the model's variants.
         direction: "AtoB" or "BtoA".
@@ -57,7 +57,7 @@ class Conditions:
     """
 
     masks: Mapping[Path, Path] = field(default_factory=dict)
-    references: Mapping[Path, Path] = field(default_factory=dict)
+    references: Sequence[Mapping[Path, Path]] = ()
     prompt: str | None = None
     seed: int | None = None
     direction: str | None = None
@@ -89,6 +89,9 @@ class Conditions:
         """
         for name in self.asked:
             check_condition(model, "edit", name)
+        if len(self.references) > 1 and not getattr(model, "mixes_references", False):
+            what = f"{type(model).__name__} takes one reference, and {len(self.references)} are given."
+            raise UserError(what, "Give --reference once.")
         parameters = signature(model.edit).parameters  # type: ignore[attr-defined]
         for name, option in CONDITIONS["edit"].items():
             if name in parameters and parameters[name].default is Parameter.empty and name not in self.asked:
@@ -102,21 +105,21 @@ class Conditions:
             path: the picture's file.
             picture: as the model gets it.
             channels: of the model's images.
-            size: (H, W) of the model's images, to which a reference is cropped and resized.
+            size: (H, W) of the model's references, to which they are cropped and resized.
 
         Raises:
             UserError: a file cannot be read, or a mask does not fit the picture.
         """
-        mask, reference = self.masks.get(path), self.references.get(path)
-        found = {"mask": mask, "reference": reference}
+        mask = self.masks.get(path)
+        references = [found[path] for found in self.references if path in found]
+        record: dict[str, object] = {} if mask is None else {"mask": _described(mask)}
+        if references:
+            described = [_described(file) for file in references]
+            record["reference"] = described if len(described) > 1 else described[0]
         return Beside(
             None if mask is None else read_mask(mask, picture.size),
-            None if reference is None else _read_reference(reference, channels, size),
-            {
-                name: {"file": shown(file), "sha256": file_hash(file)}
-                for name, file in found.items()
-                if file is not None
-            },
+            tuple(_read_reference(file, channels, size) for file in references),
+            record,
         )
 
 
@@ -149,6 +152,10 @@ def read_mask(path: Path, size: tuple[int, int]) -> Image.Image:
         share = 100 * between / pixels.size
         tell(path, [f"{share:.2g} % of the mask is neither black nor white; {MASK_THRESHOLD} and more count as white"])
     return Image.fromarray(np.where(white, 255, 0).astype(np.uint8))
+
+
+def _described(file: Path) -> dict[str, str]:
+    return {"file": shown(file), "sha256": file_hash(file)}
 
 
 def _read_reference(path: Path, channels: int, size: tuple[int, int]) -> Image.Image:

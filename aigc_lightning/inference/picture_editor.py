@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import Editor, reach, size_multiple
+from aigc_lightning.core.capabilities import Editor, reach, reference_size, size_multiple
 from aigc_lightning.core.io.pictures import to_picture, to_uint8
 from aigc_lightning.core.method_options import option_hashes, output_scale
 from aigc_lightning.errors import UserError
@@ -72,8 +72,8 @@ class PictureEditor:
         Raises:
             UserError: see `Conditions.beside`.
         """
-        spec = self.model.spec
-        return self.conditions.beside(path, picture, spec.channels, (spec.height, spec.width))
+        channels = self.model.spec.channels
+        return self.conditions.beside(path, picture, channels, reference_size(cast(Editor, self.model)))
 
     def edit(self, picture: Image.Image, advance: Callable[[int], None], beside: Beside = NOTHING) -> Image.Image:
         """Return the edited picture, in the model's colours, of the same size times the model's `scale`.
@@ -84,7 +84,7 @@ class PictureEditor:
         Args:
             picture: in mode L, RGB or RGBA.
             advance: called with the number of tiles done since the last call.
-            beside: the picture's mask and reference.
+            beside: the picture's mask and references.
 
         Raises:
             UserError: the model returns images of another size, or needs more memory than is available.
@@ -109,14 +109,15 @@ class PictureEditor:
         channels = len(image)
         if beside.mask is not None:
             image = torch.cat([image, _pixels(beside.mask).gt(0).float()])  # cut and padded in one piece
-        reference = None if beside.reference is None else _pixels(beside.reference)[None].to(device)
+        references = [_pixels(reference).to(device) for reference in beside.references]
 
         def function(tiles: Tensor) -> Tensor:
             asked = self._asked(len(tiles))
             if beside.mask is not None:
                 asked["masks"] = tiles[:, channels:].contiguous().to(device)
-            if reference is not None:
-                asked["references"] = reference.expand(len(tiles), -1, -1, -1)
+            if references:
+                given = references[0] if len(references) == 1 else torch.stack(references)
+                asked["references"] = given.expand(len(tiles), *given.shape)
             return edit(tiles[:, :channels].contiguous().to(device), **asked)
 
         tiling = self.tiling(image.shape[2], image.shape[1])

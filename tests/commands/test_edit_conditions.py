@@ -67,6 +67,15 @@ def test_everything_that_a_model_takes_is_given_and_recorded(aigc, conditional, 
     assert found["reference"] == {"file": "r.png", "sha256": file_hash(folder / "r.png")}
 
 
+def test_several_references_are_for_models_that_mix_them(aigc, conditional, folder):
+    write(folder / "a.png")
+    write_mask(folder / "m.png")
+    write(folder / "r.png", seed=2)
+    several = ("--reference", "r.png", "--reference", "a.png")
+    done = aigc("edit", conditional("Filler"), "a.png", "--mask", "m.png", *several, "--out", "o")
+    assert done.code == 2 and "Filler takes one reference, and 2 are given" in done.err, done.err
+
+
 def test_the_sheet_shows_masks_and_references(aigc, conditional, folder):
     write(folder / "a.png", 300, 300)
     write_mask(folder / "m.png", 300, 300)

@@ -1,11 +1,17 @@
 """`adain`: its decoder, its statistics, its options and its data."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
+from aigc_lightning.cli import main
+from aigc_lightning.core.checkpoint import save_weights
 from aigc_lightning.testing import DataConformance, ModelConformance
+from PIL import Image
 
 from aigc_style.adain import AdaIN
 from aigc_style.networks.decoder import Decoder
@@ -65,9 +71,31 @@ def test_several_styles_are_mixed() -> None:
     model, photo = made(), images(0, 1, 3, 32, 32)
     one, other = images(1, 1, 3, 32, 32), images(2, 1, 3, 32, 32)
     both = torch.stack([one, other], dim=1)
-    torch.testing.assert_close(model.edit(photo, both, [1, 0]), model.edit(photo, one))
+    torch.testing.assert_close(model.edit(photo, both, weights="1,0"), model.edit(photo, one))
     torch.testing.assert_close(model.edit(photo, torch.stack([one, one], dim=1)), model.edit(photo, one))
     assert not torch.allclose(model.edit(photo, both), model.edit(photo, one), atol=1e-5)
+    for weights in ("1", "1,a", "0,0", "-1,2"):
+        with pytest.raises(UserError, match="weights is"):
+            model.edit(photo, both, weights=weights)
+
+
+def test_pictures_are_edited_by_example(
+    picture: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_weights(made(), tmp_path / "adain.safetensors", {})
+    photo, one, other = picture("photo.png", (70, 50)), picture("one.png", seed=1), picture("other.png", seed=2)
+    both = ["edit", "adain.safetensors", str(photo), "--reference", str(one), "--reference", str(other)]
+    assert main([*both, "--strength", "0.7", "--weights", "3,1", "--out", "both"]) == 0
+    with Image.open("both/photo.png") as result:
+        assert result.size == (70, 50)
+        record = json.loads(result.info["aigc"])
+    assert record["options"] == {"strength": 0.7, "weights": "3,1"}
+    assert [Path(found["file"]).name for found in record["reference"]] == ["one.png", "other.png"]
+    assert main([*both, "--weights", "1", "--out", "wrong"]) == 1
+    assert "weights is '1'" in capsys.readouterr().err
+    assert main([*both[:3], "--out", "without"]) == 2
+    assert "needs --reference" in capsys.readouterr().err
 
 
 def test_the_encoder_can_be_a_classifier_and_stays_as_it_is(network: str) -> None:

@@ -61,6 +61,8 @@ class AdaIN(ImageModel):
     channels = (3,)
     monitor = "val/loss"
     size_multiple = 1  # any size
+    reference_size = (512, 512)
+    mixes_references = True
     reach = math.inf  # means and deviations: every pixel depends on all others
 
     def __init__(
@@ -94,25 +96,23 @@ class AdaIN(ImageModel):
 
     # ---- inference
 
-    def edit(
-        self, images: Tensor, references: Tensor, weights: Sequence[float] | None = None, *, strength: float = 1.0
-    ) -> Tensor:
+    def edit(self, images: Tensor, references: Tensor, *, strength: float = 1.0, weights: str = "") -> Tensor:
         """Return images (B, C, H, W) of any size in the style of other pictures.
 
         Args:
             images: (B, C, H, W).
             references: a style per image (B, C, h, w), or several to mix (B, R, C, h, w).
-            weights: of the R styles, not negative; equal by default.
             strength: 0 keeps the image's own statistics, 1 takes the style's.
+            weights: of the R styles, such as "2,1"; equal by default.
 
         Raises:
-            UserError: the strength is not between 0 and 1.
+            UserError: the strength is not between 0 and 1, or the weights do not fit the styles.
         """
         if not 0 <= strength <= 1:
             raise UserError(f"strength is {strength}.", "Give a number from 0 to 1.")
         dtype = next(self.decoder.parameters()).dtype
         several = references if references.ndim == 5 else references[:, None]
-        shares = layer_weights(weights, several.shape[1])
+        shares = layer_weights(_numbers(weights, several.shape[1]), several.shape[1])
         with self.inference():
             content = self._maps(images.to(self.device, dtype))
             mixed = [torch.zeros_like(maps) for maps in content]
@@ -185,6 +185,24 @@ class AdaIN(ImageModel):
         """Return the images of maps, as large as `images`."""
         result = self.decoder(maps[2], (maps[1], maps[0]) if self.skips else ())
         return crop(result, images.shape[-2], images.shape[-1])
+
+
+def _numbers(text: str, count: int) -> list[float] | None:
+    """Return the weights of styles, None for equal ones.
+
+    Raises:
+        UserError: they are not as many numbers, one is negative, or all are 0.
+    """
+    if not text:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(math.isfinite(one) and one >= 0 for one in numbers) or sum(numbers) == 0:
+        example = ",".join(["1"] * count)
+        raise UserError(f"weights is {text!r}.", f"Give {count} numbers of at least 0, not all 0, such as {example}.")
+    return numbers
 
 
 def _layers(encoder: FeatureMaps, name: str) -> list[int]:
