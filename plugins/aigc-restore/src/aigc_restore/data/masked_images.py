@@ -45,7 +45,7 @@ class MaskedSamples(ImageSamples):
         images = fields["image"]
         keys = [(visits.seed, int(epoch), int(index)) for epoch, index in zip(*visits[1:], strict=True)]
         masks = torch.stack([self._mask(images.shape[-2], images.shape[-1], key) for key in keys])
-        kept = {name: fields[name] for name in ("image", "caption") if name in fields}
+        kept: dict[str, Any] = {name: fields[name] for name in ("image", "caption") if name in fields}
         return {**kept, "mask": masks, "degraded": torch.where(masks > 0, _GREY, images).to(torch.uint8)}
 
     def _mask(self, height: int, width: int, key: tuple[int, ...]) -> torch.Tensor:

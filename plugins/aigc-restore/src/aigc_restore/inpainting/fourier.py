@@ -36,7 +36,8 @@ class SpectralTransform(nn.Module):
             spectrum = torch.fft.rfft2(features.float(), norm="ortho")
             stacked = relu(self.spectral(torch.cat([spectrum.real, spectrum.imag], dim=1).to(self.spectral.weight)))
             real, imaginary = stacked.float().chunk(2, dim=1)
-            return torch.fft.irfft2(torch.complex(real, imaginary), s=features.shape[-2:], norm="ortho")
+            output: Tensor = torch.fft.irfft2(torch.complex(real, imaginary), s=features.shape[-2:], norm="ortho")
+            return output
 
 
 class FourierConvolution(nn.Module):
@@ -54,7 +55,8 @@ class FourierConvolution(nn.Module):
         """Return features of the same shape."""
         local, distant = features.split([self.num_local, self.num_global], dim=1)
         both = self.from_local(local)
-        return both + torch.cat([self.to_local(distant), self.spectral(distant)], dim=1)
+        output: Tensor = both + torch.cat([self.to_local(distant), self.spectral(distant)], dim=1)
+        return output
 
 
 class FourierBlock(nn.Module):

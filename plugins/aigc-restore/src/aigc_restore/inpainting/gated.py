@@ -22,7 +22,8 @@ class GatedConvolution(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return features (B, F, h, w)."""
         values, gates = self.convolution(features).chunk(2, dim=1)
-        return elu(values) * gates.sigmoid()
+        output: Tensor = elu(values) * gates.sigmoid()
+        return output
 
 
 class GatedNetwork(nn.Module):

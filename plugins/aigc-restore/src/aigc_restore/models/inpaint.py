@@ -157,12 +157,12 @@ class Inpaint(AdversarialModel):
 
     def generator_loss(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return the loss of the network on images (B, C, H, W) and masks (B, 1, H, W)."""
-        output = self.generator(images, masks)
+        output: Tensor = self.generator(images, masks)
         error = (output - images).abs()
         hole, valid = (error * masks).mean(), (error * (1 - masks)).mean()
         self.record("hole_error", hole)
         self.record("valid_error", valid)
-        loss = self.hole_weight * hole + self.valid_weight * valid
+        loss: Tensor = self.hole_weight * hole + self.valid_weight * valid
         filled = torch.where(masks > 0.5, output, images)
         if self.features is not None:
             with torch.no_grad():

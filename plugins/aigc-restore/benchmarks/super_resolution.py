@@ -1,0 +1,107 @@
+"""Trained networks and interpolation on the same photographs, as a table.
+
+    python benchmarks/super_resolution.py FOLDER RUN... [--picture FILE]
+
+FOLDER holds large images (.png). Those that come in pairs, as in Set5 (`img_001_SRF_2_HR.png` and `..._LR.png`), are
+used at the scale of their names with the small images that are there; all others are cut to a multiple of the scale and
+reduced as in MATLAB's imresize. Scores are means over the images: PSNR (dB) and SSIM of the luma without a border as
+wide as the scale, of results that are rounded to 8 bits. Time is CPU time per megapixel of the result, on one thread.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from aigc_lightning.core.checkpoint import load_model
+from aigc_lightning.core.io.pictures import save_png, to_picture
+from aigc_lightning.core.resampling import reduced
+from aigc_lightning.data.base import to_signed
+from aigc_lightning.data.decode import decode
+from aigc_lightning.metrics.pairs import cropped, luma, psnr, ssim
+from torch import Tensor
+
+from aigc_restore.editors.resizing import Bicubic, Lanczos
+from aigc_restore.models.sr import SuperResolution
+
+Pair = tuple[Tensor, Tensor]  # small and large, uint8 (1, 3, H, W)
+Method = Callable[[Tensor], Tensor]
+
+
+def pairs(folder: Path, scale: int) -> list[Pair]:
+    found = []
+    for path in sorted(folder.rglob("*.png")):
+        if "_LR" in path.name or ("_SRF_" in path.name and f"_SRF_{scale}_" not in path.name):
+            continue
+        large = decode(path)[None]
+        small_file = path.with_name(path.name.replace("_HR", "_LR"))
+        if "_HR" in path.name and small_file.exists():
+            found.append((decode(small_file)[None], large))
+        else:
+            height, width = (side // scale * scale for side in large.shape[-2:])
+            large = large[..., :height, :width]
+            found.append((reduced(large.float(), scale).byte(), large))
+    return found
+
+
+def rounded(images: Tensor) -> Tensor:
+    return ((images + 1) * 127.5).round().clamp(0, 255)
+
+
+def scores(method: Method, images: list[Pair], scale: int) -> tuple[float, float, float]:
+    decibels, similarity, seconds, pixels = [], [], 0.0, 0
+    for small, large in images:
+        start = time.process_time()
+        output = rounded(method(to_signed(small))) / 255
+        seconds += time.process_time() - start
+        pixels += output.shape[-1] * output.shape[-2]
+        target = large / 255
+        decibels.append(psnr(output, target, channel="y", border=scale))
+        similarity.append(ssim(cropped(luma(output), scale), cropped(luma(target), scale)))
+    return float(torch.cat(decibels).mean()), float(torch.cat(similarity).mean()), seconds / pixels * 1e6
+
+
+def sheet(methods: dict[str, Method], images: list[Pair], scale: int, size: int = 128) -> Tensor:
+    """Return rows of crops from the middle of up to four images: every method's, then the original."""
+    rows = []
+    for small, large in images[:4]:
+        top, left = (max((side - size) // 2, 0) for side in large.shape[-2:])
+        whole = [rounded(method(to_signed(small))).byte() for method in methods.values()]
+        rows.append(torch.cat([part[0, :, top : top + size, left : left + size] for part in [*whole, large]], dim=2))
+    return torch.cat(rows, dim=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--picture", type=Path, help="PNG with columns bicubic | runs | original")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    models = {Path(run).name: load_model(run) for run in options.runs}
+    scales = {model.scale for model in models.values() if isinstance(model, SuperResolution)}
+    if len(scales) != 1:
+        parser.error("the runs are not all of sr with one scale")
+    scale, cpu = scales.pop(), torch.device("cpu")
+    methods: dict[str, Method] = {
+        "bicubic": lambda images: Bicubic(cpu).edit(images, scale=scale),
+        "Lanczos": lambda images: Lanczos(cpu).edit(images, scale=scale),
+    }
+    for name, model in models.items():
+        assert isinstance(model, SuperResolution)
+        methods[name] = model.edit
+        methods[f"{name}, ensemble"] = lambda images, model=model: model.edit(images, ensemble=True)  # type: ignore[misc]
+    images = pairs(options.folder, scale)
+    print(f"| x{scale}, {len(images)} images | PSNR (Y), dB | SSIM (Y) | s per megapixel |\n|---|---|---|---|")
+    for name, method in methods.items():
+        decibels, similarity, seconds = scores(method, images, scale)
+        print(f"| {name} | {decibels:.2f} | {similarity:.4f} | {seconds:.2f} |")
+    if options.picture is not None:
+        shown = {name: method for name, method in methods.items() if name == "bicubic" or name in models}
+        text = {"columns": " | ".join([*shown, "original"])}
+        save_png(to_picture(sheet(shown, images, scale)), options.picture, text)
+
+
+if __name__ == "__main__":
+    main()
