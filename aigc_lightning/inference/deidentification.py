@@ -27,7 +27,7 @@ SMALLEST, LONGEST = 24, 1280
 _MARGIN = 0.3  # of a box that is added on each side: the detector marks eyes to mouth, but hair and chin tell as much
 _STEPS = {"blur": 6, "pixelate": 8}  # pixels that are left of a face's width and height
 _PASSES = 5
-_FILLED_FROM = 2  # the pass from which faces are filled: an obscured face may still look like one
+_FILLED_FROM = 2  # the pass from which what is found is filled: an obscured face may still look like one
 _GPS, _EXIF, _THUMBNAIL = 0x8825, 0x8769, 1
 #: What EXIF tags reveal, by tag.
 _TELLING = {
@@ -186,19 +186,19 @@ def _made(path: Path, result: Path, planned: Deidentified, method: Method) -> De
     """
     picture = read_picture(path).picture
     removed = _revealed(path)
-    faces = find_faces(picture)
+    faces, stubborn = find_faces(picture), list[Box]()
     unchecked = result.with_name(f".unchecked{result.suffix}")  # nothing is left of it, whatever happens
     try:
         for number in range(_PASSES):
-            changed = obscured(picture, faces, method if number < _FILLED_FROM else "fill")
+            changed = obscured(obscured(picture, faces, method), stubborn, "fill")
             # In sRGB, without a profile: some name the device that they were made for.
             write_picture(changed, unchecked, PictureFile(changed, Image.Exif(), None), _text(method))
             left = find_faces(read_picture(unchecked).picture)
             if not left:
                 unchecked.replace(result)
-                boxes = [list(_widened(face, picture.size)) for face in faces]
+                boxes = [list(_widened(face, picture.size)) for face in (*faces, *stubborn)]
                 return Deidentified(**{**asdict(planned), "faces": boxes, "removed": removed})
-            faces += left
+            (faces if number + 1 < _FILLED_FROM else stubborn).extend(left)
     except OSError as error:
         raise UserError(f"{shown(result)} cannot be written: {(error.strerror or str(error)).lower()}.") from error
     finally:

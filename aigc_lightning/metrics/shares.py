@@ -52,7 +52,7 @@ def homogeneity(counts: Tensor) -> float:
         return math.nan
     expected = counts.sum(1, keepdim=True) * counts.sum(0) / counts.sum()
     statistic = ((counts - expected) ** 2 / expected).sum()
-    return torch.special.gammaincc(torch.tensor(freedom / 2).double(), statistic / 2).item()
+    return float(torch.special.gammaincc(torch.tensor(freedom / 2).double(), statistic / 2))
 
 
 def share_distance(first: Tensor, second: Tensor) -> float:

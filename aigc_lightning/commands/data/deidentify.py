@@ -41,7 +41,9 @@ def main(argv: list[str]) -> int:
         echo(f"Left out {shown(path)}: {error.what}", error=True)
     faces = [len(one.faces) for one in outcome.done]
     echo(f"{counted(len(faces), 'picture')} in {target}, {outcome.made:,} made now; report: {target / REPORT}")
-    echo(f"{counted(sum(faces), 'face')} obscured; in {counted(faces.count(0), 'picture')} none was found.")
+    echo(
+        f"{counted(sum(faces), 'part')} obscured that looked like faces; none in {counted(faces.count(0), 'picture')}."
+    )
     removed = Counter(what for one in outcome.done for what in one.removed)
     if removed:
         listed = ", ".join(f"{what} ({count:,})" for what, count in removed.most_common())

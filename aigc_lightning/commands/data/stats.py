@@ -1,6 +1,7 @@
 """`aigc data stats`: statistics of data."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,11 @@ def main(argv: list[str]) -> int:
         num_help="images per part to average over",
     )
     parser.add_argument("--out", type=Path, help="also draw a picture, such as stats.png")
+    parser.add_argument(
+        "--by",
+        metavar="FIELD",
+        help="also number, share and brightness of groups: label, caption (its words), or words as in caption=she,he",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     options, data_options = parse_data(parser, argv)
 
@@ -33,7 +39,9 @@ def main(argv: list[str]) -> int:
     from aigc_lightning.core.run.quiet import quiet_console
 
     with quiet_console():
-        report = statistics(chosen_data(data_options), options.num)
+        data = chosen_data(data_options)
+        by = None if options.by is None else grouped(data, options.by, options.num)
+        report = {**statistics(data, options.num), **({} if by is None else {"by": by})}
     if options.out is not None:
         draw(report, options.out)
     if options.json:
@@ -68,6 +76,35 @@ def statistics(data: "ImageDataModule", num: int) -> dict[str, Any]:
         "files": _of_files(headers(data, num)),
         "parts": parts,
     }
+
+
+def grouped(data: "ImageDataModule", by: str, num: int) -> dict[str, Any]:
+    """Return the groups of each part, as plain values.
+
+    Args:
+        data: the data to describe.
+        by: what groups are made by, see `Grouping.parsed`.
+        num: number of images per part to look at, evenly spaced.
+
+    Raises:
+        UserError: the data cannot be grouped like this.
+    """
+    from aigc_lightning.data.inspection.inspect import clean, sources
+    from aigc_lightning.evaluation.groups import Grouping, groups, same_shares
+
+    data = clean(data)
+    grouping = Grouping.parsed(by, data.spec)
+    parts = {part: groups(source, grouping, data.spec, num) for part, source in sources(data).items()}
+    p_value = same_shares([*parts.values()]) if grouping.field == "label" else math.nan
+    return {
+        "field": by,
+        "parts": {part: {name: _plain(group) for name, group in found.items()} for part, found in parts.items()},
+        **({} if math.isnan(p_value) else {"p_value_of_equal_shares": p_value}),
+    }
+
+
+def _plain(values: dict[str, float]) -> dict[str, float | None]:
+    return {key: None if math.isnan(value) else round(value, 5) for key, value in values.items()}
 
 
 def _of_files(found: list[tuple[int, int, str]]) -> dict[str, Any]:
@@ -154,6 +191,30 @@ def _print(report: dict[str, Any]) -> None:
             hint = part == "train" and "; data.balanced true shows all equally often"
             echo("", f"{part}: {balance(numbers['labels'], len(report['classes']), hint or '')}")
             _print_bars(numbers["labels"], report["classes"])
+    if "by" in report:
+        _print_groups(report["by"])
+
+
+def _print_groups(by: dict[str, Any]) -> None:
+    """Print the groups, those of a part below one another."""
+    rows = []
+    for part, found in by["parts"].items():
+        for name, group in found.items():
+            low, high = (f"{group[key]:.1%}" if group[key] is not None else "-" for key in ("share_low", "share_high"))
+            level, stderr = group["brightness"], group["brightness_stderr"]
+            rows.append(
+                {
+                    "part": part,
+                    by["field"].partition("=")[0]: name,
+                    "images": str(group["images"]),
+                    "share, 95 % interval": f"{low} to {high}",
+                    "brightness": "-" if level is None else f"{level:.3f}" + (f" ± {stderr:.3f}" if stderr else ""),
+                }
+            )
+    echo("")
+    print_rows(rows, as_json=False, titles=True)
+    if "p_value_of_equal_shares" in by:
+        echo(f"If all parts had the same shares, such differences would have p = {by['p_value_of_equal_shares']:.2g}.")
 
 
 def balance(counts: dict[str, int], num_classes: int, hint: str) -> str:

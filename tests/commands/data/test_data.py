@@ -374,3 +374,44 @@ def test_a_training_process_names_odd_files_and_no_line_of_pillow(tmp_path):
     assert "There are remarks about more files" in done.stderr
     for noise in ("UserWarning", "site-packages", "tempfile.tif", "Traceback"):
         assert noise not in done.stderr
+
+
+def test_stats_by_label_counts_all_and_says_whether_the_parts_differ(tmp_path, capsys):
+    root = folder(tmp_path / "pictures")
+    (root / "train/cat/bad.png").unlink()
+    code, found = report(
+        capsys, "stats", "image_folder", "--data.root", str(root), "--data.size", "16", "--by", "label"
+    )
+    by = found["by"]
+    assert code == 0 and {name: group["images"] for name, group in by["parts"]["train"].items()} == {
+        "cat": 10,
+        "dog": 3,
+    }
+    cat = by["parts"]["train"]["cat"]
+    assert cat["share"] == pytest.approx(10 / 13, abs=1e-4) and cat["share_low"] < cat["share"] < cat["share_high"]
+    assert 0.3 < cat["brightness"] < 0.7 and cat["brightness_stderr"] > 0
+    assert 0.05 < by["p_value_of_equal_shares"] <= 1
+    assert main(["data", "stats", "image_folder", f"--data.root={root}", "--data.size=16", "--by", "label"]) == 0
+    out = capsys.readouterr().out
+    assert "SHARE, 95 % INTERVAL" in out and "If all parts had the same shares" in out
+
+
+def test_stats_by_caption_counts_the_images_whose_captions_have_a_word(capsys):
+    code, found = report(capsys, "stats", "shapes", *SMALL, "--by", "caption")
+    parts = found["by"]["parts"]
+    assert code == 0 and max(group["share"] for group in parts["train"].values()) == 1  # such as "a"
+    assert len(parts["train"]) > 5 and "p_value_of_equal_shares" not in found["by"]
+    word = sorted(parts["train"], key=lambda name: parts["train"][name]["images"])[0]
+    code, found = report(capsys, "stats", "shapes", *SMALL, "--by", f"caption={word.upper()},unheard")
+    assert set(found["by"]["parts"]["train"]) == {word, "unheard"}
+    assert found["by"]["parts"]["train"][word] == parts["train"][word]
+    assert found["by"]["parts"]["train"]["unheard"]["images"] == 0
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [("colour", "--by is 'colour'"), ("label=cat", "--by is 'label=cat'"), ("caption", "has no captions")],
+)
+def test_data_is_grouped_by_what_it_has(by, message, capsys):
+    assert main(["data", "stats", "digits", "--by", by]) == 2
+    assert message in capsys.readouterr().err

@@ -55,6 +55,8 @@ def test_no_face_is_found_afterwards_and_the_rest_is_untouched(method, aigc, fol
     outside = np.ones(before.shape[:2], bool)
     for left, top, right, bottom in rows[1]["faces"]:
         outside[top:bottom, left:right] = False
+    middle = after[100:130, 146:176]
+    assert (middle.max() == 0) == (method == "fill")  # black boxes are for what is found again
     assert (before[outside] == after[outside]).all() and (before[~outside] != after[~outside]).any()
 
 
