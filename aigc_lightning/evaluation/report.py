@@ -21,6 +21,7 @@ from aigc_lightning.evaluation.class_rows import alike, ends_of, is_end
 from aigc_lightning.evaluation.receipt import Receipt, Section
 from aigc_lightning.evaluation.scores import (
     BITS_PER_DIM,
+    CANARY_AUC,
     MEMBERSHIP_AUC,
     MEMBERSHIP_TPR,
     RETRIEVAL_KEYS,
@@ -56,6 +57,7 @@ _TITLES = {
     "mean_average_precision": "Mean average precision (mAP)",
     MEMBERSHIP_AUC: "Membership inference, AUC",
     MEMBERSHIP_TPR: "Training images recognised",
+    CANARY_AUC: "Membership inference of canaries, AUC",
 }
 _SHARES = {"class_accuracy", "copy_rate", "accuracy", "precision", "recall", "f1", "coverage", *RETRIEVAL_KEYS}
 _SHARES |= {MEMBERSHIP_TPR, "class_share_distance", "share", "share_of_data"}

@@ -226,6 +226,8 @@ RETRIEVAL_KEYS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_pr
 
 #: The score of membership inference, the share of recognised members that is reported beside it.
 MEMBERSHIP_AUC, MEMBERSHIP_TPR = "membership_auc", "membership_true_positives"
+#: The same score of planted canaries.
+CANARY_AUC = "canary_auc"
 
 #: Scores of classifiers, in [0, 1].
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
@@ -296,7 +298,7 @@ def _computed(name: str, sides: Sides) -> dict[str, float]:
 
 def spread_key(key: str) -> str:
     """Return the key under which a section has the spread of a score, if it has one."""
-    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC) else f"{key}_std"
+    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC, CANARY_AUC) else f"{key}_std"
 
 
 def is_spread(key: str) -> bool:
@@ -311,7 +313,7 @@ def is_better(key: str) -> Better | None:
             return score.better
     if key in PAIRS:
         return PAIRS[key].better
-    lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR)
+    lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR, CANARY_AUC)
     return "lower" if key in lower else "higher" if key in (*CLASSIFICATION, *RETRIEVAL_KEYS) else None
 
 
