@@ -20,7 +20,7 @@ from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.core.predictions import edited
-from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSource
 from aigc_lightning.data.decode import SUFFIXES, CorruptImageError, decode
 from aigc_lightning.data.folders.find_images import find_images, warn_of_others
 from aigc_lightning.errors import UserError
@@ -78,12 +78,19 @@ class DataImages(ImageSet):
         part: "train", "val" or "test".
         field: the key of the images in a batch.
         numbers: which of them; all when None.
+        source: where they come from, in place of the part's own source.
     """
 
     def __init__(
-        self, data: ImageDataModule, part: Part, field: str = "image", numbers: Sequence[int] | None = None
+        self,
+        data: ImageDataModule,
+        part: Part,
+        field: str = "image",
+        numbers: Sequence[int] | None = None,
+        source: ImageSource | FieldSource | None = None,
     ) -> None:
-        source = {"train": data.train_source, "val": data.val_source, "test": data.test_source}[part]()
+        if source is None:
+            source = {"train": data.train_source, "val": data.val_source, "test": data.test_source}[part]()
         name = f"{type(data).__name__}, {part}" + ("" if field == "image" else f", {field}")
         super().__init__(name, range(len(source)) if numbers is None else numbers, data.spec.class_names)
         self.data, self.part, self.field = data, part, field

@@ -14,12 +14,14 @@ from torch.nn.functional import cross_entropy
 from aigc_lightning.core import keyed
 from aigc_lightning.core.capabilities import Classifier, LikelihoodModel
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.data.canary_images import CanaryImages
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.image_sets import DataImages
 from aigc_lightning.evaluation.likelihood_scores import log_likelihoods
 from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
-from aigc_lightning.evaluation.score_names import MEMBERSHIP_AUC, MEMBERSHIP_TPR, is_better
+from aigc_lightning.evaluation.score_names import CANARY_AUC, MEMBERSHIP_AUC, MEMBERSHIP_TPR, is_better
 from aigc_lightning.metrics.membership import Membership, membership
 
 _FALSE_ALARMS = 0.01
@@ -32,6 +34,7 @@ def score_membership(
     others: DataImages,
     options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
+    canaries: tuple[DataImages, DataImages] | None = None,
 ) -> Section:
     """Return how well the loss of an image tells whether the model was trained on it.
 
@@ -44,6 +47,7 @@ def score_membership(
         others: images from the same source that it has not seen.
         options: of the model's `log_likelihood`.
         progress: shows progress.
+        canaries: planted ones, and others of their kind that were not planted.
 
     Raises:
         UserError: the model has no loss per image.
@@ -56,19 +60,36 @@ def score_membership(
     baseline = {}
     if half > 1:
         baseline = _scores(membership(of_others[order[:half]], of_others[order[half:]], _FALSE_ALARMS))
-    protocol = {
+    scores = _scores(found)
+    if canaries is not None:
+        planted, unplanted = (_losses(model, images, options or {}, progress)[1] for images in canaries)
+        known = membership(planted, unplanted, _FALSE_ALARMS)
+        scores |= {CANARY_AUC: known.auc, f"{CANARY_AUC}_stderr": known.stderr}
+    protocol: dict[str, Any] = {
         "loss": name,
         "num_members": len(members),
         "num_others": len(others),
         "reference": f"{members.fingerprint()} {others.fingerprint()}",
         "false_alarms": _FALSE_ALARMS,
     }
+    if canaries is not None:
+        protocol["canaries"] = len(canaries[0])
     subject = {
         "members": members.name,
         "others": others.name,
         "interval_of_95_percent": f"{found.low:.4f} to {found.high:.4f}",
     }
-    return Section("membership", _scores(found), protocol, baseline, "two halves of the held-out", {}, subject)
+    return Section("membership", scores, protocol, baseline, "two halves of the held-out", {}, subject)
+
+
+def canaries_of(data: ImageDataModule) -> tuple[DataImages, DataImages] | None:
+    """Return the canaries planted in the training images, and others that were not planted; None without canaries."""
+    if not isinstance(data, CanaryImages):
+        return None
+    count = len(data.train_source())
+    numbers = range(count - data.canaries, count)
+    planted = DataImages(data, "train", numbers=numbers)
+    return planted, DataImages(data, "train", numbers=numbers, source=data.unplanted_source())
 
 
 def has_losses(model: ImageModel, images: DataImages) -> bool:

@@ -21,6 +21,7 @@ from aigc_lightning.evaluation.class_rows import alike, ends_of, is_end
 from aigc_lightning.evaluation.receipt import Receipt, Section
 from aigc_lightning.evaluation.score_names import (
     BITS_PER_DIM,
+    CANARY_AUC,
     FEW_SHOT_SIZES,
     MEMBERSHIP_AUC,
     MEMBERSHIP_TPR,
@@ -62,6 +63,7 @@ _TITLES = {
     "mean_average_precision": "Mean average precision (mAP)",
     MEMBERSHIP_AUC: "Membership inference, AUC",
     MEMBERSHIP_TPR: "Training images recognised",
+    CANARY_AUC: "Membership inference of canaries, AUC",
 }
 _SHARES = {
     *("class_accuracy", "class_share_distance", "share", "share_of_data", "copy_rate", "coverage", MEMBERSHIP_TPR),

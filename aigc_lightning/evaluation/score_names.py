@@ -14,6 +14,8 @@ RETRIEVAL_KEYS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_pr
 
 #: The score of membership inference, the share of recognised members that is reported beside it.
 MEMBERSHIP_AUC, MEMBERSHIP_TPR = "membership_auc", "membership_true_positives"
+#: The same score of planted canaries.
+CANARY_AUC = "canary_auc"
 
 #: Few-shot accuracies of embeddings, requested under one name: ways and shots by key; in [0, 1].
 FEW_SHOT = "few_shot"
@@ -42,7 +44,7 @@ def check_names(names: Sequence[str]) -> None:
 
 def spread_key(key: str) -> str:
     """Return the key under which a section has the spread of a score, if it has one."""
-    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC, *FEW_SHOT_SIZES) else f"{key}_std"
+    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC, CANARY_AUC, *FEW_SHOT_SIZES) else f"{key}_std"
 
 
 def is_spread(key: str) -> bool:
@@ -57,7 +59,7 @@ def is_better(key: str) -> Better | None:
             return score.better
     if key in PAIRS:
         return PAIRS[key].better
-    lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR)
+    lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR, CANARY_AUC)
     higher = (*CLASSIFICATION, *RETRIEVAL_KEYS, *FEW_SHOT_SIZES)
     return "lower" if key in lower else "higher" if key in higher else None
 

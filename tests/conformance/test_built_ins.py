@@ -68,6 +68,10 @@ class TestPhotos(DataConformance):
     settings = ("data.size=16", "data.num_train=100")
 
 
+class TestCanaryImages(DataConformance):
+    data = "canary_images"
+
+
 class TestDegradedImages(DataConformance):
     data = "degraded_images"
 

@@ -37,7 +37,7 @@ from aigc_lightning.evaluation.image_sets import (
     chosen,
 )
 from aigc_lightning.evaluation.likelihood_scores import score_likelihood
-from aigc_lightning.evaluation.membership_scores import has_losses, score_membership
+from aigc_lightning.evaluation.membership_scores import canaries_of, has_losses, score_membership
 from aigc_lightning.evaluation.pair_scores import score_pairs
 from aigc_lightning.evaluation.path_length_scores import path_length_of
 from aigc_lightning.evaluation.receipt import SCORES_FILE, Receipt, Section
@@ -146,11 +146,14 @@ class _Model(Evaluation):
         """
         if self.options.part == "train":
             raise UserError("--part train leaves no images that the model has not seen.", "Give val or test.")
+        canaries = canaries_of(data)
+        planted = len(canaries[0]) if canaries else 0  # the last of the training images
         members, others = DataImages(data, "train"), DataImages(data, self.options.part or "val")
+        members = members.subset(members.numbers[: len(members) - planted])
         num = self.options.num or MOST
         seen, unseen = (images.subset(chosen(len(images), num)) for images in (members, others))
         options = self._options_of(model, "log_likelihood") if isinstance(model, LikelihoodModel) else {}
-        self.sections.append(score_membership(model, seen, unseen, options, self.progress))
+        self.sections.append(score_membership(model, seen, unseen, options, self.progress, canaries))
 
     def _check_options(self, model: ImageModel, methods: Sequence[str]) -> None:
         """Refuse an option that none of the methods to be scored takes.
