@@ -29,7 +29,7 @@ _AT_ONCE = 100
 
 
 def meanings(images: Tensor, tokens: Tensor, num_codes: int, factor: int) -> Tensor:
-    """Return the mean surroundings of each code, (K, C, 3f, 3f) for f pixels a token; -1 where it does not occur."""
+    """Return the mean surroundings of each code, (K, C, 3f, 3f) f pixels a token; -1 where a code does not occur."""
     patches = unfold(pad(images, (factor,) * 4, value=-1.0), 3 * factor, stride=factor).transpose(1, 2).flatten(0, 1)
     sums = torch.zeros(num_codes, patches.shape[1]).index_add(0, tokens.flatten(), patches)
     found = counts(tokens, num_codes).unsqueeze(1)
