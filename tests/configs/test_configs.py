@@ -73,3 +73,11 @@ def test_the_classifier_config_reads_the_digits(aigc, folder):
     assert done.code == 0, done.err
     best = torch.load(folder / "runs" / "cnn_digits" / "1" / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["callbacks"]["Checkpoints"]["best_score"] >= 0.98
+
+
+@pytest.mark.slow
+def test_the_metric_config_brings_equal_digits_together(aigc, folder):
+    done = aigc("fit", "--config", "metric_digits", "--trainer.accelerator", "cpu")
+    assert done.code == 0, done.err
+    best = torch.load(folder / "runs" / "metric_digits" / "1" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["callbacks"]["Checkpoints"]["best_score"] <= 0.02
