@@ -98,7 +98,8 @@ def _names(
 def _brightness(source: ImageSource | FieldSource, fields: dict[str, Any]) -> list[float]:
     """Return the mean level, from 0 to 1, of each image of a batch; of its first image if it has several."""
     images = next(value for key, value in fields.items() if field_kind(source, key, value) == "image")
-    return (images[:, :3].flatten(1).double().mean(1) / 255).tolist()
+    levels: list[float] = (images[:, :3].flatten(1).double().mean(1) / 255).tolist()
+    return levels
 
 
 def _described(count: int, total: int, levels: list[float]) -> dict[str, float]:
