@@ -72,7 +72,8 @@ def free_energy(q: Tensor, unaries: Tensor, messages: Messages, compatibility: T
     """
     pairs = 0.5 * q * _costs(messages(q), compatibility)
     entropy = torch.special.entr(q)
-    return (q * unaries + pairs - entropy).flatten(1).sum(dim=1)
+    total: Tensor = (q * unaries + pairs - entropy).flatten(1).sum(dim=1)
+    return total
 
 
 def dense_messages(kernel: Tensor) -> Messages:
@@ -151,11 +152,13 @@ class CRF(nn.Module):
         """Return the kernel of squared distances of places and of colours, in pixels and on a scale of 2."""
         (appearance, smoothness), (position, color, smooth) = self.log_weights.exp(), self.log_stds.exp()
         first = appearance * torch.exp(-distances / (2 * position**2) - differences / (2 * color**2))
-        return first + smoothness * torch.exp(-distances / (2 * smooth**2))
+        kernel: Tensor = first + smoothness * torch.exp(-distances / (2 * smooth**2))
+        return kernel
 
     def _window_messages(self, images: Tensor, radius: int) -> Messages:
         """Return the messages of pairs that differ by at most `radius` in each direction."""
-        offsets = [place for place in product(range(-radius, radius + 1), repeat=2) if place != (0, 0)]
+        steps = range(-radius, radius + 1)
+        offsets = [(y, x) for y, x in product(steps, steps) if (y, x) != (0, 0)]
         inside = _shifted(torch.ones_like(images[:1, :1]), radius)
         around = _shifted(images, radius)
         kernels = []
