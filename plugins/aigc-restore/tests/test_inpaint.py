@@ -66,6 +66,22 @@ def test_a_hole_is_filled_whatever_was_in_it_and_the_rest_stays(network):
     assert filled.isfinite().all() and model.edit(images, torch.ones_like(masks)).isfinite().all()
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_networks_learn_to_fill_better_than_smoothly(network):
+    ramp = torch.linspace(-1, 1, 32)
+    images = (torch.sin(9 * ramp)[:, None] * torch.sin(7 * ramp)).expand(2, 3, 32, 32)
+    masks, model = holes(), Inpaint(SPEC, network, network_options=TINY[network])
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    errors = []
+    for _ in range(60):
+        error = (model.generator(images, masks) - images).abs()
+        optimizer.zero_grad()
+        (6 * (error * masks).mean() + (error * (1 - masks)).mean()).backward()
+        optimizer.step()
+        errors.append(float((error * masks).mean().detach()))
+    assert errors[-1] < 0.8 * errors[0]
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_with_everything_known_a_partial_convolution_is_a_convolution(stride):
     layer = PartialConvolution(3, 5, stride=stride)

@@ -2,8 +2,8 @@
 
 Papers: Suvorov et al., LaMa: Resolution-robust Large Mask Inpainting with Fourier Convolutions, WACV 2022,
 https://arxiv.org/abs/2109.07161; Chi, Jiang, Mu, Fast Fourier Convolution, NeurIPS 2020
-Departures from the papers: group norm; Fourier convolutions only between the halvings and doublings of the size; skip
-connections; no local Fourier units.
+Departures from the papers: group norm; leaky ReLU; Fourier convolutions only between the halvings and doublings of the
+size; skip connections; no local Fourier units.
 Shapes: B batch, C channels, F features, H and W height and width in pixels.
 """
 
@@ -11,7 +11,7 @@ import torch
 from aigc_lightning.core.engine.autocast import without_autocast
 from aigc_lightning.networks.norms import make_norm
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
+from torch.nn.functional import interpolate, leaky_relu
 
 _GLOBAL_SHARE = 0.75  # of the features that are transformed
 
@@ -27,14 +27,16 @@ class SpectralTransform(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of the same shape."""
-        inner = relu(self.first(features))
+        inner = _activated(self.first(features))
         output: Tensor = self.last(inner + self._transformed(inner).to(inner.dtype))
         return output
 
     def _transformed(self, features: Tensor) -> Tensor:
         with without_autocast(features.device):  # there is no Fourier transform in half precision
             spectrum = torch.fft.rfft2(features.float(), norm="ortho")
-            stacked = relu(self.spectral(torch.cat([spectrum.real, spectrum.imag], dim=1).to(self.spectral.weight)))
+            stacked = _activated(
+                self.spectral(torch.cat([spectrum.real, spectrum.imag], dim=1).to(self.spectral.weight))
+            )
             real, imaginary = stacked.float().chunk(2, dim=1)
             output: Tensor = torch.fft.irfft2(torch.complex(real, imaginary), s=features.shape[-2:], norm="ortho")
             return output
@@ -101,13 +103,18 @@ class FourierNetwork(nn.Module):
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return images (B, C, H, W), unclipped."""
-        full = relu(self.head(torch.cat([images, masks], dim=1)))
-        half = relu(self.down_1(full))
-        features = self.middle(relu(self.down_2(half)))
-        features = relu(self.up_1(torch.cat([_doubled(features), half], dim=1)))
-        features = relu(self.up_2(torch.cat([_doubled(features), full], dim=1)))
+        full = _activated(self.head(torch.cat([images, masks], dim=1)))
+        half = _activated(self.down_1(full))
+        features = self.middle(_activated(self.down_2(half)))
+        features = _activated(self.up_1(torch.cat([_doubled(features), half], dim=1)))
+        features = _activated(self.up_2(torch.cat([_doubled(features), full], dim=1)))
         output: Tensor = self.last(features)
         return output
+
+
+def _activated(features: Tensor) -> Tensor:
+    # Not ReLU: the error around holes, where the correction should be 0, would silence the last layers for good.
+    return leaky_relu(features, 0.2)
 
 
 def _doubled(features: Tensor) -> Tensor:

@@ -40,9 +40,9 @@ class PartialConvolution(nn.Module):
         """
         stride, padding = self.convolution.stride, cast(tuple[int, int], self.convolution.padding)
         with torch.no_grad():
-            count = conv2d(known.float(), self.ones, stride=stride, padding=padding)
-            possible = conv2d(torch.ones_like(known[:1]).float(), self.ones, stride=stride, padding=padding)
-            found = (count > 0).float()
+            count = conv2d(known.to(self.ones), self.ones, stride=stride, padding=padding)
+            possible = conv2d(torch.ones_like(known[:1]).to(self.ones), self.ones, stride=stride, padding=padding)
+            found = (count > 0).to(count)
             ratio = possible / count.clamp_min(1) * found
         weighted = conv2d(features * known, self.convolution.weight, None, stride, padding)
         bias = cast(Tensor, self.convolution.bias).view(1, -1, 1, 1)
