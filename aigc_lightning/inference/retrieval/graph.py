@@ -152,7 +152,7 @@ def _path(index: Path) -> Path:
 def _keys(vectors: Tensor) -> Keys:
     """Return a hash of each vector, uint64 (N,): embeddings keep theirs when others come and go."""
     bits = vectors.contiguous().numpy().view(np.uint32)
-    factors: Keys = np.random.default_rng(0).integers(2**63, size=bits.shape[1], dtype=np.uint64) * np.uint64(2)
+    factors: Keys = np.random.default_rng(0).integers(2**63, size=(bits.shape[1],), dtype=np.uint64) * np.uint64(2)
     factors += np.uint64(1)  # odd, so that no bit is lost
     total = np.zeros(len(bits), np.uint64)
     for column, factor in enumerate(factors):  # column by column: the product of all would take eight times the memory
