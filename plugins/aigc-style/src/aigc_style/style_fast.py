@@ -65,7 +65,7 @@ class StyleFast(ImageModel):
         style: str = "immunohistochemistry",
         style_size: int = 256,
         feature_network: str = DEFAULT,
-        content_weight: float = 0.05,
+        content_weight: float = 0.3,
         width: int = 32,
         num_blocks: int = 5,
         lr: float = 1e-3,

