@@ -6,8 +6,9 @@ shows for each that it is there and acts as is said here.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.strategies import DDPStrategy
@@ -45,6 +46,21 @@ def forget_import_paths() -> None:
     from jsonargparse import _common
 
     _common.parsing_settings["import_path_verdicts"] = {}
+
+
+# ---- torch: exported programs
+
+
+def for_all_sizes() -> AbstractContextManager[None]:
+    """Let `torch.export` trace without asking whether sizes are 1, whose answers would hold for some sizes only.
+
+    `fx.experimental._config.backed_size_oblivious`: `Dim.DYNAMIC` keeps such answers as guards, among them that the
+    smallest feature maps of a U-Net have one row, and the program then refuses other sizes. Gone: leave it out; such
+    programs are refused by their comparison with the model.
+    """
+    from torch.fx.experimental import _config
+
+    return cast(AbstractContextManager[None], _config.patch(backed_size_oblivious=True))
 
 
 # ---- torch: sharded networks

@@ -21,6 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
+from torch.nn import functional
 
 import aigc_lightning
 from aigc_lightning import compat
@@ -33,6 +34,28 @@ LIBRARIES = [Path(lightning.__file__).parent, Path(jsonargparse.__file__).parent
 def test_the_versions_are_those_that_compat_names():
     for name, tested in re.findall(r"(Lightning|jsonargparse) (\d+\.\d+)", compat.__doc__):
         assert version(name.lower()).startswith(f"{tested}.")
+
+
+# ---- torch
+
+
+def test_a_trace_for_all_sizes_does_not_ask_whether_a_size_is_1():
+    class Halved(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return functional.group_norm(x[:, :, ::2, ::2], 1)
+
+    def outcome() -> str:
+        x = torch.randn(2, 3, 2, 3)
+        dynamic = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
+        try:
+            program = torch.export.export(Halved(), (x,), dynamic_shapes=dynamic, strict=False).module()
+            return str(program(torch.randn(2, 3, 8, 8)).shape[-1])
+        except (AssertionError, RuntimeError):
+            return "refused"
+
+    with compat.for_all_sizes():
+        assert outcome() == "4"
+    assert outcome() == "refused"
 
 
 # ---- jsonargparse

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,24 +62,6 @@ class GraphInput:
 
 
 @dataclass(frozen=True)
-class Loop:
-    """A Python file that calls a graph again and again, for models that make an image in many steps.
-
-    Args:
-        source: the file. It imports `numpy` and `onnxruntime` alone, and defines `run(session, settings, inputs)`,
-            which takes an onnxruntime session, the settings and arrays by name and returns the result as an array.
-        settings: plain values for it, kept in the exported file.
-        inputs: what `run` takes, by name.
-        reference: the model's own way from the same inputs, as tensors by name, to the same result.
-    """
-
-    source: Path
-    settings: Mapping[str, Any]
-    inputs: Mapping[str, GraphInput]
-    reference: Callable[..., Tensor]
-
-
-@dataclass(frozen=True)
 class ExportGraph:
     """A function of tensors that can be exported.
 
@@ -93,7 +74,6 @@ class ExportGraph:
             is also that with which it is traced, so all its sizes differ and are above 1.
         multiple: number that heights and widths must be multiples of.
         meaning: what comes out, in a few words.
-        loop: for a graph that is one of many steps.
     """
 
     owner: nn.Module
@@ -103,7 +83,6 @@ class ExportGraph:
     trials: Sequence[Sizes] = ({"batch": 1}, {"batch": 2}, {"batch": 3})
     multiple: int = 1
     meaning: str = ""
-    loop: Loop | None = None
 
     @property
     def dynamic(self) -> list[str]:

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from aigc_lightning.core.checkpoint_file import first_line
 from aigc_lightning.core.export_graphs import ExportGraph, export_graphs
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.inference.exporting.formats import ProgramFile
-from aigc_lightning.inference.exporting.proof import proved
-from aigc_lightning.inference.exporting.traced import ExportError, traced
+from aigc_lightning.inference.exporting.proof import DifferenceError, exported_and_proved
+from aigc_lightning.inference.exporting.traced import ExportError
 from aigc_lightning.testing.cases import ModelCase
 from aigc_lightning.testing.checks import not_applicable, require
 from aigc_lightning.testing.model_checks import first_output
@@ -44,15 +43,12 @@ def exports_what_it_promises(case: ModelCase) -> None:
             refused.append(f"{name}: {graph}")
             continue
         try:
-            file = ProgramFile(traced(name, graph))
+            exported_and_proved(name, graph, "pt2")
+            done += 1
+        except DifferenceError as error:
+            require(False, str(error))
         except ExportError as error:  # refused, and so nothing is frozen in silence
             refused.append(f"{name}: {error.reason}")
-            continue
-        try:
-            proved(name, graph, file.run())
-        except ExportError as error:
-            require(False, str(error))
-        done += 1
     if not done:
         not_applicable("; ".join(refused) or "it has no capability that can be exported")
 

@@ -11,9 +11,9 @@ from aigc_lightning import __version__
 from aigc_lightning.core.export_graphs import ExportGraph, export_graphs
 from aigc_lightning.core.io.atomic import replacing
 from aigc_lightning.errors import UserError, did_you_mean
-from aigc_lightning.inference.exporting.formats import OPSET, Exported, Format, exported
-from aigc_lightning.inference.exporting.proof import Trial, proved, sizes_text
-from aigc_lightning.inference.exporting.traced import ExportError, Traced, traced
+from aigc_lightning.inference.exporting.formats import OPSET, Format
+from aigc_lightning.inference.exporting.proof import Proof, exported_and_proved, sizes_text
+from aigc_lightning.inference.exporting.traced import ExportError
 from aigc_lightning.inference.loaded_model import LoadedModel
 
 _PREPROCESSING = {
@@ -64,17 +64,15 @@ def _chosen(
 
 
 def _written(loaded: LoadedModel, name: str, graph: ExportGraph, form: Format, path: Path) -> Iterator[str]:
-    program = traced(name, graph)
-    file = exported(name, graph, program, form)
-    trials = proved(name, graph, file.run())
+    proof = exported_and_proved(name, graph, form)
     with replacing(path) as temporary:
-        file.write(temporary, json.dumps(_metadata(loaded, name, graph, program, file, trials)))
+        proof.file.write(temporary, json.dumps(_metadata(loaded, name, graph, proof)))
     inputs = ", ".join(f"{key} {_shape(given.shape)}" for key, given in graph.inputs.items())
     yield f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {name} of {inputs}"
-    for trial in trials:
+    for trial in proof.trials:
         yield (
             f"  {sizes_text(trial.sizes)}: largest difference {trial.difference:.1e}, "
-            f"{1000 * trial.seconds:.1f} ms with {file.runtime}, {1000 * trial.model_seconds:.1f} ms with PyTorch"
+            f"{1000 * trial.seconds:.1f} ms with {proof.file.runtime}, {1000 * trial.model_seconds:.1f} ms with PyTorch"
         )
 
 
@@ -82,9 +80,7 @@ def _shape(shape: Sequence[int | str]) -> str:
     return f"({', '.join(map(str, shape))})"
 
 
-def _metadata(
-    loaded: LoadedModel, name: str, graph: ExportGraph, program: Traced, file: Exported, trials: Sequence[Trial]
-) -> dict[str, Any]:
+def _metadata(loaded: LoadedModel, name: str, graph: ExportGraph, proof: Proof) -> dict[str, Any]:
     """Return what a file says of itself: plain values."""
     spec = loaded.model.spec
     return {
@@ -104,8 +100,8 @@ def _metadata(
         "outputs": dict.fromkeys(graph.outputs, graph.meaning),
         "dimensions": {
             dimension: {
-                "least": program.limits[dimension][0],
-                "most": program.limits[dimension][1],
+                "least": proof.program.limits[dimension][0],
+                "most": proof.program.limits[dimension][1],
                 "multiple": 1 if dimension == "batch" else graph.multiple,
             }
             for dimension in graph.dynamic
@@ -113,12 +109,12 @@ def _metadata(
         "class_names": list(spec.class_names),
         "preprocessing": _PREPROCESSING,
         "proof": {
-            "runtime": file.runtime,
+            "runtime": proof.file.runtime,
             "torch": torch.__version__,
             "opset": OPSET,
             "threads": torch.get_num_threads(),
-            "bytes": file.size,
-            "largest_difference": max(trial.difference for trial in trials),
-            "trials": [vars(trial) for trial in trials],
+            "bytes": proof.file.size,
+            "largest_difference": max(trial.difference for trial in proof.trials),
+            "trials": [vars(trial) for trial in proof.trials],
         },
     }

@@ -12,13 +12,17 @@ import numpy as np
 import torch
 
 from aigc_lightning.core.export_graphs import ExportGraph
-from aigc_lightning.inference.exporting.formats import Array, Runtime
-from aigc_lightning.inference.exporting.traced import ExportError
+from aigc_lightning.inference.exporting.formats import Array, Exported, Format, Runtime, exported
+from aigc_lightning.inference.exporting.traced import ExportError, Traced, traced
 
 #: Largest difference from the model, relative to its largest output where that exceeds 1. Rounding alone gives about
 #: 1e-6; a part of the graph that is frozen gives far more.
 TOLERANCE = 1e-4
 _REPEATS = 3
+
+
+class DifferenceError(ExportError):
+    """An exported program gives something else than the model."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,44 @@ class Trial:
     scale: float
     seconds: float
     model_seconds: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """An exported program that gives what the model gives.
+
+    Args:
+        program: the graph as a program.
+        file: in its format.
+        trials: the comparisons.
+    """
+
+    program: Traced
+    file: Exported
+    trials: list[Trial]
+
+
+def exported_and_proved(name: str, graph: ExportGraph, form: Format) -> Proof:
+    """Return a graph in a format, which another runtime has run with the model's results.
+
+    Args:
+        name: of the graph, for messages.
+        graph: to export.
+        form: "onnx" or "pt2".
+
+    Raises:
+        UserError: the packages of ONNX are not installed.
+        ExportError: it cannot be exported; or what was exported fails or differs.
+    """
+    problems = []
+    for all_sizes in (True, False):  # either way of tracing keeps conditions on sizes that the other does without
+        try:
+            program = traced(name, graph, all_sizes)
+            file = exported(name, graph, program, form)
+            return Proof(program, file, proved(name, graph, file.run()))
+        except ExportError as error:
+            problems.append(error)
+    raise problems[0]
 
 
 def proved(name: str, graph: ExportGraph, runtime: Runtime) -> list[Trial]:
@@ -67,11 +109,11 @@ def _trial(name: str, graph: ExportGraph, runtime: Runtime, number: int) -> Tria
         raise ExportError(name, f"the file does not run with {where}: {str(error).splitlines()[0][:200]}") from error
     shapes = [[part.shape for part in parts] for parts in (found, expected)]
     if shapes[0] != shapes[1]:
-        raise ExportError(name, f"with {where} the file gives the shapes {shapes[0]}, the model {shapes[1]}")
+        raise DifferenceError(name, f"with {where} the file gives the shapes {shapes[0]}, the model {shapes[1]}")
     difference = max(float(np.abs(a - b).max(initial=0)) for a, b in zip(found, expected, strict=True))
     scale = max(float(np.abs(part).max(initial=0)) for part in expected)
     if not difference <= TOLERANCE * max(1.0, scale):
-        raise ExportError(name, f"with {where} the file differs from the model by {difference:.1e}")
+        raise DifferenceError(name, f"with {where} the file differs from the model by {difference:.1e}")
     return Trial(sizes, difference, scale, seconds, model_seconds)
 
 

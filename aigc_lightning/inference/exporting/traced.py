@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from aigc_lightning.compat import for_all_sizes
 from aigc_lightning.core.checkpoint_file import first_line
 from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.errors import UserError
@@ -45,12 +47,13 @@ class Traced:
     symbols: Mapping[str, str]
 
 
-def traced(name: str, graph: ExportGraph) -> Traced:
+def traced(name: str, graph: ExportGraph, all_sizes: bool = True) -> Traced:
     """Return a graph as a program, of which every named dimension is dynamic.
 
     Args:
         name: of the graph, for messages.
         graph: of a model on the CPU in float32.
+        all_sizes: whether to trace without asking which sizes are 1, see `compat.for_all_sizes`.
 
     Raises:
         ExportError: it cannot be traced, or a dimension that is promised to be dynamic is not.
@@ -61,7 +64,7 @@ def traced(name: str, graph: ExportGraph) -> Traced:
         for key, given in graph.inputs.items()
     }
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), for_all_sizes() if all_sizes else nullcontext():
             warnings.simplefilter("ignore")  # of tensors that are copied, such as labels
             program = torch.export.export(module, (), graph.example(1), dynamic_shapes=shapes, strict=False)
     except Exception as error:  # tracing runs the model's own code, which raises whatever it likes

@@ -145,7 +145,7 @@ class SynthesisNetwork(nn.Module):
             styles: (B, L, S), one for each layer.
             noise: (B, N), standard normal; by default the same fixed noise for all images.
         """
-        count = len(styles)
+        count = styles.shape[0]  # not its len, which would be the same number in all exported programs
         noise = self.fixed_noise.expand(count, -1) if noise is None else noise
         rows = torch.split(noise, [height * width for height, width in self.noise_sizes], dim=1)
         maps = [row.reshape(count, 1, *size) for row, size in zip(rows, self.noise_sizes, strict=True)]

@@ -9,11 +9,14 @@ Images lie in [-1, 1].
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import ImageBatch
+from aigc_lightning.core.export_graphs import ExportGraph, derived_graphs
 from aigc_lightning.core.image_model import seeded_normal
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -96,7 +99,16 @@ class ProGAN(AdversarialModel):
 
     def decode(self, latents: Tensor, labels: Sequence[int] | None = None) -> Tensor:
         """Return images (B, C, H, W) in [-1, 1] from latents (B, Z); before the last level, pixels are repeated."""
+        return self._images(latents, *self.stage(int(self.images_seen)))
+
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return what `aigc export` writes: the generator at the level that it has reached."""
         level, fade = self.stage(int(self.images_seen))
+        graph = derived_graphs(self)["decode"]
+        assert isinstance(graph, ExportGraph)
+        return {"decode": replace(graph, call=partial(self._images, level=level, fade=fade))}
+
+    def _images(self, latents: Tensor, level: int, fade: float) -> Tensor:
         with self.inference():
             latents = latents.to(self.device, cast(torch.dtype, self.dtype))
             images: Tensor = self.averaged("generator")(latents, level, fade)

@@ -171,7 +171,8 @@ class StyleGAN2(AdversarialModel):
             space: "z" for latents, "w" for styles.
             trunc: truncation, as in `sample`.
         """
-        labels = [0] * len(latents) if labels is None else labels
+        if labels is None and self.num_classes:
+            labels = [0] * len(latents)
         classes, network = self._classes(labels), self._network()
         latents = latents.to(self.device, cast(torch.dtype, self.dtype))
         with self.inference():

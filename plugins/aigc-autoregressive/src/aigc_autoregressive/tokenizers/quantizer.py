@@ -59,7 +59,7 @@ def to_vectors(latents: Tensor) -> Tensor:
 
 def to_latents(vectors: Tensor, size: tuple[int, int]) -> Tensor:
     """Undo `to_vectors`."""
-    return vectors.transpose(1, 2).reshape(len(vectors), -1, *size)
+    return vectors.transpose(1, 2).reshape(vectors.shape[0], -1, *size)
 
 
 def pass_gradient(vectors: Tensor, codes: Tensor, gradient: Gradient) -> Tensor:
