@@ -179,7 +179,8 @@ def _generation(model: Any) -> dict[str, ExportGraph | str]:
     num_classes = num_sampled_classes(model)
     if num_classes and takes(model.decode, "labels"):
         inputs["labels"] = label_input(num_classes)
-    graph = ExportGraph(model, model.decode, inputs, ("images",), meaning="images in [-1, 1]")
+    owner: Any = model
+    graph = ExportGraph(owner, model.decode, inputs, ("images",), meaning="images in [-1, 1]")
     return {"decode": graph}
 
 

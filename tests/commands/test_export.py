@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,8 @@ def test_a_program_says_how_it_was_made_and_that_it_is_right(aigc, trained, fold
     }
     assert record["dimensions"] == {"batch": {"least": 1, "most": None, "multiple": 1}}
     assert record["proof"]["largest_difference"] < 1e-5 and len(record["proof"]["trials"]) == 3
-    model, latents = load_model(trained), torch.randn(6, 4)
+    model: Any = load_model(trained)
+    latents = torch.randn(6, 4)
     assert torch.allclose(program(latents=latents), model.decode(latents), atol=1e-5)
 
 
@@ -77,8 +79,9 @@ def test_onnx(aigc, trained, folder):
     done = aigc("export", trained, "--format", "onnx", "--graph", "decode")
     assert done.code == 0 and "onnxruntime" in done.out
     session, latents = onnxruntime.InferenceSession("model.onnx"), torch.randn(6, 4)
+    model: Any = load_model(trained)
     (images,) = session.run(None, {"latents": latents.numpy()})
-    assert torch.allclose(torch.from_numpy(images), load_model(trained).decode(latents), atol=1e-5)
+    assert torch.allclose(torch.from_numpy(images), model.decode(latents), atol=1e-5)
 
 
 @pytest.mark.parametrize(
