@@ -60,7 +60,8 @@ def for_all_sizes() -> AbstractContextManager[None]:
     """
     from torch.fx.experimental import _config
 
-    return cast(AbstractContextManager[None], _config.patch(backed_size_oblivious=True))
+    config: Any = _config  # its types lack what is added when it is imported
+    return cast(AbstractContextManager[None], config.patch(backed_size_oblivious=True))
 
 
 # ---- torch: sharded networks
