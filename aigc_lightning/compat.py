@@ -60,7 +60,7 @@ def for_all_sizes() -> AbstractContextManager[None]:
     """
     from torch.fx.experimental import _config
 
-    config: Any = _config  # torch adds `patch` to the module when it is imported
+    config: Any = _config  # its types lack what is added when it is imported
     return cast(AbstractContextManager[None], config.patch(backed_size_oblivious=True))
 
 

@@ -115,8 +115,10 @@ def derived_graphs(model: Any, multiple: int | None = None) -> dict[str, ExportG
     """
     graphs: dict[str, ExportGraph | str] = {}
     multiple = size_multiple(model) if multiple is None else multiple
-    if isinstance(model, Generator):
-        graphs.update(_generation(model))
+    if isinstance(model, LatentGenerator):
+        graphs["decode"] = _decoding(model)
+    elif isinstance(model, Generator):
+        graphs["sample"] = "it draws random numbers while it makes an image, and has no `decode` from latents"
     if isinstance(model, Editor):
         graphs.update(_editing(model, multiple))
     if isinstance(model, Embedder):
@@ -170,18 +172,13 @@ def _up(side: int, multiple: int) -> int:
     return ceil(side / multiple) * multiple
 
 
-def _generation(model: Any) -> dict[str, ExportGraph | str]:
+def _decoding(model: Any) -> ExportGraph:
     """Return the graph that makes images of latents."""
-    if not isinstance(model, LatentGenerator):
-        return {"sample": "it draws random numbers while it makes an image, and has no `decode` from latents"}
-    latents = model.latents([0, 1])
-    inputs = {"latents": GraphInput(("batch", *latents.shape[1:]), meaning="standard normal numbers")}
+    inputs = {"latents": GraphInput(("batch", *model.latents([0, 1]).shape[1:]), meaning="standard normal numbers")}
     num_classes = num_sampled_classes(model)
     if num_classes and takes(model.decode, "labels"):
         inputs["labels"] = label_input(num_classes)
-    owner: Any = model
-    graph = ExportGraph(owner, model.decode, inputs, ("images",), meaning="images in [-1, 1]")
-    return {"decode": graph}
+    return ExportGraph(model, model.decode, inputs, ("images",), meaning="images in [-1, 1]")
 
 
 def _editing(model: Any, multiple: int | None) -> dict[str, ExportGraph | str]:

@@ -26,6 +26,7 @@ class TokenMaps(ABC):
     num_tokens: int  # N
     grids: tuple[tuple[int, int], ...]  # rows and columns of each token map
     channels: int = 1  # tokens of each place
+    passes: int = 1  # drawings until a hole is filled
 
     @abstractmethod
     def tokens(self, images: Tensor) -> Tensor:
@@ -59,6 +60,10 @@ class Tokenized(TokenMaps):
     Args:
         tokenizer: for images of the same size.
     """
+
+    #: A tokenizer's norms and attention carry what covers a hole into all tokens, which makes the first drawing dull;
+    #: in the second, the hole is covered by what was drawn.
+    passes = 2
 
     def __init__(self, tokenizer: VQGANModel) -> None:
         self._tokenizer = tokenizer

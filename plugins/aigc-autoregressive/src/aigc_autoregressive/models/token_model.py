@@ -268,8 +268,11 @@ class TokenModel(ImageModel):
             masks = torch.zeros(len(images), 1, *images.shape[2:])
             masks[:, :, images.shape[2] // 2 :] = 1
         images, holes = images.to(self.device), masks.to(self.device) >= 0.5
-        known = (self.tokens(_covered(images, holes)), ~self.maps.touched(holes))
-        return torch.where(holes, self._redrawn(known, prompts, seeds, **options).to(images), images)
+        filled, kept = _covered(images, holes), ~self.maps.touched(holes)
+        for _ in range(self.maps.passes):
+            drawn = self._redrawn((self.tokens(filled), kept), prompts, seeds, **options)
+            filled = torch.where(holes, drawn.to(images), images)
+        return filled
 
     def _redrawn(
         self, known: Known, prompts: Sequence[str] | None, seeds: Sequence[int] | None, **options: Any
