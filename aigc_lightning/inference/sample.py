@@ -89,12 +89,10 @@ def write_samples(
     images = (image for chunk in chunks for image in to_uint8(chunk).cpu())
     for place, image in zip(places, watched(images, "Sampling", len(missing)), strict=True):
         save_png(to_picture(image), pictures[place].path, texts[place])
-        if signer:
-            signer.sign(pictures[place].path, texts[place])
     if signer:
-        for place in set(range(len(pictures))) - set(places):
-            if not signer.has_signed(pictures[place].path):
-                signer.sign(pictures[place].path, texts[place])
+        for picture, text in zip(pictures, texts, strict=True):
+            if not signer.has_signed(picture.path):
+                signer.sign(picture.path, text)
     if with_grid:
         _write_grid(pictures, len(seeds), out / "grid.png", loaded, record, signer)
     return [picture.path for picture in pictures]
