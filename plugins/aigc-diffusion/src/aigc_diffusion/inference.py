@@ -112,6 +112,10 @@ class DiffusionInference(ImageModel):
         """Return the SHA-256 of the guide's weights if the options name one."""
         return {"guide": guide_component(options["guide"]).sha256} if options.get("guide") else {}
 
+    def export_graphs(self) -> dict[str, str]:
+        """Return why nothing is exported."""
+        return dict.fromkeys(("sample", "edit"), "its network is evaluated many times for an image")
+
     def latents(self, seeds: Sequence[int]) -> Tensor:
         """Return the noise of each seed, (B, C, H, W) of the model's states, standard normal."""
         return seeded_normal(seeds, *self.state_shape).to(self.device)

@@ -155,6 +155,10 @@ class PixelModel(ImageModel):
 
     # ---- training
 
+    def export_graphs(self) -> dict[str, str]:
+        """Return why nothing is exported."""
+        return dict.fromkeys(("sample", "edit"), "each pixel is drawn given those before it")
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the negative log-likelihood of a batch, per number of an image."""
         loss = -self._log_prob_of(self.network, batch["image"], self._labels_of(batch)).mean() / self.spec.channels

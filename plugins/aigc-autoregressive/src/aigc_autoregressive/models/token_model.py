@@ -162,6 +162,11 @@ class TokenModel(ImageModel):
             )
         return self.maps.tokens(images.to(self.device))
 
+    def export_graphs(self) -> dict[str, str]:
+        """Return why nothing is exported."""
+        drawn = "each drawing of tokens depends on the one before"
+        return {"sample": drawn, "edit": drawn, "embed": "its features are taken from the middle of the network"}
+
     # ---- training
 
     def on_fit_start(self) -> None:
