@@ -153,11 +153,11 @@ class PixelModel(ImageModel):
         known = (to_levels(levels, _LEVELS) == to_levels(images, _LEVELS)).flatten(1).all(1)
         return found.masked_fill(~known, -torch.inf)
 
-    # ---- training
-
     def export_graphs(self) -> dict[str, str]:
         """Return why nothing is exported."""
         return dict.fromkeys(("sample", "edit"), "each pixel is drawn given those before it")
+
+    # ---- training
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the negative log-likelihood of a batch, per number of an image."""
