@@ -46,6 +46,7 @@ def home(tmp_path_factory):
 @pytest.mark.parametrize("command", commands())
 def test_a_command_works(command, home):
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    environment["XDG_CONFIG_HOME"] = str(home / "settings")  # where keys are kept
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(["bash", "-c", command], cwd=home, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
