@@ -1,6 +1,6 @@
 """Editing pictures with a model and with plain operations."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,13 +87,19 @@ def edit_files(
             bar.advance(files)
     if editor and cut and (warning := editor.warning()):
         echo(warning, error=True)
+    _say_counts(results, done, skipped)
+    if done:
+        skipped += _write_overview(overview, results.out, text({}), signer)
+    return 1 if skipped or (signer and signer.failed) else 0
+
+
+def _say_counts(results: Results, done: Sequence[Path], skipped: Sequence[Path]) -> None:
+    """Say how many pictures were skipped, and which were written."""
     if skipped:
         echo(f"{counted(len(skipped), 'picture')} of {len(results.paths)} skipped.", error=True)
     if done:
         names = [path.relative_to(results.out).as_posix() for path in (done[0], done[-1])]
         echo(f"{counted(len(done), 'picture')} in {results.out}: {' to '.join(dict.fromkeys(names))}")
-        skipped += _write_overview(overview, results.out, text({}), signer)
-    return 1 if skipped or (signer and signer.failed) else 0
 
 
 def _write_overview(

@@ -70,10 +70,7 @@ def write_samples(
         loaded.class_number(class_name)  # which knows it, before anything is written
     if prompts:
         check_condition(loaded.model, "sample", "prompts")
-    chunk = chunk_size(loaded.model)
-    record = {"class": class_name, "chunk": None if chunk == ON_PROCESSORS else chunk, **chosen}
-    record["evaluations"] = described_options(loaded.model, "sample", chosen).get("network_evaluations")
-    record |= option_hashes(loaded.model, chosen)
+    record = {"class": class_name, **_described(loaded.model, chosen)}
     _make_folder(out)
     pictures = _pictures(seeds, prompts, out)
     texts = [loaded.text([picture.seed], {**record, "prompt": picture.prompt}) for picture in pictures]
@@ -96,6 +93,14 @@ def write_samples(
     if with_grid:
         _write_grid(pictures, len(seeds), out / "grid.png", loaded, record, signer)
     return [picture.path for picture in pictures]
+
+
+def _described(model: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what pictures say of the options of `sample`: all values, and what they amount to."""
+    chunk = chunk_size(model)
+    evaluations = described_options(model, "sample", chosen).get("network_evaluations")
+    own = {"chunk": None if chunk == ON_PROCESSORS else chunk, **chosen, "evaluations": evaluations}
+    return own | option_hashes(model, chosen)
 
 
 def _make_folder(out: Path) -> None:

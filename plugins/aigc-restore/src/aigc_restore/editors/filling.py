@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H and W height and width in pixels.
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,15 @@ from torch import Tensor
 from aigc_restore.editors.base import Classical, Pixels
 
 
-class Filling(Classical):
+class Filling(Classical, ABC):
     """Base class of methods that fill the holes of images; everything else is left as it is."""
 
     keeps_unmasked = True
     reach = math.inf  # holes of any size
 
+    @abstractmethod
     def filled(self, pixels: Pixels, hole: npt.NDArray[np.bool_]) -> Pixels:
         """Return pixels (H, W, C) in [0, 1] with the hole (H, W) filled."""
-        raise NotImplementedError
 
     def edit(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [-1, 1] with their holes filled.
