@@ -155,7 +155,7 @@ class DCGAN(AdversarialModel):
         if labels is None and self.num_classes:
             labels = [0] * len(latents)
         with self.inference():
-            classes = None if labels is None else torch.tensor(labels, device=self.device)
+            classes = None if labels is None else torch.as_tensor(labels, device=self.device)
             latents = latents.to(self.device, cast(torch.dtype, self.dtype))
             images: Tensor = self.averaged("generator")(latents, classes).clamp(-1, 1)
         return images

@@ -285,4 +285,4 @@ class StyleGAN2(AdversarialModel):
 
     def _classes(self, labels: Sequence[int] | None) -> Tensor | None:
         """Return labels as the mapping network takes them, (B,); None for a model without classes."""
-        return torch.tensor(labels, device=self.device) if self.num_classes else None
+        return torch.as_tensor(labels, device=self.device) if self.num_classes else None
