@@ -6,8 +6,9 @@ A class is only imported if an installed package has registered it.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from torch import Tensor, nn
 
@@ -54,7 +55,8 @@ def build(model_class: Any, record: dict[str, Any], origin: Path) -> Any:
     """
     try:
         with recorded_components(record):
-            model = model_class(**{"spec": ImageSpec.from_dict(record["spec"]), **record["config"]})
+            arguments = _with_dataclasses(model_class, record["config"])
+            model = model_class(**{"spec": ImageSpec.from_dict(record["spec"]), **arguments})
         model.take_settings(record)
         model.configure_model()
     except UserError:
@@ -66,6 +68,21 @@ def build(model_class: Any, record: dict[str, Any], origin: Path) -> Any:
             f"The file was written with {versions}; install that version, or pass arguments that the class accepts.",
         ) from error
     return model
+
+
+def _with_dataclasses(model_class: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments in which a mapping for a parameter that is a dataclass has become one, as in a config file."""
+    arguments = dict(config)
+    try:
+        annotations = get_type_hints(model_class.__init__)
+    except NameError:  # an annotation of something imported for type checkers alone
+        return arguments
+    for name, value in config.items():
+        annotation = annotations.get(name)
+        made = next((one for one in (annotation, *get_args(annotation)) if is_dataclass(one)), None)
+        if isinstance(value, Mapping) and isinstance(made, type):
+            arguments[name] = made(**value)
+    return arguments
 
 
 @contextmanager

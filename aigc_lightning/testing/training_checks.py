@@ -169,11 +169,11 @@ def _takes(case: ModelCase, spec: ImageSpec) -> bool:
 
 
 def _stateless(model: ImageModel) -> ImageModel:
-    """Replace every batch norm by a per-sample norm and freeze spectral norms, in place."""
-    for module in list(model.modules()):
+    """Replace every batch norm that is not kept in evaluation mode, and freeze spectral norms, in place."""
+    for module in list(model.train().modules()):
         if isinstance(module, _SpectralNorm):
             module.n_power_iterations = 0
         for name, child in module.named_children():
-            if isinstance(child, _BatchNorm):
+            if isinstance(child, _BatchNorm) and child.training:
                 setattr(module, name, nn.GroupNorm(1, child.num_features, affine=child.affine))
     return model

@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from aigc_lightning.core import rebuilding
 from aigc_lightning.core.capabilities import Classifier, Embedder
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.core.views import Views
@@ -194,3 +195,8 @@ def test_micro_batches_are_refused_where_images_are_compared(aigc, folder):
     assert done.code == 2 and "compares the images of a batch" in done.err and len(done.lines) <= 4
     done = aigc("fit", "--config", "metric_digits", "--model.loss", "arcface", *small)
     assert done.code == 0, done.err
+
+
+def test_a_loaded_model_has_its_options_for_views(tmp_path):
+    record = {"spec": SPEC.to_dict(), "config": {"views": {"crop": 0.5}}, "versions": {}}
+    assert rebuilding.build(Metric, record, tmp_path).views == Views(crop=0.5)
