@@ -9,6 +9,7 @@ Shapes: B batch, H and W height and width in pixels, F channels, K = 1000 classe
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -115,11 +116,20 @@ class _SameConv2d(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         height, width = (
-            max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            kernel - stride + _excess(side, stride)  # no kernel is smaller than its stride
             for side, stride, kernel in zip(features.shape[-2:], self.stride, self.kernel_size, strict=True)
         )
         border = [width // 2, width - width // 2, height // 2, height - height // 2]
         return super().forward(functional.pad(features, border) if any(border) else features)
+
+
+def _excess(side: int, stride: int) -> int:
+    """Return how many pixels a side lacks to be a multiple of a stride.
+
+    An exported graph is for sides that are: formulas for all others grow from layer to layer, until torch takes minutes
+    to read them again.
+    """
+    return 0 if torch.compiler.is_exporting() else -side % stride
 
 
 def _convolution(before: int, after: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:

@@ -3,7 +3,8 @@
 Papers: Huang, Belongie, Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization, ICCV 2017,
 https://arxiv.org/abs/1703.06868; Sheng et al., Avatar-Net, CVPR 2018, https://arxiv.org/abs/1805.03857 (skips).
 Departures from the first paper: EfficientNet-Lite0 or a `cnn` in place of VGG-19; since its maps have few channels,
-finer ones are stylised as well and join the decoder; the style loss compares Gram matrices, relative to the style's;
+finer ones are stylised as well and join the decoder; the result takes the mean and covariance of the style's colours,
+which few training styles cannot teach a decoder; the style loss compares Gram matrices, relative to the style's;
 the differences between neighbouring pixels are one of its layers (`features.py`).
 Shapes: B batch, R styles of an image, C channels, H and W height and width in pixels, h and w those of styles. Images
 lie in [-1, 1].
@@ -16,7 +17,9 @@ from typing import Any
 import torch
 from aigc_lightning.core.batch import UnpairedBatch
 from aigc_lightning.core.component import embedded
+from aigc_lightning.core.engine.autocast import without_autocast
 from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.export_graphs import ExportGraph, derived_graphs
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -30,7 +33,17 @@ from torch.optim import Adam
 from aigc_style.features import DEFAULT, differences, reduction
 from aigc_style.networks.decoder import Decoder
 from aigc_style.networks.encoder import LiteEncoder
-from aigc_style.statistics import Losses, adain, content_loss, gram, gram_loss, layer_weights, moments
+from aigc_style.statistics import (
+    Losses,
+    adain,
+    content_loss,
+    gram,
+    gram_loss,
+    layer_weights,
+    match_palette,
+    moments,
+    palette,
+)
 
 _SMALLEST, _MULTIPLE = 16, 8  # pixels that the encoder and the decoder's padding need
 _PROBE = 64  # pixels of the image from which the encoder's channels are found
@@ -120,8 +133,13 @@ class AdaIN(ImageModel):
                 styled = self._styled(content, self._maps(style.to(self.device, dtype)))
                 mixed = [one + share * other for one, other in zip(mixed, styled, strict=True)]
             mixed = [torch.lerp(own, other, strength) for own, other in zip(content, mixed, strict=True)]
-            result = self._decoded(mixed, images)
-        return result.float().clamp(-1, 1)
+            colors = self._colors(images, several, shares, strength)
+            result = self._decoded(mixed, images, colors)
+        return result.clamp(-1, 1)
+
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return the graph of `edit`, for sizes that need no padding."""
+        return derived_graphs(self, multiple=_MULTIPLE)
 
     # ---- training
 
@@ -136,7 +154,7 @@ class AdaIN(ImageModel):
             style = self._maps(styles)
             wanted = self._styled(self._maps(photos), style)
             grams = [gram(maps) for maps in (differences(styles), *style)]
-        result = self._decoded(wanted, photos)
+        result = self._decoded(wanted, photos, palette(styles.float()))
         found = self._maps(result)
         style_loss = gram_loss([gram(maps) for maps in (differences(result), *found)], grams)
         return Losses(style_loss, content_loss(found[2], wanted[2]))
@@ -175,16 +193,28 @@ class AdaIN(ImageModel):
     def _maps(self, images: Tensor) -> list[Tensor]:
         """Return maps at 1/2, 1/4 and 1/8 of the size, and coarser ones for the loss; sizes are rounded up to 8."""
         assert isinstance(self.encoder, FeatureMaps)
-        maps = self.encoder.feature_maps(pad_to_multiple(pad_to_least(images, _SMALLEST), _MULTIPLE))
+        if not torch.compiler.is_exporting():
+            images = pad_to_multiple(pad_to_least(images, _SMALLEST), _MULTIPLE)
+        maps = self.encoder.feature_maps(images)
         return [maps[number] for number in self.layers]
 
     def _styled(self, content: Sequence[Tensor], style: Sequence[Tensor]) -> list[Tensor]:
         return [adain(one, *moments(other)) for one, other in zip(content, style, strict=True)]
 
-    def _decoded(self, maps: Sequence[Tensor], images: Tensor) -> Tensor:
-        """Return the images of maps, as large as `images`."""
+    def _colors(self, images: Tensor, styles: Tensor, shares: list[float], strength: float) -> tuple[Tensor, Tensor]:
+        """Return the mean and covariance of the colours of images (B, C, H, W) in R styles (B, R, C, h, w)."""
+        own = palette(images.to(self.device).float())
+        found = [palette(style.to(self.device).float()) for style in styles.unbind(dim=1)]
+        mixed = [sum(share * one[part] for share, one in zip(shares, found, strict=True)) for part in range(2)]
+        return torch.lerp(own[0], mixed[0], strength), torch.lerp(own[1], mixed[1], strength)
+
+    def _decoded(self, maps: Sequence[Tensor], images: Tensor, colors: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the images of maps, as large as `images`, in the colours of a style; float32."""
         result = self.decoder(maps[2], (maps[1], maps[0]) if self.skips else ())
-        return crop(result, images.shape[-2], images.shape[-1])
+        if not torch.compiler.is_exporting():
+            result = crop(result, images.shape[-2], images.shape[-1])
+        with without_autocast(result.device):
+            return match_palette(result.float(), *colors)
 
 
 def _numbers(text: str, count: int) -> list[float] | None:

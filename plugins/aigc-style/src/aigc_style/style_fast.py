@@ -15,6 +15,7 @@ import torch
 from aigc_lightning.core.batch import ImageBatch
 from aigc_lightning.core.component import refer
 from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.export_graphs import ExportGraph, derived_graphs
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from aigc_style.features import DEFAULT, StyleFeatures
-from aigc_style.networks.transform import ResidualBlock, TransformNet
+from aigc_style.networks.transform import REDUCTION, ResidualBlock, TransformNet
 from aigc_style.pictures import read_style
 from aigc_style.statistics import Losses, content_loss, gram, gram_loss, resized
 
@@ -95,6 +96,10 @@ class StyleFast(ImageModel):
         with self.inference():
             styled: Tensor = self(images.to(self.device, next(self.network.parameters()).dtype))
         return styled.float().clamp(-1, 1)
+
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return the graph of `edit`, for sizes that need no padding."""
+        return derived_graphs(self, multiple=REDUCTION)
 
     # ---- training
 

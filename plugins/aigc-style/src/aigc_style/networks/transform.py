@@ -8,11 +8,13 @@ for transposed ones), and reflection padding in every convolution.
 Shapes: B batch, C channels, H and W height and width in pixels, F channels at full size.
 """
 
+import torch
 from aigc_lightning.networks.norms import make_norm
 from aigc_lightning.networks.residual import ReflectingConv2d, crop, pad_to_least, pad_to_multiple
 from torch import Tensor, nn
 
-_REDUCTION = 4  # by which the residual blocks' maps are smaller than the image
+#: Number that height and width of images are multiples of where they are not padded.
+REDUCTION = 4  # by which the residual blocks' maps are smaller than the image
 _SMALLEST = 8  # pixels: the padding of a convolution has to fit into its maps
 
 
@@ -37,8 +39,11 @@ class TransformNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images of the same size; the last row and column are repeated where a size is no multiple of 4."""
+        if torch.compiler.is_exporting():  # for sizes that need no padding
+            exported: Tensor = self.layers(images)
+            return exported
         height, width = images.shape[-2:]
-        padded = pad_to_multiple(pad_to_least(images, _SMALLEST), _REDUCTION)
+        padded = pad_to_multiple(pad_to_least(images, _SMALLEST), REDUCTION)
         return crop(self.layers(padded), height, width)
 
 
