@@ -14,5 +14,6 @@ from .data.base import ImageDataModule as ImageDataModule
 from .errors import UserError as UserError
 from .inference.loaded_model import LoadedModel as LoadedModel
 from .inference.loaded_model import load as load
+from .plugins.registry import register_model_file as register_model_file
 
 __version__: str
