@@ -13,6 +13,7 @@ notebooks show. What the commands refuse raises a `UserError`. For tensors, see 
 
 import html
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -263,7 +264,7 @@ def _flags(options: Mapping[str, Any]) -> list[str]:
 
 def _text(value: Any) -> str:
     """Return a value as it would be written on the command line."""
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+    return os.fspath(value) if isinstance(value, str | os.PathLike) else json.dumps(value)
 
 
 def _row(tag: str, cells: Iterable[str]) -> str:

@@ -96,6 +96,10 @@ def seed_list(text: str) -> list[int]:
 
     Raises:
         UserError: it is not a list of non-negative numbers and ranges.
+
+    Examples:
+        >>> seed_list("3,7,20-23")
+        [3, 7, 20, 21, 22, 23]
     """
     seeds: list[int] = []
     for part in text.split(","):

@@ -12,6 +12,7 @@ from aigc_lightning import __version__
 from aigc_lightning.core.capabilities import Generator, num_sampled_classes
 from aigc_lightning.core.checkpoint import file_hash, load_with_record
 from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.io.output import html
 from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.inference.model_options import check_condition
@@ -46,6 +47,24 @@ class LoadedModel:
     def name(self) -> str:
         """The name of the model's class."""
         return type(self.model).__name__
+
+    def __repr__(self) -> str:
+        """Return the model's name, its images and its file."""
+        return f"LoadedModel({self.name}, {self.model.spec}, {self.path})"
+
+    def _repr_html_(self) -> str:
+        """Return what identifies the model, as a table for notebooks."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.record["versions"].items())
+        rows = {
+            "model": self.name,
+            "images": self.model.spec,
+            "arguments": json.dumps(self.record["config"]),
+            "steps": f"{self.record['step']:,}" if "step" in self.record else "unknown",
+            "file": f"{self.path} (SHA-256 {self.digest}...)",
+            "made with": versions,
+        }
+        cells = "".join(f"<tr><th>{html(name)}</th><td>{html(value)}</td></tr>" for name, value in rows.items())
+        return f"<table>{cells}</table>"
 
     @property
     def origin(self) -> dict[str, Any]:
