@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aigc_lightning import plugins
 from aigc_lightning.config.request import read_request
 from aigc_lightning.config.signing import signing_keys
 from aigc_lightning.core.run.folder import find_checkpoint
@@ -237,6 +238,22 @@ def evaluate(target: str | Path | Run | None = None, *, out: str | Path | None =
     argv += [] if out is None else ["--out", str(Path(out))]
     folder = scored([*argv, *_flags(options)])
     return Scores(load_receipt(folder / SCORES_FILE), folder)
+
+
+def run_command(name: str, *arguments: Any, **options: Any) -> int:
+    """Run a command that has no function of its own here, and return its exit code.
+
+    Args:
+        name: such as "index" or "export".
+        *arguments: what the command line has without an option, such as a run, and sub-commands.
+        **options: such as `out="photos.index"`, or True for a switch; `_` stands for `-`.
+
+    Raises:
+        UserError: there is no such command, or it refuses something.
+    """
+    given = {key.replace("_", "-"): value for key, value in options.items()}
+    function = plugins.find("command", name).load()
+    return int(function([*map(_text, arguments), *_flags(given)]) or 0)
 
 
 def _arguments(name: str, value: Any) -> list[str]:

@@ -91,7 +91,7 @@ def _mathml(found: re.Match[str]) -> str:
 
 def _page_of(source: str) -> str:
     """Return the page, or the picture, that shows a file of the repository."""
-    if source.startswith("examples/"):
+    if source.partition("/")[0] == "examples":
         return "examples.md"
     picture = re.fullmatch(r"plugins/([\w-]+)/images/(.*)", source)
     if picture:
