@@ -4,6 +4,7 @@ python examples/sample_and_edit.py
 """
 
 from aigc_lightning import edit, fit, load, sample
+from aigc_lightning.models import VAE
 
 
 def main(steps: int = 800) -> None:
@@ -20,8 +21,9 @@ def main(steps: int = 800) -> None:
     assert images[1].equal(loaded.sample([7])[0])
 
     # What else a model can do depends on the model: this one encodes and decodes.
-    latents = loaded.model.latents([3, 7])
-    between = loaded.model.decode(latents.mean(0, keepdim=True))
+    model = loaded.model
+    assert isinstance(model, VAE)
+    between = model.decode(model.latents([3, 7]).mean(0, keepdim=True))
     print("Between two digits:", tuple(between.shape))
 
     # Editing: plain operations, a model, or both. The results lie beside before_after.png and compare.html.

@@ -63,7 +63,7 @@ def short_fit(config=None, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "lines"), ROWS)
 def test_a_line_does_what_its_command_does(command, lines, home):
-    names = {**{name: getattr(aigc_lightning, name) for name in aigc_lightning.__all__}, "fit": short_fit}
+    names = {**{name: getattr(aigc_lightning, name) for name in dir(aigc_lightning)}, "fit": short_fit}
     if command.startswith("aigc search"):
         aigc_lightning.run_command("index", "JUDGE", "FOLDER", out="photos.index")
     for line in re.findall(r"`([^`]*)`", lines):

@@ -1,6 +1,7 @@
 """A trained model loaded for a command, a notebook or a plugin, with what identifies it."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ class LoadedModel:
         UserError: the file cannot be used, or there is no such device.
     """
 
-    def __init__(self, target: str | Path, device: str = "cpu") -> None:
-        self.path = find_checkpoint(target)
+    def __init__(self, target: str | os.PathLike[str], device: str = "cpu") -> None:
+        self.path = find_checkpoint(target if isinstance(target, str) else Path(target))
         model, self.record = load_with_record(self.path)
         self.model = model.to(chosen_device(device))
         self.digest = file_hash(self.path)
@@ -135,7 +136,7 @@ class LoadedModel:
         }
 
 
-def load(target: str | Path, device: str = "cpu") -> LoadedModel:
+def load(target: str | os.PathLike[str], device: str = "cpu") -> LoadedModel:
     """Return a trained model: `load("runs/dcgan_digits/1").sample([0, 1, 2])`.
 
     Args:

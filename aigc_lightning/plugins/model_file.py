@@ -39,7 +39,7 @@ class _Loader(SourceLoader):
         """Return the path that tracebacks show."""
         return str(self.path)
 
-    def get_data(self, path: str) -> bytes:  # type: ignore[override]
+    def get_data(self, path: str) -> bytes:
         """Return the source, whatever the path."""
         return self.content
 

@@ -20,7 +20,7 @@ def helps():
     yield ("trust", "keys", "new")
 
 
-@pytest.mark.parametrize("words", helps(), ids=" ".join)
+@pytest.mark.parametrize("words", list(helps()), ids=" ".join)
 def test_a_help_ends_with_examples(words, aigc):
     shown = aigc(*words, "--help")
     assert shown.code == 0
