@@ -5,6 +5,7 @@ are converted when the site is built, so that a page needs no script to show the
 """
 
 import html
+import logging
 import posixpath
 import re
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from mkdocs.structure.pages import Page
 from aigc_lightning import plugins
 from aigc_lightning.commands.completion import candidates
 
+_log = logging.getLogger("mkdocs.hooks")
 ROOT = Path(__file__).parents[2]
 #: Pages by the file of the repository that they show.
 SHOWN = {
@@ -33,7 +35,8 @@ SHOWN = {
     },
 }
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
-_INCLUDE = re.compile(r"^\{\{ (examples/[\w.]+) \}\}$", re.MULTILINE)
+#: Stands in a block of code for a whole file.
+_INCLUDE = re.compile(r"^# (examples/[\w.]+)$", re.MULTILINE)
 #: Addresses that the theme's scripts load from, as far as a text begins with them.
 _ADDRESS = re.compile(r"""(?<=["'`])https?://(?:unpkg|api)[^"'`\s]*""")
 _FENCE = re.compile(r"(^```.*?^```\s*?$)", re.DOTALL | re.MULTILINE)
@@ -85,7 +88,10 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def _mathml(found: re.Match[str]) -> str:
-    made: Any = convert(html.unescape(found[3]), display="block" if found[2] == "[" else "inline")
+    equation = html.unescape(found[3])
+    made: Any = convert(equation, display="block" if found[2] == "[" else "inline")
+    if "\\" in made:  # a command that was not understood is shown as it is
+        _log.warning("An equation has a command without a meaning in MathML: %s", equation)
     return str(made).replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
 
 
