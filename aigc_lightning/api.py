@@ -13,11 +13,13 @@ notebooks show. What the commands refuse raises a `UserError`. For tensors, see 
 
 import html
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aigc_lightning import plugins
 from aigc_lightning.config.request import read_request
 from aigc_lightning.config.signing import signing_keys
 from aigc_lightning.core.run.folder import find_checkpoint
@@ -238,6 +240,22 @@ def evaluate(target: str | Path | Run | None = None, *, out: str | Path | None =
     return Scores(load_receipt(folder / SCORES_FILE), folder)
 
 
+def run_command(name: str, *arguments: Any, **options: Any) -> int:
+    """Run a command that has no function of its own here, and return its exit code.
+
+    Args:
+        name: such as "index" or "export".
+        *arguments: what the command line has without an option, such as a run, and sub-commands.
+        **options: such as `out="photos.index"`, or True for a switch; `_` stands for `-`.
+
+    Raises:
+        UserError: there is no such command, or it refuses something.
+    """
+    given = {key.replace("_", "-"): value for key, value in options.items()}
+    function = plugins.find("command", name).load()
+    return int(function([*map(_text, arguments), *_flags(given)]) or 0)
+
+
 def _arguments(name: str, value: Any) -> list[str]:
     """Return the arguments of a section or an option of `aigc fit`."""
     if name == "trust_config":
@@ -263,7 +281,7 @@ def _flags(options: Mapping[str, Any]) -> list[str]:
 
 def _text(value: Any) -> str:
     """Return a value as it would be written on the command line."""
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+    return os.fspath(value) if isinstance(value, str | os.PathLike) else json.dumps(value)
 
 
 def _row(tag: str, cells: Iterable[str]) -> str:

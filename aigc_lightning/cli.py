@@ -93,7 +93,23 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0].startswith("-"):
         raise UserError(f"{arguments[0]} comes before a command.", "Write `aigc COMMAND OPTIONS`; see aigc --help.")
     command: Callable[[list[str]], Any] = plugins.find("command", arguments[0]).load()
-    return int(command(arguments[1:]) or 0)
+    return int(command(_without_model_files(arguments[1:])) or 0)
+
+
+def _without_model_files(arguments: list[str]) -> list[str]:
+    """Register the models of all `--model-file FILE.py:CLASS`, and return the other arguments."""
+    others: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if name != "--model-file":
+            others.append(argument)
+            continue
+        if not equals and not rest:
+            raise UserError("--model-file has no value.", "Give FILE.py:CLASS, such as my_file.py:MyGAN.")
+        plugins.register_model_file(value if equals else rest.pop(0))
+    return others
 
 
 def _packages() -> list[str]:
@@ -117,7 +133,8 @@ Commands:
 Start with:
   aigc fit --config dcgan_digits     train a GAN on handwritten digits, about two minutes on a laptop
   aigc COMMAND --help                what a command takes
-  --debug with any command           show the traceback of an error"""
+  --debug with any command           show the traceback of an error
+  --model-file FILE.py:CLASS         with any command: use this model of a file that you trust"""
 
 
 def _about(command: plugins.Plugin) -> str:

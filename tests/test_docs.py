@@ -1,15 +1,41 @@
-"""The tutorial's blocks run in order, as a reader would type them."""
+"""The plugin tutorial's blocks run in order; commands of the other tutorials exist, with their options and presets."""
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 TUTORIAL = Path(__file__).parent.parent / "docs" / "plugins.md"
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+PAGES = [*sorted((ROOT / "docs" / "tutorials").glob("*.md")), ROOT / "docs" / "gallery.md"]
+#: Options of models, which no help of a command lists.
+_OF_MODELS = {"--guidance", "--strength", "--steps"}
+
+
+def written_commands():
+    for page in PAGES:
+        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+            yield from (line for line in block.splitlines() if line.startswith("aigc "))
+
+
+@pytest.mark.parametrize("line", list(dict.fromkeys(written_commands())))
+def test_a_command_of_a_tutorial_exists(line, aigc):
+    command, *words = shlex.split(line, comments=True)[1:]
+    part = words[:1] if command in ("data", "doctor", "plugins") else []
+    shown = aigc(command, *part, "--help").out
+    for option, value in zip(words, [*words[1:], ""], strict=True):
+        if option == "--config":
+            assert [*ROOT.glob(f"configs/{value}.yaml"), *ROOT.glob(f"plugins/*/src/*/configs/{value}.yaml")], value
+        elif option.startswith("--") and "." not in option and option not in _OF_MODELS:
+            assert (
+                option in shown or option == "--model-file" or (command == "doctor" and option in ("--model", "--data"))
+            )
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
 """`aigc assets`: published weights that scores need."""
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 from aigc_lightning.commands.listings import print_rows
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.download import progress
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
@@ -16,7 +15,11 @@ _HELP = f"""Published weights that scores need; they are downloaded only on requ
 Usage: aigc assets list [--json]              what is available, its use, and where it is
        aigc assets fetch NAME [--path FILE]   download it, or copy it from a file; checked by SHA-256
 
-They are kept in the user's cache, or in the folder that {FOLDER_VARIABLE} names."""
+They are kept in the user's cache, or in the folder that {FOLDER_VARIABLE} names.
+
+Examples:
+  aigc assets list
+  aigc assets fetch inception"""
 
 
 def assets(argv: list[str]) -> int:
@@ -31,8 +34,10 @@ def assets(argv: list[str]) -> int:
 
 
 def _list(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "aigc assets list", description="List weights and where they are.", exit_on_error=False
+    parser = command_parser(
+        "aigc assets list",
+        "List weights and where they are.",
+        "aigc assets list --json",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parse(parser, argv)
@@ -46,8 +51,11 @@ def _list(argv: list[str]) -> int:
 
 
 def _fetch(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "aigc assets fetch", description="Put weights where scores find them.", exit_on_error=False
+    parser = command_parser(
+        "aigc assets fetch",
+        "Put weights where scores find them.",
+        "aigc assets fetch inception",
+        "aigc assets fetch inception --path downloads/inception.pth",
     )
     parser.add_argument("name", help=", ".join(ASSETS))
     parser.add_argument("--path", type=Path, help="use this file instead of downloading")

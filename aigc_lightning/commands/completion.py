@@ -11,6 +11,7 @@ from io import StringIO
 from typing import Any, get_args
 
 from aigc_lightning import plugins
+from aigc_lightning.config.command_line import EXAMPLES
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError, did_you_mean
 
@@ -18,7 +19,11 @@ _HELP = """Print the completion script of a shell.
 
 Usage: aigc completion bash     add to ~/.bashrc:  source <(aigc completion bash)
        aigc completion zsh      add to ~/.zshrc:   source <(aigc completion zsh)
-       aigc completion fish     write to:          ~/.config/fish/completions/aigc.fish"""
+       aigc completion fish     write to:          ~/.config/fish/completions/aigc.fish
+
+Examples:
+  source <(aigc completion bash)
+  aigc completion fish > ~/.config/fish/completions/aigc.fish"""
 
 _BASH = """_aigc() {
   local IFS=$'\\n'
@@ -99,4 +104,4 @@ def _help(words: list[str]) -> str:
             command([*words[1:], "--help"])
     except (UserError, SystemExit):  # argparse ends the process after its help
         pass
-    return printed.getvalue()
+    return printed.getvalue().partition(f"\n{EXAMPLES}:")[0]  # files in examples are no candidates

@@ -6,19 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from aigc_lightning import plugins
-from aigc_lightning.config.command_line import MODEL_OPTIONS, option_names, parse, split_model_options
+from aigc_lightning.config.command_line import MODEL_OPTIONS, command_parser, option_names, parse, split_model_options
 from aigc_lightning.config.prompts import read_prompts
 from aigc_lightning.config.signing import add_sign_option, signing_keys
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.shell import command
 
 _ABOUT = """Change pictures with a trained model, with plain operations, or both.
-
-  aigc edit RUN photo.jpg holiday/ "scans/*.png" --out edited
-  aigc edit RUN photo.jpg --before crop=512x512 --after sharpen=1.5
-  aigc edit RUN photo.jpg --mask hole.png --prompt "a red circle"
-  aigc edit NAME photo.jpg                      NAME from: aigc plugins list editor
-  aigc edit --ops rotate=90,brightness=1.2 photo.jpg
 
 Results have the size of their pictures (times the model's scale) and keep transparency, EXIF orientation and colour
 profile; inputs are never overwritten. Beside them: before_after.png, and compare.html to slide between both."""
@@ -87,13 +81,16 @@ def edit(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc edit",
+        _ABOUT,
+        'aigc edit RUN photo.jpg holiday/ "scans/*.png" --out edited',
+        "aigc edit RUN photo.jpg --before crop=512x512 --after sharpen=1.5",
+        'aigc edit RUN photo.jpg --mask hole.png --prompt "a red circle"',
+        "aigc edit NAME photo.jpg              NAME from: aigc plugins list editor",
+        "aigc edit --ops rotate=90,brightness=1.2 photo.jpg",
+        note=f"{_OPERATIONS}\n\n{MODEL_OPTIONS}",
         usage="aigc edit RUN_OR_CKPT IMAGE... [options]\n       aigc edit --ops OPERATIONS IMAGE... [options]",
-        description=_ABOUT,
-        epilog=f"{_OPERATIONS}\n\n{MODEL_OPTIONS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
     )
     parser.add_argument(
         "arguments",

@@ -1,19 +1,18 @@
 """`aigc ema`: a model whose averaged weights have another width."""
 
-import argparse
 from pathlib import Path
 
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.output import echo
 
 
 def ema(argv: list[str]) -> int:
     """Write a run's model with moving averages of another width, made from the run's snapshots."""
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc ema",
-        description=ema.__doc__,
-        epilog="Snapshots are saved by `aigc fit --ema.relative_widths 0.05,0.10`.",
-        exit_on_error=False,
+        ema.__doc__,
+        "aigc ema runs/dcgan_digits/1 --width 0.08 --out digits.safetensors",
+        note="Snapshots are saved by `aigc fit --ema.relative_widths 0.05,0.10`.",
     )
     parser.add_argument("run", type=Path, help="the folder of a run")
     parser.add_argument("--width", type=float, required=True, help="relative to the length of the training: 0.08")

@@ -1,9 +1,8 @@
 """`aigc export`: a trained model as a file, for this program or for others."""
 
-import argparse
 from pathlib import Path
 
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
@@ -12,7 +11,12 @@ _FORMATS = ("safetensors", "onnx", "pt2")
 
 def export(argv: list[str]) -> int:
     """Write a trained model as a file: its weights for `aigc`, or programs for other runtimes."""
-    parser = argparse.ArgumentParser("aigc export", description=export.__doc__, exit_on_error=False)
+    parser = command_parser(
+        "aigc export",
+        export.__doc__,
+        "aigc export runs/dcgan_digits/1 --out digits.safetensors",
+        "aigc export runs/dcgan_digits/1 --format onnx",
+    )
     parser.add_argument("checkpoint", help="a run folder or a .ckpt file")
     parser.add_argument(
         "--format",

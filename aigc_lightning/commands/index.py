@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aigc_lightning.config.command_line import parse, split_data_options
+from aigc_lightning.config.command_line import command_parser, parse, split_data_options
 from aigc_lightning.core.io.counting import counting
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
@@ -21,10 +21,13 @@ _SHOWN = 3
 
 def index(argv: list[str]) -> int:
     """Embed images with a model, or update an index, for `aigc search`."""
-    parser = argparse.ArgumentParser("aigc index", description=index.__doc__, exit_on_error=False)
-    parser.epilog = (
-        "Repeat the command to continue after an interruption, or to update the index: only new and changed images "
-        "are embedded. --data.OPTION V sets an option of the data."
+    parser = command_parser(
+        "aigc index",
+        index.__doc__,
+        "aigc index runs/metric_digits/1 photographs --out photos.index",
+        "aigc index dinov2 digits --part val --out digits.index",
+        note="Repeat the command to continue after an interruption, or to update the index: only new and changed "
+        "images are embedded. --data.OPTION V sets an option of the data.",
     )
     parser.add_argument(
         "embedder",

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aigc_lightning.config.command_line import MODEL_OPTIONS, parse, seed_list, split_model_options
+from aigc_lightning.config.command_line import MODEL_OPTIONS, command_parser, parse, seed_list, split_model_options
 from aigc_lightning.config.signing import add_sign_option, signing_keys
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
@@ -17,8 +17,13 @@ _MOST_FRAMES = 10_000
 
 def interpolate(argv: list[str]) -> int:
     """Walk from seed to seed, or from picture to picture, through a model's latent space, as a film."""
-    parser = argparse.ArgumentParser(
-        "aigc interpolate", description=interpolate.__doc__, epilog=MODEL_OPTIONS, exit_on_error=False
+    parser = command_parser(
+        "aigc interpolate",
+        interpolate.__doc__,
+        "aigc interpolate runs/dcgan_digits/1 --seeds 0-7 --out walk.gif",
+        "aigc interpolate runs/vae_digits/1 --pictures a.png b.png --grid",
+        "aigc interpolate runs/vae_digits/1 --traverse 8 --out dimensions.png",
+        note=MODEL_OPTIONS,
     )
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file")
     parser.add_argument("--seeds", help="seeds to visit, such as 0-7 or 3,7,20 (default: 0-7)")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aigc_lightning import plugins
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 
@@ -86,7 +86,12 @@ def _list(command: str, kind: plugins.Kind, argv: list[str]) -> int:
 
 
 def _options(command: str, what: str, argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(f"aigc {command}", description=f"List {what}.", exit_on_error=False)
+    parser = command_parser(
+        f"aigc {command}",
+        f"List {what}.",
+        f"aigc {command}",
+        f"aigc {command} --json",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     return parse(parser, argv)
 

@@ -1,9 +1,8 @@
 """`aigc sample`: generate pictures from seeds and prompts."""
 
-import argparse
 from pathlib import Path
 
-from aigc_lightning.config.command_line import MODEL_OPTIONS, parse, seed_list, split_model_options
+from aigc_lightning.config.command_line import MODEL_OPTIONS, command_parser, parse, seed_list, split_model_options
 from aigc_lightning.config.prompts import read_prompts
 from aigc_lightning.config.signing import add_sign_option, signing_keys
 from aigc_lightning.core.io.output import echo
@@ -11,8 +10,13 @@ from aigc_lightning.core.io.output import echo
 
 def sample(argv: list[str]) -> int:
     """Generate pictures with a trained model, one per seed, of a class or from prompts."""
-    parser = argparse.ArgumentParser(
-        "aigc sample", description=sample.__doc__, epilog=MODEL_OPTIONS, exit_on_error=False
+    parser = command_parser(
+        "aigc sample",
+        sample.__doc__,
+        "aigc sample runs/dcgan_digits/1 --seeds 0-15 --grid",
+        "aigc sample runs/cgan_digits/1 --seeds 7 --class 3 --out threes",
+        "aigc sample model.safetensors --seeds 0-99 --steps 18",
+        note=MODEL_OPTIONS,
     )
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file")
     parser.add_argument("--seeds", default="0-15", help="such as 0-15 or 3,7,20-29 (default: 0-15)")

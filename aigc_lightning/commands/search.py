@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aigc_lightning.commands.listings import print_rows
-from aigc_lightning.config.command_line import parse, seed_list
+from aigc_lightning.config.command_line import command_parser, parse, seed_list
 from aigc_lightning.core.io.counting import counting
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.plural import counted
@@ -25,7 +25,13 @@ _PAIRS = 300  # pairs in a sheet or page at most
 
 def search(argv: list[str]) -> int:
     """Find the images of an index that are most similar to a picture, a sample or a text, or near duplicates."""
-    parser = argparse.ArgumentParser("aigc search", description=search.__doc__, exit_on_error=False)
+    parser = command_parser(
+        "aigc search",
+        search.__doc__,
+        "aigc search photos.index cat.jpg --out page.html",
+        "aigc search photos.index --seed 7 --of runs/dcgan_digits/1",
+        "aigc search photos.index --duplicates --json",
+    )
     parser.add_argument("index", metavar="INDEX", type=Path, help="a file that aigc index made")
     parser.add_argument("picture", metavar="PICTURE", type=Path, nargs="?", help="the picture to search for")
     parser.add_argument("--seed", type=int, help="search for the sample of this seed, by the model of --of")

@@ -3,7 +3,8 @@
 import os
 import sys
 
-from aigc_lightning.config.request import Stage, read_request, short_help
+from aigc_lightning.config.request import Stage, read_request
+from aigc_lightning.config.stage_help import short_help
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.run.launch import launched
 

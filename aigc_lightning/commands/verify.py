@@ -1,10 +1,9 @@
 """`aigc verify`: what pictures reveal about their origin."""
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.config.signing import default_keys
 from aigc_lightning.core.io.output import echo
 
@@ -27,11 +26,11 @@ _LIMITS = {
 
 def verify(argv: list[str]) -> int:
     """Say what pictures reveal about their origin: our record, and a signed manifest."""
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc verify",
-        description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
+        _ABOUT,
+        "aigc verify samples/*.png",
+        "aigc verify walk.mp4 --trust root.pem --json",
     )
     parser.add_argument("files", nargs="+", type=Path, help="pictures and films")
     parser.add_argument(

@@ -9,14 +9,49 @@ from aigc_lightning.errors import UserError, did_you_mean
 
 #: Epilog of the help of commands that take a model's own options.
 MODEL_OPTIONS = "Options of the model itself are given as --NAME VALUE; `aigc plugins show MODEL` lists them."
+#: Title of the last part of every help.
+EXAMPLES = "Examples"
 _MOST_SEEDS = 1_000_000
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps paragraphs of one line, and keeps those that are laid out already."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = (
+            part if "\n" in part else super(_Help, self)._fill_text(part, width, indent) for part in text.split("\n\n")
+        )
+        return "\n\n".join(paragraphs)
+
+
+def command_parser(
+    prog: str, about: str | None, *examples: str, note: str = "", usage: str | None = None
+) -> argparse.ArgumentParser:
+    """Return the parser of a command, for `parse`; its help ends with examples.
+
+    Args:
+        prog: the command, such as "aigc sample".
+        about: what it does; paragraphs are separated by blank lines.
+        *examples: command lines that work when pasted, but for the names of files.
+        note: shown below the options.
+        usage: how it is called, if argparse cannot tell.
+    """
+    parts = [note, "\n  ".join([f"{EXAMPLES}:", *examples]) if examples else ""]
+    return argparse.ArgumentParser(
+        prog,
+        usage=usage,
+        description=about,
+        epilog="\n\n".join(part for part in parts if part),
+        formatter_class=_Help,
+        exit_on_error=False,
+    )
 
 
 def parse(parser: argparse.ArgumentParser, argv: list[str], *, intermixed: bool = False) -> argparse.Namespace:
     """Parse a command's options.
 
     Args:
-        parser: made with `exit_on_error=False`.
+        parser: from `command_parser`.
         argv: the options.
         intermixed: allow options between positional arguments, as in `a.png --out b c.png`.
 
@@ -38,7 +73,7 @@ def parse_known(
     """Parse the options of a command that passes unknown ones on; return those unchanged.
 
     Args:
-        parser: made with `exit_on_error=False`.
+        parser: from `command_parser`.
         argv: the options.
         intermixed: see `parse`.
 
@@ -61,6 +96,10 @@ def seed_list(text: str) -> list[int]:
 
     Raises:
         UserError: it is not a list of non-negative numbers and ranges.
+
+    Examples:
+        >>> seed_list("3,7,20-23")
+        [3, 7, 20, 21, 22, 23]
     """
     seeds: list[int] = []
     for part in text.split(","):

@@ -19,6 +19,7 @@ from aigc_lightning import plugins
 from aigc_lightning.compat import forget_import_paths
 from aigc_lightning.config.allowed_classes import LISTED, Allowed, path_of, subclasses
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.plugins.model_file import from_file, is_model_file, missing
 from aigc_lightning.plugins.source import canonical, root_package
 from aigc_lightning.yaml_file import check_yaml
 
@@ -144,6 +145,12 @@ def resolved(classes: tuple[type, ...], name: str) -> str | None:
         found = plugin.load()  # here, so that errors name the plugin and its API version is checked before its import
         _let_import(plugin.class_path, path_of(found))
         return plugin.class_path
+    if kind == "model" and is_model_file(name):
+        hint = f"If you trust the file, write on the command line: --model {name}"
+        raise UserError(f"The config names the file {name}, which is code.", hint)
+    if kind == "model" and from_file(name):
+        what, hint = missing(name)
+        raise UserError(f"The config names {what}.", hint)
     if _Limits.allowed is None:
         return None
     own = _part(classes, name, _Limits.allowed)

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from aigc_lightning import plugins
 from aigc_lightning.core.checkpoint_file import first_line
+from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.records import check_finite
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.plugins.model_file import changes, from_file, missing
 from aigc_lightning.plugins.source import canonical
 
 #: Components that the file of the model under construction holds, by name.
@@ -39,11 +41,16 @@ def registered(record: dict[str, Any], origin: Path) -> plugins.Plugin:
     """
     class_path = record["class_path"]
     plugin = plugins.find_by_class_path("model", class_path)
+    if plugin is None and from_file(class_path):
+        what, hint = missing(class_path)
+        raise UserError(f"{origin} holds {what}.", hint)
     if plugin is None:
         raise UserError(
             f"{origin} holds a {class_path}, which no installed package provides.",
             f"Install the package that has {class_path.split('.')[0]}; `aigc models` lists the installed models.",
         )
+    for note in changes(record, origin):
+        echo(note, error=True)
     return plugin
 
 

@@ -28,6 +28,11 @@ class ImageSpec:
 
     Raises:
         UserError: the numbers do not describe an image.
+
+    Examples:
+        >>> spec = ImageSpec(1, 28, 28, class_names=("cat", "dog"))
+        >>> spec.shape, spec.num_classes
+        ((1, 28, 28), 2)
     """
 
     channels: int

@@ -14,7 +14,7 @@ from aigc_lightning.core.batch import FIELD_KINDS, MASK_THRESHOLD, FieldKind
 class Visits(NamedTuple):
     """Visits to samples, one per sample of a batch; everything random about a batch is a function of them.
 
-    Args:
+    Attributes:
         seed: seed of the run; 0 for held-out images.
         epochs: int64 (B,) number of earlier visits to each sample; 0 for held-out images.
         indices: int64 (B,) number of each sample in the dataset.

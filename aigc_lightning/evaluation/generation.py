@@ -34,7 +34,7 @@ _GATE_IMAGES = 500
 class Reference(NamedTuple):
     """Real images that a set of images is compared with.
 
-    Args:
+    Attributes:
         images: the reference.
         spare: other real images, for the distance between real images.
         seen: all images that a model was trained on, in which copies are searched for; if they are not the reference

@@ -1,6 +1,7 @@
 """A trained model loaded for a command, a notebook or a plugin, with what identifies it."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from aigc_lightning import __version__
 from aigc_lightning.core.capabilities import Generator, num_sampled_classes
 from aigc_lightning.core.checkpoint import file_hash, load_with_record
 from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.io.output import html
 from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.inference.model_options import check_condition
@@ -35,8 +37,8 @@ class LoadedModel:
         UserError: the file cannot be used, or there is no such device.
     """
 
-    def __init__(self, target: str | Path, device: str = "cpu") -> None:
-        self.path = find_checkpoint(target)
+    def __init__(self, target: str | os.PathLike[str], device: str = "cpu") -> None:
+        self.path = find_checkpoint(target if isinstance(target, str) else Path(target))
         model, self.record = load_with_record(self.path)
         self.model = model.to(chosen_device(device))
         self.digest = file_hash(self.path)
@@ -46,6 +48,24 @@ class LoadedModel:
     def name(self) -> str:
         """The name of the model's class."""
         return type(self.model).__name__
+
+    def __repr__(self) -> str:
+        """Return the model's name, its images and its file."""
+        return f"LoadedModel({self.name}, {self.model.spec}, {self.path})"
+
+    def _repr_html_(self) -> str:
+        """Return what identifies the model, as a table for notebooks."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.record["versions"].items())
+        rows = {
+            "model": self.name,
+            "images": self.model.spec,
+            "arguments": json.dumps(self.record["config"]),
+            "steps": f"{self.record['step']:,}" if "step" in self.record else "unknown",
+            "file": f"{self.path} (SHA-256 {self.digest}...)",
+            "made with": versions,
+        }
+        cells = "".join(f"<tr><th>{html(name)}</th><td>{html(value)}</td></tr>" for name, value in rows.items())
+        return f"<table>{cells}</table>"
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -116,7 +136,7 @@ class LoadedModel:
         }
 
 
-def load(target: str | Path, device: str = "cpu") -> LoadedModel:
+def load(target: str | os.PathLike[str], device: str = "cpu") -> LoadedModel:
     """Return a trained model: `load("runs/dcgan_digits/1").sample([0, 1, 2])`.
 
     Args:

@@ -18,6 +18,11 @@ def from_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 
     Returns:
         (B, Z), at least 0.
+
+    Examples:
+        >>> import torch
+        >>> from_standard_normal(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2))
+        tensor([[0.0000, 0.5000]])
     """
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
 

@@ -24,7 +24,7 @@ _SMALLEST_LOG_SCALE = -7.0  # a quarter of a grey level: at smaller scales the g
 class Likelihood(NamedTuple):
     """One kind of pixel distribution.
 
-    Args:
+    Attributes:
         num_channels: output channels of the network for images of C channels, not counting the scales of a Gaussian.
         log_likelihood: of images (B, C, H, W), given the decoder's output (B, D, H, W); in nats, (B,).
         mean: mean image (B, C, H, W) in [-1, 1], given the decoder's output.

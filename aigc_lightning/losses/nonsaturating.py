@@ -14,5 +14,11 @@ def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def generator(fake_logits: Tensor) -> Tensor:
-    """Return mean(-log sigmoid(fake)), a scalar."""
+    """Return mean(-log sigmoid(fake)), a scalar.
+
+    Examples:
+        >>> import torch
+        >>> generator(torch.tensor([0.0]))  # log 2: the discriminator is undecided
+        tensor(0.6931)
+    """
     return softplus(-fake_logits).mean()

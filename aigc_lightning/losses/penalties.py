@@ -40,6 +40,12 @@ def r1(critic: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
 
     Returns:
         Scalar that can be differentiated with respect to the critic's parameters.
+
+    Examples:
+        >>> import torch
+        >>> critic = lambda images: 3 * images.flatten(1)[:, 0]  # its gradient has the norm 3 everywhere
+        >>> r1(critic, torch.zeros(4, 1, 8, 8))
+        tensor(9.)
     """
     points = real.detach().requires_grad_()
     return _input_gradient(critic(points), points).flatten(1).square().sum(dim=1).mean()

@@ -33,6 +33,10 @@ def accuracy(predicted: Tensor, labels: Tensor) -> float:
     Args:
         predicted: logits (N, K), or classes (N,).
         labels: int64 (N,).
+
+    Examples:
+        >>> accuracy(torch.tensor([2, 0, 1, 1]), torch.tensor([2, 0, 1, 0]))
+        0.75
     """
     return (_answers(predicted) == labels).double().mean().item()
 

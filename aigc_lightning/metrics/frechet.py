@@ -24,6 +24,12 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
     Raises:
         UserError: there are fewer than two vectors, or features are not finite.
+
+    Examples:
+        >>> real = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
+        >>> distance = frechet_distance(Moments.of(real), Moments.of(real + 1))  # moved by 1 in each of 8 dimensions
+        >>> round(distance, 3)
+        8.0
     """
     for moments in (a, b):
         if moments.count < 2:

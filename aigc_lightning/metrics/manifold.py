@@ -39,6 +39,11 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
 
     Raises:
         UserError: a side has no more than k samples.
+
+    Examples:
+        >>> real = torch.arange(10.0).unsqueeze(1)
+        >>> precision_recall(real, real[:5] + 0.1, k=1)  # good images, of one half of the data
+        PrecisionRecall(precision=1.0, recall=0.6)
     """
     _check(real, fake, k)
     real_radii, fake_radii = radii(real, k), radii(fake, k)

@@ -50,6 +50,10 @@ def psnr(images: Tensor, targets: Tensor, *, channel: Literal["rgb", "y"] = "rgb
 
     Returns:
         (B,).
+
+    Examples:
+        >>> psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5))  # an error of 0.1
+        tensor([20.0000], dtype=torch.float64)
     """
     if channel == "y":
         images, targets = luma(images), luma(targets)

@@ -24,7 +24,12 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(successes: int, trials: int) -> Interval:
-    """Return the share of successes, with an interval that stays within [0, 1] and has a width at 0 and 1 as well."""
+    """Return the share of successes, with an interval that stays within [0, 1] and has a width at 0 and 1 as well.
+
+    Examples:
+        >>> [round(number, 3) for number in wilson_interval(successes=100, trials=100)]
+        [1.0, 0.963, 1.0]
+    """
     if not trials:
         return Interval(math.nan, math.nan, math.nan)
     share, squared = successes / trials, _TWO_SIDED_95**2

@@ -45,6 +45,11 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, num_projections: int = 128, s
 
     Raises:
         ValueError: the shapes differ.
+
+    Examples:
+        >>> points = torch.eye(4)
+        >>> sliced_wasserstein(points, points.flip(0))  # the same set in another order
+        0.0
     """
     directions = random_directions(real.shape[1], num_projections, seed).to(real.device)
     with torch.no_grad():

@@ -12,6 +12,7 @@ from aigc_lightning.plugins.registry import (
     preset_files,
     presets,
     presets_of,
+    register_model_file,
     unknown_in_allow_variable,
     uses,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "preset_files",
     "presets",
     "presets_of",
+    "register_model_file",
     "unknown_in_allow_variable",
     "uses",
 ]

@@ -13,16 +13,34 @@ from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.plugins import model_file
 from aigc_lightning.plugins.entry import BUILTIN, GROUPS, Kind, Plugin, normalized
-from aigc_lightning.plugins.source import canonical, preset_folder, source_file
+from aigc_lightning.plugins.source import canonical, forget_source, preset_folder
 
 #: Comma-separated distributions to use (`a,b`) or to exclude (`-a`); read before anything is imported.
 ALLOW_VARIABLE = "AIGC_PLUGINS"
 
 
 def plugins(kind: Kind) -> tuple[Plugin, ...]:
-    """Return all plugins of a kind that `AIGC_PLUGINS` allows, the built-in ones first, then by name."""
-    return tuple(plugin for plugin in _installed() if plugin.kind == kind and _is_allowed(plugin.distribution))
+    """Return all plugins of a kind that `AIGC_PLUGINS` allows, the built-in ones first, then by name.
+
+    Models of files that the user has named come last; see `register_model_file`.
+    """
+    found = (plugin for plugin in _installed() if plugin.kind == kind and _is_allowed(plugin.distribution))
+    return (*found, *(model_file.models() if kind == "model" else ()))
+
+
+def register_model_file(text: str) -> Plugin:
+    """Register a model of a Python file, such as "my_file.py:MyGAN", for the rest of this process.
+
+    The file is code, which runs when the model is used: name only files that you trust.
+
+    Raises:
+        UserError: there is no such file or class, or the file is not Python.
+    """
+    plugin = model_file.add(text)
+    forget_source()
+    return plugin
 
 
 def denied() -> tuple[Plugin, ...]:
@@ -182,6 +200,6 @@ def _list(kind: Kind) -> str:
 
 def forget() -> None:
     """Clear the cache, so that the next query sees newly installed packages; for tests and installers."""
-    for cached in (_installed, preset_folder, canonical, source_file):
-        cached.cache_clear()
+    _installed.cache_clear()
+    forget_source()
     sys.path_importer_cache.clear()

@@ -181,6 +181,12 @@ def preset_folder(package: str) -> Path | None:
     return None
 
 
+def forget_source() -> None:
+    """Clear the caches, after an installation or a change of a file."""
+    for cached in (preset_folder, canonical, source_file, _tree):
+        cached.cache_clear()
+
+
 def root_package(module: str) -> str:
     """Return the outermost package of a module that belongs to one distribution: namespace packages are shared."""
     parts = module.split(".")

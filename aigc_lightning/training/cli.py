@@ -50,6 +50,7 @@ from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
+from aigc_lightning.plugins.model_file import option_of
 from aigc_lightning.training import averages, next_step, precision, profiling, resume
 from aigc_lightning.training.engine_options import check_engine
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
@@ -148,8 +149,9 @@ class TrainingCLI(LightningCLI):
 
     @property
     def _trust(self) -> list[str]:
-        """The option to repeat in commands that resume a run of a trusted config."""
-        return ["--trust-config"] if self.request.trust_config else []
+        """The options to repeat in commands that resume a run of a trusted config or model file."""
+        trusted = ["--trust-config"] if self.request.trust_config else []
+        return [*trusted, *option_of(str(self.config[self.stage].model.class_path))]
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder and checkpoint before anything is built."""

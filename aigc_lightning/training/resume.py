@@ -26,6 +26,7 @@ from aigc_lightning.core.run.log import say
 from aigc_lightning.core.run.loop_state import check_global_batch, checked_stream
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
+from aigc_lightning.plugins.model_file import changes
 from aigc_lightning.plugins.source import canonical
 from aigc_lightning.shell import command
 from aigc_lightning.training.averages import settings_of
@@ -182,7 +183,7 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[st
             f"{checkpoint} holds a {made['class_path']} and the config asks for a {given_model}.",
             "Give the config of the checkpoint's run, or another checkpoint.",
         )
-    differences, notes = _differences("model", made["config"], _init_args(values.model)), []
+    notes, differences = changes(made, checkpoint), _differences("model", made["config"], _init_args(values.model))
     goes_on = hasattr(values, "resume")
     if "data" in made:
         if _is_same_class(made["data"]["class_path"], values.data.class_path):

@@ -21,8 +21,13 @@ Usage: aigc data [--json]                        what --data accepts
        aigc data encode RUN SRC DST              images as latents of a trained autoencoder, for encoded_images
        aigc data shard SRC DST                   a folder of images as tar shards, for `--data shards`
 
-DATA is a name (see: aigc data), a preset, or a config file; --data.OPTION V sets its options, as in
-`aigc data preview paired_images --data.root facades --data.direction BtoA`."""
+DATA is a name (see: aigc data), a preset, or a config file; --data.OPTION V sets its options.
+
+Examples:
+  aigc data preview digits --out digits.png
+  aigc data check image_folder --data.root photographs
+  aigc data preview paired_images --data.root facades --data.direction BtoA
+  aigc data shard photographs shards"""
 _SUB_COMMANDS = {
     "preview": preview,
     "check": check,

@@ -1,10 +1,9 @@
 """`aigc data deidentify`: pictures without recognisable faces and without metadata."""
 
-import argparse
 from collections import Counter
 from pathlib import Path
 
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.counting import counting
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
@@ -20,12 +19,11 @@ Of --faces, only fill leaves nothing: from blurred and pixelated faces, models s
 
 def main(argv: list[str]) -> int:
     """Obscure faces and remove metadata from the pictures of a folder."""
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc data deidentify",
-        description=_ABOUT,
-        epilog="After an interruption the same command continues; later it reads only new and changed files.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        exit_on_error=False,
+        _ABOUT,
+        "aigc data deidentify photographs without_faces --faces fill",
+        note="After an interruption the same command continues; later it reads only new and changed files.",
     )
     parser.add_argument("source", metavar="SRC", type=Path, help="folder of pictures; other files are not copied")
     parser.add_argument("target", metavar="DST", type=Path, help="folder to create or continue")

@@ -1,10 +1,9 @@
 """`aigc data encode`: encode a dataset once with the first stage of a latent diffusion model."""
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aigc_lightning.config.command_line import parse, split_data_options
+from aigc_lightning.config.command_line import command_parser, parse, split_data_options
 from aigc_lightning.core.io.counting import counting
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.plural import counted
@@ -16,10 +15,12 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Encode images with a trained autoencoder, for `--data encoded_images --data.root DST`."""
-    parser = argparse.ArgumentParser("aigc data encode", description=main.__doc__, exit_on_error=False)
-    parser.epilog = (
-        "After an interruption the same command continues. --data.OPTION V sets an option of the data. "
-        "Held-out images are kept as they are, for scores."
+    parser = command_parser(
+        "aigc data encode",
+        main.__doc__,
+        "aigc data encode runs/vae_digits/1 photographs latents",
+        note="After an interruption the same command continues. --data.OPTION V sets an option of the data. "
+        "Held-out images are kept as they are, for scores.",
     )
     parser.add_argument("run", metavar="RUN", help="run, checkpoint or address of an autoencoder, vae or tokenizer")
     parser.add_argument("source", metavar="SRC", help="a folder of images, or a name, preset or config file of data")

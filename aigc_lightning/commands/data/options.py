@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from aigc_lightning.config.command_line import parse, split_data_options
+from aigc_lightning.config.command_line import command_parser, parse, split_data_options
 from aigc_lightning.errors import UserError
 
 
@@ -16,8 +16,13 @@ def data_parser(name: str, description: str, *, num: int, num_help: str) -> argp
         num: default of `--num`.
         num_help: what `--num` counts.
     """
-    parser = argparse.ArgumentParser(f"aigc data {name}", description=description, exit_on_error=False)
-    parser.epilog = "--data.OPTION V sets an option of the data."
+    parser = command_parser(
+        f"aigc data {name}",
+        description,
+        f"aigc data {name} digits",
+        f"aigc data {name} image_folder --data.root photographs --num 50",
+        note="--data.OPTION V sets an option of the data.",
+    )
     parser.add_argument("data", nargs="?", metavar="DATA", help="a name, preset or config file")
     parser.add_argument("--num", type=int, default=num, help=f"{num_help} (default: {num})")
     return parser

@@ -1,9 +1,8 @@
 """`aigc data prepare`: the images of a large folder, decoded and resized in advance."""
 
-import argparse
 from pathlib import Path
 
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.counting import counting
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.plural import counted
@@ -16,9 +15,12 @@ _RULES = ("crop", "pad", "stretch")
 
 def main(argv: list[str]) -> int:
     """Decode and resize the images of a folder into one file, for `--data image_folder --data.root DST`."""
-    parser = argparse.ArgumentParser("aigc data prepare", description=main.__doc__, exit_on_error=False)
-    parser.epilog = (
-        "After an interruption the same command continues; later it reads only files that were added or changed."
+    parser = command_parser(
+        "aigc data prepare",
+        main.__doc__,
+        "aigc data prepare photographs small --size 64",
+        "aigc data prepare scans grey --size 96 128 --channels 1 --resize pad",
+        note="After an interruption the same command continues; later it reads only files that were added or changed.",
     )
     parser.add_argument("source", metavar="SRC", type=Path, help="folder of images, as `--data image_folder` takes it")
     parser.add_argument("target", metavar="DST", type=Path, help="folder to create, complete or update")

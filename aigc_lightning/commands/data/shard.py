@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
@@ -23,7 +23,12 @@ _SHOWN = 5
 
 def main(argv: list[str]) -> int:
     """Write a folder of images as tar shards for `--data shards`: aigc data shard SRC DST."""
-    parser = argparse.ArgumentParser("aigc data shard", description=main.__doc__, exit_on_error=False)
+    parser = command_parser(
+        "aigc data shard",
+        main.__doc__,
+        "aigc data shard photographs shards --samples 5000",
+        "aigc data shard --index shards",
+    )
     parser.add_argument("source", metavar="SRC", nargs="?", help="folder of images, as `--data image_folder` takes it")
     parser.add_argument("target", metavar="DST", nargs="?", help="new folder for the shards")
     parser.add_argument("--samples", type=int, default=10_000, help="maximum number per shard (default: 10000)")

@@ -9,7 +9,11 @@ _HELP = """Report on this machine, or check that runs resume exactly.
 Usage: aigc doctor                      versions, CPUs and GPUs; under srun those of all nodes
        aigc doctor resume --config C    whether a stopped and resumed run equals one that was never stopped
 
-`aigc doctor resume --help` shows its options."""
+`aigc doctor resume --help` shows its options.
+
+Examples:
+  aigc doctor
+  aigc doctor resume --config dcgan_digits"""
 
 
 def doctor(argv: list[str]) -> int:

@@ -1,12 +1,11 @@
 """`aigc doctor`: a report on this machine."""
 
-import argparse
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from aigc_lightning.commands.doctor.nodes import nodes_report
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.run.launch import launched
 
@@ -15,7 +14,15 @@ _PACKAGES = ("aigc-lightning", "torch", "torchvision", "lightning", "torchmetric
 
 def main(argv: list[str]) -> int:
     """Report on this machine, or on all nodes under srun."""
-    parse(argparse.ArgumentParser("aigc doctor", description=main.__doc__, exit_on_error=False), argv)
+    parse(
+        command_parser(
+            "aigc doctor",
+            main.__doc__,
+            "aigc doctor",
+            "srun --nodes 2 aigc doctor",
+        ),
+        argv,
+    )
     report, launch = _machine(), launched()
     if launch is not None and launch.world_size > 1:
         report |= nodes_report(launch, report)

@@ -1,6 +1,5 @@
 """`aigc doctor resume`: whether a stopped and resumed run equals one that was never stopped."""
 
-import argparse
 import os
 import signal
 import subprocess
@@ -8,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from aigc_lightning.config.command_line import parse_known
+from aigc_lightning.config.command_line import command_parser, parse_known
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE
 from aigc_lightning.errors import UserError
@@ -24,11 +23,12 @@ def main(argv: list[str]) -> int:
     Raises:
         UserError: one of the runs fails, or the checkpoints differ.
     """
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc doctor resume",
-        description="Check that a stopped and resumed run equals one that was never stopped, bit for bit.",
-        epilog="All other options are those of `aigc fit`, such as --config C or --trainer.devices 2.",
-        exit_on_error=False,
+        "Check that a stopped and resumed run equals one that was never stopped, bit for bit.",
+        "aigc doctor resume --config dcgan_digits",
+        "aigc doctor resume --config dcgan_digits --steps 20 --stop 9",
+        note="All other options are those of `aigc fit`, such as --config C or --trainer.devices 2.",
     )
     parser.add_argument("--steps", type=int, default=7, help="batches of the whole run (default: 7)")
     parser.add_argument("--stop", type=int, default=3, help="batches before the stop (default: 3)")

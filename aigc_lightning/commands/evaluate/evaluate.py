@@ -4,7 +4,13 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from aigc_lightning.config.command_line import option_names, parse, split_data_options, split_model_options
+from aigc_lightning.config.command_line import (
+    command_parser,
+    option_names,
+    parse,
+    split_data_options,
+    split_model_options,
+)
 from aigc_lightning.errors import UserError, did_you_mean
 
 _PARTS = ("train", "val", "test")
@@ -22,13 +28,15 @@ def scored(argv: list[str]) -> Path:
     Raises:
         UserError: an option is invalid, or nothing can be scored.
     """
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc evaluate",
+        evaluate.__doc__,
+        "aigc evaluate runs/dcgan_digits/1 --extractor runs/cnn_digits/1",
+        "aigc evaluate --fake samples --real photographs --extractor dinov2",
+        "aigc evaluate runs/vae_digits/1 --metrics psnr,ssim --part test",
+        note="A model's own options follow, such as --steps 20: `aigc plugins show NAME` lists them.",
         usage="aigc evaluate RUN_OR_CKPT [--data NAME [--data.OPTION V ...]] [options]\n"
         "       aigc evaluate --fake FOLDER --real FOLDER [options]",
-        description=evaluate.__doc__,
-        epilog="A model's own options follow, such as --steps 20: `aigc plugins show NAME` lists them.",
-        exit_on_error=False,
     )
     parser.add_argument("target", nargs="?", help="a run folder, a .ckpt or an exported .safetensors file")
     parser.add_argument("--fake", type=Path, help="images to score, instead of a model's")
@@ -61,7 +69,12 @@ def scored(argv: list[str]) -> Path:
 
 def compare(argv: list[str]) -> int:
     """Put the scores of evaluated runs side by side; scores of different protocols are refused."""
-    parser = argparse.ArgumentParser("aigc compare", description=compare.__doc__, exit_on_error=False)
+    parser = command_parser(
+        "aigc compare",
+        compare.__doc__,
+        "aigc compare runs/dcgan_digits/1 runs/dcgan_digits/2",
+        "aigc compare runs/*/1/evaluation --json",
+    )
     parser.add_argument("runs", nargs="+", help="runs, folders or JSON files with scores of aigc evaluate")
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parse(parser, argv)

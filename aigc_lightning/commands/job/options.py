@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 from aigc_lightning.commands.job.scripts import Job
-from aigc_lightning.config.command_line import parse_known
+from aigc_lightning.config.command_line import command_parser, parse_known
 from aigc_lightning.config.request import Request, read_request, value_of
 from aigc_lightning.core.io.atomic import no_follow
 from aigc_lightning.core.io.output import echo
@@ -19,13 +19,13 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
 
 
-def job_parser(launcher: str) -> argparse.ArgumentParser:
-    """Return a parser with the options shared by all launchers."""
-    parser = argparse.ArgumentParser(
+def job_parser(launcher: str, *examples: str) -> argparse.ArgumentParser:
+    """Return a parser with the options shared by all launchers, and examples for its help."""
+    parser = command_parser(
         f"aigc job {launcher}",
-        description=f"Write a script that trains on several nodes under {launcher}.",
-        epilog="All other options are those of `aigc fit`, such as --config C or --data.batch_size 32.",
-        exit_on_error=False,
+        f"Write a script that trains on several nodes under {launcher}.",
+        *examples,
+        note="All other options are those of `aigc fit`, such as --config C or --data.batch_size 32.",
     )
     parser.add_argument("--nodes", type=int, default=1, help="machines (default: 1)")
     parser.add_argument(

@@ -13,7 +13,11 @@ _SHORTEST = 5  # minutes: the warning comes two minutes before the end, or up to
 
 def main(argv: list[str]) -> int:
     """Write a script that trains on several nodes under Slurm."""
-    parser = job_parser("slurm")
+    parser = job_parser(
+        "slurm",
+        "aigc job slurm --config dcgan_fashion_mnist --nodes 2 --gpus 4 --time 24:00:00 --out job.sh",
+        "aigc job slurm --config own.yaml --gpus 0 --processes 8 --time 2-00:00:00 --trainer.max_steps 100000",
+    )
     parser.add_argument("--time", required=True, help="limit of the job, such as 24:00:00 or 2-00:00:00")
     options, rest = parse_job(parser, argv)
     if _minutes(options.time) < _SHORTEST:

@@ -12,7 +12,9 @@ from aigc_lightning.shell import command
 
 def main(argv: list[str]) -> int:
     """Write a script that trains on several nodes under torchrun."""
-    parser = job_parser("torchrun")
+    parser = job_parser(
+        "torchrun", "aigc job torchrun --config dcgan_fashion_mnist --nodes 2 --gpus 4 --head node1 --out job.sh"
+    )
     parser.add_argument("--head", help="name or address of the first node; required for several nodes")
     parser.add_argument("--port", type=int, default=29400, help="rendezvous port on that node (default: 29400)")
     parser.add_argument("--max-restarts", type=int, default=3, help="restarts after a failure (default: 3)")

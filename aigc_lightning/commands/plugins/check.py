@@ -1,14 +1,18 @@
 """`aigc plugins check`: run the conformance kit."""
 
-import argparse
-
 from aigc_lightning.commands.plugins.find import one_plugin, plugins_of_package
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 
 
 def main(argv: list[str]) -> int:
     """Run the conformance kit on a plugin, or on all plugins of a package."""
-    parser = argparse.ArgumentParser("aigc plugins check", description=main.__doc__, exit_on_error=False)
+    parser = command_parser(
+        "aigc plugins check",
+        main.__doc__,
+        "aigc plugins check dcgan",
+        "aigc plugins check aigc-sparkle --full",
+        "aigc plugins check cyclegan --config cyclegan_shapes --set model.width=8",
+    )
     parser.add_argument("name", help="a name, PACKAGE:NAME, a class path or a package")
     parser.add_argument("--full", action="store_true", help="also run the slow checks")
     parser.add_argument(

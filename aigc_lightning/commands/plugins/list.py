@@ -1,18 +1,22 @@
 """`aigc plugins list`: all plugins and whether they can be used. Imports none of them."""
 
-import argparse
 from typing import get_args
 
 from aigc_lightning import plugins
 from aigc_lightning.commands.listings import plugin_row, print_rows
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.output import echo
 
 
 def main(argv: list[str]) -> int:
     """List all plugins and whether they can be used."""
     kinds = get_args(plugins.Kind)
-    parser = argparse.ArgumentParser("aigc plugins list", description=main.__doc__, exit_on_error=False)
+    parser = command_parser(
+        "aigc plugins list",
+        main.__doc__,
+        "aigc plugins list",
+        "aigc plugins list editor --json",
+    )
     parser.add_argument("kind", nargs="?", choices=kinds, help=", ".join(kinds))
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parse(parser, argv)

@@ -1,13 +1,12 @@
 """`aigc plugins new`: generate the package of a new plugin."""
 
-import argparse
 import keyword
 import re
 from pathlib import Path
 from typing import Literal, get_args
 
 from aigc_lightning import __version__, plugins
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 from aigc_lightning.shell import command
@@ -23,7 +22,12 @@ _TAKEN |= {"ImageSpec", "Optimizer", "Sequence", "Tensor", "UserError", "Velocit
 
 def main(argv: list[str]) -> int:
     """Generate a package to start from, with tests that pass."""
-    parser = argparse.ArgumentParser("aigc plugins new", description=main.__doc__, exit_on_error=False)
+    parser = command_parser(
+        "aigc plugins new",
+        main.__doc__,
+        "aigc plugins new sparkle",
+        "aigc plugins new leaves --kind data --out packages",
+    )
     parser.add_argument("name", help="name of the model or data, such as sparkle: letters, digits and -")
     parser.add_argument("--kind", choices=get_args(ScaffoldKind), default="model", help="(default: model, a GAN)")
     parser.add_argument("--out", type=Path, default=Path(), help="where to create the package's folder (default: here)")

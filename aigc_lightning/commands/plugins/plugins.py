@@ -14,7 +14,12 @@ Usage: aigc plugins list [KIND] [--json]      all plugins and whether they can b
        aigc plugins new NAME [--kind KIND]    generate a package to start from (--help lists the kinds)
 
 KIND is model, data, config, callback or command. A name may be written PACKAGE:NAME.
-AIGC_PLUGINS=a,b uses only the packages a and b; AIGC_PLUGINS=-a excludes a. It is read before any import."""
+AIGC_PLUGINS=a,b uses only the packages a and b; AIGC_PLUGINS=-a excludes a. It is read before any import.
+
+Examples:
+  aigc plugins list model
+  aigc plugins show dcgan
+  aigc plugins new sparkle --kind model"""
 _SUB_COMMANDS = {"list": list_plugins, "show": show, "check": check, "new": new}
 
 

@@ -1,6 +1,5 @@
 """`aigc plugins show`: a description of one plugin."""
 
-import argparse
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any, get_args
 from aigc_lightning import plugins
 from aigc_lightning.commands.listings import first_comment, plugin_row
 from aigc_lightning.commands.plugins.find import one_plugin
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.docstrings import argument_texts
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
@@ -23,7 +22,12 @@ _COMMANDS = {"sample": "sample", "edit": "edit", "interpolate": "decode", "evalu
 
 def main(argv: list[str]) -> int:
     """Show the options, presets, paper and capabilities of a plugin."""
-    parser = argparse.ArgumentParser("aigc plugins show", description=main.__doc__, exit_on_error=False)
+    parser = command_parser(
+        "aigc plugins show",
+        main.__doc__,
+        "aigc plugins show dcgan",
+        "aigc plugins show digits --kind data",
+    )
     parser.add_argument("name", help="a name, PACKAGE:NAME or a class path")
     parser.add_argument("--kind", choices=get_args(plugins.Kind), help="kind, if several share the name")
     options = parse(parser, argv)

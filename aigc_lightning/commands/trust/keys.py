@@ -1,10 +1,9 @@
 """`aigc trust keys`: keys with which pictures are signed."""
 
-import argparse
 from pathlib import Path
 
 from aigc_lightning.commands.dispatch import dispatch
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.config.signing import FOLDER_VARIABLE, default_keys
 from aigc_lightning.core.io.output import echo
 
@@ -13,7 +12,11 @@ _HELP = """Keys with which pictures are signed.
 Usage: aigc trust keys new [FOLDER] [--name NAME]   a private root, and a key with a certificate from it
 
 A certificate from an authority is used in the same way: put it and those between it and its root as certificates.pem,
-and its key as key.pem, into a folder."""
+and its key as key.pem, into a folder.
+
+Examples:
+  aigc trust keys new
+  aigc trust keys new keys --name Ada"""
 
 
 def main(argv: list[str]) -> int:
@@ -22,10 +25,11 @@ def main(argv: list[str]) -> int:
 
 
 def _new(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc trust keys new",
-        description="Make a private root, and a key with a certificate from it, valid for ten years.",
-        exit_on_error=False,
+        "Make a private root, and a key with a certificate from it, valid for ten years.",
+        "aigc trust keys new",
+        'aigc trust keys new keys --name "Ada Lovelace"',
     )
     usual = default_keys()
     parser.add_argument(

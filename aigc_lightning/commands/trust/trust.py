@@ -7,7 +7,11 @@ _HELP = """Make pictures verifiable.
 
 Usage: aigc trust keys new [FOLDER] [--name NAME]   keys for --sign of sample, edit and interpolate
 
-`aigc verify FILES` says what pictures reveal about their origin."""
+`aigc verify FILES` says what pictures reveal about their origin.
+
+Examples:
+  aigc trust keys new
+  aigc trust keys new keys --name Ada"""
 
 
 def trust(argv: list[str]) -> int:
