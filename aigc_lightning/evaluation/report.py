@@ -29,6 +29,7 @@ from aigc_lightning.evaluation.score_names import (
     is_better,
     is_spread,
     spread_key,
+    without_corruption,
 )
 
 _TITLES = {
@@ -79,6 +80,8 @@ _KINDS = {
     "retrieval": "Retrieval of images of the same class",
     "membership": "Training images told from held-out ones by their loss",
     "few_shot": "Classification from a few examples",
+    "robustness": "Robustness to corruptions",
+    "generalisation": "Training images beside held-out ones",
 }
 #: A lower bound of the likelihood is an upper bound of the bits.
 _MARKS = {"lower_bound": "≤ ", "estimate": "≈ "}
@@ -135,6 +138,12 @@ def title_of(key: str, section: Section | None = None) -> str:
     """Return the title of a score: a Frechet distance is called FID only for its extractor and resize protocol."""
     if section is not None and section.subject.get("is_standard_fid"):
         key = {"frechet_distance": "FID", "kernel_distance": "KID"}.get(key, key)
+    score = without_corruption(key)
+    if score != key:
+        kind = "relative to clean images" if key.startswith("relative") else "corrupted images"
+        return f"{title_of(score, section)}, {kind}"
+    if key.endswith("_ranking"):
+        return f"{title_of(key.removesuffix('_ranking'), section)}, ranking of severities"
     return _TITLES.get(key, key.replace("_", " ").capitalize() if key.islower() else key)
 
 
@@ -198,7 +207,7 @@ def formatted(key: str, value: float | None) -> str:
         return "-"
     if key == "images":
         return f"{value:.0f}"
-    return f"{value:.2%}" if key in _SHARES else f"{value:.4g}"
+    return f"{value:.2%}" if without_corruption(key) in _SHARES else f"{value:.4g}"
 
 
 def marked(key: str, section: Section) -> str:
@@ -284,6 +293,8 @@ def _classes(section: Section) -> str:
     )
     gaps = "".join(f"<p class='note'>{html(line)}</p>" for line in gap_lines(section))
     note = "<p class='note'>In brackets: intervals of 95 %, of each class alone.</p>"
+    if section.kind == "robustness":
+        return f"<h2>By corruption</h2><table><tr><th></th>{head}</tr>{rows}</table>"
     return f"<h2>By class</h2><table><tr><th></th>{head}</tr>{rows}</table>{gaps}{note}"
 
 

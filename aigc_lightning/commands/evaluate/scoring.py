@@ -13,14 +13,15 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from aigc_lightning.commands.evaluate.evaluation import Evaluation, Folders
+from aigc_lightning.commands.evaluate.evaluation import FIELDS, Evaluation, Folders
+from aigc_lightning.commands.evaluate.robustness import CURVES, add_robustness
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
 from aigc_lightning.core.capabilities import Classifier, Editor, Embedder, Generator, LikelihoodModel, likelihood_kind
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
-from aigc_lightning.core.io.pictures import image_grid, near_square
+from aigc_lightning.core.io.pictures import image_grid, near_square, save_png
 from aigc_lightning.core.method_options import described_options, method_options
 from aigc_lightning.core.run.folder import CHECKPOINTS
 from aigc_lightning.data.base import ImageDataModule
@@ -52,15 +53,20 @@ from aigc_lightning.evaluation.report import (
     score_rows,
 )
 from aigc_lightning.evaluation.report_progress import Progress
-from aigc_lightning.evaluation.score_names import BITS_PER_DIM, FEW_SHOT, MEMBERSHIP_AUC, RETRIEVAL, check_names
+from aigc_lightning.evaluation.score_names import (
+    BITS_PER_DIM,
+    FEW_SHOT,
+    MEMBERSHIP_AUC,
+    RETRIEVAL,
+    ROBUSTNESS,
+    check_names,
+)
 from aigc_lightning.evaluation.scores import CHANGED_COPY_RATE
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 
 _SHOWN = 64
 _ROWS = 8
-#: Batch keys of an editor's input and target, by the data's task.
-_FIELDS = {"paired": ("source", "target"), "restoration": ("degraded", "image"), "generation": ("image", "image")}
 
 
 def run(options: argparse.Namespace, data_options: list[str]) -> Path:
@@ -80,6 +86,9 @@ def run(options: argparse.Namespace, data_options: list[str]) -> Path:
     receipt.save(out / SCORES_FILE)
     if options.json is not None:
         receipt.save(options.json)
+    for picture in evaluation.pictures:
+        if picture.title == CURVES:
+            save_png(picture.image, out / "robustness.png", {})
     Report(receipt, evaluation.pictures).save(out / "report.html")
     for section in receipt.sections:
         _print(section)
@@ -102,7 +111,7 @@ class _Model(Evaluation):
             "averaged_weights": len(model.averages) > 0,
         }
         task = data.spec.task
-        edits = isinstance(model, Editor) and task in _FIELDS
+        edits = isinstance(model, Editor) and task in FIELDS
         translates = isinstance(model, Editor) and task == "unpaired"
         samples = isinstance(model, Generator) and task == "generation"
         has_likelihood = isinstance(model, LikelihoodModel) and task == "generation"
@@ -112,7 +121,10 @@ class _Model(Evaluation):
         unfit += [] if isinstance(model, Embedder) and data.spec.num_classes else embeds
         infers = MEMBERSHIP_AUC in self.asked
         unfit += [MEMBERSHIP_AUC] if infers and not has_losses(model, DataImages(data, "val")) else []
-        others = edits or translates or samples or embeds or infers or isinstance(model, Classifier)
+        classifies = isinstance(model, Classifier)
+        robust = ROBUSTNESS in self.asked
+        unfit += [ROBUSTNESS] if robust and not (classifies or edits or samples) else []
+        others = edits or translates or samples or embeds or infers or classifies
         if unfit or not (others or has_likelihood):
             asked = f" {', '.join(unfit)}" if unfit else ""
             raise UserError(
@@ -121,7 +133,12 @@ class _Model(Evaluation):
             )
         pairs = edits and bool(self.of_pairs() or not self.asked)
         sets = (translates or samples) and bool(self.of_sets() or not self.asked)
-        scored = {"edit": pairs or (sets and translates), "sample": sets and samples, "log_likelihood": has_likelihood}
+        robust_edits, robust_samples = robust and edits and not classifies, robust and not (edits or classifies)
+        scored = {
+            "edit": robust_edits or pairs or (sets and translates),
+            "sample": robust_samples or (sets and samples),
+            "log_likelihood": has_likelihood,
+        }
         self._check_options(model, [method for method, applies in scored.items() if applies])
         if isinstance(model, Classifier) and not self.asked:
             self._classify(model, data)
@@ -129,8 +146,11 @@ class _Model(Evaluation):
             self._embed(model, data)
         if infers:
             self._infer_members(model, data)
+        if robust:
+            method = "edit" if robust_edits else "sample" if robust_samples else "classify"
+            add_robustness(self, model, data, {} if method == "classify" else self._options_of(model, method))
         if pairs:
-            self._edit(model, data, *_FIELDS[task])
+            self._edit(model, data, *FIELDS[task])
         why = self._likelihood(model, data, alone=not others) if has_likelihood else ""
         if sets:
             self._generate(model, data, translates)
