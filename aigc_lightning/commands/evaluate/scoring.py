@@ -13,8 +13,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from aigc_lightning.commands.evaluate.both_sides import CURVES, add_generalisation, add_membership, add_robustness
 from aigc_lightning.commands.evaluate.evaluation import FIELDS, Evaluation, Folders
-from aigc_lightning.commands.evaluate.robustness import CURVES, add_robustness
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
 from aigc_lightning.core.capabilities import Classifier, Editor, Embedder, Generator, LikelihoodModel, likelihood_kind
@@ -38,7 +38,7 @@ from aigc_lightning.evaluation.image_sets import (
     chosen,
 )
 from aigc_lightning.evaluation.likelihood_scores import score_likelihood
-from aigc_lightning.evaluation.membership_scores import canaries_of, has_losses, score_membership
+from aigc_lightning.evaluation.membership_scores import has_losses
 from aigc_lightning.evaluation.pair_scores import score_pairs
 from aigc_lightning.evaluation.path_length_scores import path_length_of
 from aigc_lightning.evaluation.receipt import SCORES_FILE, Receipt, Section
@@ -56,6 +56,7 @@ from aigc_lightning.evaluation.report_progress import Progress
 from aigc_lightning.evaluation.score_names import (
     BITS_PER_DIM,
     FEW_SHOT,
+    GENERALISATION,
     MEMBERSHIP_AUC,
     RETRIEVAL,
     ROBUSTNESS,
@@ -124,19 +125,16 @@ class _Model(Evaluation):
         classifies = isinstance(model, Classifier)
         robust = ROBUSTNESS in self.asked
         unfit += [ROBUSTNESS] if robust and not (classifies or edits or samples) else []
-        others = edits or translates or samples or embeds or infers or classifies
+        generalises = GENERALISATION in self.asked
+        others = edits or translates or samples or embeds or infers or classifies or generalises
         if unfit or not (others or has_likelihood):
-            asked = f" {', '.join(unfit)}" if unfit else ""
-            raise UserError(
-                f"There is no score{asked} for a {type(model).__name__} on data of the task {task}.",
-                "Give other --metrics, or other --data.",
-            )
+            raise _nothing_to_score(model, task, unfit)
         pairs = edits and bool(self.of_pairs() or not self.asked)
         sets = (translates or samples) and bool(self.of_sets() or not self.asked)
         robust_edits, robust_samples = robust and edits and not classifies, robust and not (edits or classifies)
         scored = {
             "edit": robust_edits or pairs or (sets and translates),
-            "sample": robust_samples or (sets and samples),
+            "sample": robust_samples or (generalises and samples) or (sets and samples),
             "log_likelihood": has_likelihood,
         }
         self._check_options(model, [method for method, applies in scored.items() if applies])
@@ -145,10 +143,13 @@ class _Model(Evaluation):
         if embeds:
             self._embed(model, data)
         if infers:
-            self._infer_members(model, data)
+            add_membership(self, model, data, self._options_of(model, "log_likelihood"))
         if robust:
             method = "edit" if robust_edits else "sample" if robust_samples else "classify"
             add_robustness(self, model, data, {} if method == "classify" else self._options_of(model, method))
+        if generalises:
+            own = [self._options_of(model, method) for method in ("log_likelihood", "sample")]
+            add_generalisation(self, model, data, *own)
         if pairs:
             self._edit(model, data, *FIELDS[task])
         why = self._likelihood(model, data, alone=not others) if has_likelihood else ""
@@ -157,23 +158,6 @@ class _Model(Evaluation):
         if why:
             last = self.sections[-1]
             self.sections[-1] = replace(last, left_out={**last.left_out, BITS_PER_DIM: why})
-
-    def _infer_members(self, model: ImageModel, data: ImageDataModule) -> None:
-        """Add how well the model's losses tell its training images from held-out ones.
-
-        Raises:
-            UserError: the training images are to be on both sides.
-        """
-        if self.options.part == "train":
-            raise UserError("--part train leaves no images that the model has not seen.", "Give val or test.")
-        canaries = canaries_of(data)
-        planted = len(canaries[0]) if canaries else 0  # the last of the training images
-        members, others = DataImages(data, "train"), DataImages(data, self.options.part or "val")
-        members = members.subset(members.numbers[: len(members) - planted])
-        num = self.options.num or MOST
-        seen, unseen = (images.subset(chosen(len(images), num)) for images in (members, others))
-        options = self._options_of(model, "log_likelihood") if isinstance(model, LikelihoodModel) else {}
-        self.sections.append(score_membership(model, seen, unseen, options, self.progress, canaries))
 
     def _check_options(self, model: ImageModel, methods: Sequence[str]) -> None:
         """Refuse an option that none of the methods to be scored takes.
@@ -190,6 +174,8 @@ class _Model(Evaluation):
 
     def _options_of(self, model: ImageModel, method: str) -> dict[str, Any]:
         """Return the values of those of the given options that a method of the model takes."""
+        if not hasattr(model, method):
+            return {}
         taken = method_options(getattr(model, method))
         given = {name: text for name, text in self.options.given.items() if name in taken}
         return model_options(model, method, given)
@@ -297,6 +283,14 @@ class _Model(Evaluation):
         self.sections.append(section)
         caption = f"Rows: true class; columns: predicted class; in the order {', '.join(images.class_names)}."
         self.pictures.append(Picture(confusion_picture(confusion), "Confusion matrix", caption))
+
+
+def _nothing_to_score(model: ImageModel, task: str, unfit: Sequence[str]) -> UserError:
+    asked = f" {', '.join(unfit)}" if unfit else ""
+    return UserError(
+        f"There is no score{asked} for a {type(model).__name__} on data of the task {task}.",
+        "Give other --metrics, or other --data.",
+    )
 
 
 def _print(section: Section) -> None:
