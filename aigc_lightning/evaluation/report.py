@@ -101,7 +101,8 @@ _KINDS = {
 }
 #: A lower bound of the likelihood is an upper bound of the bits.
 _MARKS = {"lower_bound": "≤ ", "estimate": "≈ "}
-_STYLE = """
+#: The style sheet of pages.
+STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}img{max-width:100%;image-rendering:pixelated}
@@ -263,7 +264,7 @@ def _page(report: Report) -> str:
         parts.append(_section(section))
     for picture in report.pictures:
         parts.append(
-            f"<h2>{html(picture.title)}</h2><figure><img alt='{html(picture.title)}' src='{_embedded(picture)}'>"
+            f"<h2>{html(picture.title)}</h2><figure><img alt='{html(picture.title)}' src='{embedded(picture)}'>"
             f"<figcaption>{html(picture.caption)}</figcaption></figure>"
         )
     for section in receipt.sections:
@@ -271,7 +272,7 @@ def _page(report: Report) -> str:
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>{html(receipt.name)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}"
+        f"<title>{html(receipt.name)}</title><style>{STYLE}</style></head><body>{''.join(parts)}"
         f"{_receipt(receipt)}</body></html>\n"
     )
 
@@ -328,7 +329,8 @@ def _receipt(receipt: Receipt) -> str:
     return f"<h2>Receipt</h2><pre>{text}</pre>"
 
 
-def _embedded(picture: Picture) -> str:
+def embedded(picture: Picture) -> str:
+    """Return a picture as the address of an image that is part of a page."""
     buffer = BytesIO()
     picture.image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
