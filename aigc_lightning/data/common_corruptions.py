@@ -171,7 +171,8 @@ def _elastic_transform(image: Tensor, level: int, key: Key) -> Tensor:
 
 def _pixelate(image: Tensor, level: int, key: Key) -> Tensor:
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[level]
-    small = [max(1, round(side * share)) for side in image.shape[1:]]
+    _, height, width = image.shape
+    small = (max(1, round(height * share)), max(1, round(width * share)))
     means = functional.adaptive_avg_pool2d(image[None], small)
     return functional.interpolate(means, image.shape[1:], mode="nearest-exact")[0]
 

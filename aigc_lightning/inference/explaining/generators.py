@@ -83,7 +83,8 @@ def directions(model: Any, method: str, count: int) -> Tensor:
     if method == "pca":
         latents = Latents(model, range(_SAMPLES))
         images = latents.decode(latents.values)
-        small = functional.adaptive_avg_pool2d(images, [min(_PIXELS, side) for side in images.shape[2:]])
+        sides = min(_PIXELS, images.shape[2]), min(_PIXELS, images.shape[3])
+        small = functional.adaptive_avg_pool2d(images, sides)
         flat, drawn = latents.values.flatten(1).cpu(), _within_classes(small.flatten(1), latents.labels)
         found = regressed_directions(flat, drawn, min(count, flat.shape[1], drawn.shape[1]))
     else:
