@@ -21,9 +21,7 @@ from aigc_lightning.evaluation.class_rows import alike, ends_of, is_end
 from aigc_lightning.evaluation.receipt import Receipt, Section
 from aigc_lightning.evaluation.score_names import (
     BITS_PER_DIM,
-    CANARY_AUC,
     FEW_SHOT_SIZES,
-    MEMBERSHIP_AUC,
     MEMBERSHIP_TPR,
     RETRIEVAL_KEYS,
     is_better,
@@ -31,48 +29,8 @@ from aigc_lightning.evaluation.score_names import (
     spread_key,
     without_corruption,
 )
+from aigc_lightning.evaluation.score_titles import TITLES
 
-_TITLES = {
-    "frechet_distance": "Frechet distance",
-    "kernel_distance": "Kernel distance",
-    "inception_score": "Inception Score",
-    "intra_class_frechet_distance": "Frechet distance within classes",
-    "class_accuracy": "Recognised as their class",
-    "class_share_distance": "Shares of classes, distance",
-    "class_share_p_value": "Shares of classes, p-value",
-    "share": "Share",
-    "share_of_data": "Share of the real images",
-    "copy_rate": "Copies of training images",
-    "changed_copy_rate": "Copies, mirrored and cropped ones included",
-    "perceptual_path_length": "Perceptual path length",
-    "psnr": "PSNR (dB)",
-    "psnr_y": "PSNR of luma (dB)",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "mse": "Mean squared error",
-    "mae": "Mean absolute error",
-    "lpips": "LPIPS",
-    "f1": "F1",
-    BITS_PER_DIM: "Bits per dimension",
-    "recall_at_1": "Recall@1",
-    "recall_at_5": "Recall@5",
-    "recall_at_10": "Recall@10",
-    "few_shot_5_way_1_shot": "5-way 1-shot accuracy",
-    "few_shot_5_way_5_shot": "5-way 5-shot accuracy",
-    "few_shot_20_way_1_shot": "20-way 1-shot accuracy",
-    "few_shot_20_way_5_shot": "20-way 5-shot accuracy",
-    "mean_average_precision": "Mean average precision (mAP)",
-    "training_loss": "Loss on training images",
-    "held_out_loss": "Loss on held-out images",
-    "training_frechet_distance": "Frechet distance to training images",
-    "held_out_frechet_distance": "Frechet distance to held-out images",
-    "generalisation_gap": "Generalisation gap, held out less training",
-    "interpolation_smoothness": "Smoothness of interpolations",
-    "class_coverage": "Classes that are generated",
-    MEMBERSHIP_AUC: "Membership inference, AUC",
-    MEMBERSHIP_TPR: "Training images recognised",
-    CANARY_AUC: "Membership inference of canaries, AUC",
-}
 _SHARES = {
     *(
         "class_accuracy",
@@ -161,7 +119,7 @@ def title_of(key: str, section: Section | None = None) -> str:
         return f"{title_of(score, section)}, {kind}"
     if key.endswith("_ranking"):
         return f"{title_of(key.removesuffix('_ranking'), section)}, ranking of severities"
-    return _TITLES.get(key, key.replace("_", " ").capitalize() if key.islower() else key)
+    return TITLES.get(key, key.replace("_", " ").capitalize() if key.islower() else key)
 
 
 def arrow_of(key: str) -> str:
