@@ -4,7 +4,8 @@ The random transforms of torchvision draw from the global generator, so what the
 before it, and a resumed run would see different images. Here the draws are keyed.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,12 @@ from torch.nn import functional
 
 from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import FieldKind
+from aigc_lightning.data.common_corruptions import COMMON, WORST, CommonCorruption, check_kinds
+from aigc_lightning.data.corruptions import corrupt
 from aigc_lightning.errors import UserError
 
 # One number per kind of draw, so that adding a kind does not change the others.
-_FLIP, _CROP_Y, _CROP_X, _BRIGHTNESS, _CONTRAST, _SATURATION, _JITTER_Y, _JITTER_X = range(8)
+_FLIP, _CROP_Y, _CROP_X, _BRIGHTNESS, _CONTRAST, _SATURATION, _JITTER_Y, _JITTER_X, _CORRUPT, _CORRUPTION = range(10)
 _KINDS = 100  # offset of the next stream's draws
 
 
@@ -33,15 +36,22 @@ class Augment:
         color: largest relative change of brightness, contrast and saturation, from 0 to 1.
         jitter: enlarge the height by this many pixels and the width in proportion (bicubic), then crop to the original
             size at random. Isola et al., CVPR 2017, use 30 at 256 pixels.
+        corrupt: share of the images that are corrupted, last of all, from 0 to 1.
+        corruptions: their kinds, of which each image gets one; all of `common_corruptions.COMMON` by default.
+        severity: largest severity, from 1 to 5; each image gets one from 1 to this.
 
     Raises:
-        UserError: a negative number of pixels, or a colour change outside [0, 1].
+        UserError: a negative number of pixels, a share or colour change outside [0, 1], an unknown corruption, or
+            corruptions without a share.
     """
 
     flip: bool = False
     crop: int = 0
     color: float = 0.0
     jitter: int = 0
+    corrupt: float = 0.0
+    corruptions: list[str] = field(default_factory=list)
+    severity: int = WORST
 
     def __post_init__(self) -> None:
         for name, pixels in {"crop": self.crop, "jitter": self.jitter}.items():
@@ -49,6 +59,17 @@ class Augment:
                 raise UserError(f"augmentation.{name} is {pixels} pixels.", "Give 0 or more.")
         if not 0 <= self.color <= 1:
             raise UserError(f"augmentation.color is {self.color}.", "Give a number from 0 to 1.")
+        self._check_corruptions()
+
+    def _check_corruptions(self) -> None:
+        if not 0 <= self.corrupt <= 1:
+            raise UserError(f"augmentation.corrupt is {self.corrupt}.", "Give a share of the images from 0 to 1.")
+        if not 1 <= self.severity <= WORST:
+            raise UserError(f"augmentation.severity is {self.severity}.", f"Give 1 to {WORST}.")
+        check_kinds(self.corruptions)
+        if not self.corrupt and (self.corruptions or self.severity != WORST):
+            what = "augmentation has corruptions, but augmentation.corrupt is 0."
+            raise UserError(what, "Give the share of the images that get one, such as 0.5.")
 
 
 def augment(
@@ -87,7 +108,23 @@ def augment(
         images = _jitter(images, options.jitter, draw(_JITTER_Y), draw(_JITTER_X), kind)
     if options.color and kind == "image":
         images = _recolor(images, options.color, draw(_BRIGHTNESS), draw(_CONTRAST), draw(_SATURATION))
+    if options.corrupt and kind == "image":
+        keys = [(seed, int(epoch), int(index), stream) for epoch, index in zip(epochs, indices, strict=True)]
+        images = _corrupted(images, options, draw(_CORRUPT) < options.corrupt, draw(_CORRUPTION), keys)
     return images
+
+
+def _corrupted(
+    images: Tensor, options: Augment, chosen: Tensor, draws: Tensor, keys: Sequence[tuple[int, ...]]
+) -> Tensor:
+    """Return the images with the chosen ones corrupted; draws in [0, 1) select the kinds."""
+    kinds = options.corruptions or list(COMMON)
+    varied = images.clone()
+    for place in chosen.nonzero().flatten().tolist():
+        kind = kinds[int(float(draws[place]) * len(kinds))]
+        corruption = CommonCorruption(kind, (1, options.severity))
+        varied[place] = corrupt(images[place : place + 1], [corruption], [keys[place]])[0]
+    return varied
 
 
 def _shift(images: Tensor, reach: int, y: Tensor, x: Tensor) -> Tensor:

@@ -52,8 +52,8 @@ def score_membership(
     Raises:
         UserError: the model has no loss per image.
     """
-    name, of_members = _losses(model, members, options or {}, progress)
-    _, of_others = _losses(model, others, options or {}, progress)
+    name, of_members = losses_of(model, members, options or {}, progress)
+    _, of_others = losses_of(model, others, options or {}, progress)
     order = keyed.permutation(len(others), _HALVES)
     half = len(order) // 2
     found = membership(of_members, of_others, _FALSE_ALARMS)
@@ -62,7 +62,7 @@ def score_membership(
         baseline = _scores(membership(of_others[order[:half]], of_others[order[half:]], _FALSE_ALARMS))
     scores = _scores(found)
     if canaries is not None:
-        planted, unplanted = (_losses(model, images, options or {}, progress)[1] for images in canaries)
+        planted, unplanted = (losses_of(model, images, options or {}, progress)[1] for images in canaries)
         known = membership(planted, unplanted, _FALSE_ALARMS)
         scores |= {CANARY_AUC: known.auc, f"{CANARY_AUC}_stderr": known.stderr}
     protocol: dict[str, Any] = {
@@ -103,7 +103,7 @@ def _scores(found: Membership) -> dict[str, float]:
     return {MEMBERSHIP_AUC: found.auc, f"{MEMBERSHIP_AUC}_stderr": found.stderr, MEMBERSHIP_TPR: found.true_positives}
 
 
-def _losses(
+def losses_of(
     model: ImageModel, images: DataImages, options: Mapping[str, Any], progress: Progress
 ) -> tuple[str, Tensor]:
     """Return the name of the loss, and its value for each image, float64 (N,).

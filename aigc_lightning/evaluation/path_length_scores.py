@@ -12,10 +12,10 @@ from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.evaluation.assets import find_asset, lies_at
 from aigc_lightning.evaluation.extractor import Extractor
 from aigc_lightning.metrics.pairs import LPIPS
-from aigc_lightning.metrics.path_length import perceptual_path_length
+from aigc_lightning.metrics.path_length import interpolation_smoothness, perceptual_path_length
 from aigc_lightning.metrics.resize import resize, to_channels
 
-_PATHS = 1000
+_PATHS, _FEW_PATHS = 1000, 64
 
 
 class Paths(NamedTuple):
@@ -34,19 +34,37 @@ def path_length_of(model: ImageModel, extractor: Extractor) -> Paths | None:
     """
     if not isinstance(model, LatentGenerator):
         return None
-    spaces, num_classes = latent_spaces(model), num_sampled_classes(model)
-    labels = [path % num_classes for path in range(_PATHS)] if num_classes else None
-    space: dict[str, Any] = {"space": spaces[-1]} if len(spaces) > 1 else {}
-    latents: Callable[..., Tensor] = model.latents  # which takes more in spaces that have names
-    asked = {"labels": labels, **space} if space else {}
-    first, second = (latents(range(start, start + _PATHS), **asked) for start in (0, _PATHS))
+    num_classes = num_sampled_classes(model)
+    decode, first, second, labels, space = _ends(model, _PATHS)
     known = lies_at("vgg16") is not None
     distance = _lpips(model) if known else partial(_feature_distance, extractor)
-    decode = partial(model.decode, **space)
     straight = bool(space)
     compute = partial(perceptual_path_length, decode, first, second, distance, labels=labels, straight=straight)
     classes = {"classes": str(num_classes)} if labels else {}
     return Paths(compute, {"distance": "LPIPS" if known else extractor.fingerprint, **space, **classes})
+
+
+def smoothness_of(model: LatentGenerator, extractor: Extractor) -> float:
+    """Return the smoothness of a model's interpolations, see `metrics.path_length`, in the extractor's features.
+
+    Paths are those of `path_length_of`.
+    """
+    decode, first, second, labels, space = _ends(model, _FEW_PATHS)
+    distance = partial(_feature_distance, extractor)
+    return interpolation_smoothness(decode, first, second, distance, labels=labels, straight=bool(space))
+
+
+def _ends(
+    model: LatentGenerator, count: int
+) -> tuple[Callable[..., Tensor], Tensor, Tensor, list[int] | None, dict[str, Any]]:
+    """Return how a model decodes, the ends of so many paths, their classes, and the space that they are in, by name."""
+    spaces, num_classes = latent_spaces(model), num_sampled_classes(model)
+    labels = [path % num_classes for path in range(count)] if num_classes else None
+    space: dict[str, Any] = {"space": spaces[-1]} if len(spaces) > 1 else {}
+    latents: Callable[..., Tensor] = model.latents  # which takes more in spaces that have names
+    asked = {"labels": labels, **space} if space else {}
+    first, second = (latents(range(start, start + count), **asked) for start in (0, count))
+    return partial(model.decode, **space), first, second, labels, space
 
 
 def _lpips(model: ImageModel) -> Callable[[Tensor, Tensor], Tensor]:

@@ -15,7 +15,17 @@ from aigc_lightning.shell import command
 
 #: Raised when the way of computing any score changes, so that old and new numbers are not compared.
 PROTOCOL_VERSION = 1
-Kind = Literal["generation", "pairs", "classification", "likelihood", "retrieval", "few_shot", "membership"]
+Kind = Literal[
+    "generation",
+    "pairs",
+    "classification",
+    "likelihood",
+    "retrieval",
+    "few_shot",
+    "membership",
+    "robustness",
+    "generalisation",
+]
 SCORES_FILE = "scores.json"
 _PACKAGES = ("aigc-lightning", "torch", "torchvision", "torchmetrics", "numpy")
 
@@ -27,8 +37,9 @@ class Section:
     Args:
         kind: "generation" (a set of images against real ones), "pairs" (images against their targets),
             "classification", "likelihood" (of real images under the model), "retrieval" (by class, by embeddings),
-            "few_shot" (new classes from a few examples, by embeddings) or "membership" (training images told from
-            others by their losses).
+            "few_shot" (new classes from a few examples, by embeddings), "membership" (training images told from
+            others by their losses), "robustness" (scores of corrupted images) or "generalisation" (training
+            images beside held-out ones).
         scores: numbers by key, such as "frechet_distance".
         protocol: what must be equal for two scores to be comparable: extractor, resize, reference, counts, settings.
         baseline: the same scores of a known baseline, such as real against real images, or the unedited images.

@@ -21,52 +21,27 @@ from aigc_lightning.evaluation.class_rows import alike, ends_of, is_end
 from aigc_lightning.evaluation.receipt import Receipt, Section
 from aigc_lightning.evaluation.score_names import (
     BITS_PER_DIM,
-    CANARY_AUC,
     FEW_SHOT_SIZES,
-    MEMBERSHIP_AUC,
     MEMBERSHIP_TPR,
     RETRIEVAL_KEYS,
     is_better,
     is_spread,
     spread_key,
+    without_corruption,
 )
+from aigc_lightning.evaluation.score_titles import TITLES
 
-_TITLES = {
-    "frechet_distance": "Frechet distance",
-    "kernel_distance": "Kernel distance",
-    "inception_score": "Inception Score",
-    "intra_class_frechet_distance": "Frechet distance within classes",
-    "class_accuracy": "Recognised as their class",
-    "class_share_distance": "Shares of classes, distance",
-    "class_share_p_value": "Shares of classes, p-value",
-    "share": "Share",
-    "share_of_data": "Share of the real images",
-    "copy_rate": "Copies of training images",
-    "changed_copy_rate": "Copies, mirrored and cropped ones included",
-    "perceptual_path_length": "Perceptual path length",
-    "psnr": "PSNR (dB)",
-    "psnr_y": "PSNR of luma (dB)",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "mse": "Mean squared error",
-    "mae": "Mean absolute error",
-    "lpips": "LPIPS",
-    "f1": "F1",
-    BITS_PER_DIM: "Bits per dimension",
-    "recall_at_1": "Recall@1",
-    "recall_at_5": "Recall@5",
-    "recall_at_10": "Recall@10",
-    "few_shot_5_way_1_shot": "5-way 1-shot accuracy",
-    "few_shot_5_way_5_shot": "5-way 5-shot accuracy",
-    "few_shot_20_way_1_shot": "20-way 1-shot accuracy",
-    "few_shot_20_way_5_shot": "20-way 5-shot accuracy",
-    "mean_average_precision": "Mean average precision (mAP)",
-    MEMBERSHIP_AUC: "Membership inference, AUC",
-    MEMBERSHIP_TPR: "Training images recognised",
-    CANARY_AUC: "Membership inference of canaries, AUC",
-}
 _SHARES = {
-    *("class_accuracy", "class_share_distance", "share", "share_of_data", "copy_rate", "coverage", MEMBERSHIP_TPR),
+    *(
+        "class_accuracy",
+        "class_share_distance",
+        "share",
+        "share_of_data",
+        "copy_rate",
+        "coverage",
+        "class_coverage",
+        MEMBERSHIP_TPR,
+    ),
     *("changed_copy_rate", "accuracy", "precision", "recall", "f1"),
     *RETRIEVAL_KEYS,
     *FEW_SHOT_SIZES,
@@ -79,10 +54,13 @@ _KINDS = {
     "retrieval": "Retrieval of images of the same class",
     "membership": "Training images told from held-out ones by their loss",
     "few_shot": "Classification from a few examples",
+    "robustness": "Robustness to corruptions",
+    "generalisation": "Training images beside held-out ones",
 }
 #: A lower bound of the likelihood is an upper bound of the bits.
 _MARKS = {"lower_bound": "≤ ", "estimate": "≈ "}
-_STYLE = """
+#: The style sheet of pages.
+STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .9rem;text-align:right;border-bottom:1px solid #ddd}
 td:first-child,th:first-child{text-align:left}img{max-width:100%;image-rendering:pixelated}
@@ -135,7 +113,13 @@ def title_of(key: str, section: Section | None = None) -> str:
     """Return the title of a score: a Frechet distance is called FID only for its extractor and resize protocol."""
     if section is not None and section.subject.get("is_standard_fid"):
         key = {"frechet_distance": "FID", "kernel_distance": "KID"}.get(key, key)
-    return _TITLES.get(key, key.replace("_", " ").capitalize() if key.islower() else key)
+    score = without_corruption(key)
+    if score != key:
+        kind = "relative to clean images" if key.startswith("relative") else "corrupted images"
+        return f"{title_of(score, section)}, {kind}"
+    if key.endswith("_ranking"):
+        return f"{title_of(key.removesuffix('_ranking'), section)}, ranking of severities"
+    return TITLES.get(key, key.replace("_", " ").capitalize() if key.islower() else key)
 
 
 def arrow_of(key: str) -> str:
@@ -198,7 +182,7 @@ def formatted(key: str, value: float | None) -> str:
         return "-"
     if key == "images":
         return f"{value:.0f}"
-    return f"{value:.2%}" if key in _SHARES else f"{value:.4g}"
+    return f"{value:.2%}" if without_corruption(key) in _SHARES else f"{value:.4g}"
 
 
 def marked(key: str, section: Section) -> str:
@@ -238,7 +222,7 @@ def _page(report: Report) -> str:
         parts.append(_section(section))
     for picture in report.pictures:
         parts.append(
-            f"<h2>{html(picture.title)}</h2><figure><img alt='{html(picture.title)}' src='{_embedded(picture)}'>"
+            f"<h2>{html(picture.title)}</h2><figure><img alt='{html(picture.title)}' src='{embedded(picture)}'>"
             f"<figcaption>{html(picture.caption)}</figcaption></figure>"
         )
     for section in receipt.sections:
@@ -246,7 +230,7 @@ def _page(report: Report) -> str:
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>{html(receipt.name)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}"
+        f"<title>{html(receipt.name)}</title><style>{STYLE}</style></head><body>{''.join(parts)}"
         f"{_receipt(receipt)}</body></html>\n"
     )
 
@@ -284,6 +268,8 @@ def _classes(section: Section) -> str:
     )
     gaps = "".join(f"<p class='note'>{html(line)}</p>" for line in gap_lines(section))
     note = "<p class='note'>In brackets: intervals of 95 %, of each class alone.</p>"
+    if section.kind == "robustness":
+        return f"<h2>By corruption</h2><table><tr><th></th>{head}</tr>{rows}</table>"
     return f"<h2>By class</h2><table><tr><th></th>{head}</tr>{rows}</table>{gaps}{note}"
 
 
@@ -301,7 +287,8 @@ def _receipt(receipt: Receipt) -> str:
     return f"<h2>Receipt</h2><pre>{text}</pre>"
 
 
-def _embedded(picture: Picture) -> str:
+def embedded(picture: Picture) -> str:
+    """Return a picture as the address of an image that is part of a page."""
     buffer = BytesIO()
     picture.image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

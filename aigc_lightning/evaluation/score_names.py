@@ -26,6 +26,13 @@ FEW_SHOT_SIZES = {
     "few_shot_20_way_5_shot": (20, 5),
 }
 
+#: How the scores of a model change with corrupted images, requested under one name.
+ROBUSTNESS = "robustness"
+#: Scores of training images beside those of held-out ones, requested under one name, and their keys.
+GENERALISATION, GAP = "generalisation", "generalisation_gap"
+_SIDES = ("training_loss", "held_out_loss", "training_frechet_distance", "held_out_frechet_distance")
+_CORRUPTED, _RELATIVE, _RANKING = "corrupted_", "relative_", "_ranking"
+
 #: Scores of classifiers, in [0, 1].
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1")
 
@@ -37,14 +44,24 @@ def check_names(names: Sequence[str]) -> None:
         UserError: a name is unknown.
     """
     for name in names:
-        known = [*DISTRIBUTION, *PAIRS, LPIPS, BITS_PER_DIM, RETRIEVAL, FEW_SHOT, MEMBERSHIP_AUC]
+        known = [
+            *DISTRIBUTION,
+            *PAIRS,
+            LPIPS,
+            BITS_PER_DIM,
+            RETRIEVAL,
+            FEW_SHOT,
+            MEMBERSHIP_AUC,
+            ROBUSTNESS,
+            GENERALISATION,
+        ]
         if name not in known:
             raise UserError(f"There is no score {name!r}.", did_you_mean(name, known) or f"Known: {', '.join(known)}.")
 
 
 def spread_key(key: str) -> str:
     """Return the key under which a section has the spread of a score, if it has one."""
-    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC, CANARY_AUC, *FEW_SHOT_SIZES) else f"{key}_std"
+    return f"{key}_stderr" if key in (BITS_PER_DIM, MEMBERSHIP_AUC, CANARY_AUC, GAP, *FEW_SHOT_SIZES) else f"{key}_std"
 
 
 def is_spread(key: str) -> bool:
@@ -54,14 +71,22 @@ def is_spread(key: str) -> bool:
 
 def is_better(key: str) -> Better | None:
     """Return whether lower or higher values are better; None for spreads and unknown keys."""
+    if key.endswith(_RANKING):
+        return "higher"
+    key = without_corruption(key)
     for score in DISTRIBUTION.values():
         if key in score.keys and not is_spread(key) and not key.endswith("_p_value"):
             return score.better
     if key in PAIRS:
         return PAIRS[key].better
-    lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR, CANARY_AUC)
-    higher = (*CLASSIFICATION, *RETRIEVAL_KEYS, *FEW_SHOT_SIZES)
+    lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR, CANARY_AUC, GAP, *_SIDES)
+    higher = (*CLASSIFICATION, *RETRIEVAL_KEYS, *FEW_SHOT_SIZES, "interpolation_smoothness", "class_coverage")
     return "lower" if key in lower else "higher" if key in higher else None
+
+
+def without_corruption(key: str) -> str:
+    """Return the score that a score of corrupted images is one of, such as "accuracy" for "corrupted_accuracy"."""
+    return key.removeprefix(_CORRUPTED).removeprefix(_RELATIVE)
 
 
 def settings_of(keys: Sequence[str]) -> dict[str, dict[str, int | float]]:

@@ -66,6 +66,45 @@ def perceptual_path_length(
     return PathLength(kept.mean().item(), kept.std(correction=0).item())
 
 
+def interpolation_smoothness(
+    decode: Callable[..., Tensor],
+    first: Tensor,
+    second: Tensor,
+    distance: Callable[[Tensor, Tensor], Tensor],
+    *,
+    labels: Sequence[int] | None = None,
+    straight: bool = False,
+    steps: int = 16,
+) -> float:
+    """Return how evenly images change on paths: the mean over paths of their mean step divided by their largest.
+
+    It is 1 if all steps of a path are equal, and 1 / steps if the whole path is one jump. A path on which nothing
+    changes counts 1.
+
+    Args:
+        decode: as for `perceptual_path_length`.
+        first: latents (N, Z) at which paths begin.
+        second: latents (N, Z) at which they end.
+        distance: distance of two batches of images, (B,), quadratic like LPIPS.
+        labels: the class of each path.
+        straight: interpolate linearly instead of along arcs.
+        steps: number of steps of a path.
+    """
+    between = _straight if straight else slerp
+    classes = [] if labels is None else [labels]
+    lengths: list[Tensor] = []
+    with torch.no_grad():
+        images = decode(between(first, second, torch.zeros(len(first)).double()), *classes)
+        for step in range(1, steps + 1):
+            following = decode(between(first, second, torch.full((len(first),), step / steps).double()), *classes)
+            lengths.append(distance(images, following).double().cpu().clamp(min=0).sqrt())
+            images = following
+    taken = torch.stack(lengths)
+    largest = taken.max(dim=0).values
+    evenness = torch.where(largest > 0, taken.mean(dim=0) / largest.clamp(min=1e-30), torch.ones_like(largest))
+    return evenness.mean().item()
+
+
 def slerp(first: Tensor, second: Tensor, place: Tensor) -> Tensor:
     """Return points on the arcs from first to second, on the sphere of radius sqrt(Z).
 

@@ -60,6 +60,19 @@ def homogeneity(counts: Tensor) -> float:
     return float(torch.special.gammaincc(torch.tensor(freedom / 2).double(), statistic / 2))
 
 
+def class_coverage(real: Tensor, fake: Tensor, least: float = 0.1) -> float:
+    """Return the share of the classes of real images that have at least a part of their share among the fakes.
+
+    Args:
+        real: int64 (K,), numbers of real images.
+        fake: int64 (K,), numbers of generated images.
+        least: part of the share of the real images from which a class counts as covered.
+    """
+    known = real > 0
+    shares = fake / fake.sum().clamp(min=1), real / real.sum().clamp(min=1)
+    return ((shares[0] >= least * shares[1]) & known).sum().item() / max(int(known.sum()), 1)
+
+
 def share_distance(first: Tensor, second: Tensor) -> float:
     """Return the total variation distance of the shares of two groups: the share that would have to change its class.
 

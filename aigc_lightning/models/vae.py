@@ -138,6 +138,13 @@ class VAE(ImageModel):
         with self.inference():
             return _accurate(self.encoder(images.to(self.device, self._precision))[0])
 
+    def latent_divergence(self, images: Tensor) -> Tensor:
+        """Return what each latent dimension says about images (B, C, H, W): its KL divergence in nats, (B, Z)."""
+        self._check_size(images)
+        with self.inference():
+            found = map(_accurate, self.encoder(images.to(self.device, self._precision)))
+            return kullback_leibler.from_standard_normal(*found)
+
     def encode(self, images: Tensor) -> Tensor:
         """Return the latents (B, Z) of images (B, C, H, W), which are the means of their posteriors: see `embed`."""
         return self.embed(images)

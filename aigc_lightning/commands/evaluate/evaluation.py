@@ -16,13 +16,22 @@ from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.references import MOST
 from aigc_lightning.evaluation.report import Picture, neighbour_picture
 from aigc_lightning.evaluation.report_progress import Progress
-from aigc_lightning.evaluation.score_names import BITS_PER_DIM, FEW_SHOT, MEMBERSHIP_AUC, RETRIEVAL
+from aigc_lightning.evaluation.score_names import (
+    BITS_PER_DIM,
+    FEW_SHOT,
+    GENERALISATION,
+    MEMBERSHIP_AUC,
+    RETRIEVAL,
+    ROBUSTNESS,
+)
 from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS, changed_copies
 from aigc_lightning.inference.loaded_model import chosen_device
 from aigc_lightning.metrics.neighbours import nearest
 
 _ROWS = 8
 _NEIGHBOURS = 3
+#: Batch keys of an editor's input and target, by the data's task.
+FIELDS = {"paired": ("source", "target"), "restoration": ("degraded", "image"), "generation": ("image", "image")}
 
 
 class Evaluation(ABC):
@@ -97,7 +106,9 @@ class Folders(Evaluation):
     def score(self, data_options: list[str]) -> None:
         """Fill `sections` and `pictures`."""
         options = self.options
-        for name in {BITS_PER_DIM, RETRIEVAL, FEW_SHOT, MEMBERSHIP_AUC}.intersection(self.asked):
+        for name in {BITS_PER_DIM, RETRIEVAL, FEW_SHOT, GENERALISATION, MEMBERSHIP_AUC, ROBUSTNESS}.intersection(
+            self.asked
+        ):
             raise UserError(f"{name} is a score of models, not of folders.", "Give a run or checkpoint.")
         self.name = f"{options.fake.name} against {options.real.name}"
         fake, real = FolderImages(options.fake), FolderImages(options.real)

@@ -13,14 +13,15 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from aigc_lightning.commands.evaluate.evaluation import Evaluation, Folders
+from aigc_lightning.commands.evaluate.both_sides import CURVES, add_generalisation, add_membership, add_robustness
+from aigc_lightning.commands.evaluate.evaluation import FIELDS, Evaluation, Folders
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
 from aigc_lightning.core.capabilities import Classifier, Editor, Embedder, Generator, LikelihoodModel, likelihood_kind
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
-from aigc_lightning.core.io.pictures import image_grid, near_square
+from aigc_lightning.core.io.pictures import image_grid, near_square, save_png
 from aigc_lightning.core.method_options import described_options, method_options
 from aigc_lightning.core.run.folder import CHECKPOINTS
 from aigc_lightning.data.base import ImageDataModule
@@ -37,7 +38,7 @@ from aigc_lightning.evaluation.image_sets import (
     chosen,
 )
 from aigc_lightning.evaluation.likelihood_scores import score_likelihood
-from aigc_lightning.evaluation.membership_scores import canaries_of, has_losses, score_membership
+from aigc_lightning.evaluation.membership_scores import has_losses
 from aigc_lightning.evaluation.pair_scores import score_pairs
 from aigc_lightning.evaluation.path_length_scores import path_length_of
 from aigc_lightning.evaluation.receipt import SCORES_FILE, Receipt, Section
@@ -52,15 +53,21 @@ from aigc_lightning.evaluation.report import (
     score_rows,
 )
 from aigc_lightning.evaluation.report_progress import Progress
-from aigc_lightning.evaluation.score_names import BITS_PER_DIM, FEW_SHOT, MEMBERSHIP_AUC, RETRIEVAL, check_names
+from aigc_lightning.evaluation.score_names import (
+    BITS_PER_DIM,
+    FEW_SHOT,
+    GENERALISATION,
+    MEMBERSHIP_AUC,
+    RETRIEVAL,
+    ROBUSTNESS,
+    check_names,
+)
 from aigc_lightning.evaluation.scores import CHANGED_COPY_RATE
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 
 _SHOWN = 64
 _ROWS = 8
-#: Batch keys of an editor's input and target, by the data's task.
-_FIELDS = {"paired": ("source", "target"), "restoration": ("degraded", "image"), "generation": ("image", "image")}
 
 
 def run(options: argparse.Namespace, data_options: list[str]) -> Path:
@@ -80,6 +87,9 @@ def run(options: argparse.Namespace, data_options: list[str]) -> Path:
     receipt.save(out / SCORES_FILE)
     if options.json is not None:
         receipt.save(options.json)
+    for picture in evaluation.pictures:
+        if picture.title == CURVES:
+            save_png(picture.image, out / "robustness.png", {})
     Report(receipt, evaluation.pictures).save(out / "report.html")
     for section in receipt.sections:
         _print(section)
@@ -102,7 +112,7 @@ class _Model(Evaluation):
             "averaged_weights": len(model.averages) > 0,
         }
         task = data.spec.task
-        edits = isinstance(model, Editor) and task in _FIELDS
+        edits = isinstance(model, Editor) and task in FIELDS
         translates = isinstance(model, Editor) and task == "unpaired"
         samples = isinstance(model, Generator) and task == "generation"
         has_likelihood = isinstance(model, LikelihoodModel) and task == "generation"
@@ -112,48 +122,42 @@ class _Model(Evaluation):
         unfit += [] if isinstance(model, Embedder) and data.spec.num_classes else embeds
         infers = MEMBERSHIP_AUC in self.asked
         unfit += [MEMBERSHIP_AUC] if infers and not has_losses(model, DataImages(data, "val")) else []
-        others = edits or translates or samples or embeds or infers or isinstance(model, Classifier)
+        classifies = isinstance(model, Classifier)
+        robust = ROBUSTNESS in self.asked
+        unfit += [ROBUSTNESS] if robust and not (classifies or edits or samples) else []
+        generalises = GENERALISATION in self.asked
+        others = edits or translates or samples or embeds or infers or classifies or generalises
         if unfit or not (others or has_likelihood):
-            asked = f" {', '.join(unfit)}" if unfit else ""
-            raise UserError(
-                f"There is no score{asked} for a {type(model).__name__} on data of the task {task}.",
-                "Give other --metrics, or other --data.",
-            )
+            raise _nothing_to_score(model, task, unfit)
         pairs = edits and bool(self.of_pairs() or not self.asked)
         sets = (translates or samples) and bool(self.of_sets() or not self.asked)
-        scored = {"edit": pairs or (sets and translates), "sample": sets and samples, "log_likelihood": has_likelihood}
+        robust_edits, robust_samples = robust and edits and not classifies, robust and not (edits or classifies)
+        scored = {
+            "edit": robust_edits or pairs or (sets and translates),
+            "sample": robust_samples or (generalises and samples) or (sets and samples),
+            "log_likelihood": has_likelihood,
+        }
         self._check_options(model, [method for method, applies in scored.items() if applies])
         if isinstance(model, Classifier) and not self.asked:
             self._classify(model, data)
         if embeds:
             self._embed(model, data)
         if infers:
-            self._infer_members(model, data)
+            add_membership(self, model, data, self._options_of(model, "log_likelihood"))
+        if robust:
+            method = "edit" if robust_edits else "sample" if robust_samples else "classify"
+            add_robustness(self, model, data, {} if method == "classify" else self._options_of(model, method))
+        if generalises:
+            own = [self._options_of(model, method) for method in ("log_likelihood", "sample")]
+            add_generalisation(self, model, data, *own)
         if pairs:
-            self._edit(model, data, *_FIELDS[task])
+            self._edit(model, data, *FIELDS[task])
         why = self._likelihood(model, data, alone=not others) if has_likelihood else ""
         if sets:
             self._generate(model, data, translates)
         if why:
             last = self.sections[-1]
             self.sections[-1] = replace(last, left_out={**last.left_out, BITS_PER_DIM: why})
-
-    def _infer_members(self, model: ImageModel, data: ImageDataModule) -> None:
-        """Add how well the model's losses tell its training images from held-out ones.
-
-        Raises:
-            UserError: the training images are to be on both sides.
-        """
-        if self.options.part == "train":
-            raise UserError("--part train leaves no images that the model has not seen.", "Give val or test.")
-        canaries = canaries_of(data)
-        planted = len(canaries[0]) if canaries else 0  # the last of the training images
-        members, others = DataImages(data, "train"), DataImages(data, self.options.part or "val")
-        members = members.subset(members.numbers[: len(members) - planted])
-        num = self.options.num or MOST
-        seen, unseen = (images.subset(chosen(len(images), num)) for images in (members, others))
-        options = self._options_of(model, "log_likelihood") if isinstance(model, LikelihoodModel) else {}
-        self.sections.append(score_membership(model, seen, unseen, options, self.progress, canaries))
 
     def _check_options(self, model: ImageModel, methods: Sequence[str]) -> None:
         """Refuse an option that none of the methods to be scored takes.
@@ -170,6 +174,8 @@ class _Model(Evaluation):
 
     def _options_of(self, model: ImageModel, method: str) -> dict[str, Any]:
         """Return the values of those of the given options that a method of the model takes."""
+        if not hasattr(model, method):
+            return {}
         taken = method_options(getattr(model, method))
         given = {name: text for name, text in self.options.given.items() if name in taken}
         return model_options(model, method, given)
@@ -277,6 +283,14 @@ class _Model(Evaluation):
         self.sections.append(section)
         caption = f"Rows: true class; columns: predicted class; in the order {', '.join(images.class_names)}."
         self.pictures.append(Picture(confusion_picture(confusion), "Confusion matrix", caption))
+
+
+def _nothing_to_score(model: ImageModel, task: str, unfit: Sequence[str]) -> UserError:
+    asked = f" {', '.join(unfit)}" if unfit else ""
+    return UserError(
+        f"There is no score{asked} for a {type(model).__name__} on data of the task {task}.",
+        "Give other --metrics, or other --data.",
+    )
 
 
 def _print(section: Section) -> None:

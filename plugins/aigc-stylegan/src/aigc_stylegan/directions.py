@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from aigc_lightning.core.directions import factorized_directions as factorized_directions
+from aigc_lightning.core.directions import principal_directions as principal_directions
 from aigc_lightning.errors import UserError
 from torch import Tensor
 
@@ -23,21 +25,6 @@ from aigc_stylegan.style_model import StyleModel
 #: The kind of a file with directions, for error messages.
 KIND = "directions"
 _STYLES = 50_000
-
-
-def principal_directions(styles: Tensor, count: int) -> Tensor:
-    """Return the first principal components (D, S) of styles (N, S) with mean 0: orthonormal."""
-    return _leading(styles.double().T @ styles.double(), count)
-
-
-def factorized_directions(weights: Tensor, count: int) -> Tensor:
-    """Return the directions (D, S) that change A w most, of length 1: eigenvectors of A^T A (SeFa, equation 5).
-
-    Args:
-        weights: A, (I, S).
-        count: D.
-    """
-    return _leading(weights.double().T @ weights.double(), count)
 
 
 def affine_weights(synthesis: SynthesisNetwork, numbers: Sequence[int]) -> Tensor:
@@ -81,12 +68,3 @@ def find_directions(model: StyleModel, method: str, count: int, levels: str, out
     model.save(out, KIND, tensors, method=method, num=count, levels=numbers)
     shares: list[float] = (spreads / styles.square().mean(dim=0).sum()).tolist()
     return shares
-
-
-def _leading(symmetric: Tensor, count: int) -> Tensor:
-    """Return the eigenvectors (count, S) of a symmetric matrix (S, S) with the largest eigenvalues, largest first."""
-    vectors = torch.linalg.eigh(symmetric.cpu()).eigenvectors.T.flip(0)[:count]
-    # Each is defined up to its sign: its largest component is made positive.
-    largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
-    signed: Tensor = vectors * largest.sign()
-    return signed

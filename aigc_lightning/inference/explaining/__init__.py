@@ -1,0 +1,1 @@
+"""Explanations of what models see, draw and remember."""
