@@ -6,6 +6,7 @@ import torch
 from aigc_lightning import load
 from aigc_lightning.data import Photos
 from aigc_lightning.data.sets.digits import Digits
+from aigc_lightning.data.sets.photos import VAL_PHOTOS
 
 from aigc_trust import attacks
 from aigc_trust.code import decode, encode
@@ -30,6 +31,9 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--size", type=int, default=64, help="height and width of held-out images")
     parser.add_argument("--images", type=int, default=512)
+    parser.add_argument(
+        "--unmarked", action="store_true", help="also count false positives in all crops, 8 pixels apart"
+    )
     options = parser.parse_args()
     torch.manual_seed(0)
     model = load(options.run).model
@@ -48,6 +52,19 @@ def main() -> None:
         found = [decode(row.numpy(), model.payload_bits).payload == payload for row in soft]
         false = [decode(row.numpy(), model.payload_bits).payload is not None for row in plain]
         print(f"| {name} | {bits:.3f} | {sum(found) / len(found):.3f} | {sum(false)} of {len(false)} |")
+    if options.unmarked and model.spec.channels == 3:
+        found = [decode(row.numpy(), model.payload_bits).payload for row in logits(model, crops(options.size))]
+        print(f"\nIn {sum(value is not None for value in found)} of {len(found)} crops without a mark, one is found.")
+
+
+def crops(size: int) -> torch.Tensor:
+    """Return overlapping crops (B, 3, size, size) of the held-out photographs, 8 pixels apart."""
+    from skimage import data
+
+    photos = [torch.from_numpy(getattr(data, name)()).permute(2, 0, 1) for name in VAL_PHOTOS]
+    windows = [photo.unfold(1, size, 8).unfold(2, size, 8) for photo in photos]
+    parts = [window.permute(1, 2, 0, 3, 4).reshape(-1, 3, size, size) for window in windows]
+    return torch.cat(parts).float() / 127.5 - 1
 
 
 def held_out(channels: int, size: int, count: int) -> torch.Tensor:
