@@ -31,9 +31,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--size", type=int, default=64, help="height and width of held-out images")
     parser.add_argument("--images", type=int, default=512)
-    parser.add_argument(
-        "--unmarked", action="store_true", help="also count false positives in all crops, 8 pixels apart"
-    )
+    parser.add_argument("--unmarked", action="store_true", help="also count false positives in crops 8 pixels apart")
     options = parser.parse_args()
     torch.manual_seed(0)
     model = load(options.run).model
