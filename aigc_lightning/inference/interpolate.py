@@ -192,9 +192,9 @@ def write_walk(
     pictures_of = {"strip": (torch.stack(strip), count)}
     if with_grid:
         pictures_of["grid"] = (_rows(model, latents), _STEPS)
-    for name, (images, columns) in pictures_of.items():
+    for name, (images, across) in pictures_of.items():
         path = out.with_name(f"{out.stem}_{name}.png")
-        told[path] = _save(image_grid(images, columns), path, text, marker)
+        told[path] = _save(image_grid(images, across), path, text, marker)
     if signer:
         for path, said in told.items():
             signer.sign(path, said)

@@ -123,7 +123,8 @@ class PictureMarker:
     def _payload(self, record: Mapping[str, Any]) -> int:
         """Return the first bits of the hash of the checkpoint that made a picture."""
         digest = record.get("sha256") or "0" * 16
-        return int(str(digest)[:16], 16) >> (64 - self._model.payload_bits)
+        bits: int = self._model.payload_bits
+        return int(str(digest)[:16], 16) >> (64 - bits)
 
     def _hexadecimal(self, payload: int) -> str:
         return f"{payload:0{-(-self._model.payload_bits // 4)}x}"

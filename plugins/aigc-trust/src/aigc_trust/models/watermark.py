@@ -92,7 +92,8 @@ class Watermark(ImageModel):
             raise UserError(f"The payload {payload} has more than {self.payload_bits} bits.", "Give a smaller one.")
         word = torch.from_numpy(encode(payload, self.payload_bits)).float().to(self.device)
         with self.inference():
-            return self(images.to(self.device), word.expand(len(images), -1)).clamp(-1, 1)
+            marked: Tensor = self(images.to(self.device), word.expand(len(images), -1)).clamp(-1, 1)
+        return marked
 
     def read(self, images: Tensor) -> list[Reading]:
         """Return what is read from each of the images (B, C, H, W) of any size."""
