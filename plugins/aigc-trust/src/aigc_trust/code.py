@@ -75,8 +75,8 @@ def _checksum(bits: np.ndarray) -> np.ndarray:
 def _outputs(register: np.ndarray) -> np.ndarray:
     """Return the two code bits, +1 or -1, of registers of 7 bits: (..., 2)."""
     parities = [sum((register & generator) >> place & 1 for place in range(_MEMORY + 1)) for generator in _GENERATORS]
-    bits: np.ndarray = np.stack(parities, axis=-1) % 2
-    return 1 - 2 * bits
+    signs: np.ndarray = 1 - 2 * (np.stack(parities, axis=-1) % 2)
+    return signs
 
 
 def _convolved(bits: np.ndarray) -> np.ndarray:
