@@ -30,6 +30,7 @@ from aigc_lightning.inference.edit_paths import SHEET, Results, input_files
 from aigc_lightning.inference.loaded_model import LoadedModel, load
 from aigc_lightning.inference.sample import write_samples
 from aigc_lightning.inference.trust.signer import PictureSigner
+from aigc_lightning.inference.trust.watermark import PictureMarker
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def sample(
     prompts: Sequence[str] = (),
     device: str = "cpu",
     sign: bool = False,
+    watermark: str | Path | None = None,
     **options: Any,
 ) -> Pictures:
     """Write one picture per seed and a grid, as `aigc sample --grid` does.
@@ -173,6 +175,7 @@ def sample(
         prompts: what the pictures show; each is drawn with every seed.
         device: such as "cpu" or "cuda".
         sign: sign the pictures, which happens without it where AIGC_SIGN names a folder of keys.
+        watermark: run or checkpoint of the watermark to write into the pictures.
         **options: the model's own, such as `steps=18`.
 
     Raises:
@@ -193,6 +196,7 @@ def sample(
         prompts=prompts,
         given=given,
         signer=None if keys is None else PictureSigner(keys),
+        marker=None if watermark is None else PictureMarker(str(watermark), device),
     )
     return Pictures(paths, Path(out) / "grid.png")
 

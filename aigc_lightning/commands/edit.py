@@ -68,7 +68,9 @@ def edit(argv: list[str]) -> int:
     from aigc_lightning.inference.edit_conditions import Conditions
     from aigc_lightning.inference.picture_editor import load_editor
     from aigc_lightning.inference.trust.signer import PictureSigner
+    from aigc_lightning.inference.trust.watermark import PictureMarker
 
+    marker = None if options.watermark is None else PictureMarker(options.watermark, options.device)
     keys = signing_keys(options.sign)
     signer = None if keys is None else PictureSigner(keys)
     editor, origin = None, None
@@ -77,7 +79,7 @@ def edit(argv: list[str]) -> int:
         conditions = Conditions(masks, references, prompt, options.seed, options.direction, given)
         editor, origin = load_editor(target, options.device, options.tile, conditions)
     text = partial(edit_text, origin, ",".join(operation.text for operation in before + after))
-    return edit_files(results, editor, before, after, text, opaque=options.opaque, signer=signer)
+    return edit_files(results, editor, before, after, text, opaque=options.opaque, signer=signer, marker=marker)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from aigc_lightning.inference.trust.signer import PictureSigner
+    from aigc_lightning.inference.trust.watermark import PictureMarker
 
 _MOST_FRAMES = 10_000
 
@@ -83,13 +84,20 @@ def _walk(options: argparse.Namespace, seeds: list[int]) -> int:
     model = LatentModel(
         options.checkpoint, options.device, options.class_name, options.space, options.given, options.prompt
     )
-    signer = _signer(options)
+    signer, marker = _signer(options), _marker(options)
     paths = write_walk(
-        model, seeds, options.frames, out, with_grid=options.grid, pictures=options.pictures or (), signer=signer
+        model,
+        seeds,
+        options.frames,
+        out,
+        with_grid=options.grid,
+        pictures=options.pictures or (),
+        signer=signer,
+        marker=marker,
     )
     echo(f"{len(stations) * options.frames} frames in {paths[0]}{_of_class(model.class_name)}")
     echo(f"Its steps: {', '.join(map(str, paths[1:]))}")
-    return 1 if signer and signer.failed else 0
+    return 1 if (signer and signer.failed) or (marker and marker.failed) else 0
 
 
 def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
@@ -110,11 +118,17 @@ def _traverse(options: argparse.Namespace, seeds: list[int]) -> int:
     model = LatentModel(
         options.checkpoint, options.device, options.class_name, given=options.given, prompt=options.prompt
     )
-    signer = _signer(options)
-    dimensions = write_traversal(model, seeds[0], options.traverse, out, signer)
+    signer, marker = _signer(options), _marker(options)
+    dimensions = write_traversal(model, seeds[0], options.traverse, out, signer, marker)
     listed = ", ".join(map(str, dimensions))
     echo(f"Seed {seeds[0]}{_of_class(model.class_name)}, a row for each of the dimensions {listed}: {out}")
-    return 1 if signer and signer.failed else 0
+    return 1 if (signer and signer.failed) or (marker and marker.failed) else 0
+
+
+def _marker(options: argparse.Namespace) -> "PictureMarker | None":
+    from aigc_lightning.inference.trust.watermark import PictureMarker
+
+    return None if options.watermark is None else PictureMarker(options.watermark, options.device)
 
 
 def _signer(options: argparse.Namespace) -> "PictureSigner | None":

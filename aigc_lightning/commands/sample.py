@@ -41,7 +41,9 @@ def sample(argv: list[str]) -> int:
         write_samples,
     )  # imports torch: only after the options have been validated
     from aigc_lightning.inference.trust.signer import PictureSigner
+    from aigc_lightning.inference.trust.watermark import PictureMarker
 
+    marker = None if options.watermark is None else PictureMarker(options.watermark, options.device)
     keys = signing_keys(options.sign)
     signer = None if keys is None else PictureSigner(keys)
     paths = write_samples(
@@ -54,9 +56,10 @@ def sample(argv: list[str]) -> int:
         prompts=prompts,
         given=given,
         signer=signer,
+        marker=marker,
     )
     names = " to ".join(dict.fromkeys((paths[0].name, paths[-1].name)))
     echo(f"{len(paths)} picture{'s' if len(paths) > 1 else ''} in {options.out}: {names}")
     if options.grid:
         echo(f"Grid: {options.out / 'grid.png'}")
-    return 1 if signer and signer.failed else 0
+    return 1 if (signer and signer.failed) or (marker and marker.failed) else 0

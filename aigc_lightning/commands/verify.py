@@ -1,14 +1,17 @@
 """`aigc verify`: what pictures reveal about their origin."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.config.signing import default_keys
 from aigc_lightning.core.io.output import echo
+from aigc_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from aigc_lightning.inference.trust.verification import Manifest, Origin
+    from aigc_lightning.inference.trust.watermark import PictureMarker, Watermark
 
 _ABOUT = """Say what pictures and films reveal about their origin: this package's record, and a signed C2PA manifest.
 
@@ -16,6 +19,7 @@ A record is plain text, which anybody can write, change or remove. A manifest sh
 was signed; by whom, only if the signer's root is trusted: that of your own keys, and those of --trust.
 The exit code is 1 if a manifest is broken, a record contradicts it, or a file cannot be read."""
 
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".mp4")
 _UNKNOWN = "unknown: how the picture was made. That nothing is found does not mean that it is a photograph."
 _LIMITS = {
     "trusted": "unknown: whether what the signer says is true.",
@@ -32,10 +36,11 @@ def verify(argv: list[str]) -> int:
         "aigc verify samples/*.png",
         "aigc verify walk.mp4 --trust root.pem --json",
     )
-    parser.add_argument("files", nargs="+", type=Path, help="pictures and films")
+    parser.add_argument("files", nargs="+", type=Path, help="pictures and films, and folders of them")
     parser.add_argument(
         "--trust", action="append", type=Path, default=[], metavar="FILE", help="certificates of trusted roots, in PEM"
     )
+    parser.add_argument("--watermark", metavar="RUN", help="also look for the watermark of this run or checkpoint")
     parser.add_argument("--json", action="store_true", help="as JSON, a list with one mapping per file")
     options = parse(parser, argv, intermixed=True)
 
@@ -46,22 +51,44 @@ def verify(argv: list[str]) -> int:
     verifier = Verifier(options.trust)
     if own.is_file() and verifier.has_c2pa:
         verifier = Verifier([own, *options.trust])
-    findings = [_found(verifier, path) for path in options.files]
+    marker = None
+    if options.watermark is not None:
+        from aigc_lightning.inference.trust.watermark import PictureMarker
+
+        marker = PictureMarker(options.watermark)
+    files = [path for given in options.files for path in _files(given)]
+    findings = [_found(verifier, marker, path) for path in files]
     if options.json:
         import json
 
-        rows = [_plain(path, found) for path, found in zip(options.files, findings, strict=True)]
+        rows = [_plain(path, found) for path, found in zip(files, findings, strict=True)]
         echo(*json.dumps(rows, indent=2).split("\n"))
     else:
-        for path, found in zip(options.files, findings, strict=True):
+        for path, found in zip(files, findings, strict=True):
             echo(path, *(f"  {line}" for line in _lines(found)))
     return 1 if any(map(_is_bad, findings)) else 0
 
 
-def _found(verifier: Any, path: Path) -> "Origin | str":
+def _files(given: Path) -> list[Path]:
+    """Return the pictures and films below a folder, in order; a file as it is.
+
+    Raises:
+        UserError: the folder has none.
+    """
+    if not given.is_dir():
+        return [given]
+    found = sorted(path for path in given.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not found:
+        raise UserError(f"There are no pictures or films in {given}.", f"Known are {', '.join(_SUFFIXES)}.")
+    return found
+
+
+def _found(verifier: Any, marker: "PictureMarker | None", path: Path) -> "Origin | str":
     """Return what a file reveals, or why it cannot be read."""
     try:
         found: Origin = verifier.check(path)
+        if marker:
+            found = replace(found, watermark=marker.read(path))
     except OSError as error:
         return (error.strerror or str(error)).lower()
     return found
@@ -84,13 +111,18 @@ def _lines(found: "Origin | str") -> list[str]:
         return [f"cannot be read: {found}"]
     lines = [f"record: {_about_record(found)}", f"C2PA: {_about_manifest(found.manifest)}"]
     lines += _actions(found.manifest)
+    if found.watermark:
+        lines.append(f"watermark: {_about_watermark(found.watermark)}")
     if found.differs:
         lines.append("The record contradicts the signed manifest: one of them was exchanged.")
     if found.manifest.state == "unchecked":
         lines.append("unknown: whether it is signed. Install c2pa: pip install 'aigc-lightning[c2pa]'")
-    if not found.record and found.manifest.state in ("none", "unchecked"):
+    marked = found.watermark is not None and found.watermark.payload is not None
+    if not found.record and not marked and found.manifest.state in ("none", "unchecked"):
         return [*lines, _UNKNOWN]
-    if found.manifest.state == "none":
+    if marked:
+        lines.append("unknown: who wrote the watermark; everybody who has its run can.")
+    if found.record and found.manifest.state == "none":
         return [*lines, "unknown: whether the record is true; it is text that anybody can write."]
     return [*lines, *filter(None, [_LIMITS.get(found.manifest.state)])]
 
@@ -107,6 +139,12 @@ def _about_record(found: "Origin") -> str:
     drawn = f", seed {_short(', '.join(map(str, seeds)))}" if isinstance(seeds, list) and seeds else ""
     operations = f", operations {record['operations']}" if record.get("operations") else ""
     return f"{made}{model}{drawn}{operations}"
+
+
+def _about_watermark(mark: "Watermark") -> str:
+    bits = f"{mark.confidence:.0%} of its bits agree"
+    chance = f"pictures without one pass with a probability of {mark.false_positive_rate:.1g}"
+    return f"payload {mark.payload}, {bits}; {chance}" if mark.payload else f"none of this run ({bits})"
 
 
 def _about_manifest(manifest: "Manifest") -> str:

@@ -1,4 +1,4 @@
-"""The option `--sign` of commands that write pictures; standard library only."""
+"""The options `--sign` and `--watermark` of commands that write pictures; standard library only."""
 
 import argparse
 import os
@@ -9,7 +9,12 @@ FOLDER_VARIABLE = "AIGC_SIGN"
 
 
 def add_sign_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--sign` to a command that writes pictures."""
+    """Add `--sign` and `--watermark` to a command that writes pictures."""
+    parser.add_argument(
+        "--watermark",
+        metavar="RUN",
+        help="run or checkpoint of a watermark, which is written into the pixels before signing; see docs/trust.md",
+    )
     parser.add_argument(
         "--sign",
         action="store_true",

@@ -186,6 +186,35 @@ class AttentionModel(Protocol):
         ...
 
 
+@runtime_checkable
+class Watermarker(Protocol):
+    """Writes a payload of a few bits into the pixels of images, and reads it again.
+
+    Attributes:
+        payload_bits: number of bits, from 16 to 64.
+        false_positive_rate: probability of reading a payload from an image without one, if its bits are read like fair
+            coins.
+    """
+
+    payload_bits: int
+    false_positive_rate: float
+
+    def mark(self, images: Tensor, payload: int) -> Tensor:
+        """Return images (B, C, H, W) in [-1, 1] with a payload in them.
+
+        Raises:
+            UserError: they are too small.
+        """
+        ...
+
+    def read(self, images: Tensor) -> Sequence[tuple[int | None, float]]:
+        """Return for each of the images (B, C, H, W) the payload, None if there is none, and its confidence in [0, 1].
+
+        The confidence is the share of the coded bits that agree with the nearest valid word.
+        """
+        ...
+
+
 CAPABILITIES: dict[str, type] = {
     "sample": Generator,
     "edit": Editor,
@@ -195,6 +224,7 @@ CAPABILITIES: dict[str, type] = {
     "log_likelihood": LikelihoodModel,
     "attention_maps": AttentionModel,
     "encode": FirstStage,
+    "mark": Watermarker,
 }
 
 #: Arguments that commands offer under names of their own, by the method that has them.

@@ -20,6 +20,7 @@ from aigc_lightning.inference.operations import Operation, apply_operations
 from aigc_lightning.inference.picture_editor import PictureEditor
 from aigc_lightning.inference.picture_file import on_white, read_picture, write_picture
 from aigc_lightning.inference.trust.signer import PictureSigner
+from aigc_lightning.inference.trust.watermark import PictureMarker
 
 #: Returns the metadata of a result, given what its model got beside the picture.
 Describe = Callable[[Mapping[str, object]], dict[str, str]]
@@ -34,11 +35,12 @@ def edit_files(
     *,
     opaque: bool,
     signer: PictureSigner | None = None,
+    marker: PictureMarker | None = None,
 ) -> int:
     """Edit files one by one and write the results, the sheet and the page; return the exit code.
 
     A file that cannot be read, is too small for an operation, or whose result cannot be written is named and skipped;
-    the exit code is then 1, as it is if a result cannot be signed.
+    the exit code is then 1, as it is if a result cannot be signed or marked.
 
     Args:
         results: the files and where their results go.
@@ -48,6 +50,7 @@ def edit_files(
         text: returns the metadata of a result, given what its model got beside the picture.
         opaque: composite transparent pictures on white first.
         signer: signs the results and the sheet.
+        marker: writes watermarks into the results.
 
     Raises:
         UserError: the model cannot edit them.
@@ -71,12 +74,14 @@ def edit_files(
                     cut = cut or number > 1
                     bar.reset(tiles, total=number, visible=number > 1)
                     picture = editor.edit(picture, lambda count: bar.advance(tiles, count), beside)
-                picture = apply_operations(picture, after)
+                picture, told = apply_operations(picture, after), text(beside.record)
+                if marker:
+                    picture, told = marker.marked(picture, told, result_path)
                 with _writing(result_path):
                     place = inside(results.out, result_path.relative_to(results.out))
-                    write_picture(picture, place, source, text(beside.record))
+                    write_picture(picture, place, source, told)
                 if signer:
-                    signer.sign(place, text(beside.record), parent=path)
+                    signer.sign(place, told, parent=path)
             except UserError as error:
                 skipped.append(path)
                 bar.console.print(shown(_skipped(path, error)), markup=False, highlight=False, soft_wrap=True)
@@ -90,7 +95,7 @@ def edit_files(
     _say_counts(results, done, skipped)
     if done:
         skipped += _write_overview(overview, results.out, text({}), signer)
-    return 1 if skipped or (signer and signer.failed) else 0
+    return 1 if skipped or (signer and signer.failed) or (marker and marker.failed) else 0
 
 
 def _say_counts(results: Results, done: Sequence[Path], skipped: Sequence[Path]) -> None:

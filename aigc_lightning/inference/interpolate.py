@@ -21,13 +21,14 @@ from aigc_lightning.inference.latent_walk import closed_walk, slerp, traversal
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import check_condition, model_options
 from aigc_lightning.inference.trust.signer import PictureSigner
+from aigc_lightning.inference.trust.watermark import PictureMarker
 
 _MOST_COLUMNS = 16  # maximum number of columns in the strip
 _STEPS = 9  # columns in a row from one seed to the next, and in a traversal
 _REACH = 3.0  # standard deviations
 _OPTIONS = (
     *("--seeds", "--pictures", "--frames", "--out", "--grid", "--traverse"),
-    *("--class", "--prompt", "--space", "--device", "--sign"),
+    *("--class", "--prompt", "--space", "--device", "--sign", "--watermark"),
 )
 
 
@@ -156,6 +157,7 @@ def write_walk(
     with_grid: bool,
     pictures: Sequence[Path] = (),
     signer: PictureSigner | None = None,
+    marker: PictureMarker | None = None,
 ) -> list[Path]:
     """Write a film that interpolates from seed to seed and back to the first, a strip of its steps, and perhaps a grid.
 
@@ -167,6 +169,7 @@ def write_walk(
         with_grid: also write the grid, with one row from each seed to the next.
         pictures: files to walk between, in place of seeds.
         signer: signs the film and the pictures.
+        marker: writes watermarks into the frames and into the pictures.
 
     Returns:
         The files.
@@ -182,22 +185,37 @@ def write_walk(
         for number, image in enumerate(model.frames(model.walk(latents, frames))):
             if number in columns:
                 strip.append(image)
-            yield film_frame(image)
+            yield marker.frame(film_frame(image), text) if marker else film_frame(image)
 
-    write_film(drawn(), out, "\n".join(text.values()))
-    paths = [out, out.with_name(f"{out.stem}_strip.png")]
-    save_png(image_grid(torch.stack(strip), count), paths[1], text)
+    told = {out: marker.text(text) if marker else text}
+    write_film(drawn(), out, "\n".join(told[out].values()))
+    pictures_of = {"strip": (torch.stack(strip), count)}
     if with_grid:
-        paths.append(out.with_name(f"{out.stem}_grid.png"))
-        save_png(image_grid(_rows(model, latents), _STEPS), paths[2], text)
+        pictures_of["grid"] = (_rows(model, latents), _STEPS)
+    for name, (images, across) in pictures_of.items():
+        path = out.with_name(f"{out.stem}_{name}.png")
+        told[path] = _save(image_grid(images, across), path, text, marker)
     if signer:
-        for path in paths:
-            signer.sign(path, text)
-    return paths
+        for path, said in told.items():
+            signer.sign(path, said)
+    return [*told]
+
+
+def _save(picture: Image.Image, path: Path, text: dict[str, str], marker: PictureMarker | None) -> dict[str, str]:
+    """Write a picture, marked if there is a marker, and return the metadata that it has."""
+    if marker:
+        picture, text = marker.marked(picture, text, path)
+    save_png(picture, path, text)
+    return text
 
 
 def write_traversal(
-    model: LatentModel, seed: int, count: int, out: Path, signer: PictureSigner | None = None
+    model: LatentModel,
+    seed: int,
+    count: int,
+    out: Path,
+    signer: PictureSigner | None = None,
+    marker: PictureMarker | None = None,
 ) -> list[int]:
     """Write a picture with one row for each of the latent dimensions that change a seed's picture most.
 
@@ -210,6 +228,7 @@ def write_traversal(
         count: number of rows, at most the number of dimensions.
         out: the PNG file.
         signer: signs it.
+        marker: writes its watermark.
 
     Returns:
         The dimensions, the one with the largest effect first.
@@ -221,8 +240,8 @@ def write_traversal(
     dimensions: list[int] = torch.stack(changes).argsort(descending=True, stable=True)[:count].tolist()
     values = torch.linspace(-_REACH, _REACH, _STEPS)
     rows = torch.stack([*model.frames(traversal(latent, dimension, values) for dimension in dimensions)])
-    text = model.text([seed], traverse=count)
-    save_png(image_grid(rows, _STEPS), out, {**text, "Comment": f"Rows: latent dimensions {dimensions}"})
+    text = {**model.text([seed], traverse=count), "Comment": f"Rows: latent dimensions {dimensions}"}
+    text = _save(image_grid(rows, _STEPS), out, text, marker)
     if signer:
         signer.sign(out, text)
     return dimensions

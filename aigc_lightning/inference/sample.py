@@ -22,10 +22,11 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import check_condition, model_options
 from aigc_lightning.inference.trust.signer import PictureSigner
+from aigc_lightning.inference.trust.watermark import PictureMarker
 
 _MOST_IN_GRID = 1024
 _MOST_PICTURES = 1_000_000
-_KNOWN = ("--seeds", "--out", "--grid", "--device", "--class", "--prompt", "--prompts", "--sign")
+_KNOWN = ("--seeds", "--out", "--grid", "--device", "--class", "--prompt", "--prompts", "--sign", "--watermark")
 
 
 def write_samples(
@@ -39,6 +40,7 @@ def write_samples(
     prompts: Sequence[str] = (),
     given: Mapping[str, str] | None = None,
     signer: PictureSigner | None = None,
+    marker: PictureMarker | None = None,
 ) -> list[Path]:
     """Write `<seed>.png` for each seed and, if requested, `grid.png`; return the paths.
 
@@ -56,6 +58,7 @@ def write_samples(
         prompts: texts of the images; none for the model's default.
         given: values of the model's own options, as texts.
         signer: signs the pictures, including those that were kept unsigned.
+        marker: writes watermarks into the pictures, and into the grid as a whole.
 
     Raises:
         UserError: the checkpoint cannot be used, its model cannot generate these images, or the folder cannot be
@@ -74,7 +77,8 @@ def write_samples(
     _make_folder(out)
     pictures = _pictures(seeds, prompts, out)
     texts = [loaded.text([picture.seed], {**record, "prompt": picture.prompt}) for picture in pictures]
-    places = [place for place, picture in enumerate(pictures) if not is_written(picture.path, texts[place])]
+    full = [marker.text(text) for text in texts] if marker else texts
+    places = [place for place, picture in enumerate(pictures) if not is_written(picture.path, full[place])]
     missing = [pictures[place] for place in places]
     chunks = sampled_chunks(
         loaded.generator(),
@@ -85,13 +89,16 @@ def write_samples(
     )
     images = (image for chunk in chunks for image in to_uint8(chunk).cpu())
     for place, image in zip(places, watched(images, "Sampling", len(missing)), strict=True):
-        save_png(to_picture(image), pictures[place].path, texts[place])
+        shown, path = to_picture(image), pictures[place].path
+        if marker:
+            shown, full[place] = marker.marked(shown, texts[place], path)
+        save_png(shown, path, full[place])
     if signer:
-        for picture, text in zip(pictures, texts, strict=True):
+        for picture, text in zip(pictures, full, strict=True):
             if not signer.has_signed(picture.path):
                 signer.sign(picture.path, text)
     if with_grid:
-        _write_grid(pictures, len(seeds), out / "grid.png", loaded, record, signer)
+        _write_grid(pictures, len(seeds), out / "grid.png", loaded, record, signer, marker)
     return [picture.path for picture in pictures]
 
 
@@ -135,6 +142,7 @@ def _write_grid(
     loaded: LoadedModel,
     record: Mapping[str, Any],
     signer: PictureSigner | None,
+    marker: PictureMarker | None,
 ) -> None:
     """Write the first pictures as a grid, with one row per prompt if there are several of both."""
     shown = pictures[:_MOST_IN_GRID]
@@ -146,6 +154,8 @@ def _write_grid(
     seeds = list(dict.fromkeys(picture.seed for picture in shown))
     asked = {"prompts": prompts} if len(prompts) > 1 else {"prompt": prompts[0] if prompts else None}
     text = loaded.text(seeds, {**record, **asked})
+    if marker:
+        grid, text = marker.marked(grid, text, path)
     save_png(grid, path, text)
     if signer:
         signer.sign(path, text)

@@ -40,7 +40,9 @@ def builds_with_defaults(case: ModelCase) -> None:
     with isolated():
         model = case.target(case.spec)
     require(isinstance(model, ImageModel), "It is not an ImageModel.")
-    require(bool(capabilities(model)), "It has no capability: define sample, edit, embed, classify or log_likelihood.")
+    require(
+        bool(capabilities(model)), "It has no capability: define sample, edit, embed, classify or mark, for example."
+    )
     model.provenance()  # raises TypeError for arguments that are not plain values
 
 

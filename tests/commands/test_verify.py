@@ -127,3 +127,21 @@ def test_a_name_from_a_stranger_reaches_no_terminal(aigc, trained, folder):
     )
     done = aigc("verify", "photo.png")
     assert "Eve" in done.out and "\x1b" not in done.out and "\u202e" not in done.out
+
+
+def test_folders_are_searched_and_empty_ones_refused(aigc, folder, verified):
+    (folder / "a" / "b").mkdir(parents=True)
+    for name in ("a/2.jpg", "a/b/1.png"):
+        photo(folder / name)
+    (folder / "a" / "notes.txt").write_text("no picture")
+    assert [found["file"] for found in verified("a")] == ["a/2.jpg", "a/b/1.png"]
+    (folder / "empty").mkdir()
+    done = aigc("verify", "empty")
+    assert done.code == 2 and "no pictures or films in empty" in done.err
+
+
+def test_only_models_of_watermarks_mark(aigc, trained, folder):
+    photo(folder / "photo.png")
+    for arguments in (["edit", "--ops", "flip=h", "photo.png"], ["verify", "photo.png"]):
+        done = aigc(*arguments, "--watermark", trained)
+        assert done.code == 2 and "writes no watermarks" in done.err

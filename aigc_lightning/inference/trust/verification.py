@@ -12,6 +12,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.inference.trust.manifest import media_type
 from aigc_lightning.inference.trust.signer import context
 from aigc_lightning.inference.trust.text_record import text_record
+from aigc_lightning.inference.trust.watermark import Watermark
 
 #: trusted: intact and signed by somebody whose root is trusted; valid: intact, but by whom is unproven; broken: changed
 #: since, or signed incorrectly; none: no manifest; unchecked: c2pa is not installed.
@@ -48,12 +49,14 @@ class Origin:
         record: what this package wrote beside the pixels; None if there is nothing.
         manifest: the signed manifest.
         unread: why the record could not be read.
+        watermark: what was read from the pixels; None if nobody looked, or in films.
     """
 
     kind: str | None
     record: dict[str, Any] | None
     manifest: Manifest
     unread: str = ""
+    watermark: Watermark | None = None
 
     @property
     def differs(self) -> bool:
