@@ -1,12 +1,17 @@
-"""A smooth filling of holes, from means over larger and larger neighbourhoods.
+"""A smooth filling of holes, from means over larger and larger neighbourhoods, made smoother at each size.
 
-Source: Gortler et al., The Lumigraph, SIGGRAPH 1996, section 3.4.3 (pull and push)
+Sources: Gortler et al., The Lumigraph, SIGGRAPH 1996, section 3.4.3 (pull and push); Hestenes, Stiefel, Methods of
+Conjugate Gradients for Solving Linear Systems, 1952. Smooth means that the sum of squared Laplacians is small, as for
+`biharmonic`; a few steps are enough since each size starts from the smaller one.
 Shapes: B batch, C channels, H and W height and width in pixels.
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
+
+_STEPS = 16  # of conjugate gradients at each size
+_TINY = 1e-20
 
 
 def push_pull(images: Tensor, masks: Tensor) -> Tensor:
@@ -31,4 +36,28 @@ def _filled(images: Tensor, known: Tensor) -> Tensor:
     # A pixel of the smaller image is known as soon as one of its four is.
     smaller = _filled(means, (4 * weights).clamp_max(1))
     smooth = interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
-    return known * images + (1 - known) * smooth
+    return _smoothed(known * images + (1 - known) * smooth, (known == 0).to(images))
+
+
+def _smoothed(images: Tensor, unknown: Tensor) -> Tensor:
+    """Reduce the sum of squared Laplacians of images (B, C, H, W), which change where `unknown` (B, 1, H, W) is 1."""
+    residual = -unknown * _laplacian(_laplacian(images))
+    direction, size = residual, _dot(residual, residual)
+    for _ in range(_STEPS):
+        curvature = unknown * _laplacian(_laplacian(direction))
+        step = size / _dot(direction, curvature).clamp_min(_TINY)
+        images, residual = images + step * direction, residual - step * curvature
+        before, size = size, _dot(residual, residual)
+        direction = residual + size / before.clamp_min(_TINY) * direction
+    return images
+
+
+def _laplacian(images: Tensor) -> Tensor:
+    """Return the sum of the differences to the four neighbours; the border is repeated."""
+    around = pad(images, (1, 1, 1, 1), mode="replicate")
+    sides = around[..., :-2, 1:-1] + around[..., 2:, 1:-1] + around[..., 1:-1, :-2] + around[..., 1:-1, 2:]
+    return sides - 4 * images
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    return (first * second).sum(dim=(1, 2, 3), keepdim=True)
