@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -63,11 +63,12 @@ class Guard:
         refusal = self._refusal(scope, headers, most)
         guarded = _with_headers(send)
         if refusal is not None:
-            return await refusal(scope, receive, guarded)
+            await refusal(scope, receive, guarded)
+            return None
         await self._app(scope, _limited(receive, most), guarded)
         return None
 
-    def _refusal(self, scope: Message, headers: Headers, most: int) -> Any:
+    def _refusal(self, scope: Message, headers: Headers, most: int) -> Response | None:
         """Return the answer to a request that is not passed on; None if it is."""
         host = headers.get("host", "").lower()
         if host not in self._hosts or len(headers.getlist("host")) != 1:
