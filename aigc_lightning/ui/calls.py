@@ -73,8 +73,8 @@ class Calls:
                 )
 
         own = [*_flag("--class", class_name), *(part for text in prompts for part in ("--prompt", text))]
-        parts = ["sample", asked.text("checkpoint"), "--seeds", asked.text("seeds", "0-15"), *own, *_flags(options)]
-        return self.worker.add(work, self._command(*parts, "--grid"), count)
+        parts: list[object] = ["--seeds", asked.text("seeds", "0-15"), *own, *_flags(options)]
+        return self.worker.add(work, self._command("sample", asked.text("checkpoint"), *parts, "--grid"), count)
 
     def walk(self, asked: Asked) -> str:
         """Make the frames of a walk from one seed to another, both included."""
@@ -98,8 +98,10 @@ class Calls:
 
         own = [*_flag("--class", class_name), *_flag("--space", space), *_flag("--prompt", prompt)]
         joined = ",".join(map(str, seeds))
-        parts = ["interpolate", asked.text("checkpoint"), "--seeds", joined, "--frames", frames, *own]
-        return self.worker.add(work, self._command(*parts, *_flags(options)), frames + 1)
+        parts = ["--seeds", joined, "--frames", frames, *own]
+        return self.worker.add(
+            work, self._command("interpolate", asked.text("checkpoint"), *parts, *_flags(options)), frames + 1
+        )
 
     def edit(self, asked: Asked) -> str:
         """Edit an uploaded picture."""
@@ -136,10 +138,12 @@ class Calls:
         index = confined(self.root, asked.text("index"))
         number = asked.number("num", 20, 1, 100)
         query: list[object]
+        shown: list[object]
         if asked.text("picture"):
             query, shown = [self._uploads.path(asked.text("picture"))], ["picture.png"]
         elif asked.text("prompt"):
-            query = shown = ["--prompt", asked.text("prompt")]
+            query = ["--prompt", asked.text("prompt")]
+            shown = query
         else:
             seed = str(asked.number("seed", 0, 0, 2**53))
             query = ["--seed", seed, "--of", self._target(asked.text("checkpoint"))]
@@ -149,8 +153,8 @@ class Calls:
             sheet = ["--num", str(number), "--json", "--out", str(job.folder / "found.png")]
             return json.loads(job.run([*AIGC, "search", str(index), *map(str, query), *sheet], self.root))
 
-        parts = ["search", asked.text("index"), *shown, "--num", number, "--out", "found.png"]
-        return self.worker.add(work, self._command(*parts))
+        parts = [*shown, "--num", number, "--out", "found.png"]
+        return self.worker.add(work, self._command("search", asked.text("index"), *parts))
 
     def _target(self, checkpoint: str) -> str:
         """Return what to load.

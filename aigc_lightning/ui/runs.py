@@ -97,8 +97,8 @@ class Runs:
 
     def difference(self, first: str, second: str) -> list[str]:
         """Return the lines in which the configs of two runs differ, in the unified format."""
-        texts = [_text(confined(self.root, name) / "config.yaml").splitlines() for name in (first, second)]
-        return list(difflib.unified_diff(*texts, first, second, lineterm="", n=2))
+        old, new = (_text(confined(self.root, name) / "config.yaml").splitlines() for name in (first, second))
+        return list(difflib.unified_diff(old, new, first, second, lineterm="", n=2))
 
     def checkpoints(self) -> list[str]:
         """Return what can be tried: paths of checkpoints and exported files below the root."""
