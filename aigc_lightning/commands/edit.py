@@ -10,6 +10,7 @@ from aigc_lightning.config.command_line import MODEL_OPTIONS, command_parser, op
 from aigc_lightning.config.prompts import read_prompts
 from aigc_lightning.config.signing import add_sign_option, signing_keys
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.inference.edit_text import edit_text as edit_text
 from aigc_lightning.shell import command
 
 _ABOUT = """Change pictures with a trained model, with plain operations, or both.
@@ -181,29 +182,3 @@ def _is_model(argument: str) -> bool:
     if path.suffix in (".ckpt", ".safetensors") or (path / "checkpoints").is_dir():
         return True
     return path.is_file() and any(plugin.name == path.suffix.lower() for plugin in plugins.plugins("editor"))
-
-
-def edit_text(model: dict[str, object] | None, operations: str, beside: Mapping[str, object]) -> dict[str, str]:
-    """Return the text that an edited picture carries: that it was edited, and by what.
-
-    Args:
-        model: its class path, checkpoint and hash, or the name of a method without weights, and what it was told; None
-            where neither was used.
-        operations: plain operations as they were written.
-        beside: the files that the model got beside the picture, such as its mask.
-    """
-    import json
-
-    from aigc_lightning import __version__
-
-    by = " and ".join(text for text in (_by(model) if model else "", operations) if text)
-    return {
-        "Software": f"aigc_lightning {__version__}",
-        "Description": f"Image edited by {by}",
-        "Source": "edited",
-        "aigc": json.dumps({"generated": False, "edited": True, **(model or {}), **beside, "operations": operations}),
-    }
-
-
-def _by(model: Mapping[str, object]) -> str:
-    return f"a machine-learning model ({model['model']})" if "model" in model else f"the method {model['method']}"

@@ -36,7 +36,7 @@ class LatentModel:
     """A model with a latent space to interpolate in, from a run or checkpoint.
 
     Args:
-        target: a run folder or a checkpoint.
+        target: a run folder or a checkpoint, or its model, if that is loaded already.
         device: such as "cpu".
         class_name: class of the images; None for the first class of a class-conditional model.
         space: name of the latent space; None for the standard normal one.
@@ -53,14 +53,14 @@ class LatentModel:
 
     def __init__(
         self,
-        target: str,
+        target: str | LoadedModel,
         device: str,
         class_name: str | None,
         space: str | None = None,
         given: Mapping[str, str] | None = None,
         prompt: str | None = None,
     ) -> None:
-        self._loaded = LoadedModel(target, device)
+        self._loaded = LoadedModel.of(target, device)
         model = self._loaded.model
         if not isinstance(model, LatentGenerator):
             raise UserError(

@@ -44,6 +44,11 @@ class LoadedModel:
         self.digest = file_hash(self.path)
         self.class_path = str(model.provenance()["class_path"])
 
+    @classmethod
+    def of(cls, target: "str | Path | LoadedModel", device: str = "cpu") -> "LoadedModel":
+        """Return a model that is loaded already as it is, or load it; see the class for arguments and errors."""
+        return target if isinstance(target, LoadedModel) else cls(target, device)
+
     @property
     def name(self) -> str:
         """The name of the model's class."""

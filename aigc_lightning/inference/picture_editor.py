@@ -145,11 +145,13 @@ class PictureEditor:
         return asked
 
 
-def load_editor(target: str, device: str, tile: int, conditions: Conditions) -> tuple[PictureEditor, dict[str, object]]:
+def load_editor(
+    target: str | LoadedModel, device: str, tile: int, conditions: Conditions
+) -> tuple[PictureEditor, dict[str, object]]:
     """Return an editor with the model of a run or checkpoint, or one that a package provides ready for use.
 
     Args:
-        target: a run, checkpoint, export or URL, or what `standalone_editor` takes.
+        target: a run, checkpoint, export or URL, what `standalone_editor` takes, or a model that is loaded already.
         device: such as "cpu".
         tile: see `PictureEditor`.
         conditions: see `PictureEditor`.
@@ -161,11 +163,11 @@ def load_editor(target: str, device: str, tile: int, conditions: Conditions) -> 
         UserError: the checkpoint cannot be used, its model does not edit, lacks an option or needs one, or there is no
             such device.
     """
-    standalone = standalone_editor(target, device)
+    standalone = None if isinstance(target, LoadedModel) else standalone_editor(target, device)
     if standalone is not None:
         editor = PictureEditor(standalone[0], tile, conditions)
         return editor, _described(editor, standalone[1])
-    loaded = LoadedModel(target, device)
+    loaded = LoadedModel.of(target, device)
     if not isinstance(loaded.model, Editor):
         raise UserError(
             f"The {loaded.name} in {loaded.path} does not edit images.",

@@ -30,7 +30,7 @@ _KNOWN = ("--seeds", "--out", "--grid", "--device", "--class", "--prompt", "--pr
 
 
 def write_samples(
-    target: str,
+    target: str | LoadedModel,
     seeds: list[int],
     out: Path,
     *,
@@ -49,7 +49,7 @@ def write_samples(
     that was interrupted goes on where it stopped.
 
     Args:
-        target: a run folder, a checkpoint or an exported file.
+        target: a run folder, a checkpoint or an exported file, or its model, if that is loaded already.
         seeds: at least one.
         out: the folder.
         with_grid: also write the grid.
@@ -67,7 +67,7 @@ def write_samples(
     if len(seeds) * len(prompts) > _MOST_PICTURES:
         what = f"{len(prompts)} prompts with {len(seeds)} seeds are {len(seeds) * len(prompts)} pictures."
         raise UserError(what, f"Make up to {_MOST_PICTURES} in one call.")
-    loaded = LoadedModel(target, device)
+    loaded = LoadedModel.of(target, device)
     chosen = model_options(loaded.generator(), "sample", given or {}, _KNOWN)
     if class_name is not None:
         loaded.class_number(class_name)  # which knows it, before anything is written

@@ -184,6 +184,20 @@ class RunLock:
         )
 
 
+def holder_of(folder: Path) -> Holder | None:
+    """Return the living process that trains in a run folder, without taking the lock; None if there is none.
+
+    A process on another machine counts as living as long as it touches its record.
+    """
+    path = folder / RUNNING_FILE
+    holder = _read(path)
+    if holder is None:
+        return None
+    if holder.host == socket.gethostname():
+        return holder if holder.is_alive_here else None
+    return holder if time.time() - _touched(path) / 1e9 < _SILENCE else None
+
+
 def claim_new(parent: Path) -> RunLock:
     """Create and claim the next numbered folder of a parent, such as runs/dcgan_digits/3.
 
