@@ -134,6 +134,7 @@ def _prepared(name: str, serialized: bytes) -> Any:
         onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
         model = ONNXModel(onnx.shape_inference.infer_shapes(onnx.load(path)))
     model.replace_gemm_with_matmul()
+    model.clean_initializers()
     for number, node in enumerate(model.model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     if not any(node.op_type in _LAYERS for node in model.model.graph.node):
