@@ -91,6 +91,9 @@ def test_onnx(aigc, trained, folder):
         (("--graph", "decode"), "--format"),
         (("--out", "a.onnx"), "--format onnx"),
         (("--format", "torchscript"), "pt2"),
+        (("--quantize", "int8"), "--format onnx"),
+        (("--format", "onnx", "--floor", "40"), "--floor"),
+        (("--format", "onnx", "--force"), "--force"),
     ],
 )
 def test_mistakes(options, said, aigc, trained, folder):

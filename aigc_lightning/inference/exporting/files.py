@@ -11,8 +11,9 @@ from aigc_lightning import __version__
 from aigc_lightning.core.export_graphs import ExportGraph, export_graphs
 from aigc_lightning.core.io.atomic import replacing
 from aigc_lightning.errors import UserError, did_you_mean
-from aigc_lightning.inference.exporting.formats import OPSET, Format
+from aigc_lightning.inference.exporting.formats import OPSET, Format, OnnxFile
 from aigc_lightning.inference.exporting.proof import Proof, exported_and_proved, sizes_text
+from aigc_lightning.inference.exporting.quantizing import Quantizing
 from aigc_lightning.inference.exporting.traced import ExportError
 from aigc_lightning.inference.loaded_model import LoadedModel
 
@@ -22,7 +23,9 @@ _PREPROCESSING = {
 }
 
 
-def written(loaded: LoadedModel, form: Format, out: Path, graph: str | None = None) -> Iterator[str]:
+def written(
+    loaded: LoadedModel, form: Format, out: Path, graph: str | None = None, quantizing: Quantizing | None = None
+) -> Iterator[str]:
     """Write a model's graphs, one file each, and yield lines that say what was written or why not.
 
     Args:
@@ -30,6 +33,7 @@ def written(loaded: LoadedModel, form: Format, out: Path, graph: str | None = No
         form: "onnx" or "pt2".
         out: the file; where there are several graphs, the name of each is appended to the file's name.
         graph: the only one to export; None for all that can be.
+        quantizing: how to quantize ONNX programs; None to write float32.
 
     Raises:
         UserError: there is no such graph, a chosen graph cannot be exported, or none can.
@@ -42,7 +46,7 @@ def written(loaded: LoadedModel, form: Format, out: Path, graph: str | None = No
         try:
             if isinstance(found, str):
                 raise ExportError(name, found)
-            yield from _written(loaded, name, found, form, path)
+            yield from _written(loaded, name, found, form, path, quantizing)
             done += 1
         except ExportError as error:
             if len(graphs) == 1:
@@ -63,12 +67,23 @@ def _chosen(
     return {graph: graphs[graph]}
 
 
-def _written(loaded: LoadedModel, name: str, graph: ExportGraph, form: Format, path: Path) -> Iterator[str]:
+def _written(
+    loaded: LoadedModel, name: str, graph: ExportGraph, form: Format, path: Path, quantizing: Quantizing | None
+) -> Iterator[str]:
     proof = exported_and_proved(name, graph, form)
-    with replacing(path) as temporary:
-        proof.file.write(temporary, json.dumps(_metadata(loaded, name, graph, proof)))
+    metadata = _metadata(loaded, name, graph, proof)
+    card = None
+    if quantizing is None:
+        with replacing(path) as temporary:
+            proof.file.write(temporary, json.dumps(metadata))
+    else:
+        assert isinstance(proof.file, OnnxFile)
+        card = quantizing.write(name, graph, proof.file, path, metadata)
     inputs = ", ".join(f"{key} {_shape(given.shape)}" for key, given in graph.inputs.items())
     yield f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {name} of {inputs}"
+    if card is not None:
+        yield from card.lines()
+        return
     for trial in proof.trials:
         yield (
             f"  {sizes_text(trial.sizes)}: largest difference {trial.difference:.1e}, "

@@ -108,6 +108,9 @@ class OnnxFile:
         graph: what was traced.
         traced: the trace.
 
+    Attributes:
+        serialized: the file without metadata.
+
     Raises:
         UserError: the packages of ONNX are not installed.
         ExportError: ONNX has no such operation, a dimension is not dynamic in it, or the file would be too large.
@@ -119,12 +122,12 @@ class OnnxFile:
             import onnxscript  # noqa: F401  # torch.onnx needs it
         except ImportError as error:
             raise UserError(f"{error.name} is not installed, which the format onnx needs.", _INSTALL) from error
-        self._model = _converted(name, graph, traced)
+        self._model: Any = _converted(name, graph, traced)
         _name_dimensions(name, graph, traced, self._model)
         if self._model.ByteSize() > _LARGEST:
             raise ExportError(name, "its weights exceed 2 GiB, which one ONNX file cannot hold", "Use --format pt2.")
-        self._bytes = self._model.SerializeToString()
-        self.size, self.runtime = len(self._bytes), f"onnxruntime {onnxruntime.__version__}"
+        self.serialized: bytes = self._model.SerializeToString()
+        self.size, self.runtime = len(self.serialized), f"onnxruntime {onnxruntime.__version__}"
 
     def run(self) -> Runtime:
         """Return what runs the bytes on the CPU, with as many threads as torch."""
@@ -133,14 +136,19 @@ class OnnxFile:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4  # what it logs is in its errors as well
-        session = onnxruntime.InferenceSession(self._bytes, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(self.serialized, options, providers=["CPUExecutionProvider"])
         return lambda inputs: session.run(None, dict(inputs))
 
     def write(self, path: Path, metadata: str) -> None:
         """Write the file with a text as metadata."""
-        entry = self._model.metadata_props.add()
-        entry.key, entry.value = RECORD_KEY, metadata
-        path.write_bytes(self._model.SerializeToString())
+        write_onnx(self._model, path, metadata)
+
+
+def write_onnx(model: Any, path: Path, metadata: str) -> None:
+    """Write an ONNX model (a protobuf message) with a text as metadata."""
+    entry = model.metadata_props.add()
+    entry.key, entry.value = RECORD_KEY, metadata
+    path.write_bytes(model.SerializeToString())
 
 
 def _converted(name: str, graph: ExportGraph, traced: Traced) -> Any:

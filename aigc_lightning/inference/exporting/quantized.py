@@ -1,0 +1,216 @@
+"""ONNX programs with 8-bit layers or 4-bit weights, and a card that says what they gain and lose.
+
+`int8`: static quantization of weights and activations; their ranges are those of training images. `int4-weights`: the
+weights of matrix products in blocks of 32, activations stay float32.
+Both by onnxruntime: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from aigc_lightning.core.export_graphs import ExportGraph
+from aigc_lightning.inference.exporting.formats import Array, OnnxFile
+from aigc_lightning.inference.exporting.measured import Measured, Score, measured, score_of, session_of
+from aigc_lightning.inference.exporting.traced import ExportError
+
+Quantization = Literal["int8", "int4-weights"]
+#: Inputs by name, in batches.
+Examples = Sequence[Mapping[str, Array]]
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_BLOCK = 32  # weights that share a 4-bit scale
+
+
+@dataclass(frozen=True)
+class Card:
+    """What quantization gains and loses.
+
+    Args:
+        quantization: its kind.
+        float_layers: names of the layers that stay float32, of those that could have been quantized.
+        before: the float32 program.
+        after: the quantized one.
+        score: how well the quantized program does, and how well it has to.
+        calibration: number of batches from which ranges were taken; 0 for weights alone.
+    """
+
+    quantization: Quantization
+    float_layers: list[str]
+    before: Measured
+    after: Measured
+    score: Score
+    calibration: int
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the file is not worth having; empty if it is."""
+        gains = {"smaller": self.after.bytes < self.before.bytes, "faster": self.after.seconds < self.before.seconds}
+        problems = [f"it is not {gain}" for gain, holds in gains.items() if not holds]
+        score = self.score
+        if not score.after >= score.floor:
+            problems.append(f"its {score.name} of {score.after:.2f} is below the floor of {score.floor:.2f}")
+        return problems
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {**asdict(self), "problems": self.problems}
+
+    def lines(self) -> Iterator[str]:
+        """Yield it as a table."""
+        yield f"  {'':<24}{'float32':>12}{self.quantization:>14}"
+        rows = {
+            "MiB of the file": (self.before.bytes / 2**20, self.after.bytes / 2**20),
+            f"ms a batch of {self.before.batch}": (1000 * self.before.seconds, 1000 * self.after.seconds),
+            "MiB at most in memory": (self.before.peak_bytes / 2**20, self.after.peak_bytes / 2**20),
+        }
+        for title, (before, after) in rows.items():
+            yield f"  {title:<24}{before:>12.2f}{after:>14.2f}  x{before / max(after, 1e-9):.2f}"
+        before_score = "" if self.score.before is None else f"{self.score.before:.2f}"
+        yield f"  {self.score.name:<24}{before_score:>12}{self.score.after:>14.2f}  floor {self.score.floor:.2f}"
+
+
+def quantized(
+    name: str,
+    graph: ExportGraph,
+    file: OnnxFile,
+    kind: Quantization,
+    calibration: Examples,
+    judged: Examples,
+    labels: Array | None = None,
+    floor: float | None = None,
+) -> tuple[Any, Card]:
+    """Return a quantized ONNX model (a protobuf message) and its card.
+
+    The first and the last layer stay float32 if the score is below the floor otherwise.
+
+    Args:
+        name: of the graph, for messages.
+        graph: that was exported.
+        file: the program in float32.
+        kind: of quantization.
+        calibration: inputs by name, in batches, whose activations set the ranges of int8.
+        judged: inputs of held-out data, in batches of one size; the times are those of the first.
+        labels: int64 (N,), the classes of the judged images, if the graph classifies.
+        floor: least score; by default 40 dB, or half a point of accuracy less than in float32.
+
+    Raises:
+        ExportError: it has no layer of that kind, or the quantized program does not run.
+    """
+    source = _prepared(name, file.serialized)
+    layers = [node.name for node in source.graph.node if node.op_type in _LAYERS]
+    expected = [file.run()(inputs)[0] for inputs in judged]
+    choices: list[list[str]] = [[]] if kind == "int4-weights" else [[], list(dict.fromkeys(layers[:1] + layers[-1:]))]
+    results = []
+    for kept in choices:
+        model = _int4(name, source) if kind == "int4-weights" else _int8(name, source, calibration, kept)
+        found = _outputs(name, graph, model, judged)
+        results.append((score_of(graph, expected, found, labels, floor), kept, model))
+        if results[-1][0].after >= results[-1][0].floor:
+            break
+    score, kept, model = max(results, key=lambda result: result[0].after)
+    before, after = measured([file.serialized, model.SerializeToString()], judged[0])
+    batches = len(calibration) if kind == "int8" else 0
+    return model, Card(kind, kept, before, after, score, batches)
+
+
+def _prepared(name: str, serialized: bytes) -> Any:
+    """Return the model with its normalisations folded into its convolutions, and with shapes.
+
+    Raises:
+        ExportError: nothing in it can be quantized.
+    """
+    import onnx
+    import onnxruntime
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath, options.log_severity_level = str(path), 4
+        onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+        model = ONNXModel(onnx.shape_inference.infer_shapes(onnx.load(path)))
+    model.replace_gemm_with_matmul()
+    model.clean_initializers()
+    for number, node in enumerate(model.model.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    if not any(node.op_type in _LAYERS for node in model.model.graph.node):
+        raise ExportError(name, "it has no layer that can be quantized", "Leave --quantize out.")
+    return model.model
+
+
+class _Reader:
+    """Gives onnxruntime the inputs one by one.
+
+    Args:
+        examples: inputs by name.
+    """
+
+    def __init__(self, examples: Examples) -> None:
+        self._rest = iter(examples)
+
+    def get_next(self) -> dict[str, Array] | None:
+        """Return the next inputs, or None."""
+        return next((dict(inputs) for inputs in self._rest), None)
+
+
+def _int8(name: str, source: Any, calibration: Examples, kept: list[str]) -> Any:
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    reader = type("Reader", (_Reader, CalibrationDataReader), {})(calibration)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        root, level = logging.getLogger(), logging.getLogger().level
+        root.setLevel(logging.ERROR)  # it recommends what has been done
+        try:
+            quantize_static(
+                _copied(source), path, reader, per_channel=True, activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8, nodes_to_exclude=kept,
+            )  # fmt: skip
+        except Exception as error:  # onnxruntime raises errors of its own
+            reason = f"onnxruntime cannot quantize it: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
+            raise ExportError(name, reason, "Leave --quantize out.") from error
+        finally:
+            root.setLevel(level)
+        return onnx.load(path)
+
+
+def _int4(name: str, source: Any) -> Any:
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(_copied(source), block_size=_BLOCK, is_symmetric=True, accuracy_level=4)
+    level = logging.getLogger(MatMulNBitsQuantizer.__module__).level
+    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.ERROR)
+    try:
+        quantizer.process()
+    finally:
+        logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(level)
+    model = quantizer.model.model
+    if not any(node.op_type == "MatMulNBits" for node in model.graph.node):
+        raise ExportError(name, "it has no matrix product with fixed weights", "Use --quantize int8.")
+    return model
+
+
+def _copied(model: Any) -> Any:
+    copy = type(model)()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _outputs(name: str, graph: ExportGraph, model: Any, judged: Examples) -> list[Array]:
+    """Return the first output for each batch, of a program that also runs at all sizes of the graph's trials.
+
+    Raises:
+        ExportError: it does not run.
+    """
+    session = session_of(model.SerializeToString())
+    try:
+        for number in range(len(graph.trials)):
+            session.run(None, {key: value.numpy() for key, value in graph.example(number).items()})
+        return [session.run(None, dict(inputs))[0] for inputs in judged]
+    except Exception as error:  # onnxruntime raises errors of its own
+        raise ExportError(name, f"the quantized file does not run: {str(error).splitlines()[0][:200]}") from error
