@@ -87,7 +87,8 @@ def _convolved(bits: np.ndarray) -> np.ndarray:
 
 def _scrambled(word: np.ndarray) -> np.ndarray:
     """Change the signs of a word in a fixed random order, so that no constant reading is a word of the code."""
-    return word * np.random.RandomState(20).choice([-1, 1], len(word))
+    scrambled: np.ndarray = word * np.random.RandomState(20).choice([-1, 1], len(word))
+    return scrambled
 
 
 def _most_likely(received: np.ndarray) -> np.ndarray:
