@@ -141,8 +141,8 @@ def test_the_server_does_not_show_its_own_files(client, path):
 def test_addresses_are_refused_unless_allowed(client, make_client, tmp_path):
     values = {"checkpoint": "http://127.0.0.1:9/a.ckpt", "seeds": "0"}
     assert client.post("/api/sample", json=values).status_code == 400
-    values = {"checkpoint": "trained/1", "options": {"guide": "https://evil.example/x"}}
-    assert client.post("/api/sample", json=values).status_code == 400
+    guided = {"checkpoint": "trained/1", "options": {"guide": "https://evil.example/x"}}
+    assert client.post("/api/sample", json=guided).status_code == 400
     with pytest.raises(UserError, match="not read"):
         check_value("file:///etc/passwd", [tmp_path], allow_addresses=True)
     check_value("https://a.example/x.ckpt", [tmp_path], allow_addresses=True)

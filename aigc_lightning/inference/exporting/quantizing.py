@@ -75,7 +75,8 @@ class Quantizing:
         numbers = chosen(len(images), min(most, len(images)))
         size = min(_BATCH, len(numbers))
         parts = [numbers[start : start + size] for start in range(0, len(numbers) - size + 1, size)]
-        examples, labels = [], []
+        examples: list[Mapping[str, Array]] = []
+        labels = []
         for part in parts:
             batch = images.batch(part)
             examples.append({key: value.numpy() for key, value in self._inputs(name, graph, batch)})

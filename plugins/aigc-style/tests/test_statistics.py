@@ -76,3 +76,12 @@ def test_matched_colors_have_the_moments_of_the_style(size: tuple[int, int]) -> 
     matched = statistics.match_colors(image, style)
     assert matched.shape == image.shape
     torch.testing.assert_close(matched.mean(dim=(2, 3)), style.mean(dim=(2, 3)))
+
+
+def test_a_palette_is_taken_over_and_the_own_one_changes_nothing() -> None:
+    images, style = maps()[:, :3], 0.3 * maps(1, (6, 4))[:, :3] + 0.2
+    found = statistics.palette(statistics.match_palette(images, *statistics.palette(style)))
+    for one, other in zip(found, statistics.palette(style), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+    same = statistics.match_palette(images, *statistics.palette(images))
+    torch.testing.assert_close(same, images, atol=1e-4, rtol=0)

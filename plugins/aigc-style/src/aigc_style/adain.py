@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from aigc_lightning.core.batch import UnpairedBatch
 from aigc_lightning.core.component import embedded
-from aigc_lightning.core.engine.autocast import without_autocast
 from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.export_graphs import ExportGraph, derived_graphs
 from aigc_lightning.core.image_model import ImageModel
@@ -154,7 +153,7 @@ class AdaIN(ImageModel):
             style = self._maps(styles)
             wanted = self._styled(self._maps(photos), style)
             grams = [gram(maps) for maps in (differences(styles), *style)]
-        result = self._decoded(wanted, photos, palette(styles.float()))
+        result = self._decoded(wanted, photos, palette(styles))
         found = self._maps(result)
         style_loss = gram_loss([gram(maps) for maps in (differences(result), *found)], grams)
         return Losses(style_loss, content_loss(found[2], wanted[2]))
@@ -203,18 +202,19 @@ class AdaIN(ImageModel):
 
     def _colors(self, images: Tensor, styles: Tensor, shares: list[float], strength: float) -> tuple[Tensor, Tensor]:
         """Return the mean and covariance of the colours of images (B, C, H, W) in R styles (B, R, C, h, w)."""
-        own = palette(images.to(self.device).float())
-        found = [palette(style.to(self.device).float()) for style in styles.unbind(dim=1)]
-        mixed = [sum(share * one[part] for share, one in zip(shares, found, strict=True)) for part in range(2)]
+        own = palette(images.to(self.device))
+        found = [palette(style.to(self.device)) for style in styles.unbind(dim=1)]
+        means, covariances = (torch.stack(parts, dim=1) for parts in zip(*found, strict=True))
+        weights = torch.tensor(shares).to(means).view(1, -1, 1, 1)
+        mixed = (weights * means).sum(dim=1), (weights * covariances).sum(dim=1)
         return torch.lerp(own[0], mixed[0], strength), torch.lerp(own[1], mixed[1], strength)
 
     def _decoded(self, maps: Sequence[Tensor], images: Tensor, colors: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the images of maps, as large as `images`, in the colours of a style; float32."""
+        """Return the images of maps, as large as `images`, in the colours of a style."""
         result = self.decoder(maps[2], (maps[1], maps[0]) if self.skips else ())
         if not torch.compiler.is_exporting():
             result = crop(result, images.shape[-2], images.shape[-1])
-        with without_autocast(result.device):
-            return match_palette(result.float(), *colors)
+        return match_palette(result.to(colors[0]), *colors)
 
 
 def _numbers(text: str, count: int) -> list[float] | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from aigc_lightning.core.engine.autocast import without_autocast
 from torch import Tensor
 from torch.nn import functional
 
@@ -66,7 +67,8 @@ def palette(images: Tensor) -> tuple[Tensor, Tensor]:
     rows = images.flatten(2)
     mean = rows.mean(dim=2, keepdim=True)
     centred = rows - mean
-    return mean, centred @ centred.transpose(1, 2) / rows.shape[2]
+    with without_autocast(images.device):
+        return mean, centred @ centred.transpose(1, 2) / rows.shape[2]
 
 
 def match_palette(images: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
@@ -82,9 +84,10 @@ def match_palette(images: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
         covariance: (B, C, C).
     """
     own_mean, own = palette(images.detach())
-    root, inverse = _roots(own)
-    transform = inverse @ _roots(root @ covariance @ root)[0] @ inverse
-    return (transform @ (images.flatten(2) - own_mean) + mean).view_as(images)
+    with without_autocast(images.device):
+        root, inverse = _roots(own)
+        transform = inverse @ _roots(root @ covariance @ root)[0] @ inverse
+        return (transform @ (images.flatten(2) - own_mean) + mean).view_as(images)
 
 
 def _roots(matrices: Tensor) -> tuple[Tensor, Tensor]:
