@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from aigc_lightning.config.command_line import parse, seed_list, split_data_options
+from aigc_lightning.config.command_line import command_parser, parse, seed_list, split_data_options
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
@@ -12,13 +12,15 @@ _MOST_PICTURES, _MOST_SEEDS = 32, 64
 
 def explain(argv: list[str]) -> int:
     """Show on a page what a model sees in pictures, what its latents and channels draw, and what it remembers."""
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc explain",
+        explain.__doc__,
+        "aigc explain runs/cnn_digits/1 PICTURES --out explained",
+        "aigc explain runs/cgan_digits/1 --classifier runs/cnn_digits/1",
+        "aigc explain runs/cgan_digits/1 --seed 7 --extractor runs/cnn_digits/1",
         usage="aigc explain RUN PICTURE... [options]         what it sees in pictures\n"
         "       aigc explain RUN [--classifier RUN]           what its latents and channels draw\n"
         "       aigc explain RUN --seed 7 --extractor RUN     the training images nearest to what it makes",
-        description=explain.__doc__,
-        exit_on_error=False,
     )
     parser.add_argument("run", help="a run folder, a .ckpt or an exported .safetensors file")
     parser.add_argument("pictures", nargs="*", help="files, folders or patterns")

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
@@ -17,7 +17,12 @@ _PORT = 8188
 
 def ui(argv: list[str]) -> int:
     """Show runs, models and data on a web page of this machine."""
-    parser = argparse.ArgumentParser("aigc ui", description=ui.__doc__, exit_on_error=False)
+    parser = command_parser(
+        "aigc ui",
+        ui.__doc__,
+        "aigc ui",
+        "aigc ui runs --data PICTURES --allow-training",
+    )
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="of the runs (default: runs)")
     parser.add_argument("--port", type=int, default=_PORT, help=f"port, 0 for a free one (default: {_PORT})")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
