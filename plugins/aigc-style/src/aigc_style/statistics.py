@@ -74,7 +74,7 @@ def palette(images: Tensor) -> tuple[Tensor, Tensor]:
 def match_palette(images: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     """Return images whose colours have another mean and covariance, each moved as little as possible.
 
-    It is the optimal transport between normal distributions. Gradients do not pass through the images' own statistics.
+    It is the optimal transport between normal distributions.
     Source: Pitie, Kokaram, The Linear Monge-Kantorovitch Linear Colour Mapping for Example-Based Colour Transfer,
     CVMP 2007.
 
@@ -83,7 +83,7 @@ def match_palette(images: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
         mean: (B, C, 1).
         covariance: (B, C, C).
     """
-    own_mean, own = palette(images.detach())
+    own_mean, own = palette(images)
     with without_autocast(images.device):
         root, inverse = _roots(own)
         transform = inverse @ _roots(root @ covariance @ root)[0] @ inverse
