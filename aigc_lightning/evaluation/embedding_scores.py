@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from aigc_lightning.core.capabilities import Embedder
-from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.bank import Labelled, collect
-from aigc_lightning.evaluation.extractors import ModelExtractor
+from aigc_lightning.evaluation.extractors import Extractor
 from aigc_lightning.evaluation.image_sets import DataImages
 from aigc_lightning.evaluation.receipt import Kind, Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
@@ -28,10 +26,10 @@ _EPISODES = 1000
 
 
 class EmbeddedImages:
-    """Labelled images embedded by a model and, as the baseline of all scores, by their own pixels.
+    """Labelled images embedded by an extractor and, as the baseline of all scores, by their own pixels.
 
     Args:
-        model: with the capability `embed`.
+        extractor: of the embeddings, on the device where it computes.
         images: with classes.
         progress: shows progress.
 
@@ -44,9 +42,7 @@ class EmbeddedImages:
         UserError: the images have no classes.
     """
 
-    def __init__(self, model: ImageModel, images: DataImages, progress: Progress = silent) -> None:
-        assert isinstance(model, Embedder)
-        extractor = ModelExtractor(model).to(model.device)
+    def __init__(self, extractor: Extractor, images: DataImages, progress: Progress = silent) -> None:
         progress(images.name, len(images), 0)
         pixels: list[Tensor] = []
         bank = collect(

@@ -17,7 +17,7 @@ _PARTS = ("train", "val", "test")
 
 
 def evaluate(argv: list[str]) -> int:
-    """Score a model on its data, or a folder of images against another: a table, JSON and a page."""
+    """Score a model on its data, a folder of images against another, or an extractor: a table, JSON and a page."""
     scored(argv)
     return 0
 
@@ -34,9 +34,11 @@ def scored(argv: list[str]) -> Path:
         "aigc evaluate runs/dcgan_digits/1 --extractor runs/cnn_digits/1",
         "aigc evaluate --fake samples --real photographs --extractor dinov2",
         "aigc evaluate runs/vae_digits/1 --metrics psnr,ssim --part test",
+        "aigc evaluate --extractor efficientnet_lite0 --data digits --metrics retrieval",
         note="A model's own options follow, such as --steps 20: `aigc plugins show NAME` lists them.",
         usage="aigc evaluate RUN_OR_CKPT [--data NAME [--data.OPTION V ...]] [options]\n"
-        "       aigc evaluate --fake FOLDER --real FOLDER [options]",
+        "       aigc evaluate --fake FOLDER --real FOLDER [options]\n"
+        "       aigc evaluate --extractor NAME_OR_RUN --data NAME [options]",
     )
     parser.add_argument("target", nargs="?", help="a run folder, a .ckpt or an exported .safetensors file")
     parser.add_argument("--fake", type=Path, help="images to score, instead of a model's")
@@ -104,8 +106,9 @@ def _check(options: argparse.Namespace, data_options: list[str], known: Iterable
         )
     if folders and (options.fake is None or options.real is None):
         raise UserError("Only one folder is given.", "Give both: --fake FOLDER --real FOLDER")
-    if not folders and options.target is None:
-        raise UserError("Nothing to score is given.", "Give a run or checkpoint, or --fake FOLDER --real FOLDER.")
+    if not folders and options.target is None and not (options.extractor and data_options):
+        hint = "Give a run or checkpoint, --fake FOLDER --real FOLDER, or --extractor NAME --data NAME."
+        raise UserError("Nothing to score is given.", hint)
     if options.num is not None and options.num < 2:
         raise UserError(f"--num is {options.num}.", "Give at least 2.")
     if options.seed < 0:

@@ -1,4 +1,4 @@
-"""What evaluations of models and of folders have in common, and the evaluation of folders."""
+"""What all evaluations have in common, and those of folders and of extractors."""
 
 import argparse
 from abc import ABC, abstractmethod
@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aigc_lightning.config.data import chosen_data
+from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.extractors import find_extractor
+from aigc_lightning.evaluation.embedding_scores import EmbeddedImages, score_few_shot, score_retrieval
+from aigc_lightning.evaluation.extractors import Extractor, find_extractor
 from aigc_lightning.evaluation.generation import Generation, Judge, Reference, score_set
-from aigc_lightning.evaluation.image_sets import FolderImages, ImageSet, chosen, same_names
+from aigc_lightning.evaluation.image_sets import DataImages, FolderImages, ImageSet, chosen, same_names
 from aigc_lightning.evaluation.pair_scores import score_pairs
 from aigc_lightning.evaluation.receipt import Section
 from aigc_lightning.evaluation.references import MOST
@@ -62,11 +65,25 @@ class Evaluation(ABC):
         """Return the requested scores of pairs."""
         return [name for name in self.asked if name in PAIRS or name == LPIPS]
 
+    def extractor(self) -> Extractor:
+        """Return the requested extractor."""
+        options = self.options
+        found = find_extractor(options.extractor or "inception", resize=options.resize, weights=options.weights)
+        return found.to(chosen_device(options.device))
+
     def judge(self) -> Judge:
         """Return a judge with the requested extractor."""
-        options = self.options
-        extractor = find_extractor(options.extractor or "inception", resize=options.resize, weights=options.weights)
-        return Judge(extractor.to(chosen_device(options.device)), progress=self.progress)
+        return Judge(self.extractor(), progress=self.progress)
+
+    def embed(self, extractor: Extractor, data: ImageDataModule, names: Sequence[str]) -> None:
+        """Add scores of embeddings of held-out images."""
+        whole = DataImages(data, self.options.part or "val")
+        images = whole.subset(chosen(len(whole), self.options.num or MOST))
+        embedded = EmbeddedImages(extractor, images, self.progress)
+        if RETRIEVAL in names:
+            self.sections.append(score_retrieval(embedded))
+        if FEW_SHOT in names:
+            self.sections.append(score_few_shot(embedded))
 
     def add_generation(self, generation: Generation, fake: ImageSet, real: ImageSet, judge: Judge) -> None:
         """Add scores, and a picture of the samples nearest to real images."""
@@ -98,6 +115,19 @@ class Evaluation(ABC):
             f"{called} of {len(found.distances)} are called copies; the nearest come first."
         )
         self.pictures.append(Picture(neighbour_picture(rows), "Copies of training images", caption))
+
+
+class Embeddings(Evaluation):
+    """An extractor of features on data with classes, without a model."""
+
+    def score(self, data_options: list[str]) -> None:
+        """Fill `sections`."""
+        for name in set(self.asked) - {RETRIEVAL, FEW_SHOT}:
+            raise UserError(f"{name} is no score of an extractor.", f"Give {RETRIEVAL} or {FEW_SHOT}, or a run.")
+        data = chosen_data(data_options)
+        extractor = self.extractor()
+        self.name = f"{self.options.extractor} on {type(data).__name__}"
+        self.embed(extractor, data, self.asked or [RETRIEVAL])
 
 
 class Folders(Evaluation):

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from aigc_lightning.commands.evaluate.both_sides import CURVES, add_generalisation, add_membership, add_robustness
-from aigc_lightning.commands.evaluate.evaluation import FIELDS, Evaluation, Folders
+from aigc_lightning.commands.evaluate.evaluation import FIELDS, Embeddings, Evaluation, Folders
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
 from aigc_lightning.core.capabilities import Classifier, Editor, Embedder, Generator, LikelihoodModel, likelihood_kind
@@ -27,7 +27,7 @@ from aigc_lightning.core.run.folder import CHECKPOINTS
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.classification import score_classifier
-from aigc_lightning.evaluation.embedding_scores import EmbeddedImages, score_few_shot, score_retrieval
+from aigc_lightning.evaluation.extractors import ModelExtractor
 from aigc_lightning.evaluation.generation import score_set
 from aigc_lightning.evaluation.image_sets import (
     DataImages,
@@ -80,7 +80,8 @@ def run(options: argparse.Namespace, data_options: list[str]) -> Path:
     check_names(asked)
     began = time.monotonic()
     with _bars() as progress:
-        evaluation = Folders(options, asked, progress) if options.fake else _Model(options, asked, progress)
+        kind = Folders if options.fake else _Model if options.target else Embeddings
+        evaluation = kind(options, asked, progress)
         evaluation.score(data_options)
     receipt = Receipt(evaluation.name, evaluation.sections, evaluation.record)
     out = options.out or evaluation.folder
@@ -141,7 +142,7 @@ class _Model(Evaluation):
         if isinstance(model, Classifier) and not self.asked:
             self._classify(model, data)
         if embeds:
-            self._embed(model, data)
+            self.embed(ModelExtractor(model).to(model.device), data, embeds)
         if infers:
             add_membership(self, model, data, self._options_of(model, "log_likelihood"))
         if robust:
@@ -266,15 +267,6 @@ class _Model(Evaluation):
             rows.append((own, [images.read([number])[0][0] for images in (edited, targets)]))
         caption = "Left to right: the input, the model's output, the target."
         self.pictures.append(Picture(neighbour_picture(rows), "Edits", caption))
-
-    def _embed(self, model: ImageModel, data: ImageDataModule) -> None:
-        whole = DataImages(data, self.options.part or "val")
-        images = whole.subset(chosen(len(whole), self.options.num or MOST))
-        embedded = EmbeddedImages(model, images, self.progress)
-        if RETRIEVAL in self.asked:
-            self.sections.append(score_retrieval(embedded))
-        if FEW_SHOT in self.asked:
-            self.sections.append(score_few_shot(embedded))
 
     def _classify(self, model: ImageModel, data: ImageDataModule) -> None:
         whole = DataImages(data, self.options.part or "test")

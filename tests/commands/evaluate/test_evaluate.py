@@ -211,6 +211,16 @@ def test_an_embedder_is_scored_by_retrieval(aigc, judge, trained, folder):
     assert done.code == 2 and "a score of models" in done.err
 
 
+def test_an_extractor_is_scored_without_a_model(aigc, judge, folder):
+    asked = ("--extractor", judge, "--data", "digits", "--num", 100, "--out", "e")
+    done = aigc("evaluate", *asked)
+    assert done.code == 0 and "Recall@1" in done.out and "PIXELS" in done.out, done.err
+    section = json.loads((folder / "e" / "scores.json").read_text())["sections"][0]
+    assert section["kind"] == "retrieval" and 0.8 < section["scores"]["recall_at_1"] <= 1
+    done = aigc("evaluate", *asked, "--metrics", "psnr")
+    assert done.code == 2 and "psnr is no score of an extractor" in done.err
+
+
 def test_training_images_are_told_from_held_out_ones(aigc, judge, trained, folder):
     done = aigc("evaluate", judge, "--metrics", "membership_auc", "--out", "e")
     assert done.code == 0 and "Membership inference, AUC" in done.out and "HALVES" in done.out, done.err
