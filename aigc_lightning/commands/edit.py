@@ -31,6 +31,7 @@ _OF_MODELS = {
     "direction": "--direction",
     "prompt": "--prompt",
     "mask": "--mask",
+    "mask_from_color": "--mask-from-color",
     "reference": "--reference",
 }
 _LEAST_TILE, _MOST_TILE = 16, 8192
@@ -46,6 +47,7 @@ def edit(argv: list[str]) -> int:
         raise UserError(f"--tile is {options.tile}.", f"Give pixels from {_LEAST_TILE} to {_MOST_TILE}.")
     if options.seed is not None and options.seed < 0:
         raise UserError(f"--seed is {options.seed}.", "Give 0 or more.")
+    _check_hole_color(options)
     prompts = [] if options.prompt is None else read_prompts([options.prompt])
 
     from aigc_lightning.inference.operations import parse_operations
@@ -77,7 +79,8 @@ def edit(argv: list[str]) -> int:
     editor, origin = None, None
     if target is not None:
         prompt = prompts[0] if prompts else None
-        conditions = Conditions(masks, references, prompt, options.seed, options.direction, given)
+        own = (options.seed, options.direction, given, options.mask_from_color)
+        conditions = Conditions(masks, references, prompt, *own)
         editor, origin = load_editor(target, options.device, options.tile, conditions)
     text = partial(edit_text, origin, ",".join(operation.text for operation in before + after))
     return edit_files(results, editor, before, after, text, opaque=options.opaque, signer=signer, marker=marker)
@@ -119,6 +122,11 @@ def _parser() -> argparse.ArgumentParser:
         help="grey pictures, white where the model fills: one for all pictures, or a folder with one of each name",
     )
     parser.add_argument(
+        "--mask-from-color",
+        metavar="COLOR",
+        help="instead of masks: fill the pixels of a picture that have a colour, such as #ff00ff, red or transparent",
+    )
+    parser.add_argument(
         "--reference",
         type=Path,
         action="append",
@@ -133,6 +141,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     add_sign_option(parser)
     return parser
+
+
+def _check_hole_color(options: argparse.Namespace) -> None:
+    """Refuse a colour of holes that there is not, or that comes with masks.
+
+    Raises:
+        UserError: it is such a colour.
+    """
+    color = options.mask_from_color
+    if color is None:
+        return
+    if options.mask is not None:
+        raise UserError("--mask and --mask-from-color are both given.", "Give one of them.")
+    from PIL import ImageColor
+
+    try:
+        if color != "transparent":
+            ImageColor.getrgb(color)
+    except ValueError:
+        raise UserError(
+            f"--mask-from-color is {color!r}.", "Give a colour such as #ff00ff, red or transparent."
+        ) from None
 
 
 def _target_and_images(

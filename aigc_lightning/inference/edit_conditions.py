@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from aigc_lightning.core.batch import MASK_THRESHOLD
 from aigc_lightning.core.capabilities import CONDITIONS
@@ -20,8 +20,10 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.inference.model_options import check_condition, model_options
 from aigc_lightning.inference.picture_file import read_picture
 
+#: The colour of holes that are transparent.
+TRANSPARENT = "transparent"
 _COLOURED = 16  # levels by which the channels of a grey picture may differ after JPEG compression
-_OPTIONS = ("--out", "--ops", "--before", "--after", "--opaque", "--tile", "--device", "--sign")
+_OPTIONS = ("--mask-from-color", "--out", "--ops", "--before", "--after", "--opaque", "--tile", "--device", "--sign")
 _KNOWN = (*_OPTIONS, *CONDITIONS["edit"].values())
 
 
@@ -54,6 +56,7 @@ class Conditions:
         seed: one of the model's variants.
         direction: "AtoB" or "BtoA".
         given: values of the model's own options, as texts.
+        hole_color: without masks, the colour of the pixels that are to be filled, see `color_mask`.
     """
 
     masks: Mapping[Path, Path] = field(default_factory=dict)
@@ -62,12 +65,13 @@ class Conditions:
     seed: int | None = None
     direction: str | None = None
     given: Mapping[str, str] = field(default_factory=dict)
+    hole_color: str | None = None
 
     @cached_property
     def asked(self) -> dict[str, Any]:
         """The values that are given, by the names of the arguments of `edit`."""
         values = {
-            "masks": self.masks or None,
+            "masks": self.masks or self.hole_color,
             "references": self.references or None,
             "prompts": self.prompt,
             "seeds": self.seed,
@@ -110,14 +114,17 @@ class Conditions:
         Raises:
             UserError: a file cannot be read, or a mask does not fit the picture.
         """
-        mask = self.masks.get(path)
+        file = self.masks.get(path)
+        mask = None if file is None else read_mask(file, picture.size)
+        record: dict[str, object] = {} if file is None else {"mask": _described(file)}
+        if self.hole_color is not None:
+            mask, record = color_mask(path, picture, self.hole_color), {"mask": {"color": self.hole_color}}
         references = [found[path] for found in self.references if path in found]
-        record: dict[str, object] = {} if mask is None else {"mask": _described(mask)}
         if references:
             described = [_described(file) for file in references]
             record["reference"] = described if len(described) > 1 else described[0]
         return Beside(
-            None if mask is None else read_mask(mask, picture.size),
+            mask,
             tuple(_read_reference(file, channels, size) for file in references),
             record,
         )
@@ -152,6 +159,29 @@ def read_mask(path: Path, size: tuple[int, int]) -> Image.Image:
         share = 100 * between / pixels.size
         tell(path, [f"{share:.2g} % of the mask is neither black nor white; {MASK_THRESHOLD} and more count as white"])
     return Image.fromarray(np.where(white, 255, 0).astype(np.uint8))
+
+
+def color_mask(path: Path, picture: Image.Image, color: str) -> Image.Image:
+    """Return a mask in mode L of a picture's own pixels of a colour: 255 there, 0 elsewhere.
+
+    Args:
+        path: the picture's file, for messages.
+        picture: in mode L, RGB or RGBA.
+        color: "transparent", for pixels of less than half opacity, or a colour that `ImageColor` knows, which channels
+            may miss by up to 16 levels, as JPEG compression makes them.
+
+    Raises:
+        UserError: no pixel has the colour.
+    """
+    if color == TRANSPARENT:
+        alpha = np.asarray(picture.getchannel("A")) if picture.mode == "RGBA" else np.full(picture.size[::-1], 255)
+        chosen = alpha < MASK_THRESHOLD
+    else:
+        distances = np.asarray(picture.convert("RGB")).astype(np.int16) - np.array(ImageColor.getrgb(color)[:3])
+        chosen = np.abs(distances).max(axis=2) <= _COLOURED
+    if not chosen.any():
+        raise UserError(f"No pixel of {shown(path)} is {color}, so nothing would be filled.", "Give another colour.")
+    return Image.fromarray(np.where(chosen, 255, 0).astype(np.uint8))
 
 
 def _described(file: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from aigc_lightning.core.capabilities import Editor, reach, reference_size, size_multiple
@@ -79,7 +79,8 @@ class PictureEditor:
         """Return the edited picture, in the model's colours, of the same size times the model's `scale`.
 
         A model without an alpha channel sees a transparent picture on white, as in training. Its result then gets the
-        original transparency, and colours that on white look like the model's output.
+        original transparency, and colours that on white look like the model's output. What a mask lets it fill becomes
+        opaque.
 
         Args:
             picture: in mode L, RGB or RGBA.
@@ -90,6 +91,9 @@ class PictureEditor:
             UserError: the model returns images of another size, or needs more memory than is available.
         """
         channels = self.model.spec.channels
+        if picture.mode == "RGBA" and beside.mask is not None:
+            picture = picture.copy()
+            picture.putalpha(ImageChops.lighter(picture.getchannel("A"), beside.mask))
         pixels = _pixels(picture.convert(_MODES[channels]))
         if channels == 4 or picture.mode != "RGBA":
             return to_picture(to_uint8(self._edited(pixels, advance, beside)))

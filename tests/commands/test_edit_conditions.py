@@ -41,6 +41,34 @@ def test_what_a_mask_leaves_out_stays_as_it_was(aigc, conditional, folder, tile)
     assert record("o/a.png")["mask"] == {"file": "m.png", "sha256": file_hash(folder / "m.png")}
 
 
+@pytest.mark.parametrize("color", ["#ff00ff", "transparent"])
+def test_pixels_of_a_colour_are_filled_and_become_opaque(aigc, conditional, folder, color):
+    inside = write_mask(folder / "m.png")
+    given = np.random.default_rng(0).integers(0, 200, (20, 30, 4), dtype=np.uint8)
+    given[..., 3] = 255
+    given[inside] = (250, 5, 255, 255) if color == "#ff00ff" else (9, 9, 9, 0)
+    Image.fromarray(given).save("a.png")
+    done = aigc("edit", conditional("Filler"), "a.png", "--mask-from-color", color, "--out", "o")
+    assert done.code == 0, done.err
+    made = np.asarray(Image.open("o/a.png").convert("RGBA"))
+    assert (made[~inside] == given[~inside]).all() and set(made[inside][:, :3].flatten()) == {128}
+    assert (made[..., 3] == 255).all() and record("o/a.png")["mask"] == {"color": color}
+
+
+def test_colours_of_holes_that_do_not_fit_are_refused(aigc, conditional, folder):
+    write(folder / "a.png")
+    write_mask(folder / "m.png")
+    command = ("edit", conditional("Filler"), "a.png", "--out", "o", "--mask-from-color")
+    done = aigc(*command, "transparent")
+    assert done.code == 1 and "No pixel of a.png is transparent" in done.err
+    done = aigc(*command, "rod")
+    assert done.code == 2 and "'rod'" in done.err and "#ff00ff" in done.err
+    done = aigc(*command, "red", "--mask", "m.png")
+    assert done.code == 2 and "both given" in done.err
+    done = aigc("edit", "--ops", "rotate=90", "a.png", "--mask-from-color", "red")
+    assert done.code == 2 and "--mask-from-color is for models" in done.err
+
+
 def test_everything_that_a_model_takes_is_given_and_recorded(aigc, conditional, folder):
     write(folder / "a.png")
     inside = write_mask(folder / "m.png")
