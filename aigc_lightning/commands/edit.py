@@ -79,8 +79,8 @@ def edit(argv: list[str]) -> int:
     editor, origin = None, None
     if target is not None:
         prompt = prompts[0] if prompts else None
-        own = (options.seed, options.direction, given, options.mask_from_color)
-        conditions = Conditions(masks, references, prompt, *own)
+        rest = (options.seed, options.direction, given, options.mask_from_color)
+        conditions = Conditions(masks, references, prompt, *rest)
         editor, origin = load_editor(target, options.device, options.tile, conditions)
     text = partial(edit_text, origin, ",".join(operation.text for operation in before + after))
     return edit_files(results, editor, before, after, text, opaque=options.opaque, signer=signer, marker=marker)
