@@ -1,7 +1,7 @@
 """Tokens a second of `ImageGPT` and of a plain GPT of as many weights, in training and in sampling.
 
     python benchmarks/image_gpt.py [--width 384] [--depth 6] [--heads 6] [--codes 1024] [--side 16] [--batch 8]
-        [--rounds 9] [--threads 1]
+        [--rounds 9] [--threads 1] [--transformers]
 
 The plain GPT has learned positions, layer norms and MLPs with GELU, and one matrix for embeddings and logits.
 `ImageGPT` has two and no biases; its MLPs are as wide as makes the numbers of weights equal, to the next 32. The plain
@@ -93,6 +93,32 @@ class PlainGPT(nn.Module):
         return torch.cat(found, dim=1)
 
 
+def hugging_face(plain: PlainGPT, length: int, heads: int) -> Callable[[int], object]:
+    """Return `generate` of a GPT-2 of the shape of a plain GPT, for a number of samples."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    codes, width = plain.tokens.weight.shape
+    config = GPT2Config(
+        vocab_size=codes,
+        n_positions=length + 1,
+        n_embd=width,
+        n_layer=len(plain.blocks),
+        n_head=heads,
+        bos_token_id=codes - 1,
+        eos_token_id=None,
+    )
+    model = GPT2LMHeadModel(config).eval()
+    drawn = {"do_sample": True, "top_k": 0, "max_new_tokens": length, "min_new_tokens": length, "pad_token_id": 0}
+
+    def sample(count: int) -> object:
+        start = torch.full((count, 1), codes - 1)
+        return model.generate(
+            start, attention_mask=torch.ones_like(start), cache_implementation="static", disable_compile=True, **drawn
+        )
+
+    return sample
+
+
 def equal_size(num_weights: int, codes: int, size: tuple[int, int], **options: Any) -> ImageGPT:
     """Return an `ImageGPT` whose MLPs are as wide as brings it nearest to a number of weights."""
     with torch.device("meta"):
@@ -146,6 +172,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--transformers", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_memory()  # as `aigc fit` does
@@ -166,6 +193,9 @@ def main() -> None:
     for name, model in ours.items():
         steps[name] = training_step(model, lambda tokens, model=model: -model.log_prob(tokens).mean())
         draws[name] = lambda model=model: sample_image_gpt(model, range(options.batch))
+    if options.transformers:
+        generate = hugging_face(plain, length, options.heads)
+        draws["transformers, generate"] = lambda: generate(options.batch)
     training = {name: (lambda step=step: step(tokens)) for name, step in steps.items()}
     report("training", training, tokens.numel(), options.rounds)
     report("sampling", draws, tokens.numel(), max(1, options.rounds // 3))
