@@ -19,7 +19,7 @@ AIGC_PLUGINS=a,b uses only the packages a and b; AIGC_PLUGINS=-a excludes a. It 
 Examples:
   aigc plugins list model
   aigc plugins show dcgan
-  aigc plugins new sparkle --kind model"""
+  aigc plugins new my-gan --kind model"""
 _SUB_COMMANDS = {"list": list_plugins, "show": show, "check": check, "new": new}
 
 

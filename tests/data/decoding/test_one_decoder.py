@@ -30,9 +30,15 @@ _OWN = {
     "aigc_lightning/callbacks/loggers.py": "a grid of the run, for TensorBoard",
     "aigc_lightning/core/io/pictures.py": "grids of the run, for a timelapse",
     "aigc_lightning/data/corruptions.py": "a JPEG in memory, to spoil a picture",
+    "aigc_lightning/evaluation/robustness.py": "a JPEG in memory, to spoil a picture",
+    "plugins/aigc-trust/src/aigc_trust/attacks.py": "a JPEG in memory, to spoil a picture",
 }
-# Files that read what is written beside the pixels, and never these.
-_METADATA = {"aigc_lightning/inference/trust/text_record.py", "aigc_lightning/inference/deidentification.py"}
+# Files that read what is written beside the pixels, or check an upload, and never use these.
+_METADATA = {
+    "aigc_lightning/inference/trust/text_record.py",
+    "aigc_lightning/inference/deidentification.py",
+    "aigc_lightning/ui/uploads.py",
+}
 
 
 def test_nothing_else_opens_image_files():
