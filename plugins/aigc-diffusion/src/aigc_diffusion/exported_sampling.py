@@ -123,7 +123,8 @@ def _image(settings: Settings, x: Array, t: float, output: Array) -> Array:
     else:
         a, b = (0.0, 1.0) if settings["prediction"] == "eps" else (1.0, 0.0)
     determinant = _alpha(settings, t) * b - t * a
-    return b / determinant * x - t / determinant * output
+    image: Array = b / determinant * x - t / determinant * output
+    return image
 
 
 def _alpha(settings: Settings, t: float) -> float:
@@ -155,7 +156,8 @@ def _levels(settings: Settings, t: float, s: float) -> list[float]:
 
 def _shifted(settings: Settings, times: Array) -> Array:
     shift: float = settings["shift"]
-    return shift * times / (1 + (shift - 1) * times)
+    result: Array = shift * times / (1 + (shift - 1) * times)
+    return result
 
 
 def _time_of_step(settings: Settings, indices: Array) -> Array:
