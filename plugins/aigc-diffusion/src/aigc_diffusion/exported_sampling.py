@@ -162,7 +162,9 @@ def _shifted(settings: Settings, times: Array) -> Array:
 
 def _time_of_step(settings: Settings, indices: Array) -> Array:
     times = np.asarray(settings["times"])
-    return np.interp(np.round(indices) if len(indices) <= len(times) else indices, np.arange(len(times)), times)
+    exact = np.round(indices) if len(indices) <= len(times) else indices
+    result: Array = np.interp(exact, np.arange(len(times)), times)
+    return result
 
 
 def _spaced(first: float, last: float, count: int) -> Array:

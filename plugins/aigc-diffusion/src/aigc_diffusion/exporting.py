@@ -49,12 +49,12 @@ def export_graphs(model: "DiffusionInference") -> dict[str, ExportGraph | str]:
         call(zeros, zeros.new_zeros(1, model.process.level_size))
 
     guided = {"guidance": 2.0} if num_classes and model.condition_dropout > 0 else {}
-    options = {"steps": _STEPS, **guided}
+    options: dict[str, Any] = {"steps": _STEPS, **guided}
     loop = ExportLoop(
         exported_sampling,
         _settings(model),
         {"seeds": _SEEDS, **options},
-        lambda: model.sample(_SEEDS, **options),  # type: ignore[arg-type]
+        lambda: model.sample(_SEEDS, **options),
     )
     graph = ExportGraph(
         network, call, inputs, ("predictions",), meaning="what the process's network predicts", loop=loop
@@ -65,9 +65,9 @@ def export_graphs(model: "DiffusionInference") -> dict[str, ExportGraph | str]:
 def _settings(model: "DiffusionInference") -> dict[str, Any]:
     """Return what the sampler has to know, as plain values."""
     process: Process = model.process
-    names = {EDM: "edm", VP: "vp", MeanFlow: "mean_flow"}
+    names: dict[type[Process], str] = {EDM: "edm", VP: "vp", MeanFlow: "mean_flow"}
     return {
-        "process": names.get(type(process), "flow"),  # type: ignore[arg-type]
+        "process": names.get(type(process), "flow"),
         "prediction": getattr(process, "prediction", ""),
         "min_time": process.min_time,
         "max_time": process.max_time,
