@@ -34,7 +34,7 @@ def export(argv: list[str]) -> int:
         "--quantize",
         choices=_QUANTIZATIONS,
         help="int8: layers in 8 bits, ranges of the run's training images; int4-weights: matrices in 4 bits. A "
-        "card says what is gained and lost on held-out images; refused unless smaller, faster and above the floor",
+        "card says what is gained and lost on held-out images; refused unless 2 %% smaller, faster and above the floor",
     )
     parser.add_argument(
         "--floor",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
 from math import ceil
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -62,6 +63,25 @@ class GraphInput:
 
 
 @dataclass(frozen=True)
+class ExportLoop:
+    """The loop around a program that is one step of many, such as a sampler: a Python file beside the program.
+
+    Args:
+        module: imports the standard library and NumPy alone, and onnxruntime where it is run as a program. Its file is
+            written beside the program, and its function `sample(run, settings, **example)` returns an array; `run`
+            takes arrays by name and returns a list of outputs, like the program.
+        settings: plain values that it needs; they are in the program's metadata.
+        example: what `sample` is called with when it is compared with the model.
+        expected: returns the model's own result for the example, a tensor.
+    """
+
+    module: ModuleType
+    settings: Mapping[str, Any]
+    example: Mapping[str, Any]
+    expected: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
 class ExportGraph:
     """A function of tensors that can be exported.
 
@@ -74,6 +94,7 @@ class ExportGraph:
             is also that with which it is traced, so all its sizes differ and are above 1.
         multiple: number that heights and widths must be multiples of.
         meaning: what comes out, in a few words.
+        loop: what makes a result of many calls; None where one call is all.
     """
 
     owner: nn.Module
@@ -83,6 +104,7 @@ class ExportGraph:
     trials: Sequence[Sizes] = ({"batch": 1}, {"batch": 2}, {"batch": 3})
     multiple: int = 1
     meaning: str = ""
+    loop: ExportLoop | None = None
 
     @property
     def dynamic(self) -> list[str]:

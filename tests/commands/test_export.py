@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from aigc_lightning.core.checkpoint import file_hash, load_model
 from aigc_lightning.core.records import RECORD_KEY
+from aigc_lightning.data.sets.digits import Digits
 
 
 def test_an_export_holds_the_weights_and_says_what_made_them(aigc, trained, folder):
@@ -82,6 +83,33 @@ def test_onnx(aigc, trained, folder):
     model: Any = load_model(trained)
     (images,) = session.run(None, {"latents": latents.numpy()})
     assert torch.allclose(torch.from_numpy(images), model.decode(latents), atol=1e-5)
+
+
+def test_a_classifier_in_8_bits(aigc, judge, folder):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    # So small a network need not be smaller or faster in 8 bits; the speed of a shared machine is no test.
+    quantize = ("export", judge, "--format", "onnx", "--graph", "classify", "--quantize", "int8")
+    refused = aigc(*quantize, "--floor", "100.5", "--out", "refused.onnx")
+    assert refused.code == 2 and "below the floor of 100.50" in refused.err and "--force" in refused.err
+    assert len(refused.lines) == 2 and not list(folder.glob("*.onnx")) and not list(folder.glob("*.json"))
+
+    done = aigc(*quantize, "--force", "--out", "small.onnx")
+    assert done.code == 0 and "accuracy in %" in done.out
+    session = onnxruntime.InferenceSession("small.onnx")
+    card = json.loads(session.get_modelmeta().custom_metadata_map["aigc"])["quantization"]
+    assert card == json.loads(Path("small_card.json").read_text())
+    assert card["quantization"] == "int8" and card["calibration"] > 0 and card["score"]["name"] == "accuracy in %"
+    assert card["score"]["after"] >= card["score"]["before"] - 0.5 > 80
+
+    data = Digits(size=8)
+    data.setup("validate")
+    images = torch.cat([batch["image"] for batch in data.val_dataloader()])
+    model: Any = load_model(judge)
+    (logits,) = session.run(None, {"images": images.numpy()})
+    expected = model.classify(images)
+    same = (torch.from_numpy(logits).argmax(1) == expected.argmax(1)).float().mean()
+    assert same > 0.97 and not torch.equal(torch.from_numpy(logits), expected)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Writing what a trained model exports, with its record and the proof in the metadata of each file."""
 
+import inspect
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 
 from aigc_lightning import __version__
-from aigc_lightning.core.export_graphs import ExportGraph, export_graphs
+from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop, export_graphs
 from aigc_lightning.core.io.atomic import replacing
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.inference.exporting.formats import OPSET, Format, OnnxFile
@@ -70,6 +71,9 @@ def _chosen(
 def _written(
     loaded: LoadedModel, name: str, graph: ExportGraph, form: Format, path: Path, quantizing: Quantizing | None
 ) -> Iterator[str]:
+    if graph.loop is not None and quantizing is not None:
+        raise ExportError(name, "its errors would add up in the loop around it", "Leave --quantize out.")
+    script = _script(name, graph.loop, path) if form == "onnx" and graph.loop is not None else None
     proof = exported_and_proved(name, graph, form)
     metadata = _metadata(loaded, name, graph, proof)
     card = None
@@ -89,6 +93,24 @@ def _written(
             f"  {sizes_text(trial.sizes)}: largest difference {trial.difference:.1e}, "
             f"{1000 * trial.seconds:.1f} ms with {proof.file.runtime}, {1000 * trial.model_seconds:.1f} ms with PyTorch"
         )
+    if script is not None and graph.loop is not None:
+        with replacing(script) as temporary:
+            temporary.write_text(inspect.getsource(graph.loop.module), encoding="utf-8")
+        yield f"{script}: the loop around it, largest difference {proof.loop_difference:.1e}"
+
+
+def _script(name: str, loop: ExportLoop, path: Path) -> Path:
+    """Return where the Python file of a loop is written.
+
+    Raises:
+        ExportError: another file is there.
+    """
+    script = path.with_name(f"{path.stem}_sample.py")
+    first = inspect.getsource(loop.module).split("\n", 1)[0]
+    is_ours = script.is_file() and script.read_text(encoding="utf-8", errors="replace").startswith(first)
+    if script.exists() and not is_ours:
+        raise ExportError(name, f"{script} would be replaced, which is another program", "Choose another --out.")
+    return script
 
 
 def _shape(shape: Sequence[int | str]) -> str:
@@ -132,4 +154,12 @@ def _metadata(loaded: LoadedModel, name: str, graph: ExportGraph, proof: Proof) 
             "largest_difference": max(trial.difference for trial in proof.trials),
             "trials": [vars(trial) for trial in proof.trials],
         },
+        **({} if graph.loop is None else {"loop": _about_loop(graph.loop, proof)}),
+    }
+
+
+def _about_loop(loop: ExportLoop, proof: Proof) -> dict[str, Any]:
+    return {
+        "settings": dict(loop.settings),
+        "proof": {"example": dict(loop.example), "largest_difference": proof.loop_difference},
     }

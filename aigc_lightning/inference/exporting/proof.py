@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from aigc_lightning.core.export_graphs import ExportGraph
+from aigc_lightning.core.checkpoint_file import first_line
+from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop
 from aigc_lightning.inference.exporting.formats import Array, Exported, Format, Runtime, exported
 from aigc_lightning.inference.exporting.traced import ExportError, Traced, traced
 
@@ -52,11 +53,13 @@ class Proof:
         program: the graph as a program.
         file: in its format.
         trials: the comparisons.
+        loop_difference: the largest between the results of the loop around it and the model's; None without a loop.
     """
 
     program: Traced
     file: Exported
     trials: list[Trial]
+    loop_difference: float | None = None
 
 
 def exported_and_proved(name: str, graph: ExportGraph, form: Format) -> Proof:
@@ -78,7 +81,9 @@ def exported_and_proved(name: str, graph: ExportGraph, form: Format) -> Proof:
         try:
             program = traced(name, graph, all_sizes)
             file = exported(name, graph, program, form)
-            return Proof(program, file, proved(name, graph, file.run()))
+            run = file.run()
+            trials = proved(name, graph, run)
+            return Proof(program, file, trials, None if graph.loop is None else loop_proved(name, graph.loop, run))
         except ExportError as error:
             problems.append(error)
     raise problems[0]
@@ -96,6 +101,31 @@ def proved(name: str, graph: ExportGraph, runtime: Runtime) -> list[Trial]:
         ExportError: it fails or differs.
     """
     return [_trial(name, graph, runtime, number) for number in range(len(graph.trials))]
+
+
+def loop_proved(name: str, loop: ExportLoop, runtime: Runtime) -> float:
+    """Return the largest difference between what a loop makes with an exported program and what the model makes.
+
+    Args:
+        name: of the graph, for messages.
+        loop: around the program.
+        runtime: runs the program.
+
+    Raises:
+        ExportError: it fails or differs.
+    """
+    with torch.no_grad():
+        (expected,) = _as_arrays(loop.expected())
+    try:
+        found: Array = loop.module.sample(runtime, loop.settings, **loop.example)
+    except Exception as error:  # the model's own code and the runtime raise whatever they like
+        raise ExportError(name, f"the loop around it fails: {first_line(error)}") from error
+    if found.shape != expected.shape:
+        raise DifferenceError(name, f"the loop around it gives the shape {found.shape}, the model {expected.shape}")
+    difference = float(np.abs(found - expected).max(initial=0))
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0))):
+        raise DifferenceError(name, f"the results of the loop around it differ from the model's by {difference:.1e}")
+    return difference
 
 
 def _trial(name: str, graph: ExportGraph, runtime: Runtime, number: int) -> Trial:

@@ -22,6 +22,7 @@ Quantization = Literal["int8", "int4-weights"]
 Examples = Sequence[Mapping[str, Array]]
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _BLOCK = 32  # weights that share a 4-bit scale
+_LEAST_SAVED = 0.02  # of the file
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,15 @@ class Card:
 
     @property
     def problems(self) -> list[str]:
-        """Why the file is not worth having; empty if it is."""
-        gains = {"smaller": self.after.bytes < self.before.bytes, "faster": self.after.seconds < self.before.seconds}
-        problems = [f"it is not {gain}" for gain, holds in gains.items() if not holds]
-        score = self.score
+        """Why the file is not worth having, in a few words each; empty if it is."""
+        before, after, score = self.before, self.after, self.score
+        problems = []
+        if after.bytes > (1 - _LEAST_SAVED) * before.bytes:
+            sizes = f"{after.bytes / 2**20:.2f} instead of {before.bytes / 2**20:.2f} MiB"
+            problems.append(f"it is not {_LEAST_SAVED:.0%} smaller ({sizes})")
+        if after.seconds >= before.seconds:
+            times = f"{1000 * after.seconds:.2f} instead of {1000 * before.seconds:.2f} ms"
+            problems.append(f"it is not faster ({times} a batch)")
         if not score.after >= score.floor:
             problems.append(f"its {score.name} of {score.after:.2f} is below the floor of {score.floor:.2f}")
         return problems

@@ -59,8 +59,7 @@ class Quantizing:
         labels = classes if name == "classify" else None
         model, card = quantized(name, graph, file, self.kind, calibration, judged, labels, self.floor)
         if card.problems and not self.force:
-            table = "; ".join(line.strip() for line in card.lines())
-            hint = f"Choose another kind, lower --floor, or write it anyway with --force. {' '.join(table.split())}"
+            hint = "Choose another kind, lower --floor, or write it anyway with --force."
             raise ExportError(name, f"as {self.kind}, {' and '.join(card.problems)}", hint)
         with replacing(path) as temporary:
             write_onnx(model, temporary, json.dumps({**metadata, "quantization": card.record()}))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.image_model import ImageModel, seeded_normal
 from aigc_lightning.errors import UserError
 from aigc_lightning.losses.dequantisation import dequantised, log_probability
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
 from aigc_diffusion.denoiser import Denoiser
+from aigc_diffusion.exporting import export_graphs
 from aigc_diffusion.filling import filled
 from aigc_diffusion.guidance import NO_GUIDANCE, Asked, Guidance, check_guidance, guide_component, guiding_model
 from aigc_diffusion.latents import as_maps
@@ -112,9 +114,9 @@ class DiffusionInference(ImageModel):
         """Return the SHA-256 of the guide's weights if the options name one."""
         return {"guide": guide_component(options["guide"]).sha256} if options.get("guide") else {}
 
-    def export_graphs(self) -> dict[str, str]:
-        """Return why nothing is exported."""
-        return dict.fromkeys(("sample", "edit"), "its network is evaluated many times for an image")
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return the network as a program, with the sampler's loop beside it, and why nothing else is exported."""
+        return export_graphs(self)
 
     def latents(self, seeds: Sequence[int]) -> Tensor:
         """Return the noise of each seed, (B, C, H, W) of the model's states, standard normal."""

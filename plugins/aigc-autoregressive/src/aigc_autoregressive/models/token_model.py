@@ -13,6 +13,7 @@ from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import check_needs
 from aigc_lightning.core.component import check_encoder, embedded
 from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -162,7 +163,7 @@ class TokenModel(ImageModel):
             )
         return self.maps.tokens(images.to(self.device))
 
-    def export_graphs(self) -> dict[str, str]:
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
         """Return why nothing is exported."""
         drawn = "each drawing of tokens depends on the one before"
         return {"sample": drawn, "edit": drawn, "embed": "its features are taken from the middle of the network"}

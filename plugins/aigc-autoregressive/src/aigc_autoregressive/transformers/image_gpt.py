@@ -92,7 +92,7 @@ class ImageGPT(nn.Module):
 
     def features(self, tokens: Tensor, condition: Condition = OPEN) -> Tensor:
         """Return what each token is predicted from, (B, N, W)."""
-        prefix = self.prefix(condition, len(tokens))
+        prefix = self.prefix(condition, tokens.shape[0])  # a dimension of exported programs
         inputs = torch.cat([prefix, self._embedded(tokens[:, :-1], 0)], dim=1)
         return self._features(inputs, 0, [None] * len(self.blocks))[:, self.prefix.length - 1 :]
 

@@ -1,0 +1,262 @@
+"""Images from the exported network of a diffusion model. Needs NumPy and onnxruntime alone.
+
+    python FILE_sample.py --seeds 0 1 2
+
+The network is FILE.onnx beside this file, and its metadata say of which process it is. Images are those of
+`aigc sample` for the same seeds and classes: by DPM-Solver++(2M), or Euler's method for MeanFlow.
+
+Papers: Lu et al., DPM-Solver++, 2022, https://arxiv.org/abs/2211.01095 (algorithm 2); Karras et al., EDM, NeurIPS 2022,
+https://arxiv.org/abs/2206.00364 (table 1); Geng et al., MeanFlow, NeurIPS 2025, https://arxiv.org/abs/2505.13447
+Shapes: B batch, C channels, H and W height and width, K noise levels of a sample. Times t go from the largest to 0, and
+states are alpha(t) image + t noise, where alpha is 1 for EDM, else 1 - t.
+"""
+
+import argparse
+import json
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from math import hypot, inf, log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+#: Takes arrays by name and returns the outputs in order.
+Run = Callable[[Mapping[str, Array]], Sequence[Array]]
+Settings = Mapping[str, Any]
+
+
+def sample(
+    run: Run,
+    settings: Settings,
+    seeds: Sequence[int],
+    labels: Sequence[int] | None = None,
+    steps: int = 18,
+    guidance: float = 1.0,
+) -> Array:
+    """Return one image per seed, float32 (B, C, H, W) in [-1, 1].
+
+    Args:
+        run: the exported network.
+        settings: of the process, from the metadata.
+        seeds: non-negative.
+        labels: the class of each image, for models with classes; by default the seed modulo their number.
+        steps: of the sampler.
+        guidance: strength of the class; 1 is none.
+    """
+    noise = np.stack([normal(seed, settings["shape"]) for seed in seeds])
+    if settings["num_classes"] and labels is None:
+        labels = [seed % settings["num_classes"] for seed in seeds]
+    return np.clip(denoised(run, settings, noise, labels, steps, guidance), -1, 1)
+
+
+def denoised(
+    run: Run, settings: Settings, noise: Array, labels: Sequence[int] | None, steps: int, guidance: float = 1.0
+) -> Array:
+    """Return the images to which standard normal noise, float32 (B, C, H, W), leads, not clipped; see `sample`."""
+    x = (noise * np.float32(settings["max_time"])).astype(np.float64)
+    last: tuple[Array, float] | None = None  # the previous estimate of the images, and its lambda
+    for t, s in pairwise(grid(settings, steps).tolist()):
+        if settings["process"] == "mean_flow":
+            x = x + (s - t) * _predicted(run, settings, x, t, s, labels, guidance)
+            continue
+        x0 = mixed = _image(settings, x, t, _predicted(run, settings, x, t, t, labels, guidance))
+        now, then = _lambda(settings, t), _lambda(settings, s)
+        if last is not None and then < inf and last[1] > -inf:
+            mixed = x0 + (then - now) / (2 * (now - last[1])) * (x0 - last[0])
+        last = x0, now
+        x = s / t * x + (_alpha(settings, s) - s * _alpha(settings, t) / t) * mixed
+    return x.astype(np.float32)
+
+
+# ---- processes
+
+
+def grid(settings: Settings, steps: int) -> Array:
+    """Return the times (steps + 1,) of the sampler, from the largest to 0, float64."""
+    if steps < 1:
+        raise ValueError(f"The sampler cannot make {steps} steps.")
+    count = len(settings["times"]) - 1  # of VP's own steps; -1 for the others
+    if settings["process"] == "vp" and steps <= count:
+        return _time_of_step(settings, _spaced(count, 0, steps + 1))
+    if settings["process"] in ("flow", "mean_flow"):
+        times = _shifted(settings, _spaced(1, 0, steps + 1))
+        if times[-2] >= settings["min_time"]:
+            return times
+    share = _spaced(0, 1, steps)
+    low, high = settings["min_time"], settings["max_time"]
+    if settings["process"] == "edm":
+        root = 1 / settings["rho"]
+        times = (high**root + share * (low**root - high**root)) ** settings["rho"]
+    elif settings["process"] == "vp":
+        times = _time_of_step(settings, count + (1 - count) * share)
+    else:
+        times = _shifted(settings, high + (low - high) * share).clip(low)
+    return np.append(times, 0.0)
+
+
+def _predicted(
+    run: Run, settings: Settings, x: Array, t: float, s: float, labels: Sequence[int] | None, guidance: float
+) -> Array:
+    """Return what the network says about states x at time t, from which a step leads to s."""
+    inputs = {"states": (_input_scale(settings, t) * x).astype(np.float32)}
+    inputs["levels"] = np.tile(np.asarray(_levels(settings, t, s), np.float32), (len(x), 1))
+    if labels is not None:
+        inputs["labels"] = np.asarray(labels, np.int64)
+    (output,) = run(inputs)
+    if guidance != 1:
+        (other,) = run({**inputs, "labels": np.full(len(x), settings["num_classes"], np.int64)})  # of no class
+        output = other + np.float32(guidance) * (output - other)
+    return output.astype(np.float64)
+
+
+def _image(settings: Settings, x: Array, t: float, output: Array) -> Array:
+    """Return the image in states x at time t, if the network predicts a image + b noise."""
+    scale = _input_scale(settings, t)
+    if settings["process"] == "edm":
+        a, b = t * scale / settings["sigma_data"], -settings["sigma_data"] * scale
+    elif settings["prediction"] == "v":
+        a, b = (-t * scale, (1 - t) * scale) if settings["process"] == "vp" else (-1.0, 1.0)
+    else:
+        a, b = (0.0, 1.0) if settings["prediction"] == "eps" else (1.0, 0.0)
+    determinant = _alpha(settings, t) * b - t * a
+    image: Array = b / determinant * x - t / determinant * output
+    return image
+
+
+def _alpha(settings: Settings, t: float) -> float:
+    return 1.0 if settings["process"] == "edm" else 1.0 - t
+
+
+def _lambda(settings: Settings, t: float) -> float:
+    alpha = _alpha(settings, t)
+    if alpha <= 0:
+        return -inf
+    return log(alpha / t) if t > 0 else inf
+
+
+def _input_scale(settings: Settings, t: float) -> float:
+    if settings["process"] == "edm":
+        return 1 / hypot(t, settings["sigma_data"])
+    return 1 / hypot(t, 1 - t) if settings["process"] == "vp" else 1.0
+
+
+def _levels(settings: Settings, t: float, s: float) -> list[float]:
+    """Return the noise levels (K,) that the network is told."""
+    if settings["process"] == "edm":
+        return [log(t) / 4]
+    if settings["process"] == "vp":
+        times = settings["times"]
+        return [max(float(np.interp(t, times, np.arange(len(times)))) - 1, 0.0)]
+    return [1000 * t] if settings["process"] == "flow" else [1000 * t, 1000 * (t - s)]
+
+
+def _shifted(settings: Settings, times: Array) -> Array:
+    shift: float = settings["shift"]
+    result: Array = shift * times / (1 + (shift - 1) * times)
+    return result
+
+
+def _time_of_step(settings: Settings, indices: Array) -> Array:
+    times = np.asarray(settings["times"])
+    exact = np.round(indices) if len(indices) <= len(times) else indices
+    result: Array = np.interp(exact, np.arange(len(times)), times)
+    return result
+
+
+def _spaced(first: float, last: float, count: int) -> Array:
+    """Return numbers at equal distances, rounded as PyTorch does: the second half is counted from the end."""
+    places, step = np.arange(count), (last - first) / max(count - 1, 1)
+    return np.where(places < max(count // 2, 1), first + step * places, last - step * (count - 1 - places))
+
+
+# ---- noise
+
+
+def normal(seed: int, shape: Sequence[int]) -> Array:
+    """Return the standard normal numbers, float32 (C, H, W), that PyTorch draws for a seed of `aigc`.
+
+    Both draw 32-bit numbers of the Mersenne twister, and PyTorch makes normal ones of them in blocks of 16 (Box and
+    Muller); the last block is drawn again if it is not whole.
+    """
+    state = np.random.RandomState((_mixed(seed) >> 1) & 0xFFFFFFFF)
+    count = int(np.prod(shape))
+    numbers = _uniform(state, count)
+    whole = count // 16 * 16
+    values = np.append(_box_muller(numbers[:whole]), numbers[whole:])
+    if whole < count:
+        values[-16:] = _box_muller(_uniform(state, 16))
+    return values.astype(np.float32).reshape(tuple(shape))
+
+
+def _uniform(state: np.random.RandomState, count: int) -> Array:
+    return (state.randint(0, 2**32, count, dtype=np.uint32) & 0xFFFFFF) * 2.0**-24
+
+
+def _box_muller(numbers: Array) -> Array:
+    first, second = np.split(numbers.reshape(-1, 16), 2, axis=1)
+    radius, angle = np.sqrt(-2 * np.log(1 - first)), 2 * np.pi * second
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)
+
+
+def _mixed(seed: int) -> int:
+    """Return 64 well-mixed bits: one round of SplitMix64."""
+    every = 2**64 - 1
+    state = (seed + 0x9E3779B97F4A7C15) & every
+    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & every
+    state = (state ^ (state >> 27)) * 0x94D049BB133111EB & every
+    return state ^ (state >> 31)
+
+
+# ---- files
+
+
+def write_png(path: Path, image: Array) -> None:
+    """Write an image (C, H, W) in [-1, 1] of up to 4 channels as a PNG file."""
+    pixels = np.round((image.transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
+    height, width, channels = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 8, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def main() -> None:
+    """Write `seed_N.png` for each seed into the current folder."""
+    import onnxruntime
+
+    parser = argparse.ArgumentParser(description="Make images with the exported network beside this file.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--labels", type=int, nargs="+", help="the class of each image (default: seed modulo classes)")
+    parser.add_argument("--steps", type=int, default=18)
+    parser.add_argument("--guidance", type=float, default=1.0, help="strength of the class (default: 1, none)")
+    options = parser.parse_args()
+    here = Path(__file__)
+    session = onnxruntime.InferenceSession(here.with_name(here.stem.removesuffix("_sample") + ".onnx"))
+    settings = json.loads(session.get_modelmeta().custom_metadata_map["aigc"])["loop"]["settings"]
+    if min(options.seeds) < 0 or options.steps < 1:
+        parser.error("seeds are at least 0, steps at least 1")
+    if options.labels is not None:
+        if len(options.labels) != len(options.seeds):
+            parser.error("give one label for each seed")
+        if not all(0 <= label < settings["num_classes"] for label in options.labels):
+            parser.error(f"the model has {settings['num_classes']} classes")
+    if options.guidance != 1 and not settings["has_guidance"]:
+        parser.error("the model was not trained for guidance")
+    images = sample(
+        lambda inputs: session.run(None, dict(inputs)),
+        settings, options.seeds, options.labels, options.steps, options.guidance,
+    )  # fmt: skip
+    for seed, image in zip(options.seeds, images, strict=True):
+        write_png(Path(f"seed_{seed}.png"), image)
+        print(f"seed_{seed}.png")
+
+
+if __name__ == "__main__":
+    main()

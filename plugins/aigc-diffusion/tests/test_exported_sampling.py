@@ -1,0 +1,114 @@
+"""The sampler that is written beside an exported network makes the model's own images."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from aigc_lightning import ImageSpec
+from aigc_lightning.core.export_graphs import ExportGraph
+from aigc_lightning.core.image_model import seeded_normal
+
+from aigc_diffusion import exported_sampling
+from aigc_diffusion.model import Diffusion
+
+SPEC = ImageSpec(1, 8, 8, class_names=("a", "b", "c"))
+CASES: list[dict[str, Any]] = [
+    {"conditions": "labels", "process_options": {"shift": 3.0}},
+    {"process_options": {"prediction": "x0"}},
+    {"process": "edm", "conditions": "labels", "augment_probability": 0.1},
+    {"process": "vp"},
+    {"process": "vp", "process_options": {"prediction": "v", "zero_terminal_snr": True}},
+    {"process": "mean_flow", "conditions": "labels"},
+]
+
+
+def made(spec: ImageSpec = SPEC, **options: Any) -> Diffusion:
+    """Return a model without layers of zeros, with which all classes would give the same."""
+    torch.manual_seed(0)
+    model = Diffusion(spec, network_options={"width": 8, "multipliers": [1, 1]}, **options)
+    for parameter in model.network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    model.configure_model()
+    return model.eval()
+
+
+def graph_of(model: Diffusion) -> tuple[ExportGraph, exported_sampling.Run]:
+    """Return what is exported, and what runs it in PyTorch."""
+    graph = model.export_graphs()["denoise"]
+    assert isinstance(graph, ExportGraph) and graph.loop is not None
+
+    def run(inputs: Any) -> list[Any]:
+        assert list(inputs) == list(graph.inputs)
+        with torch.no_grad():
+            output = graph.call(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        assert isinstance(output, torch.Tensor)
+        return [output.numpy()]
+
+    return graph, run
+
+
+@pytest.mark.parametrize("options", CASES, ids=str)
+def test_images_are_those_of_the_model(options, monkeypatch):
+    model, seeds, labels = made(**options), [5, 0, 10**9], [2, 0, 1]
+    graph, run = graph_of(model)
+    noise = np.stack([exported_sampling.normal(seed, SPEC.shape) for seed in seeds])
+    classes = labels if "labels" in graph.inputs else None
+    for steps in (1, 2, 9):
+        clipped = exported_sampling.sample(run, graph.loop.settings, seeds, steps=steps)
+        assert clipped.dtype == np.float32 and np.abs(clipped - model.sample(seeds, steps=steps).numpy()).max() < 1e-4
+        with monkeypatch.context() as patch:  # untrained models of noise give black and white
+            patch.setattr(model, "images", lambda states: states)
+            expected = model.sample(seeds, classes, steps=steps).numpy()
+        found = exported_sampling.denoised(run, graph.loop.settings, noise, classes, steps)
+        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_more_steps_than_the_process_has():
+    for process in ("vp", "flow"):
+        model = made(process=process, process_options={"prediction": "x0"})
+        settings = graph_of(model)[0].loop.settings
+        for steps in (1000, 1001, 1500):
+            grid = model.process.grid(steps).numpy()
+            assert np.abs(exported_sampling.grid(settings, steps) - grid).max() < 1e-12
+
+
+def test_classes_and_guidance():
+    model = made(conditions="labels")
+    graph, run = graph_of(model)
+    assert graph.loop.settings["has_guidance"] and graph.inputs["labels"].high == 3  # the fourth is no class
+    expected = model.sample([1, 2], [2, 0], steps=3, guidance=3.0).numpy()
+    found = exported_sampling.sample(run, graph.loop.settings, [1, 2], [2, 0], 3, 3.0)
+    assert np.abs(found - expected).max() < 1e-4
+    assert np.abs(found - exported_sampling.sample(run, graph.loop.settings, [1, 2], [2, 0], 3)).max() > 1e-3
+    never_without = graph_of(made(conditions="labels", condition_dropout=0.0))[0]
+    assert not never_without.loop.settings["has_guidance"] and never_without.inputs["labels"].high == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7), (16,)])
+def test_noise_of_a_seed_is_that_of_pytorch(shape):
+    seeds = [0, 7, 2**40]
+    found = np.stack([exported_sampling.normal(seed, shape) for seed in seeds])
+    assert np.abs(found - seeded_normal(seeds, *shape).numpy()).max() < 1e-5
+
+
+def test_what_has_no_loop_is_refused_with_the_reason():
+    prompts = made(ImageSpec(1, 8, 8, captions=True), conditions="prompts").export_graphs()
+    assert prompts == dict.fromkeys(("sample", "edit"), "its network is evaluated many times for an image")
+    assert isinstance(made().export_graphs()["edit"], str)
+
+
+def test_pictures_can_be_read(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    for channels, mode in ((1, "L"), (3, "RGB")):
+        image = torch.rand(channels, 5, 4).numpy() * 2 - 1
+        exported_sampling.write_png(tmp_path / "a.png", image)
+        read = image_module.open(tmp_path / "a.png")
+        pixels = np.asarray(read).reshape(5, 4, channels).transpose(2, 0, 1)
+        assert read.mode == mode and np.abs(pixels / 127.5 - 1 - image).max() < 0.005
+
+
+def test_the_file_needs_no_pytorch():
+    names = {name for name, value in vars(exported_sampling).items() if isinstance(value, type(np))}
+    assert names == {"argparse", "json", "np", "struct", "zlib"}
