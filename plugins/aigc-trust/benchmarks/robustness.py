@@ -20,7 +20,7 @@ ATTACKS = {
     "crop 10 %": lambda images: attacks.cropped(images, 0.1),
     "brightness x 1.2": lambda images: attacks.brightened(images, 1.2),
     "brightness x 0.8": lambda images: attacks.brightened(images, 0.8),
-    "noise, std 5 of 255": lambda images: attacks.noisy(images, 5),
+    "noise, std 5 of 255": lambda images: attacks.noisy(images, 5, torch.randn_like(images)),
     "screenshot": lambda images: attacks.screenshot(images, 0.5),
 }
 

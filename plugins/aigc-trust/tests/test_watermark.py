@@ -41,7 +41,7 @@ def test_noise_and_constants_are_no_payload():
 @pytest.mark.parametrize("attack", attacks.TRAINING)
 def test_gradients_pass_through_attacks(attack):
     images = (torch.rand(2, 3, 32, 32) - 0.5).requires_grad_()
-    result = attack(images, 0.7)
+    result = attack(images, 0.7, torch.randn(2, 3, 32, 32))
     assert result.shape == images.shape and (result - images).abs().mean() < 0.5
     result.sum().backward()
     assert images.grad.abs().sum() > 0

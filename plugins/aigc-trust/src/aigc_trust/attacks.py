@@ -15,8 +15,8 @@ from torch import Tensor
 
 from aigc_trust.networks import resized
 
-#: Changes an image batch, given one number in [0, 1) that says how strongly.
-Attack = Callable[[Tensor, float], Tensor]
+#: Changes an image batch, given one number in [0, 1) that says how strongly, and normal noise of the images' shape.
+Attack = Callable[[Tensor, float, Tensor], Tensor]
 
 
 def rounded(images: Tensor) -> Tensor:
@@ -51,9 +51,9 @@ def brightened(images: Tensor, factor: float) -> Tensor:
     return ((images + 1) * factor - 1).clamp(-1, 1)
 
 
-def noisy(images: Tensor, std: float) -> Tensor:
+def noisy(images: Tensor, std: float, noise: Tensor) -> Tensor:
     """Return images with normal noise, its standard deviation in levels of 255."""
-    return (images + torch.randn_like(images) * std / 127.5).clamp(-1, 1)
+    return (images + noise * std / 127.5).clamp(-1, 1)
 
 
 def screenshot(images: Tensor, strength: float) -> Tensor:
@@ -62,16 +62,16 @@ def screenshot(images: Tensor, strength: float) -> Tensor:
     return jpeg(scaled(shown, 0.75), round(90 - 15 * strength))
 
 
-#: Drawn from in training; None leaves the images as they are.
+#: Drawn from in training.
 TRAINING: tuple[Attack, ...] = (
-    lambda images, _: images,
-    lambda images, strength: jpeg(images, round(95 - 45 * strength)),
-    lambda images, strength: jpeg(images, round(85 - 35 * strength)),
-    lambda images, strength: scaled(images, 0.45 + 0.5 * strength),
-    lambda images, strength: cropped(images, 0.12 * strength),
-    lambda images, strength: brightened(images, 0.7 + 0.6 * strength),
-    lambda images, strength: noisy(images, 8 * strength),
-    screenshot,
+    lambda images, *_: images,
+    lambda images, strength, _: jpeg(images, round(95 - 45 * strength)),
+    lambda images, strength, _: jpeg(images, round(85 - 35 * strength)),
+    lambda images, strength, _: scaled(images, 0.45 + 0.5 * strength),
+    lambda images, strength, _: cropped(images, 0.12 * strength),
+    lambda images, strength, _: brightened(images, 0.7 + 0.6 * strength),
+    lambda images, strength, noise: noisy(images, 8 * strength, noise),
+    lambda images, strength, _: screenshot(images, strength),
 )
 
 

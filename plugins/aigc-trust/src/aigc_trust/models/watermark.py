@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from aigc_lightning import ImageModel, ImageSpec, UserError
+from aigc_lightning.core import keyed
 from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.run.seed import run_seed
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
@@ -22,6 +24,7 @@ from aigc_trust.code import FALSE_POSITIVE_RATE, Reading, decode, encode, num_co
 from aigc_trust.networks import Decoder, Encoder, initialize, normalized, resized
 
 _LEAST_SIDE = 32
+_ATTACK, _STRENGTH = 0x57A7, 0x57A8  # numbers drawn in a step for the whole batch
 
 
 class Watermark(ImageModel):
@@ -127,9 +130,9 @@ class Watermark(ImageModel):
         """Return the cross entropy of the bits after a random attack, one for the whole batch."""
         images = batch["image"]
         bits = self.uniform(len(images), self.decoder.last.out_features).round() * 2 - 1
-        which, strength = self.uniform(1, 2)[0].tolist()
-        marked = rounded(self(images, bits))
-        attacked = TRAINING[int(which * len(TRAINING))](marked, strength)
+        which, strength = (float(keyed.uniform(run_seed(), self.step, number)) for number in (_ATTACK, _STRENGTH))
+        marked, noise = rounded(self(images, bits)), self.noise(*images.shape)
+        attacked = TRAINING[int(which * len(TRAINING))](marked, strength, noise)
         loss = functional.softplus(-bits * self.logits(attacked)).mean()
         self.record("loss", loss)
         return loss * self.share
