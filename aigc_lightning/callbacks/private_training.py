@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.parametrizations import _SpectralNorm
@@ -63,6 +64,7 @@ class PrivateTraining(pl.Callback):
         self.epsilon, self.delta = settings.epsilon, settings.delta
         self.noise = 0.0  # multiplier; 0 until the run has begun
         self.rate, self.steps = 0.0, 0  # probability of a sample to be in a batch; steps taken
+        self._before: dict[str, Tensor] = {}  # state before the model looked at the data
 
     @property
     def spent(self) -> float:
@@ -101,6 +103,8 @@ class PrivateTraining(pl.Callback):
         """
         _check_model(pl_module)
         _check_trainer(trainer)
+        if trainer.ckpt_path is None and _sets_up_from_data(pl_module):
+            self._before = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
         # As in micro-batches: partials, unlike closures, are copied with the model.
         step: Any = partial(self._step, pl_module)
         step.__wrapped__ = type(pl_module).training_step  # Lightning looks at its signature
@@ -112,6 +116,7 @@ class PrivateTraining(pl.Callback):
         Raises:
             UserError: the budget is spent, too small, or does not fit the data.
         """
+        self._check_set_up(pl_module)
         rate = self._sampler(trainer).rate
         if self.delta >= rate / self._sampler(trainer).batch_size:
             raise UserError(
@@ -162,6 +167,17 @@ class PrivateTraining(pl.Callback):
         self.steps += 1
         return loss_with(parameters, gradients, loss)
 
+    def _check_set_up(self, model: nn.Module) -> None:
+        """Refuse a model that has computed something from the images without noise."""
+        state = model.state_dict()
+        for name, value in self._before.items():
+            if not torch.equal(value, state[name].cpu()):
+                raise UserError(
+                    f"{type(model).__name__} computes {name} from the images, which privacy.epsilon does not cover.",
+                    "Train it without privacy.epsilon.",
+                )
+        self._before = {}
+
     def _has_left(self) -> bool:
         # The noise is rounded up, so the last step that the run was started for does not exceed the budget.
         return epsilon_spent(self.rate, self.noise, self.steps + 1, self.delta) <= self.epsilon
@@ -184,11 +200,11 @@ class PrivateTraining(pl.Callback):
 
 def _check_model(model: Any) -> None:
     name = type(model).__name__
-    without = "Train it without privacy.epsilon."
     if not model.automatic_optimization:
-        raise UserError(f"{name} takes its optimizers' steps itself, which privacy.epsilon does not cover.", without)
-    if type(model).setup_from_data is not ImageModel.setup_from_data:
-        raise UserError(f"{name} computes from the images what privacy.epsilon does not cover.", without)
+        raise UserError(
+            f"{name} takes its optimizers' steps itself, which privacy.epsilon does not cover.",
+            "Train it without privacy.epsilon, or a model with one optimizer, such as vae.",
+        )
     for path, module in model.named_modules():
         if forbidden := _forbidden(module):
             hint = "Use another norm, such as --model.norm group."
@@ -197,6 +213,10 @@ def _check_model(model: Any) -> None:
         raise UserError("privacy.epsilon takes one image at a time anyway.", "Leave engine.micro_batches out.")
     if model.engine.checkpoint_activations:
         raise UserError("privacy.epsilon needs the gradients of single images.", "Leave checkpoint_activations out.")
+
+
+def _sets_up_from_data(model: Any) -> bool:
+    return type(model).setup_from_data is not ImageModel.setup_from_data
 
 
 def _forbidden(module: nn.Module) -> str:

@@ -5,7 +5,13 @@ import shutil
 import pytest
 import torch
 
+from aigc_lightning.callbacks.private_training import PrivateTraining
 from aigc_lightning.core.checkpoint import read_checkpoint
+from aigc_lightning.core.privacy.settings import Privacy
+from aigc_lightning.core.run.silent_trainer import silent_trainer
+from aigc_lightning.errors import UserError
+from aigc_lightning.models import VAE
+from aigc_lightning.testing import NoiseImages
 
 PRIVATE = ["--privacy.epsilon=8", "--privacy.delta=1e-5", "--checkpoints.monitor=null", "--grids.num=4"]
 DATA = ["--data=digits", "--data.size=8", "--data.batch_size=8", "--trainer.limit_val_batches=0"]
@@ -72,3 +78,37 @@ def test_models_with_one_optimizer_train_privately(model, aigc, folder):
     done = aigc("fit", f"--model={model}", "--model.width=8", *DATA, *PRIVATE, "--trainer.max_steps=1", "--run=r")
     assert done.code == 0, done.err
     assert last(folder / "r")["aigc"]["privacy_spent"]["steps"] == 1
+
+
+class Leaking(VAE):
+    """Keeps the brightness of the images, before or in training."""
+
+    def __init__(self, spec, when):
+        super().__init__(spec, latent_size=2, width=4)
+        self.when = when
+        self.register_buffer("brightness", torch.zeros(()))
+
+    def setup_from_data(self, data):
+        if self.when == "before":
+            self.brightness.fill_(data.training_batch(2)["image"].mean())
+
+    def training_step(self, batch, batch_idx):
+        if self.when == "in training":
+            self.brightness.add_(batch["image"].mean())
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("when", ["before", "in training", "never"])
+def test_what_models_keep_of_images_is_refused(when):
+    data = NoiseImages(1, 8, 8, num_images=6, batch_size=3)
+    data.private_secret = 1
+    private = PrivateTraining(Privacy(epsilon=8.0, delta=1e-3), 1)
+    trainer = silent_trainer(max_steps=2, limit_val_batches=0, callbacks=[private])
+    model = Leaking(data.spec, when)
+    if when == "never":
+        trainer.fit(model, data)
+        assert private.steps == 2 and trainer.global_step == 2
+        return
+    with pytest.raises(UserError, match="brightness"):
+        trainer.fit(model, data)
+    assert private.steps == 0
