@@ -11,7 +11,7 @@ from aigc_lightning.core.privacy.poisson import PoissonSampler
 from aigc_lightning.core.privacy.settings import Privacy
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.errors import UserError
-from aigc_lightning.models import VAE
+from aigc_lightning.models import VAE, Autoencoder
 from aigc_lightning.testing import NoiseImages
 
 
@@ -61,15 +61,14 @@ def test_an_empty_batch_holds_a_sample_that_does_not_count():
     assert len(batch) == 1 and sampler.layout(empty).count == 1 and sampler.count(empty) == 0
 
 
-class Probe(VAE):
-    """Compares gradients inside a training step, where its random numbers are."""
+class Probe(Autoencoder):
+    """Compares gradients inside a training step."""
 
     def training_step(self, batch, batch_idx):
         if not hasattr(self, "found") and len(batch["image"]) > 1:
             self.found = ()
             loss = super().training_step(batch, batch_idx)
             self.plain = torch.autograd.grad(loss, trained(self))
-            self._window.draws.clear()
             self.free = clipped_sum(self, batch, 1e9, batch_idx)
             self.short = clipped_sum(self, batch, 1e-3, batch_idx)
         return super().training_step(batch, batch_idx)
@@ -78,7 +77,7 @@ class Probe(VAE):
 @pytest.fixture(scope="module")
 def probe():
     data = NoiseImages(1, 8, 8, num_images=6, batch_size=6)
-    model = Probe(data.spec, latent_size=2, width=4)
+    model = Probe(data.spec, width=4)
     silent_trainer(max_steps=1, limit_val_batches=0, precision="64-true").fit(model, data)
     return model
 
@@ -91,6 +90,29 @@ def test_the_mean_of_the_samples_gradients_is_the_ordinary_gradient(probe):
 def test_no_sample_moves_the_sum_by_more_than_the_norm(probe):
     length = math.sqrt(sum(float(gradient.square().sum()) for gradient in probe.short[0]))
     assert 1e-3 < length <= 6e-3 * (1 + 1e-6)
+
+
+class Drawing(VAE):
+    """Keeps what single samples draw."""
+
+    def training_step(self, batch, batch_idx):
+        if len(batch["image"]) > 1:
+            self.drawn = {}
+            clipped_sum(self, batch, 1.0, batch_idx)
+        else:
+            self.drawn[batch["index"].item()] = self.uniform(1).item(), torch.rand(()).item()
+        return super().training_step(batch, batch_idx)
+
+
+def test_the_random_numbers_of_a_sample_do_not_depend_on_the_others():
+    found = []
+    for num_images in (4, 5):
+        data = NoiseImages(1, 8, 8, num_images=num_images, batch_size=num_images)
+        model = Drawing(data.spec, latent_size=2, width=4)
+        silent_trainer(max_steps=1, limit_val_batches=0).fit(model, data)
+        found.append(model.drawn)
+    few, many = found
+    assert len(set(many.values())) == 5 and few == {number: many[number] for number in range(4)}
 
 
 def test_noise_follows_from_the_secret_and_the_step():

@@ -2,7 +2,7 @@
 
 Paper: Abadi et al., Deep Learning with Differential Privacy, CCS 2016, https://arxiv.org/abs/1607.00133 (algorithm 1).
 Each sample has a forward and a backward pass of its own, as in micro-batches of one, so that any model with one
-optimizer can be trained, with the same random numbers as without privacy.
+optimizer can be trained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ def clipped_sum(model: Any, batch: Any, norm: float, *rest: Any) -> tuple[list[T
 
     Args:
         model: an `ImageModel` in training.
-        batch: of its data.
+        batch: of its data, with `index`.
         norm: the largest norm of a sample's gradient, over all parameters.
         rest: further arguments of `training_step`.
 
@@ -43,8 +43,9 @@ def clipped_sum(model: Any, batch: Any, norm: float, *rest: Any) -> tuple[list[T
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     losses = torch.zeros((), device=model.device)
     size = batch_size(batch)
-    for number, sample in enumerate(split(batch, size)):
-        model._window = Window(start=number, total=size)
+    for sample, number in zip(split(batch, size), batch["index"].tolist(), strict=True):
+        # Keyed by the sample, not its place in the batch: no other sample may change what is drawn for it.
+        model._window = Window(total=1, site=1 + number)
         seed_everywhere(run_seed(), model.step, number)
         output = type(model).training_step(model, sample, *rest)
         if output is None:  # the author skips the sample
