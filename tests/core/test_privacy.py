@@ -132,7 +132,7 @@ def test_the_loss_hands_the_gradients_on():
     gradient = torch.tensor([1.0, -2.0, 0.5])
     loss = loss_with([weight], [gradient], torch.tensor(4.0))
     loss.backward()
-    assert loss.item() == 4 and torch.equal(weight.grad, gradient)
+    assert weight.grad is not None and loss.item() == 4 and torch.equal(weight.grad, gradient)
 
 
 @pytest.mark.parametrize(
