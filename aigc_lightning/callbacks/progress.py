@@ -17,6 +17,7 @@ from rich.text import Text
 
 from aigc_lightning.callbacks.grids import Grids
 from aigc_lightning.callbacks.loss_log import LossLog
+from aigc_lightning.callbacks.private_training import PrivateTraining
 from aigc_lightning.core.batch import batch_size
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
@@ -65,6 +66,7 @@ class Progress(ProgressBar):
         self._speed, self._waits = Speed(), Speed()  # images per second, and seconds spent waiting per second
         self._losses: LossLog | None = None
         self._grids: Grids | None = None
+        self._private: PrivateTraining | None = None
 
     def enable(self) -> None:
         """Enable the display."""
@@ -92,6 +94,7 @@ class Progress(ProgressBar):
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a helper of the trainer
         self._losses = next((callback for callback in callbacks if isinstance(callback, LossLog)), None)
         self._grids = next((callback for callback in callbacks if isinstance(callback, Grids)), None)
+        self._private = next((callback for callback in callbacks if isinstance(callback, PrivateTraining)), None)
         self._start_step, self._speed, self._waits = -1, Speed(), Speed()
         self._world_size = trainer.world_size  # a chain of properties, too long for each step
         self._running = True
@@ -243,6 +246,8 @@ class Progress(ProgressBar):
             shown.append(f"{speed:,.0f} images/s" if speed >= 10 else f"{speed:.2f} images/s")
         if (share := self._waits.per_second()) is not None and share > _WORTH_SAYING:
             shown.append(f"data {share:.0%}")
+        if self._private is not None:
+            shown.append(f"epsilon {self._private.spent:.3g}/{self._private.epsilon:g}")
         if self._losses is not None:
             names = {name: name.rpartition("/")[2].removesuffix("_loss") for name in self._losses.latest}
             shown += [f"{names[name]} {value:.4g}" for name, value in self._losses.latest.items()]

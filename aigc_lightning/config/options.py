@@ -37,6 +37,7 @@ def parameters(target: type) -> list[str]:
 
 _GROUPS = {
     "ema": "aigc_lightning.core.ema.Ema",
+    "privacy": "aigc_lightning.core.privacy.settings.Privacy",
     "engine": "aigc_lightning.core.engine.settings.Engine",
     "grids": "aigc_lightning.callbacks.grids.Grids",
     "checkpoints": "aigc_lightning.callbacks.checkpoints.Checkpoints",

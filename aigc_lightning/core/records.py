@@ -36,6 +36,7 @@ _MORE: dict[Any, Kind] = {
     "format": int,
     "engine": {str: object},
     "ema": {str: object},
+    "privacy": {str: object},
     "data": {"class_path": str, "config": {str: object}},
     "seed": (int, NoneType),
     "precision": str,

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from aigc_lightning.core import keyed
 from aigc_lightning.core.docstrings import inherit_argument_texts
 from aigc_lightning.core.io.pictures import to_uint8 as to_uint8
+from aigc_lightning.core.privacy.poisson import PoissonSampler
 from aigc_lightning.core.run.loop_state import check_stream, checked_stream, place_in_stream, stream_state
 from aigc_lightning.core.run.processes import clean_context, obey_parent_alone
 from aigc_lightning.core.run.seed import run_seed
@@ -126,6 +127,8 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_size, self.num_workers, self.augmentation = batch_size, num_workers, augmentation
         self.balanced = balanced
         self._lost = LostImages()
+        #: Key of Poisson batches, for training with differential privacy; None for ordinary batches.
+        self.private_secret: int | None = None
         self._stream: StreamSampler | None = None  # of the run, once it has started
         self._saved: dict[str, int] = {}  # the stream's state in the checkpoint of a resumed run
 
@@ -169,6 +172,8 @@ class ImageDataModule(pl.LightningDataModule):
             UserError: balanced classes are requested but there are no labels.
         """
         source = self.train_source()
+        if self.private_secret is not None:
+            return self._private_sampler(len(source), self.private_secret)
         if not self.balanced:
             return StreamSampler(len(source), self.batch_size, run_seed(), **self._place())
         # Not the labels of replacements for bad files: which of those are known depends on what was read before.
@@ -177,6 +182,13 @@ class ImageDataModule(pl.LightningDataModule):
         if labels is None:
             raise UserError(f"data.balanced is true but the images have no classes ({self.spec}).", "Leave it out.")
         return BalancedSampler(labels, self.batch_size, run_seed(), **self._place())
+
+    def _private_sampler(self, size: int, secret: int) -> PoissonSampler:
+        if self.balanced:
+            raise UserError("privacy.epsilon takes each image independently.", "Leave data.balanced out.")
+        if self.batch_size > size:
+            raise UserError(f"data.batch_size is {self.batch_size} for {size} images.", "Give at most as many.")
+        return PoissonSampler(size, self.batch_size, secret, position=partial(place_in_stream, self.trainer))
 
     def _place(self) -> dict[str, Any]:
         """Return the arguments of a `StreamSampler` for this process and the run's position."""
@@ -230,6 +242,11 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             UserError: more were lost than allowed.
         """
+        if self.private_secret is not None and LOST_KEY in batch and self.trainer and self.trainer.training:
+            raise UserError(
+                "An image cannot be read; in its place another would count twice, which privacy.epsilon forbids.",
+                "Take it out of the data: `aigc data check` names it.",
+            )
         if self.trainer is not None:
             self._lost.take(batch, self.trainer)
         return batch

@@ -7,6 +7,8 @@ instead of SGD with step decay.
 Shapes: B batch, C channels, H and W height and width in pixels, K classes, D features. Images lie in [-1, 1].
 """
 
+from typing import Literal
+
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -38,6 +40,7 @@ class CNN(ImageModel):
         weight_decay: of AdamW, applied to weights but not to norms and biases.
         warmup_steps: batches of linear warm-up to the learning rate.
         schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
+        norm: normalisation in the residual network; "group" does not mix the images of a batch.
 
     Raises:
         UserError: the images have no classes, an argument is out of range, or the backbone is unknown to timm or does
@@ -57,16 +60,19 @@ class CNN(ImageModel):
         weight_decay: float = 0.05,
         warmup_steps: int = 100,
         schedule_steps: int | None = None,
+        norm: Literal["batch", "group"] = "batch",
     ) -> None:
         super().__init__(spec)
         check_numbers(width=width, lr=lr, schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, weight_decay=weight_decay, warmup_steps=warmup_steps)
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing is {label_smoothing}.", "Give a number of at least 0 and below 1.")
+        if backbone != "resnet" and norm != "batch":
+            raise UserError(f"model.norm is {norm}; the backbone {backbone} has its own.", "Leave it out.")
         self.label_smoothing, self.lr, self.weight_decay = label_smoothing, lr, weight_decay
         self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
         self.backbone: ResNet | TimmBackbone
-        self.backbone = ResNet(*spec.shape, width) if backbone == "resnet" else TimmBackbone(backbone, spec)
+        self.backbone = ResNet(*spec.shape, width, norm) if backbone == "resnet" else TimmBackbone(backbone, spec)
         self.head = nn.Linear(self.backbone.num_features, spec.num_classes)
         # Twice as fast on CPUs and GPUs, with the same results.
         self.backbone.to(memory_format=torch.channels_last)

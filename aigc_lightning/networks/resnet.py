@@ -7,9 +7,12 @@ Shapes: B batch, C channels, H and W height and width in pixels, D features.
 """
 
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from aigc_lightning.networks.norms import make_norm
 
 #: Feature maps are halved while their smaller side is longer than this.
 _SMALLEST_SIDE = 4
@@ -32,13 +35,16 @@ class ResNet(nn.Module):
         height: H, which together with W determines the number of stages.
         image_width: W.
         width: channels at full size; doubled in each stage, up to 8 times.
+        norm: normalisation of the feature maps.
     """
 
-    def __init__(self, channels: int, height: int, image_width: int, width: int) -> None:
+    def __init__(
+        self, channels: int, height: int, image_width: int, width: int, norm: Literal["batch", "group"] = "batch"
+    ) -> None:
         super().__init__()
         widths = [width * 2 ** min(stage, 3) for stage in range(num_stages(height, image_width) + 1)]
-        blocks = [ResidualBlock(before, after) for before, after in pairwise(widths)]
-        self.stem = nn.Sequential(_convolution(channels, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        blocks = [ResidualBlock(before, after, norm) for before, after in pairwise(widths)]
+        self.stem = nn.Sequential(_convolution(channels, width), make_norm(norm, width), nn.ReLU(inplace=True))
         self.blocks = nn.Sequential(*blocks)
         self.num_features = widths[-1]
 
@@ -60,19 +66,20 @@ class ResidualBlock(nn.Module):
     Args:
         before: input channels.
         after: output channels.
+        norm: normalisation of the feature maps.
     """
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, norm: Literal["batch", "group"]) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             _convolution(before, after, stride=2),
-            nn.BatchNorm2d(after),
+            make_norm(norm, after),
             nn.ReLU(inplace=True),
             _convolution(after, after),
-            nn.BatchNorm2d(after),
+            make_norm(norm, after),
         )
         self.shortcut = nn.Sequential(
-            nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after)
+            nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(before, after, 1, bias=False), make_norm(norm, after)
         )
 
     def forward(self, features: Tensor) -> Tensor:

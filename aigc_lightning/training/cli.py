@@ -40,6 +40,7 @@ from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.io.plural import counted
 from aigc_lightning.core.io.redaction import redacted_text
+from aigc_lightning.core.privacy.settings import Privacy
 from aigc_lightning.core.rebuilding import recorded_components
 from aigc_lightning.core.records import RECORD_KEY, check_finite
 from aigc_lightning.core.run.environment import restored_environment
@@ -51,7 +52,7 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.model_file import option_of
-from aigc_lightning.training import averages, next_step, precision, profiling, resume
+from aigc_lightning.training import averages, next_step, precision, privacy, profiling, resume
 from aigc_lightning.training.engine_options import check_engine
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
 from aigc_lightning.training.predicting import check_predicts, say_predictions
@@ -132,6 +133,7 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--timeout", type=PositiveInt | None, default=None, help="Seconds to wait for a process.")
         parser.add_class_arguments(Engine, "engine")
         parser.add_class_arguments(Ema, "ema")
+        parser.add_class_arguments(Privacy, "privacy")
         parser.add_lightning_class_args(Grids, "grids")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.link_arguments("data", "model.init_args.spec", compute_fn=_spec, apply_on="instantiate")
@@ -214,8 +216,7 @@ class TrainingCLI(LightningCLI):
         if isinstance(self.model, AdversarialModel) and self.stage == "fit":
             trainer["strategy"] = adversarial_strategy(trainer, type(self.model).__name__)
         else:
-            fits = self.stage == "fit"
-            trainer["strategy"] = automatic_strategy(trainer, fits=fits, timeout=values["timeout"])
+            trainer["strategy"] = automatic_strategy(trainer, fits=self.stage == "fit", timeout=values["timeout"])
         trainer["default_root_dir"] = str(self.folder)
         trainer["use_distributed_sampler"] = False  # our sampler distributes the samples itself
         trainer["plugins"].append(AtomicCheckpointIO())
@@ -241,7 +242,8 @@ class TrainingCLI(LightningCLI):
             return [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
         values = self.config["fit"]
         repeated = [*to_repeat(values), *self._trust]
-        own = [LossLog(), SlicedWasserstein(), built["grids"], Provenance(self.stage_parser, values), *progress]
+        own = [*privacy.callbacks(built["privacy"], self.datamodule, self.folder), LossLog(), SlicedWasserstein()]
+        own += [built["grids"], Provenance(self.stage_parser, values), *progress]
         if trainer["enable_checkpointing"]:
             own += [built["checkpoints"], *([EmaSnapshots()] if built["ema"].widths else [])]
         own += [Ending(trainer["max_time"], repeated), Interruption(repeated)]
@@ -278,8 +280,7 @@ class TrainingCLI(LightningCLI):
             check_finite(self.model, self.record["state_dict"], str(self.checkpoint))
         if self.stage == "predict":
             check_predicts(self.model)
-        method = getattr(self.trainer, self.stage)
-        method(self.model, datamodule=self.datamodule)
+        getattr(self.trainer, self.stage)(self.model, datamodule=self.datamodule)
         self._say_results()
 
     def _say_next(self) -> None:

@@ -34,7 +34,7 @@ from aigc_lightning.training.launch_check import num_devices
 
 RUNS = Path("runs")
 #: Sections of a config, and where a record keeps them.
-_RECORDED = {"engine": "engine", "ema": "ema", "seed_everything": "seed"}
+_RECORDED = {"engine": "engine", "ema": "ema", "privacy": "privacy", "seed_everything": "seed"}
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,9 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[st
             differences.append(f"data is {made['data']['class_path']} there and {values.data.class_path} here")
     if goes_on:
         check_resumable(record, checkpoint)
-        # Activations that are computed again are the same.
-        free = ("checkpoint_activations",)
+        free = ("checkpoint_activations",)  # when they are computed again, they are the same
         differences += _differences("engine", made.get("engine", {}), values.engine.as_dict(), free)
+        differences += _differences("privacy", made.get("privacy", {"epsilon": None}), values.privacy.as_dict())
         if "ema" in made or "engine" in made:
             now = asdict(settings_of(values))
             differences += _differences("ema", asdict(recorded_ema(made)), now, ("snapshot_every",))
