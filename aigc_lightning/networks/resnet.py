@@ -69,7 +69,7 @@ class ResidualBlock(nn.Module):
         norm: normalisation of the feature maps.
     """
 
-    def __init__(self, before: int, after: int, norm: Literal["batch", "group"]) -> None:
+    def __init__(self, before: int, after: int, norm: Literal["batch", "group"] = "batch") -> None:
         super().__init__()
         self.residual = nn.Sequential(
             _convolution(before, after, stride=2),

@@ -83,6 +83,8 @@ def test_models_with_one_optimizer_train_privately(model, aigc, folder):
 class Leaking(VAE):
     """Keeps the brightness of the images, before or in training."""
 
+    brightness: torch.Tensor
+
     def __init__(self, spec, when):
         super().__init__(spec, latent_size=2, width=4)
         self.when = when
