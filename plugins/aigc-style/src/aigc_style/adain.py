@@ -3,8 +3,8 @@
 Papers: Huang, Belongie, Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization, ICCV 2017,
 https://arxiv.org/abs/1703.06868; Sheng et al., Avatar-Net, CVPR 2018, https://arxiv.org/abs/1805.03857 (skips).
 Departures from the first paper: EfficientNet-Lite0 or a `cnn` in place of VGG-19; since its maps have few channels,
-finer ones are stylised as well and join the decoder; the result takes the mean and covariance of the style's colours,
-which few training styles cannot teach a decoder; the style loss compares Gram matrices, relative to the style's;
+finer ones are stylised as well and join the decoder; edits take the mean and covariance of the style's colours, which
+few training styles cannot teach a decoder; the style loss compares Gram matrices, relative to the style's;
 the differences between neighbouring pixels are one of its layers (`features.py`).
 Shapes: B batch, R styles of an image, C channels, H and W height and width in pixels, h and w those of styles. Images
 lie in [-1, 1].
@@ -133,8 +133,8 @@ class AdaIN(ImageModel):
                 mixed = [one + share * other for one, other in zip(mixed, styled, strict=True)]
             mixed = [torch.lerp(own, other, strength) for own, other in zip(content, mixed, strict=True)]
             colors = self._colors(images, several, shares, strength)
-            result = self._decoded(mixed, images, colors)
-        return result.clamp(-1, 1)
+            result = match_palette(self._decoded(mixed, images).to(colors[0]), *colors)
+        return result.float().clamp(-1, 1)
 
     def export_graphs(self) -> dict[str, ExportGraph | str]:
         """Return the graph of `edit`, for sizes that need no padding."""
@@ -153,7 +153,7 @@ class AdaIN(ImageModel):
             style = self._maps(styles)
             wanted = self._styled(self._maps(photos), style)
             grams = [gram(maps) for maps in (differences(styles), *style)]
-        result = self._decoded(wanted, photos, palette(styles))
+        result = self._decoded(wanted, photos)
         found = self._maps(result)
         style_loss = gram_loss([gram(maps) for maps in (differences(result), *found)], grams)
         return Losses(style_loss, content_loss(found[2], wanted[2]))
@@ -209,12 +209,12 @@ class AdaIN(ImageModel):
         mixed = (weights * means).sum(dim=1), (weights * covariances).sum(dim=1)
         return torch.lerp(own[0], mixed[0], strength), torch.lerp(own[1], mixed[1], strength)
 
-    def _decoded(self, maps: Sequence[Tensor], images: Tensor, colors: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the images of maps, as large as `images`, in the colours of a style."""
-        result = self.decoder(maps[2], (maps[1], maps[0]) if self.skips else ())
-        if not torch.compiler.is_exporting():
-            result = crop(result, images.shape[-2], images.shape[-1])
-        return match_palette(result.to(colors[0]), *colors)
+    def _decoded(self, maps: Sequence[Tensor], images: Tensor) -> Tensor:
+        """Return the images of maps, as large as `images`."""
+        result: Tensor = self.decoder(maps[2], (maps[1], maps[0]) if self.skips else ())
+        if torch.compiler.is_exporting():
+            return result
+        return crop(result, images.shape[-2], images.shape[-1])
 
 
 def _numbers(text: str, count: int) -> list[float] | None:
