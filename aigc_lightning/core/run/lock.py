@@ -26,6 +26,7 @@ from aigc_lightning.errors import UserError
 
 #: Names of the two files in the run folder.
 LOCK_FILE, RUNNING_FILE = ".lock", "running.json"
+_SECONDS_TO_WRITE = 2.0  # the record, on a busy machine
 _BEAT = 10.0  # seconds between two heartbeats of the record
 _SILENCE = 45.0  # seconds without a heartbeat after which a process on another machine counts as ended
 
@@ -123,12 +124,19 @@ class RunLock:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise self._in_use(_read(self._path)) from None
+            raise self._in_use(self._record_of_holder()) from None
         except PermissionError:
             raise
         except (OSError, NotImplementedError):
             return False
         return True
+
+    def _record_of_holder(self) -> Holder | None:
+        """Return the record of the process that holds the lock, which writes it right after it takes the lock."""
+        until = time.monotonic() + _SECONDS_TO_WRITE
+        while (holder := _read(self._path)) is None and time.monotonic() < until:
+            time.sleep(0.02)
+        return holder
 
     def _take_over(self, locks: bool) -> None:
         """Make sure that the process of a leftover record has ended."""
