@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    methods: dict[str, Method] = {"smooth (pull and push)": lambda x, m: push_pull(x, m).clamp(-1, 1)}
+    methods: dict[str, Method] = {"smooth": lambda x, m: push_pull(x, m).clamp(-1, 1)}
     methods["biharmonic"] = Biharmonic(cpu).edit
     if importlib.util.find_spec("cv2") is not None:
         methods |= {"Telea": Telea(cpu).edit, "Navier-Stokes": NavierStokes(cpu).edit}
