@@ -147,7 +147,7 @@ class PrivateTraining(pl.Callback):
     def _step(self, model: Any, batch: Any, *rest: Any) -> Any:
         self._check_left()
         trainer = model.trainer
-        versions = {name: buffer._version for name, buffer in model.named_buffers()}
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         parameters = trained(model)
         sampler, place = self._sampler(trainer), place_in_stream(trainer)
         clip = self.settings.norm
@@ -156,7 +156,7 @@ class PrivateTraining(pl.Callback):
             for gradient in gradients:
                 gradient.zero_()
         for name, buffer in model.named_buffers():
-            if buffer._version != versions.get(name):
+            if name not in buffers or not torch.equal(buffer, buffers[name]):
                 raise UserError(
                     f"{type(model).__name__} changes {name} in a training step, which privacy does not cover.",
                     "Train it without privacy.epsilon.",

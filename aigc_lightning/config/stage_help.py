@@ -92,13 +92,9 @@ Moving average of the weights, with which samples and scores are made
   --ema.half_life_images N    instead, the images after which weights count half
   --ema.relative_widths W,W   instead, widths such as 0.05,0.10; see: aigc ema --help
 
-A guarantee for each training image; docs/trust.md
-  --privacy.epsilon E    the most that all steps together may give away (none); with
-  --privacy.delta D      the probability that it is more, and --privacy.clip C (1)
-
-Memory, and adversarial models
+Memory and privacy
   --engine.micro_batches K               process a batch in K parts; more ways: docs/training.md (1)
-  --engine.clip_norm N                   largest gradient norm of each adversarial network (none)
+  --privacy.epsilon E                    a guarantee for each image (docs/trust.md), with --privacy.delta
 """
 _USE_HELP = """
 Which
