@@ -1,8 +1,9 @@
-"""How well a model's embeddings find images of the same class, and tell new classes apart from a few examples.
+"""How well embeddings find images by class or by caption, and tell new classes apart from a few examples.
 
 Shapes: B batch, N images, C channels, H and W height and width in pixels, D dimensions.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,15 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from aigc_lightning.core.capabilities import TextEmbedder
 from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.bank import Labelled, collect
 from aigc_lightning.evaluation.extractors import Extractor
 from aigc_lightning.evaluation.image_sets import DataImages
 from aigc_lightning.evaluation.receipt import Kind, Section
 from aigc_lightning.evaluation.report_progress import Progress, silent
-from aigc_lightning.evaluation.score_names import FEW_SHOT_SIZES, RETRIEVAL_KEYS, spread_key
+from aigc_lightning.evaluation.score_names import FEW_SHOT_SIZES, RETRIEVAL_KEYS, TEXT_RETRIEVAL_KEYS, spread_key
 from aigc_lightning.metrics.few_shot import few_shot
-from aigc_lightning.metrics.retrieval import Retrieval, retrieval
+from aigc_lightning.metrics.retrieval import Retrieval, retrieval, text_retrieval
 
 _CUT_OFFS = (1, 5, 10)
 _PIXELS = 32  # largest height and width of the images whose pixels are the baseline
@@ -89,6 +91,41 @@ def score_retrieval(embedded: EmbeddedImages) -> Section:
     }
     protocol = {"queries": len(found.queries)}
     return embedded.section("retrieval", _means(found), _means(baseline), protocol=protocol, classes=rows)
+
+
+def score_text_retrieval(extractor: Extractor, images: DataImages, progress: Progress = silent) -> Section:
+    """Return recall@1, 5 and 10 and the mean average precision, each caption being a query against all images.
+
+    Args:
+        extractor: a model that embeds images and texts.
+        images: with captions; those with equal captions are found by either.
+        progress: shows progress.
+    """
+    assert isinstance(extractor.network, TextEmbedder)
+    progress(images.name, len(images), 0)
+    bank = collect(
+        extractor,
+        images.batches(),
+        with_logits=False,
+        progress=lambda done: progress(images.name, len(images), done),
+    )
+    assert bank.features is not None
+    captions = images.subset(bank.index.tolist()).captions()
+    blocks = [captions[start : start + images.block] for start in range(0, len(captions), images.block)]
+    texts = torch.cat([extractor.network.embed_text(block).float().cpu() for block in blocks])
+    found = text_retrieval(texts, bank.features, captions, _CUT_OFFS)
+    random = torch.randn(bank.features.shape, generator=torch.Generator().manual_seed(0))
+    chance = text_retrieval(texts, random, captions, _CUT_OFFS)
+    scores, baseline = (dict(zip(TEXT_RETRIEVAL_KEYS, _means(each).values(), strict=True)) for each in (found, chance))
+    protocol = {
+        "num": len(images),
+        "queries": len(found.queries),
+        "reference": images.fingerprint(),
+        "captions": hashlib.sha256("\n".join(captions).encode()).hexdigest()[:32],
+        "similarity": "cosine",
+    }
+    subject = {"images": images.name, "embedder": extractor.fingerprint}
+    return Section("text_retrieval", scores, protocol, baseline, "random vectors", subject=subject)
 
 
 def score_few_shot(embedded: EmbeddedImages) -> Section:

@@ -24,6 +24,7 @@ from aigc_lightning.evaluation.score_names import (
     FEW_SHOT_SIZES,
     MEMBERSHIP_TPR,
     RETRIEVAL_KEYS,
+    TEXT_RETRIEVAL_KEYS,
     is_better,
     is_spread,
     spread_key,
@@ -44,6 +45,7 @@ _SHARES = {
     ),
     *("changed_copy_rate", "accuracy", "precision", "recall", "f1"),
     *RETRIEVAL_KEYS,
+    *TEXT_RETRIEVAL_KEYS,
     *FEW_SHOT_SIZES,
 }
 _KINDS = {
@@ -52,6 +54,7 @@ _KINDS = {
     "classification": "Classification",
     "likelihood": "Likelihood of real images",
     "retrieval": "Retrieval of images of the same class",
+    "text_retrieval": "Retrieval of images by their captions",
     "membership": "Training images told from held-out ones by their loss",
     "few_shot": "Classification from a few examples",
     "robustness": "Robustness to corruptions",

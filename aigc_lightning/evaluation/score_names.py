@@ -12,6 +12,10 @@ BITS_PER_DIM = "bits_per_dim"
 RETRIEVAL = "retrieval"
 RETRIEVAL_KEYS = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision")
 
+#: The same scores of captions as queries for images, requested under one name, and their keys.
+TEXT_RETRIEVAL = "text_retrieval"
+TEXT_RETRIEVAL_KEYS = tuple(f"text_{key}" for key in RETRIEVAL_KEYS)
+
 #: The score of membership inference, the share of recognised members that is reported beside it.
 MEMBERSHIP_AUC, MEMBERSHIP_TPR = "membership_auc", "membership_true_positives"
 #: The same score of planted canaries.
@@ -50,6 +54,7 @@ def check_names(names: Sequence[str]) -> None:
             LPIPS,
             BITS_PER_DIM,
             RETRIEVAL,
+            TEXT_RETRIEVAL,
             FEW_SHOT,
             MEMBERSHIP_AUC,
             ROBUSTNESS,
@@ -80,7 +85,14 @@ def is_better(key: str) -> Better | None:
     if key in PAIRS:
         return PAIRS[key].better
     lower = (LPIPS, BITS_PER_DIM, MEMBERSHIP_AUC, MEMBERSHIP_TPR, CANARY_AUC, GAP, *_SIDES)
-    higher = (*CLASSIFICATION, *RETRIEVAL_KEYS, *FEW_SHOT_SIZES, "interpolation_smoothness", "class_coverage")
+    higher = (
+        *CLASSIFICATION,
+        *RETRIEVAL_KEYS,
+        *TEXT_RETRIEVAL_KEYS,
+        *FEW_SHOT_SIZES,
+        "interpolation_smoothness",
+        "class_coverage",
+    )
     return "lower" if key in lower else "higher" if key in higher else None
 
 

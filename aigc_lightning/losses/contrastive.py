@@ -1,15 +1,20 @@
-"""Contrastive losses: embeddings of the same class, or of the same image, are drawn together and all others apart.
+"""Contrastive losses: embeddings of one class, one image, or an image and its text are drawn together, others apart.
 
 Papers: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, equation 2 (L_out),
 https://arxiv.org/abs/2004.11362; Chen, Kornblith, Norouzi, Hinton, A Simple Framework for Contrastive Learning of
-Visual Representations, ICML 2020, equation 1 (NT-Xent of SimCLR), https://arxiv.org/abs/2002.05709.
-Departures from the papers: none.
+Visual Representations, ICML 2020, equation 1 (NT-Xent of SimCLR), https://arxiv.org/abs/2002.05709; Radford et al.,
+Learning Transferable Visual Models From Natural Language Supervision (CLIP), ICML 2021, figure 3,
+https://arxiv.org/abs/2103.00020.
+Departures from the papers: images with equal texts are no negatives of each other (Yang et al., UniCL, CVPR 2022,
+equations 2 to 4, https://arxiv.org/abs/2204.03610).
 Shapes: N embeddings, D dimensions.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 
 def supervised_contrastive(vectors: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
@@ -45,3 +50,20 @@ def simclr(first: Tensor, second: Tensor, temperature: float = 0.1) -> Tensor:
     """
     numbers = torch.arange(len(first), device=first.device).repeat(2)
     return supervised_contrastive(torch.cat([first, second]), numbers, temperature)
+
+
+def image_text(images: Tensor, texts: Tensor, captions: Sequence[str], temperature: float = 0.1) -> Tensor:
+    """Return the loss of CLIP: each image is to be told by its text from those of the batch, and the reverse; a scalar.
+
+    Where texts are equal, the target is shared out evenly among them.
+
+    Args:
+        images: embeddings, (N, D), of any length.
+        texts: embeddings of the images' captions, (N, D), of any length.
+        captions: N texts.
+        temperature: by which cosine similarities are divided, above 0.
+    """
+    similarities = normalize(images.float(), dim=1) @ normalize(texts.float(), dim=1).T / temperature
+    same = torch.tensor([[text == other for other in captions] for text in captions], device=images.device).float()
+    targets = same / same.sum(dim=1, keepdim=True)  # symmetric: equal texts are equally many on both sides
+    return (cross_entropy(similarities, targets) + cross_entropy(similarities.T, targets)) / 2

@@ -1,10 +1,10 @@
-"""Retrieval by class: how well the neighbours of an image, by cosine similarity, have its class.
+"""Retrieval: how well the neighbours of a query, by cosine similarity, are what it asks for.
 
-Each image is a query against all others; an image is relevant if it has the query's class. Recall@K is the share of
-queries with a relevant image among the first K, as in metric learning (Jegou et al., Product quantization for nearest
-neighbor search, TPAMI 2011; Oh Song et al., CVPR 2016). Average precision is the mean, over a query's relevant images,
-of the precision at their ranks in the whole ranking.
-Shapes: N images, D dimensions, K cut-offs.
+Queries are the images, each against all others, or texts against images; an image is relevant if it has the query's
+class or caption. Recall@K is the share of queries with a relevant image among the first K, as in metric learning (Jegou
+et al., Product quantization for nearest neighbor search, TPAMI 2011; Oh Song et al., CVPR 2016). Average precision is
+the mean, over a query's relevant images, of the precision at their ranks in the whole ranking.
+Shapes: N images, Q queries, D dimensions, K cut-offs.
 """
 
 from collections.abc import Sequence
@@ -38,21 +38,57 @@ def retrieval(vectors: Tensor, labels: Tensor, cut_offs: Sequence[int] = (1, 5, 
     Raises:
         UserError: no two images have the same class, or a vector is not finite.
     """
-    if not vectors.isfinite().all():
-        raise UserError("Some embeddings are not finite.", "Check the model: its training may have diverged.")
+    units = _units(vectors)
     counts = labels.unique(return_inverse=True, return_counts=True)
     queries = (counts[2][counts[1]] > 1).nonzero()[:, 0]
     if not len(queries):
         raise UserError("No two images have the same class.", "Give more images of each class.")
-    units = normalize(vectors.float(), dim=1)
-    recalls, precisions = [], []
+    found = []
     for rows in queries.split(_BLOCK):
         similarities = units[rows] @ units.T
         similarities.scatter_(1, rows[:, None], -torch.inf)  # the query itself comes last, and is cut off
         ranking = similarities.argsort(dim=1, descending=True, stable=True)[:, :-1]
-        relevant = (labels[ranking] == labels[rows, None]).double()
-        recalls.append(torch.stack([relevant[:, :cut].amax(dim=1) for cut in cut_offs], dim=1))
-        ranks = torch.arange(1, relevant.shape[1] + 1, dtype=torch.float64)
-        precision = relevant.cumsum(dim=1) / ranks
-        precisions.append((precision * relevant).sum(dim=1) / relevant.sum(dim=1))
-    return Retrieval(queries, torch.cat(recalls), torch.cat(precisions))
+        found.append(_scored(labels[ranking] == labels[rows, None], cut_offs))
+    return Retrieval(queries, *map(torch.cat, zip(*found, strict=True)))
+
+
+def text_retrieval(
+    texts: Tensor, vectors: Tensor, captions: Sequence[str], cut_offs: Sequence[int] = (1, 5, 10)
+) -> Retrieval:
+    """Return the retrieval scores of all different captions, each a query against all images.
+
+    Args:
+        texts: embeddings of the images' captions, (N, D), of any length.
+        vectors: embeddings of the images, (N, D), of any length.
+        captions: of the images; an image is relevant to all captions that read as its own.
+        cut_offs: numbers of first results that recall looks at.
+
+    Returns:
+        Scores whose `queries` are the rows of the first image of each caption.
+
+    Raises:
+        UserError: a vector is not finite.
+    """
+    numbers: dict[str, int] = {}
+    labels = torch.tensor([numbers.setdefault(text, len(numbers)) for text in captions])
+    queries = torch.tensor([captions.index(text) for text in numbers])
+    text_units, units = _units(texts), _units(vectors)
+    found = []
+    for rows in queries.split(_BLOCK):
+        ranking = (text_units[rows] @ units.T).argsort(dim=1, descending=True, stable=True)
+        found.append(_scored(labels[ranking] == labels[rows, None], cut_offs))
+    return Retrieval(queries, *map(torch.cat, zip(*found, strict=True)))
+
+
+def _units(vectors: Tensor) -> Tensor:
+    if not vectors.isfinite().all():
+        raise UserError("Some embeddings are not finite.", "Check the model: its training may have diverged.")
+    return normalize(vectors.float(), dim=1)
+
+
+def _scored(is_relevant: Tensor, cut_offs: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the recalls (Q, K) and average precisions (Q,) of rankings (Q, N), true at relevant images."""
+    relevant = is_relevant.double()
+    recalls = torch.stack([relevant[:, :cut].amax(dim=1) for cut in cut_offs], dim=1)
+    precision = relevant.cumsum(dim=1) / torch.arange(1, relevant.shape[1] + 1, dtype=torch.float64)
+    return recalls, (precision * relevant).sum(dim=1) / relevant.sum(dim=1)

@@ -1,4 +1,5 @@
 from .autoencoder import Autoencoder as Autoencoder
+from .byte_encoder import ByteEncoder as ByteEncoder
 from .dcgan import DCGANDiscriminator as DCGANDiscriminator
 from .dcgan import DCGANGenerator as DCGANGenerator
 from .efficientnet_lite import EfficientNetLite0 as EfficientNetLite0

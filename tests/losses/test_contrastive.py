@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from aigc_lightning.losses.contrastive import simclr, supervised_contrastive
+from aigc_lightning.losses.contrastive import image_text, simclr, supervised_contrastive
 
 
 def by_hand(vectors, labels, temperature):
@@ -63,3 +63,18 @@ def test_without_positives_the_loss_is_0():
     loss = supervised_contrastive(vectors, torch.arange(3))
     loss.backward()
     assert loss.item() == 0 and vectors.grad is not None and not vectors.grad.any()
+
+
+def test_images_are_told_by_their_texts_and_the_reverse():
+    generator = torch.Generator().manual_seed(0)
+    images, texts = torch.randn(5, 3, generator=generator), torch.randn(5, 3, generator=generator)
+    logits = torch.nn.functional.cosine_similarity(images[:, None], texts[None], dim=2) / 0.2
+    both = [torch.nn.functional.cross_entropy(each, torch.arange(5)).item() for each in (logits, logits.T)]
+    assert image_text(images, texts, "abcde", 0.2).item() == pytest.approx(sum(both) / 2, rel=1e-5)
+
+
+def test_equal_texts_share_the_target():
+    images = torch.tensor([[1.0, 0], [1, 0], [0, 1]])  # both images of the first text are equally near to it
+    loss = image_text(images, images, ["a", "a", "b"], 0.01)
+    assert loss.item() == pytest.approx(2 / 3 * math.log(2), rel=1e-4)
+    assert image_text(images, images, ["a", "c", "b"], 0.01).item() > loss.item() - 1e-6

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from aigc_lightning.errors import UserError
-from aigc_lightning.metrics.retrieval import retrieval
+from aigc_lightning.metrics.retrieval import retrieval, text_retrieval
 
 
 def on_circle(*degrees):
@@ -47,3 +47,12 @@ def test_what_cannot_be_scored_is_refused():
         retrieval(on_circle(0, 1), torch.tensor([0, 1]))
     with pytest.raises(UserError, match="not finite"):
         retrieval(torch.full((2, 2), torch.nan), torch.tensor([0, 0]))
+
+
+def test_captions_find_their_images():
+    images, texts = on_circle(0, 40, 90, 100), on_circle(10, 10, 85, 60)
+    found = text_retrieval(texts, images, ["a", "a", "b", "c"], (1, 2))
+    assert found.queries.tolist() == [0, 2, 3]  # each caption once
+    assert found.recalls.tolist() == [[1, 1], [1, 1], [0, 0]]
+    # From 10 degrees: 0 (a), 40 (a). From 85: 90 (b). From 60: 40, 90 and 100 (c).
+    assert found.precisions.tolist() == pytest.approx([1, 1, 1 / 3])

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from aigc_lightning.core import rebuilding
-from aigc_lightning.core.capabilities import Classifier, Embedder
+from aigc_lightning.core.capabilities import Classifier, Embedder, TextEmbedder
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.core.views import Views
 from aigc_lightning.data.base import ArraySource, ImageDataModule
 from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.errors import UserError
 from aigc_lightning.losses.arcface import arcface, cosines
-from aigc_lightning.losses.contrastive import simclr, supervised_contrastive
+from aigc_lightning.losses.contrastive import image_text, simclr, supervised_contrastive
 from aigc_lightning.metrics.nearest_classes import knn_accuracy
 from aigc_lightning.models.metric import Metric
 from aigc_lightning.testing.exactness import train
@@ -67,6 +67,24 @@ def test_only_losses_with_classes_classify():
     for name in CONTRASTIVE:
         model = made(loss=name)
         assert isinstance(model, Embedder) and not isinstance(model, Classifier)
+
+
+def test_images_and_texts_have_one_space():
+    spec = ImageSpec(3, 8, 8, captions=True)
+    model = made(spec, loss="image_text", text_options={"size": 8, "depth": 1, "heads": 2}, temperature=0.2).eval()
+    assert isinstance(model, TextEmbedder) and not isinstance(model, Classifier)
+    texts = ["a", "b", "c", "a", "d", "e"]
+    vectors = model.embed_text(texts)
+    assert vectors.shape == (6, 6) and torch.equal(vectors[0], vectors[3])
+    expected = image_text(model(images(spec=spec)), model.head(texts), texts, 0.2)
+    torch.testing.assert_close(model.loss_of([images(spec=spec)], None, texts), expected)
+    assert not isinstance(made(), TextEmbedder)
+    with pytest.raises(UserError, match="needs a caption"):
+        made(loss="image_text")
+    with pytest.raises(UserError, match="acts with the loss image_text"):
+        made(text_options={"size": 8})
+    with pytest.raises(UserError, match="text encoder cannot be built"):
+        made(spec, loss="image_text", text_options={"sizes": 8})
 
 
 def test_embeddings_leave_the_model_alone_and_depend_on_no_other_image():

@@ -10,7 +10,12 @@ from typing import Any
 from aigc_lightning.config.data import chosen_data
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.embedding_scores import EmbeddedImages, score_few_shot, score_retrieval
+from aigc_lightning.evaluation.embedding_scores import (
+    EmbeddedImages,
+    score_few_shot,
+    score_retrieval,
+    score_text_retrieval,
+)
 from aigc_lightning.evaluation.extractors import Extractor, find_extractor
 from aigc_lightning.evaluation.generation import Generation, Judge, Reference, score_set
 from aigc_lightning.evaluation.image_sets import DataImages, FolderImages, ImageSet, chosen, same_names
@@ -26,6 +31,7 @@ from aigc_lightning.evaluation.score_names import (
     MEMBERSHIP_AUC,
     RETRIEVAL,
     ROBUSTNESS,
+    TEXT_RETRIEVAL,
 )
 from aigc_lightning.evaluation.scores import DISTRIBUTION, LPIPS, PAIRS, changed_copies
 from aigc_lightning.inference.loaded_model import chosen_device
@@ -79,6 +85,10 @@ class Evaluation(ABC):
         """Add scores of embeddings of held-out images."""
         whole = DataImages(data, self.options.part or "val")
         images = whole.subset(chosen(len(whole), self.options.num or MOST))
+        if TEXT_RETRIEVAL in names:
+            self.sections.append(score_text_retrieval(extractor, images, self.progress))
+        if not {RETRIEVAL, FEW_SHOT}.intersection(names):
+            return
         embedded = EmbeddedImages(extractor, images, self.progress)
         if RETRIEVAL in names:
             self.sections.append(score_retrieval(embedded))
@@ -136,9 +146,8 @@ class Folders(Evaluation):
     def score(self, data_options: list[str]) -> None:
         """Fill `sections` and `pictures`."""
         options = self.options
-        for name in {BITS_PER_DIM, RETRIEVAL, FEW_SHOT, GENERALISATION, MEMBERSHIP_AUC, ROBUSTNESS}.intersection(
-            self.asked
-        ):
+        of_models = {BITS_PER_DIM, RETRIEVAL, TEXT_RETRIEVAL, FEW_SHOT, GENERALISATION, MEMBERSHIP_AUC, ROBUSTNESS}
+        for name in of_models.intersection(self.asked):
             raise UserError(f"{name} is a score of models, not of folders.", "Give a run or checkpoint.")
         self.name = f"{options.fake.name} against {options.real.name}"
         fake, real = FolderImages(options.fake), FolderImages(options.real)

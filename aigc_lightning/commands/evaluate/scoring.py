@@ -17,7 +17,15 @@ from aigc_lightning.commands.evaluate.both_sides import CURVES, add_generalisati
 from aigc_lightning.commands.evaluate.evaluation import FIELDS, Embeddings, Evaluation, Folders
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
-from aigc_lightning.core.capabilities import Classifier, Editor, Embedder, Generator, LikelihoodModel, likelihood_kind
+from aigc_lightning.core.capabilities import (
+    Classifier,
+    Editor,
+    Embedder,
+    Generator,
+    LikelihoodModel,
+    TextEmbedder,
+    likelihood_kind,
+)
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
@@ -60,6 +68,7 @@ from aigc_lightning.evaluation.score_names import (
     MEMBERSHIP_AUC,
     RETRIEVAL,
     ROBUSTNESS,
+    TEXT_RETRIEVAL,
     check_names,
 )
 from aigc_lightning.evaluation.scores import CHANGED_COPY_RATE
@@ -121,6 +130,9 @@ class _Model(Evaluation):
         unfit += [BITS_PER_DIM] if BITS_PER_DIM in self.asked and not has_likelihood else []
         embeds = [name for name in (RETRIEVAL, FEW_SHOT) if name in self.asked]
         unfit += [] if isinstance(model, Embedder) and data.spec.num_classes else embeds
+        if TEXT_RETRIEVAL in self.asked:
+            embeds.append(TEXT_RETRIEVAL)
+            unfit += [] if isinstance(model, TextEmbedder) and data.spec.captions else [TEXT_RETRIEVAL]
         infers = MEMBERSHIP_AUC in self.asked
         unfit += [MEMBERSHIP_AUC] if infers and not has_losses(model, DataImages(data, "val")) else []
         classifies = isinstance(model, Classifier)

@@ -9,7 +9,7 @@ from aigc_lightning.errors import UserError
 from torch import Tensor, nn
 
 from aigc_diffusion.denoiser import Denoiser
-from aigc_diffusion.networks import SIZES, ByteEncoder, ConditionedNetwork, Conditions, DiT, UNet
+from aigc_diffusion.networks import SIZES, ConditionedNetwork, Conditions, DiT, UNet
 from aigc_diffusion.networks.attention import Attention
 from aigc_diffusion.networks.dit import DiTBlock
 from aigc_diffusion.networks.embedding import fixed_positions, rotate, rotations, wave_features
@@ -299,23 +299,6 @@ def test_a_network_learns_its_labels(name: str) -> None:
     predict = ConditionedNetwork(network, Conditions(labels=labels))
     denoised = Denoiser(process, predict)(torch.randn(16, 1, 8, 8), 1.0, 1.0).x0.mean(dim=(1, 2, 3))
     assert denoised[::2].mean() < -0.5 and denoised[1::2].mean() > 0.5, denoised
-
-
-def test_texts() -> None:
-    torch.manual_seed(0)
-    encoder = ByteEncoder(16, 2, 2, max_length=12).eval()
-    tokens = encoder.tokenize(["", "red", "Grün"])
-    assert tokens.shape == (3, 12) and tokens.ne(0).sum(dim=1).tolist() == [1, 4, 6]
-    encoded = encoder(tokens)
-    assert encoded.tokens.shape == (3, 12, 16) and encoded.pooled.shape == (3, 16)
-    assert torch.equal(encoded.mask, tokens != 0) and torch.isfinite(encoded.tokens).all()
-    alone = encoder(encoder.tokenize(["red"]))
-    assert torch.allclose(alone.tokens[0], encoded.tokens[1], atol=1e-6)
-    assert not torch.allclose(encoder(encoder.tokenize(["der"])).pooled, alone.pooled, atol=1e-4)  # order matters
-    encoder.positions.data[4:] += 5.0  # padding is not looked at
-    assert torch.allclose(encoder(encoder.tokenize(["red"])).pooled, alone.pooled)
-    with pytest.raises(UserError, match="12 bytes"):
-        encoder.tokenize(["a" * 12])
 
 
 def test_refusals() -> None:

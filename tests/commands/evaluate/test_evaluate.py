@@ -221,6 +221,25 @@ def test_an_extractor_is_scored_without_a_model(aigc, judge, folder):
     assert done.code == 2 and "psnr is no score of an extractor" in done.err
 
 
+def test_images_are_found_by_their_captions(aigc, judge, folder):
+    small = ("--data.size", 16, "--data.num_train", 128, "--data.num_val", 50, "--data.batch_size", 32)
+    options = ("--model.width", 4, "--model.text_options.size", 16, "--trainer.accelerator", "cpu", *small)
+    steps = ("--trainer.max_steps", 4, "--trainer.val_check_interval", 2, "--run", "r")
+    done = aigc("fit", "--config", "metric_shapes_text", *options, *steps)
+    assert done.code == 0 and "val/knn_error" in (folder / "r" / "metrics.csv").read_text(), done.err
+    done = aigc("evaluate", "r", "--metrics", "text_retrieval", "--num", 40, "--out", "e")
+    assert done.code == 0 and "Recall@1, by text" in done.out and "RANDOM VECTORS" in done.out, done.err
+    section = json.loads((folder / "e" / "scores.json").read_text())["sections"][0]
+    assert section["kind"] == "text_retrieval" and section["protocol"]["queries"] <= section["protocol"]["num"] == 40
+    scores = section["scores"]
+    assert 0 <= scores["text_recall_at_1"] <= scores["text_recall_at_10"] <= 1
+    assert aigc("index", "r", "shapes", *small[:6], "--out", "i.index").code == 0
+    done = aigc("search", "i.index", "--prompt", "a red circle", "--num", 3, "--json")
+    assert done.code == 0 and len(json.loads(done.out)) == 3, done.err
+    done = aigc("evaluate", judge, "--metrics", "text_retrieval")
+    assert done.code == 2 and "no score text_retrieval for a CNN" in done.err
+
+
 def test_training_images_are_told_from_held_out_ones(aigc, judge, trained, folder):
     done = aigc("evaluate", judge, "--metrics", "membership_auc", "--out", "e")
     assert done.code == 0 and "Membership inference, AUC" in done.out and "HALVES" in done.out, done.err

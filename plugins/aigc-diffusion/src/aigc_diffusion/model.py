@@ -20,6 +20,7 @@ from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.networks.byte_encoder import ByteEncoder
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
@@ -30,7 +31,6 @@ from aigc_diffusion.latents import state_shape
 from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network, make_text_encoder
 from aigc_diffusion.networks.conditions import ConditionedNetwork, Conditions
 from aigc_diffusion.networks.dit import DiTBlock
-from aigc_diffusion.networks.text import ByteEncoder
 from aigc_diffusion.networks.unet_blocks import Stage
 from aigc_diffusion.processes import EDM, Process, make_process, standard_deviation
 from aigc_diffusion.times import TimeSampling, make_time_sampling

@@ -2,7 +2,6 @@
 
 from aigc_diffusion.networks.conditions import NO_CONDITIONS, ConditionedNetwork, Conditions
 from aigc_diffusion.networks.dit import SIZES, DiT
-from aigc_diffusion.networks.text import ByteEncoder, EncodedText
 from aigc_diffusion.networks.unet import UNet
 
-__all__ = ["NO_CONDITIONS", "SIZES", "ByteEncoder", "ConditionedNetwork", "Conditions", "DiT", "EncodedText", "UNet"]
+__all__ = ["NO_CONDITIONS", "SIZES", "ConditionedNetwork", "Conditions", "DiT", "UNet"]

@@ -10,12 +10,12 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from aigc_lightning.errors import UserError, did_you_mean
+from aigc_lightning.networks.byte_encoder import ByteEncoder
 from torch import Tensor, nn
 
 from aigc_diffusion.checks import check_choice
 from aigc_diffusion.networks.conditions import Conditions
 from aigc_diffusion.networks.dit import DiT
-from aigc_diffusion.networks.text import ByteEncoder
 from aigc_diffusion.networks.unet import UNet
 
 Module = TypeVar("Module", bound=nn.Module)

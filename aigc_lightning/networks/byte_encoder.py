@@ -1,7 +1,8 @@
 """A small transformer that reads texts byte by byte, to be trained beside the network it serves.
 
 Papers: Vaswani et al., NeurIPS 2017, https://arxiv.org/abs/1706.03762; Xue et al., ByT5: Towards a Token-Free Future
-with Pre-trained Byte-to-Byte Models, TACL 2022, https://arxiv.org/abs/2105.13626 (bytes need no vocabulary)
+with Pre-trained Byte-to-Byte Models, TACL 2022, https://arxiv.org/abs/2105.13626 (bytes need no vocabulary).
+Departures from the papers: an encoder alone, whose norms are in front of its layers.
 Shapes: B batch, L tokens of a text, E size of their embeddings.
 """
 
@@ -9,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from aigc_lightning.errors import UserError
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
-from aigc_diffusion.networks.attention import Attention
+from aigc_lightning.errors import UserError
 
 _PADDING, _START, _FIRST_BYTE = 0, 1, 2
 
@@ -84,11 +85,28 @@ class _Layer(nn.Module):
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
         self.attention_norm, self.mlp_norm = nn.LayerNorm(size), nn.LayerNorm(size)
-        self.attention = Attention(size, heads)
+        self.attention = _Attention(size, heads)
         self.mlp = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(approximate="tanh"), nn.Linear(4 * size, size))
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Return features (B, L, E) for features (B, L, E), of which those in the mask (B, L) are looked at."""
-        features = features + self.attention(self.attention_norm(features), token_mask=mask)
+        features = features + self.attention(self.attention_norm(features), mask)
         mixed: Tensor = features + self.mlp(self.mlp_norm(features))
         return mixed
+
+
+class _Attention(nn.Module):
+    """Self-attention with several heads."""
+
+    def __init__(self, size: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(size, 3 * size)
+        self.last = nn.Linear(size, size)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Return what is to be added to features (B, L, E), of which those in the mask (B, L) are looked at."""
+        query, key, value = self.qkv(features).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+        result: Tensor = self.last(mixed.transpose(1, 2).flatten(2))
+        return result
