@@ -51,8 +51,8 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("judge")
     parser.add_argument("--num", type=int, default=500)
-    parser.add_argument("--steps", type=int, default=18)
-    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--guidance", type=float, default=None)
     options = parser.parse_args()
     torch.set_num_threads(1)
     judge, model = load(options.judge).model, load(options.run).model
@@ -60,7 +60,7 @@ def main() -> None:
     scenes = [random_scene(_HELD_OUT, number) for number in numbers]
     data = Shapes(size=model.spec.height, num_val=_SKIPPED + options.num)
     real = data.samples(data.val_source()).read(numbers)["image"]
-    own = {"steps": options.steps, "guidance": options.guidance}
+    own = {name: value for name in ("steps", "guidance") if (value := getattr(options, name)) is not None}
     made = sampled(model, list(numbers), prompts=[scene.caption for scene in scenes], **own)  # type: ignore[arg-type]
     print("| pictures | form | colour | both |\n|---|---|---|---|")
     for name, images in {"real": real, f"{options.run}, {own}": made}.items():
