@@ -2,6 +2,7 @@
 
 import math
 import secrets
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.privacy.adversarial import public_batch
 from aigc_lightning.core.privacy.accountant import epsilon_spent, noise_multiplier
 from aigc_lightning.core.privacy.gradients import add_noise, clipped_sum, loss_with, trained
 from aigc_lightning.core.privacy.poisson import PoissonSampler
@@ -48,9 +51,10 @@ def secret_of(folder: Path) -> int:
 
 
 class PrivateTraining(pl.Callback):
-    """Trains a model with one optimizer by DP-SGD: clipped gradients of single samples, Poisson batches, noise.
+    """Trains by DP-SGD: clipped gradients of single samples, Poisson batches, noise.
 
-    The noise is chosen so that the steps that the run was started for spend the budget. The guarantee is about the
+    Of adversarial models, this concerns the part of the discriminator's loss that sees real images; the rest of a step
+    sees none (`core/privacy/adversarial.py`). The noise is chosen so that the steps that the run was started for spend the budget. The guarantee is about the
     weights, averages and optimizer states; recorded losses and scores, and grids of real images, are not part of it.
 
     Args:
@@ -106,7 +110,7 @@ class PrivateTraining(pl.Callback):
         if trainer.ckpt_path is None and _sets_up_from_data(pl_module):
             self._before = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
         # As in micro-batches: partials, unlike closures, are copied with the model.
-        step: Any = partial(self._step, pl_module)
+        step: Any = partial(self._adversarial_step if _is_adversarial(pl_module) else self._step, pl_module)
         step.__wrapped__ = type(pl_module).training_step  # Lightning looks at its signature
         pl_module.training_step = step  # type: ignore[method-assign]
 
@@ -145,13 +149,31 @@ class PrivateTraining(pl.Callback):
             trainer.should_stop = True
 
     def _step(self, model: Any, batch: Any, *rest: Any) -> Any:
+        parameters = trained(model)
+        gradients, loss = self._noisy_mean(
+            model, batch, parameters, lambda sample: type(model).training_step(model, sample, *rest)
+        )
+        return loss_with(parameters, gradients, loss)
+
+    def _adversarial_step(self, model: Any, batch: Any, *rest: Any) -> None:
+        parameters = trained(getattr(model, model.judges[0]))
+        gradients, loss = self._noisy_mean(
+            model, batch, parameters, lambda sample: model.real_loss(sample["image"], sample.get("label"))
+        )
+        size = self._sampler(model.trainer).batch_size
+        with model.private_part(partial(loss_with, parameters, gradients, loss)):
+            type(model).training_step(model, public_batch(model.spec, size, model.step, model.device), *rest)
+
+    def _noisy_mean(
+        self, model: Any, batch: Any, parameters: Sequence[nn.Parameter], loss_of: Callable[[Any], Any]
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the private gradient of the loss of a batch's samples, and their mean loss; count the step as spent."""
         self._check_left()
         trainer = model.trainer
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        parameters = trained(model)
         sampler, place = self._sampler(trainer), place_in_stream(trainer)
         clip = self.settings.norm
-        gradients, loss = clipped_sum(model, batch, clip, *rest)
+        gradients, loss = clipped_sum(model, batch, clip, parameters, loss_of)
         if sampler.count(place) == 0:  # the one sample is there for the loaders alone
             for gradient in gradients:
                 gradient.zero_()
@@ -165,7 +187,7 @@ class PrivateTraining(pl.Callback):
         for gradient in gradients:
             gradient /= sampler.batch_size
         self.steps += 1
-        return loss_with(parameters, gradients, loss)
+        return gradients, loss
 
     def _check_set_up(self, model: nn.Module) -> None:
         """Refuse a model that has computed something from the images without noise."""
@@ -198,21 +220,46 @@ class PrivateTraining(pl.Callback):
         return sampler
 
 
+def _is_adversarial(model: Any) -> bool:
+    """Whether only the discriminator sees real images."""
+    return isinstance(model, AdversarialModel) and type(model).real_loss is not AdversarialModel.real_loss
+
+
 def _check_model(model: Any) -> None:
-    name = type(model).__name__
-    if not model.automatic_optimization:
+    name, option, sees_images = type(model).__name__, "norm", model
+    if _is_adversarial(model):
+        _check_adversarial(model)
+        option, sees_images = "discriminator_norm", getattr(model, model.judges[0])
+    elif not model.automatic_optimization:
         raise UserError(
             f"{name} takes its optimizers' steps itself, which privacy.epsilon does not cover.",
-            "Train it without privacy.epsilon, or a model with one optimizer, such as vae.",
+            "Train it without privacy.epsilon, or another model, such as vae or dcgan.",
         )
-    for path, module in model.named_modules():
+    for path, module in sees_images.named_modules():
         if forbidden := _forbidden(module):
-            hint = "Use another norm, such as --model.norm group."
+            hint = f"Use another norm, such as --model.{option} group."
             raise UserError(f"privacy.epsilon does not go together with {forbidden} ({path} of {name}).", hint)
     if model.engine.micro_batches > 1:
         raise UserError("privacy.epsilon takes one image at a time anyway.", "Leave engine.micro_batches out.")
     if model.engine.checkpoint_activations:
         raise UserError("privacy.epsilon needs the gradients of single images.", "Leave checkpoint_activations out.")
+
+
+def _check_adversarial(model: Any) -> None:
+    for weight in model.looks_at_real:
+        if getattr(model, weight):
+            raise UserError(
+                f"privacy.epsilon does not go together with model.{weight}, by which real images act twice.",
+                f"Add --model.{weight} 0.",
+            )
+    if model.engine.augment == "ada":
+        raise UserError(
+            "privacy.epsilon does not cover engine.augment ada, which follows how real images are judged.",
+            "Add --engine.augment diff, or leave it out.",
+        )
+    if len(model.judges) != 1 or set(model.needs) - {"label"} or model.spec.task != "generation":
+        what = "has several discriminators, or needs more of each image than its class"
+        raise UserError(f"{type(model).__name__} {what}.", "Train it without privacy.epsilon.")
 
 
 def _sets_up_from_data(model: Any) -> bool:

@@ -30,13 +30,14 @@ from aigc_lightning.core.engine.updates import Scaler, update_of
 from aigc_lightning.core.fused_optimizers import use_fused
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.memory.micro_batches import split
+from aigc_lightning.core.privacy.adversarial import RealPart
 from aigc_lightning.core.run.seed import run_seed, seed_everywhere
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.core.window import BatchLayout, Window
 from aigc_lightning.errors import UserError
 
 
-class AdversarialModel(ImageModel):
+class AdversarialModel(RealPart, ImageModel):
     """Base class of models whose networks are trained against each other.
 
     A subclass names its `players` (attributes that hold the networks), defines in `adversarial_step` which of them is
@@ -269,7 +270,7 @@ class AdversarialModel(ImageModel):
             self._guard.end_step()
         self._update_averages(*self._moving)
         if self.augmentation is not None:
-            judges = [player for name, player in self._table.items() if name in self._judges]
+            judges = [player for name, player in self._table.items() if name in self.judges]
             updated = any(player.updated_in == self.step for player in judges)
             self.augmentation.finish_step(self.step, self._window.total, self.sum_over_processes, updated=updated)
             self.record("augment_probability", self.augmentation.probability.clone())
@@ -284,19 +285,20 @@ class AdversarialModel(ImageModel):
             self._step_schedulers("epoch", int(epoch))
 
     @property
-    def _judges(self) -> list[str]:
+    def judges(self) -> list[str]:
+        """Attribute names of the networks that judge images."""
         if self.discriminators is not None:
             return list(self.discriminators)
         return [name for name in self.players if name.startswith("discriminator")]
 
     def _place_augmentation(self, augmentation: Augmentation) -> None:
         """Make the discriminators see augmented images while players are updated."""
-        if not self._judges:
+        if not self.judges:
             raise UserError(f"{type(self).__name__} has no discriminator to augment.", "Leave engine.augment out.")
         for hook in self._hooks:
             hook.remove()
         augment = augmenting_hook(augmentation, self.uniform, lambda: self._window.site > 0)
-        self._hooks = [getattr(self, name).register_forward_pre_hook(augment) for name in self._judges]
+        self._hooks = [getattr(self, name).register_forward_pre_hook(augment) for name in self.judges]
 
     def _step_schedulers(self, interval: str, count: int) -> None:
         for config in self.trainer.lr_scheduler_configs:

@@ -15,7 +15,17 @@ def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         >>> discriminator(torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0]))
         tensor(0.7500)
     """
-    return relu(1 - real_logits).mean() + relu(1 + fake_logits).mean()
+    return discriminator_on_real(real_logits) + discriminator_on_fake(fake_logits)
+
+
+def discriminator_on_real(logits: Tensor) -> Tensor:
+    """Return the part of the discriminator's loss that depends on real images, a scalar."""
+    return relu(1 - logits).mean()
+
+
+def discriminator_on_fake(logits: Tensor) -> Tensor:
+    """Return the part of the discriminator's loss that depends on generated images, a scalar."""
+    return relu(1 + logits).mean()
 
 
 def generator(fake_logits: Tensor) -> Tensor:

@@ -14,7 +14,17 @@ def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         >>> discriminator(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0]))
         tensor(2.)
     """
-    return 0.5 * ((real_logits - 1).square().mean() + fake_logits.square().mean())
+    return discriminator_on_real(real_logits) + discriminator_on_fake(fake_logits)
+
+
+def discriminator_on_real(logits: Tensor) -> Tensor:
+    """Return the part of the discriminator's loss that depends on real images, a scalar."""
+    return 0.5 * (logits - 1).square().mean()
+
+
+def discriminator_on_fake(logits: Tensor) -> Tensor:
+    """Return the part of the discriminator's loss that depends on generated images, a scalar."""
+    return 0.5 * logits.square().mean()
 
 
 def generator(fake_logits: Tensor) -> Tensor:

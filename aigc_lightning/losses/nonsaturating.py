@@ -10,7 +10,17 @@ from torch.nn.functional import softplus
 
 def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Return mean(-log sigmoid(real)) + mean(-log(1 - sigmoid(fake))), a scalar, from logits of any shape."""
-    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+    return discriminator_on_real(real_logits) + discriminator_on_fake(fake_logits)
+
+
+def discriminator_on_real(logits: Tensor) -> Tensor:
+    """Return the part of the discriminator's loss that depends on real images, a scalar."""
+    return softplus(-logits).mean()
+
+
+def discriminator_on_fake(logits: Tensor) -> Tensor:
+    """Return the part of the discriminator's loss that depends on generated images, a scalar."""
+    return softplus(logits).mean()
 
 
 def generator(fake_logits: Tensor) -> Tensor:

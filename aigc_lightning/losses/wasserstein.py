@@ -8,7 +8,17 @@ from torch import Tensor
 
 def discriminator(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Return mean(fake) - mean(real), a scalar, from critic values of any shape."""
-    return fake_logits.mean() - real_logits.mean()
+    return discriminator_on_real(real_logits) + discriminator_on_fake(fake_logits)
+
+
+def discriminator_on_real(logits: Tensor) -> Tensor:
+    """Return the part of the discriminator's loss that depends on real images, a scalar."""
+    return -logits.mean()
+
+
+def discriminator_on_fake(logits: Tensor) -> Tensor:
+    """Return the part of the discriminator's loss that depends on generated images, a scalar."""
+    return logits.mean()
 
 
 def generator(fake_logits: Tensor) -> Tensor:

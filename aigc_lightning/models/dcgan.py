@@ -76,6 +76,7 @@ class DCGAN(AdversarialModel):
     """
 
     players = ("discriminator", "generator")  # in the order of their optimizers
+    looks_at_real = ("gradient_penalty_weight", "r1_weight", "feature_matching_weight")
 
     def __init__(
         self,
@@ -168,19 +169,25 @@ class DCGAN(AdversarialModel):
         assert labels is not None
         return output[:, 0], cross_entropy(output[:, 1:], labels)
 
+    def real_loss(self, real: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the part of D's loss that depends on real images (B, C, H, W), without penalties."""
+        logits, class_loss = self.judge(real, labels)
+        if self.loss != "wasserstein":  # whose logits have no meaningful sign
+            self.observe_real(logits)
+        loss: Tensor = LOSSES[self.loss].discriminator_on_real(logits)
+        if self.conditioning == "auxiliary":
+            self.record("real_class_loss", class_loss)
+            loss = loss + self.class_weight * class_loss
+        return loss
+
     def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the loss of D on real and fake images (B, C, H, W), penalties included; no gradient reaches G."""
         fake = fake.detach()
-        (real_logits, real_class_loss), (fake_logits, fake_class_loss) = (
-            self.judge(real, labels),
-            self.judge(fake, labels),
-        )
-        if self.loss != "wasserstein":  # whose logits have no meaningful sign
-            self.observe_real(real_logits)
-        loss: Tensor = LOSSES[self.loss].discriminator(real_logits, fake_logits)
+        loss = self.loss_on_real(real, labels)
+        logits, class_loss = self.judge(fake, labels)
+        loss = loss + LOSSES[self.loss].discriminator_on_fake(logits)
         if self.conditioning == "auxiliary":
-            self.record("real_class_loss", real_class_loss)
-            loss = loss + self.class_weight * (real_class_loss + fake_class_loss)
+            loss = loss + self.class_weight * class_loss
 
         def logits_of(images: Tensor) -> Tensor:
             return self.judge(images, labels)[0]

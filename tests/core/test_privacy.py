@@ -58,7 +58,13 @@ def test_an_empty_batch_holds_a_sample_that_does_not_count():
     sampler = PoissonSampler(30, 1, secret=3)
     empty = next(place for place in range(100) if sampler.count(place) == 0)
     batch = next(iter(PoissonSampler(30, 1, secret=3, position=lambda: empty)))
-    assert len(batch) == 1 and sampler.layout(empty).count == 1 and sampler.count(empty) == 0
+    assert len(batch) == 1 and sampler.count(empty) == 0
+
+
+def test_the_number_of_samples_in_a_batch_is_shown_to_nothing():
+    sampler = PoissonSampler(50, 10, secret=7)
+    assert len({sampler.count(place) for place in range(20)}) > 5
+    assert {(layout.start, layout.count, layout.total) for layout in map(sampler.layout, range(20))} == {(0, 10, 10)}
 
 
 class Probe(Autoencoder):
@@ -69,8 +75,9 @@ class Probe(Autoencoder):
             self.found = ()
             loss = super().training_step(batch, batch_idx)
             self.plain = torch.autograd.grad(loss, trained(self))
-            self.free = clipped_sum(self, batch, 1e9, batch_idx)
-            self.short = clipped_sum(self, batch, 1e-3, batch_idx)
+            own = trained(self), lambda sample: Autoencoder.training_step(self, sample, batch_idx)
+            self.free = clipped_sum(self, batch, 1e9, *own)
+            self.short = clipped_sum(self, batch, 1e-3, *own)
         return super().training_step(batch, batch_idx)
 
 
@@ -98,7 +105,7 @@ class Drawing(VAE):
     def training_step(self, batch, batch_idx):
         if len(batch["image"]) > 1:
             self.drawn = {}
-            clipped_sum(self, batch, 1.0, batch_idx)
+            clipped_sum(self, batch, 1.0, trained(self), lambda sample: self.training_step(sample, batch_idx))
         else:
             self.drawn[batch["index"].item()] = self.uniform(1).item(), torch.rand(()).item()
         return super().training_step(batch, batch_idx)

@@ -15,6 +15,8 @@ from aigc_lightning.testing import NoiseImages
 
 PRIVATE = ["--privacy.epsilon=8", "--privacy.delta=1e-5", "--checkpoints.monitor=null", "--grids.num=4"]
 DATA = ["--data=digits", "--data.size=8", "--data.batch_size=8", "--trainer.limit_val_batches=0"]
+GAN = ["--model=dcgan", "--model.width=4", "--model.latent_size=4", "--model.discriminator_norm=group", *DATA]
+GAN += ["--model.conditioning=projection", "--trainer.precision=32"]
 CNN = ["--model=cnn", "--model.width=4", "--model.norm=group", *DATA, "--trainer.precision=32"]
 
 
@@ -22,8 +24,9 @@ def last(run):
     return read_checkpoint(run / "checkpoints" / "last.ckpt")
 
 
-def test_a_resumed_run_is_the_uninterrupted_one_and_ends_with_its_budget(aigc, folder):
-    options = [*CNN, *PRIVATE, "--trainer.max_steps=4"]
+@pytest.mark.parametrize("model", [CNN, [*GAN, "--model.discriminator_steps=2", "--engine.augment=diff"]])
+def test_a_resumed_run_is_the_uninterrupted_one_and_ends_with_its_budget(model, aigc, folder):
+    options = [*model, *PRIVATE, "--trainer.max_steps=4"]
     done = aigc("fit", *options, "--run=whole", "--checkpoints.keep_every_n_steps=2")
     assert done.code == 0, done.err
     assert "epsilon 8/8" in done.out
@@ -68,9 +71,26 @@ def test_what_breaks_the_guarantee_is_refused_by_name(options, said, aigc, folde
     assert done.code == 2 and len(done.lines) <= 4 and all(text in done.err for text in said), done.err
 
 
-def test_adversarial_models_are_refused(aigc, folder):
-    done = aigc("fit", "--model=dcgan", "--model.width=4", *DATA, *PRIVATE, "--trainer.max_steps=1")
-    assert done.code == 2 and "DCGAN" in done.err and "privacy.epsilon" in done.err
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model.discriminator_norm=batch"], ["batch norm", "discriminator", "--model.discriminator_norm group"]),
+        (["--model.discriminator_norm=spectral"], ["spectral norm", "--model.discriminator_norm group"]),
+        (["--model.r1_weight=1"], ["model.r1_weight", "--model.r1_weight 0"]),
+        (["--model.loss=wasserstein"], ["model.gradient_penalty_weight", "--model.gradient_penalty_weight 0"]),
+        (["--engine.augment=ada"], ["engine.augment ada", "--engine.augment diff"]),
+    ],
+)
+def test_adversarial_models_that_show_real_images_elsewhere_are_refused_by_name(options, said, aigc, folder):
+    done = aigc("fit", *GAN, *PRIVATE, "--trainer.max_steps=1", "--run=refused", *options)
+    assert done.code == 2 and len(done.lines) <= 4 and all(text in done.err for text in said), done.err
+    assert not list(folder.glob("refused/checkpoints/*"))
+
+
+def test_adversarial_models_whose_generators_see_real_images_are_refused(aigc, folder):
+    options = ["--model=pix2pix", "--model.width=4", "--data=shapes", "--data.task=paired", "--data.size=32"]
+    done = aigc("fit", *options, *PRIVATE, "--trainer.max_steps=1")
+    assert done.code == 2 and "Pix2Pix" in done.err and "such as vae or dcgan" in done.err, done.err
 
 
 @pytest.mark.parametrize("model", ["vae", "autoencoder"])

@@ -1,11 +1,10 @@
 """The gradient of a private step: a sum of clipped gradients of single samples, and noise.
 
 Paper: Abadi et al., Deep Learning with Differential Privacy, CCS 2016, https://arxiv.org/abs/1607.00133 (algorithm 1).
-Each sample has a forward and a backward pass of its own, as in micro-batches of one, so that any model with one
-optimizer can be trained.
+Each sample has a forward and a backward pass of its own, as in micro-batches of one, so that any model can be trained.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,19 +26,21 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def clipped_sum(model: Any, batch: Any, norm: float, *rest: Any) -> tuple[list[Tensor], Tensor]:
+def clipped_sum(
+    model: Any, batch: Any, norm: float, parameters: Sequence[nn.Parameter], loss_of: Callable[[Any], Any]
+) -> tuple[list[Tensor], Tensor]:
     """Return the sum of the samples' gradients, each scaled down to a norm, and the mean of their losses.
 
     Args:
         model: an `ImageModel` in training.
         batch: of its data, with `index`.
         norm: the largest norm of a sample's gradient, over all parameters.
-        rest: further arguments of `training_step`.
+        parameters: for which to compute gradients.
+        loss_of: returns what a training step returns for a batch of one sample.
 
     Raises:
         UserError: the gradient of a sample is not finite.
     """
-    parameters = trained(model)
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     losses = torch.zeros((), device=model.device)
     size = batch_size(batch)
@@ -47,7 +48,7 @@ def clipped_sum(model: Any, batch: Any, norm: float, *rest: Any) -> tuple[list[T
         # Keyed by the sample, not its place in the batch: no other sample may change what is drawn for it.
         model._window = Window(total=1, site=1 + number)
         seed_everywhere(run_seed(), model.step, number)
-        output = type(model).training_step(model, sample, *rest)
+        output = loss_of(sample)
         if output is None:  # the author skips the sample
             continue
         loss: Tensor = output["loss"] if isinstance(output, Mapping) else output

@@ -40,9 +40,8 @@ class PoissonSampler(StreamSampler):
         return len(self._chosen(position))
 
     def layout(self, position: int) -> BatchLayout:
-        """Return the place of the batch's samples: all belong to this process."""
-        size = max(1, self.count(position))
-        return BatchLayout(0, size, size)
+        """Return the place of a batch of mean size: how many samples there really are is private."""
+        return BatchLayout(0, self.batch_size, self.batch_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Yield an epoch's number of batches from the current position on; the visits of a batch carry its position."""

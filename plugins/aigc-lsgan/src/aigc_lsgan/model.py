@@ -36,6 +36,7 @@ class LSGAN(AdversarialModel):
 
     aigc_api = 1  # the plugin API version that this class was written for
     players = ("discriminator", "generator")  # in the order of their optimizers
+    looks_at_real = ("r1_weight",)
 
     def __init__(
         self, spec: ImageSpec, latent_size: int = 64, width: int = 32, lr: float = 5e-4, r1_weight: float = 1.0
@@ -57,9 +58,13 @@ class LSGAN(AdversarialModel):
             images: Tensor = self.averaged("generator")(latents)
         return images
 
+    def real_loss(self, real: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the part of D's loss that depends on real images (B, C, H, W), without the penalty."""
+        return least_squares.discriminator_on_real(self.discriminator(real))
+
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the loss of D on real and fake images (B, C, H, W); no gradient reaches G."""
-        loss = least_squares.discriminator(self.discriminator(real), self.discriminator(fake.detach()))
+        loss = self.loss_on_real(real) + least_squares.discriminator_on_fake(self.discriminator(fake.detach()))
         if self.r1_weight:
             loss = loss + 0.5 * self.r1_weight * r1(self.discriminator, real)
         return loss
