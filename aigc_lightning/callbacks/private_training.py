@@ -18,8 +18,8 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.image_model import ImageModel
-from aigc_lightning.core.privacy.adversarial import public_batch
 from aigc_lightning.core.privacy.accountant import epsilon_spent, noise_multiplier
+from aigc_lightning.core.privacy.adversarial import public_batch
 from aigc_lightning.core.privacy.gradients import add_noise, clipped_sum, loss_with, trained
 from aigc_lightning.core.privacy.poisson import PoissonSampler
 from aigc_lightning.core.privacy.settings import Privacy
@@ -54,8 +54,9 @@ class PrivateTraining(pl.Callback):
     """Trains by DP-SGD: clipped gradients of single samples, Poisson batches, noise.
 
     Of adversarial models, this concerns the part of the discriminator's loss that sees real images; the rest of a step
-    sees none (`core/privacy/adversarial.py`). The noise is chosen so that the steps that the run was started for spend the budget. The guarantee is about the
-    weights, averages and optimizer states; recorded losses and scores, and grids of real images, are not part of it.
+    sees none (`core/privacy/adversarial.py`). The noise is chosen so that the steps that the run was started for spend
+    the budget. The guarantee is about the weights, averages and optimizer states; recorded losses and scores, and grids
+    of real images, are not part of it.
 
     Args:
         settings: of the guarantee.
@@ -167,7 +168,7 @@ class PrivateTraining(pl.Callback):
     def _noisy_mean(
         self, model: Any, batch: Any, parameters: Sequence[nn.Parameter], loss_of: Callable[[Any], Any]
     ) -> tuple[list[Tensor], Tensor]:
-        """Return the private gradient of the loss of a batch's samples, and their mean loss; count the step as spent."""
+        """Return the private gradient of the mean loss, and the mean loss itself; count the step as spent."""
         self._check_left()
         trainer = model.trainer
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}

@@ -26,6 +26,7 @@ Kind = Literal[
     "membership",
     "robustness",
     "generalisation",
+    "detection",
 ]
 SCORES_FILE = "scores.json"
 _PACKAGES = ("aigc-lightning", "torch", "torchvision", "torchmetrics", "numpy")
@@ -39,8 +40,9 @@ class Section:
         kind: "generation" (a set of images against real ones), "pairs" (images against their targets),
             "classification", "likelihood" (of real images under the model), "retrieval" (by class, by embeddings),
             "text_retrieval" (by caption, by embeddings), "few_shot" (new classes from a few examples, by embeddings),
-            "membership" (training images told from others by their losses), "robustness" (scores of corrupted images)
-            or "generalisation" (training images beside held-out ones).
+            "membership" (training images told from others by their losses), "robustness" (scores of corrupted images),
+            "generalisation" (training images beside held-out ones) or "detection" (generated images told from real
+            ones).
         scores: numbers by key, such as "frechet_distance".
         protocol: what must be equal for two scores to be comparable: extractor, resize, reference, counts, settings.
         baseline: the same scores of a known baseline, such as real against real images, or the unedited images.

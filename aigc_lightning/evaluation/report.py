@@ -59,6 +59,7 @@ _KINDS = {
     "few_shot": "Classification from a few examples",
     "robustness": "Robustness to corruptions",
     "generalisation": "Training images beside held-out ones",
+    "detection": "Generated images told from real ones",
 }
 #: A lower bound of the likelihood is an upper bound of the bits.
 _MARKS = {"lower_bound": "≤ ", "estimate": "≈ "}

@@ -183,7 +183,7 @@ class DCGAN(AdversarialModel):
     def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the loss of D on real and fake images (B, C, H, W), penalties included; no gradient reaches G."""
         fake = fake.detach()
-        loss = self.loss_on_real(real, labels)
+        loss: Tensor = self.loss_on_real(real, labels)
         logits, class_loss = self.judge(fake, labels)
         loss = loss + LOSSES[self.loss].discriminator_on_fake(logits)
         if self.conditioning == "auxiliary":

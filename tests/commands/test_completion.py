@@ -14,7 +14,7 @@ from aigc_lightning.commands.completion import candidates
     ("words", "offered"),
     [
         (["eva"], ["evaluate"]),
-        (["fit", "--config", "dcgan_d"], ["dcgan_digits"]),
+        (["fit", "--config", "dcgan_fa"], ["dcgan_fashion_mnist"]),
         (["fit", "--model", "dc"], ["dcgan"]),
         (["validate", "--data", "paired_"], ["paired_images"]),
         (["data", "ch"], ["check"]),
@@ -39,13 +39,13 @@ def test_the_script_completes_in_bash(aigc, folder):
     done = aigc("completion", "bash")
     assert done.code == 0
     script = folder / "script.bash"
-    typed = "COMP_WORDS=(aigc fit --config dcgan_d) COMP_CWORD=3"
+    typed = "COMP_WORDS=(aigc fit --config dcgan_fa) COMP_CWORD=3"
     script.write_text(f'{done.out}\n{typed}; _aigc; echo "${{COMPREPLY[@]}}"\n')
     (folder / "aigc").write_text(f'#!/bin/sh\nexec {sys.executable} -m aigc_lightning "$@"\n')
     (folder / "aigc").chmod(0o755)
     path = os.pathsep.join([str(folder), os.environ["PATH"]])
     ran = subprocess.run(["bash", str(script)], capture_output=True, text=True, env={**os.environ, "PATH": path})
-    assert ran.stdout == "dcgan_digits\n", ran.stderr
+    assert ran.stdout == "dcgan_fashion_mnist\n", ran.stderr
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

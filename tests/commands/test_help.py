@@ -33,5 +33,5 @@ def test_a_help_ends_with_examples(words, aigc):
 
 def test_examples_are_no_candidates():
     """Neither the files in them nor the options of other commands."""
-    assert set(candidates(["trust", ""])) == {"keys"}
+    assert set(candidates(["trust", ""])) == {"keys", "detector"}
     assert "runs" not in candidates(["sample", ""]) and "--grid" in candidates(["sample", "--g"])

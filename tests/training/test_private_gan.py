@@ -92,5 +92,5 @@ def test_absent_images_have_a_form_and_classes_drawn_evenly():
     images = batch["image"]
     assert isinstance(images, Absent) and len(images) == 1000 and images.shape == (1000, 3, 8, 4) and images.ndim == 4
     assert abs(batch["label"].float().mean().item() - 0.5) < 0.06 and batch["index"].tolist() == list(range(1000))
-    with pytest.raises(UserError, match="privacy.epsilon"):
+    with pytest.raises(UserError, match=r"privacy\.epsilon"):
         images.mean()

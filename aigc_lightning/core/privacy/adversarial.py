@@ -1,9 +1,8 @@
 """What of an adversarial step is private: the part of the discriminator's loss that sees real images, and nothing else.
 
 Papers: Xie et al., Differentially Private Generative Adversarial Network, 2018, https://arxiv.org/abs/1802.06739 (noise
-on the discriminator's gradient suffices, since the generator learns from it alone); Bie, Kamath and Zhang, Private GANs,
-Revisited, TMLR 2023, https://arxiv.org/abs/2302.02936 (many steps of the discriminator for one of the generator).
-Departs from the papers: the part of the loss that sees generated images is neither clipped nor noised. It depends on the
+on the discriminator's gradient suffices, since the generator learns from it alone).
+Departs from the paper: the part of the loss that sees generated images is neither clipped nor noised. It depends on the
 real images only through weights that are private already. So that it depends on nothing else, a step has as many
 generated images as a batch has real ones on average, with classes drawn evenly.
 """
