@@ -5,7 +5,7 @@ done, and every process knows what the others see. The batches do not depend on 
 may continue on another number of processes, as long as they take as many samples per step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -128,7 +128,7 @@ class StreamSampler(Sampler[list[SampleKey]]):
 
 
 class BalancedSampler(StreamSampler):
-    """A stream that shows all classes equally often, whatever their share of the dataset.
+    """A stream that shows all classes equally often, or in given proportions, whatever their share of the dataset.
 
     An epoch has as many visits as the dataset has samples. Each class has its own endless stream: its samples in one
     random order after another. So no sample is visited twice before all of its class have been visited once, and each
@@ -138,6 +138,7 @@ class BalancedSampler(StreamSampler):
         labels: int64 (N,) the class of each sample; classes without samples are skipped.
         batch_size: samples per process in a batch.
         seed: seed of the run.
+        weights: of all classes, how often each is shown; 0 for never. All are 1 by default.
         rank: rank of this process.
         world_size: number of processes.
         position: returns the number of batches already done.
@@ -153,6 +154,7 @@ class BalancedSampler(StreamSampler):
         batch_size: int,
         seed: int,
         *,
+        weights: Sequence[int] | None = None,
         rank: int = 0,
         world_size: int = 1,
         position: Callable[[], int] = lambda: 0,
@@ -167,19 +169,26 @@ class BalancedSampler(StreamSampler):
             position=position,
             original_world_size=original_world_size,
         )
-        self._members = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]
+        found = sorted(set(labels.tolist()))
+        self._members = [(labels == label).nonzero().flatten() for label in found]
+        shown = [1 if weights is None else weights[label] for label in found]
+        #: The class of each visit, again and again, before shuffling.
+        self._turns = [number for number, times in enumerate(shown) for _ in range(times)]
 
     def _order(self, epoch: int) -> Visits:
-        count = len(self._members)
         first = epoch * self.num_samples
         parts: list[Visits] = []
         for number, members in enumerate(self._members):
-            # Before shuffling, visit v of the run belongs to class v mod K.
-            begin, end = ((visit - number + count - 1) // count for visit in (first, first + self.num_samples))
+            begin, end = (self._visits_before(visit, number) for visit in (first, first + self.num_samples))
             parts += self._visits(number, members, begin, end)
         order = keyed.permutation(self.num_samples, self.seed, epoch).numpy()
         shuffled: Visits = np.concatenate(parts)[order]
         return shuffled
+
+    def _visits_before(self, visit: int, number: int) -> int:
+        """Return how many of the run's visits before this one are to the class of this number, before shuffling."""
+        rounds, rest = divmod(visit, len(self._turns))
+        return rounds * self._turns.count(number) + self._turns[:rest].count(number)
 
     def _visits(self, number: int, members: Tensor, begin: int, end: int) -> Iterator[Visits]:
         """Yield visits [begin, end) of a class's stream, one pass over the class at a time."""

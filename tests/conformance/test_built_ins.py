@@ -72,6 +72,10 @@ class TestCanaryImages(DataConformance):
     data = "canary_images"
 
 
+class TestWeightedImages(DataConformance):
+    data = "weighted_images"
+
+
 class TestDegradedImages(DataConformance):
     data = "degraded_images"
 

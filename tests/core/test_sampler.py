@@ -1,4 +1,5 @@
 import tracemalloc
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -132,6 +133,18 @@ def test_classes_are_balanced_over_any_epochs():
         counts = torch.bincount(LABELS[[key.number for key in keys]])
         assert len(keys) == epochs * len(LABELS)
         assert max(counts) - min(counts[counts > 0]) <= 1 and (counts > 0).sum() == 4
+
+
+def test_classes_are_shown_in_given_proportions_over_any_epochs():
+    weights = [1, 0, 2, 0, 0, 3]  # class 3 is never shown
+    sampler = BalancedSampler(LABELS, 4, seed=3, weights=weights)
+    for epochs in (1, 2, 5):
+        keys = []
+        for epoch in range(epochs):
+            sampler.position = partial(int, epoch * len(sampler))
+            keys += [key for batch in sampler for key in batch]
+        counts = torch.bincount(LABELS[[key.number for key in keys]], minlength=6).tolist()
+        assert counts == [epochs * 5 * weight for weight in weights] and len(set(keys)) == len(keys)
 
 
 def test_a_class_is_gone_through_before_a_sample_comes_again_and_no_visit_is_twice_the_same():
