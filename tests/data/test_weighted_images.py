@@ -1,6 +1,7 @@
 """Groups of images are shown in given proportions, or thinned out."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,13 @@ from aigc_lightning.data.weighted_images import WeightedImages
 from aigc_lightning.errors import UserError
 
 
+def labels_of(source):
+    """Return the labels of a source's samples, int64 (N,)."""
+    labels = source.labels(range(len(source)))
+    assert labels is not None
+    return labels
+
+
 def shown(data):
     """Return how often each training image of an epoch is shown."""
     data.trainer = silent_trainer()
@@ -22,22 +30,22 @@ def shown(data):
 def test_a_share_of_the_training_images_of_a_group_is_kept_and_all_others_are():
     whole, data = Digits(size=8), WeightedImages(Digits(size=8), keep={"8": 0.05, "9": 0.5})
     plain, source = whole.train_source(), data.train_source()
-    labels = source.labels(range(len(source)))
-    before = Counter(plain.labels(range(len(plain))).tolist())
+    labels = labels_of(source)
+    before = Counter(labels_of(plain).tolist())
     assert Counter(labels.tolist()) == {**before, 8: 7, 9: before[9] // 2}
     assert len(data.val_source()) == len(whole.val_source())
     indices = np.array([5, 0])
     images = source.fields(Visits(0, indices, indices))["image"]
     numbers = [place for place in range(len(plain)) if any((plain.images([place]) == image).all() for image in images)]
-    assert len(numbers) == 2 and sorted(plain.labels(numbers).tolist()) == sorted(labels[indices].tolist())
+    assert len(numbers) == 2 and sorted(labels_of(plain)[numbers].tolist()) == sorted(labels[indices].tolist())
     again = WeightedImages(Digits(size=8), keep={"8": 0.05, "9": 0.5}).train_source()
     assert (again.fields(Visits(0, indices, indices))["image"] == images).all()
 
 
 def test_groups_are_shown_in_the_given_proportions():
     data = WeightedImages(Digits(size=8), weights={"8": 3, "0": 0}, keep={"8": 0.05})
-    labels = data.train_source().labels(range(len(data.train_source())))
-    counts = Counter()
+    labels = labels_of(data.train_source())
+    counts: Counter[Any] = Counter()
     for number, times in shown(data).items():
         counts[int(labels[number])] += times
     share = sum(counts.values()) / (3 + 8)
@@ -52,7 +60,7 @@ def test_groups_by_words_of_captions():
     source = data.train_source()
     indices = np.arange(len(source))
     captions = source.fields(Visits(0, indices * 0, indices))["caption"]
-    counts = Counter()
+    counts: Counter[Any] = Counter()
     for number, times in shown(data).items():
         words = captions[number].split()
         found = [name for name in ("circle", "square") if name in words] or ["other"]

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 _ABOUT = """Train a classifier that tells generated pictures from real ones, and say how well it does.
 
-Pictures of both kinds are saved alike, as JPEG of the same qualities, so that the files give nothing away. It is tested
-on held-out pictures of the generators that it knows (--generated), on those of others (--unseen), and on real pictures
-that are saved once more, which it must not take for generated ones."""
+Pictures of both kinds are saved alike, as JPEG of the same qualities, once or several times, so that the files give
+nothing away. It is tested on held-out pictures of the generators that it knows (--generated), on those of others
+(--unseen), and on real pictures that are saved once more, which it must not take for generated ones."""
 _RECEIPT = "detector.json"
 
 

@@ -1,8 +1,8 @@
 """Pictures on which a detector of generated images is trained, and how well it tells them from real ones.
 
 Detectors learn file formats, compression and sizes before they learn anything about generators. So all pictures, real
-and generated, have one size and are written in the same way: as JPEG, with qualities drawn alike. What is left to such
-a shortcut shows where real pictures are told from the same ones saved once more.
+and generated, have one size and are written in the same way: as JPEG, once or several times, with qualities drawn
+alike. What is left to such a shortcut shows where real pictures are told from the same ones saved once more.
 Shapes: B batch, C channels, H and W height and width in pixels.
 """
 
@@ -31,6 +31,7 @@ from aigc_lightning.metrics.membership import Membership, membership
 #: The detector's classes.
 GENERATED, REAL = "generated", "real"
 _QUALITIES = range(75, 96)
+_SAVES = 3  # the most
 _RESAVED = 75  # quality of the save that is one too many
 _HELD_OUT = 4  # one of so many pictures is held out
 _LEAST = 8  # pictures on a side
@@ -147,7 +148,7 @@ def write_pictures(real: Pictures, generated: Sequence[Pictures], spec: ImageSpe
         (root / part / label).mkdir(parents=True, exist_ok=True)
         for image in chain.from_iterable(batch for batch, *_ in images.batches()):
             with replacing(root / part / label / f"{done:06d}.jpg", durable=False) as temporary:
-                temporary.write_bytes(_encoded(image, _quality(done)))
+                temporary.write_bytes(_saved(image, done))
             done += 1
             watch(done, total)
 
@@ -195,7 +196,7 @@ def _scores(detector: LoadedModel, images: ImageSet, spec: ImageSpec, *, twice: 
     for number, image in enumerate(chain.from_iterable(batch for batch, *_ in images.batches())):
         if twice:
             image = decode(_encoded(image, _RESAVED), spec.channels)
-        chunk.append(decode(_encoded(image, _quality(number)), spec.channels))
+        chunk.append(decode(_saved(image, number), spec.channels))
         if len(chunk) == _CHUNK or number == len(images) - 1:
             logits = model.classify(torch.stack(chunk).float() / 127.5 - 1).cpu()
             scores.append(logits[:, place] - logits[:, 1 - place])
@@ -217,9 +218,18 @@ def _encoded(image: Tensor, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _quality(number: int) -> int:
-    """Return the quality in which a picture is saved; all kinds of pictures get all of them."""
-    return _QUALITIES[keyed.mixed(number) % len(_QUALITIES)]
+def _saved(image: Tensor, number: int) -> bytes:
+    """Return a picture as JPEG, saved once to three times; each kind gets all qualities and numbers of saves.
+
+    Args:
+        image: uint8 (C, H, W).
+        number: on which both depend.
+    """
+    first, *others = (_QUALITIES[keyed.mixed(number, save) % len(_QUALITIES)] for save in range(_SAVES))
+    saved = _encoded(image, first)
+    for quality in others[: keyed.mixed(number) % _SAVES]:
+        saved = _encoded(decode(saved, len(image)), quality)
+    return saved
 
 
 def _halves(images: FolderImages, num: int) -> tuple[FolderImages, FolderImages]:
