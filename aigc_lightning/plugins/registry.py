@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
 
 from aigc_lightning.errors import UserError, did_you_mean
@@ -155,12 +155,19 @@ def _plugin(kind: Kind, point: EntryPoint) -> Plugin:
     value = point.value.replace(" ", "").partition("[")[0]
     try:
         assert point.dist is not None
-        name, version = normalized(point.dist.name), point.dist.version or ""
-        needs = () if name == BUILTIN else tuple(point.dist.requires or ())
+        name, version, needs = _about(point.dist)
     except Exception:  # half-removed packages have no metadata
         return Plugin(kind, point.name, "unknown", "", value)
-    ours = tuple(text for text in needs if normalized(re.split(r"[^\w.-]", text.strip())[0]) == BUILTIN)
-    return Plugin(kind, point.name, name, version, value, ours)
+    return Plugin(kind, point.name, name, version, value, needs)
+
+
+@cache  # once for each package, not for each of its plugins: reading takes most of the time of a listing
+def _about(distribution: Distribution) -> tuple[str, str, tuple[str, ...]]:
+    """Return a package's name, its version, and its requirements on this package."""
+    metadata = distribution.metadata
+    name, needs = normalized(metadata["Name"]), metadata.get_all("Requires-Dist") or ()
+    ours = (text for text in needs if normalized(re.split(r"[^\w.-]", text.strip())[0]) == BUILTIN)
+    return name, metadata["Version"] or "", () if name == BUILTIN else tuple(ours)
 
 
 def uses(path: Path, plugin: Plugin) -> bool:

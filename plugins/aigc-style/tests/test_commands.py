@@ -1,7 +1,9 @@
 """`aigc style`: results, their metadata, and mistakes."""
 
 import json
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +101,16 @@ def test_a_style_that_is_not_there_is_named(picture: Callable[..., Path], capsys
     photo = picture("photo.png")
     assert main(["style", "judge", str(photo), "nowhere.jpg", str(photo)]) == 2
     assert "There is no style 'nowhere.jpg'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("optimize",), ("judge",)], ids=" ".join)
+def test_each_help_ends_with_examples_of_what_the_command_has(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with suppress(SystemExit):
+        main(["style", *words, "--help"])
+    body, _, examples = capsys.readouterr().out.partition("\nExamples:\n")
+    lines = [line.split() for line in examples.strip().splitlines()]
+    assert lines and all(line[:2] == ["aigc", "style"] for line in lines)
+    options = {part for line in lines if line[2:3] == list(words) for part in line if part.startswith("--")}
+    assert options <= set(re.findall(r"--[a-z-]+", body))

@@ -1,7 +1,9 @@
 """`aigc stylegan`: sheets, projections, directions and edits by models that were not trained."""
 
 import json
+import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -418,3 +420,16 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     stylegan("--help")
     said = capsys.readouterr().out
     assert all(name in said for name in ("mix", "project", "directions", "edit"))
+
+
+@pytest.mark.parametrize("words", [(), ("mix",), ("project",), ("directions",), ("edit",)], ids=" ".join)
+def test_each_help_ends_with_examples_of_what_the_command_has(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with suppress(SystemExit):
+        main(["stylegan", *words, "--help"])
+    body, _, examples = capsys.readouterr().out.partition("\nExamples:\n")
+    lines = [line.split() for line in examples.strip().splitlines()]
+    assert lines and all(line[:2] == ["aigc", "stylegan"] for line in lines)
+    options = {part for line in lines if line[2:3] == list(words) for part in line if part.startswith("--")}
+    assert options <= set(re.findall(r"--[a-z-]+", body))

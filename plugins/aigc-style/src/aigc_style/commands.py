@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from aigc_lightning.commands.dispatch import dispatch
-from aigc_lightning.config.command_line import parse
+from aigc_lightning.config.command_line import command_parser, parse
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
@@ -16,7 +16,11 @@ Usage: aigc style optimize PHOTO --style PICTURE...    give a photograph the sty
        aigc style judge PHOTO PICTURE RESULT...        compare results with the photograph and the style
 
 `aigc style optimize --help` and so on show the options. Networks that do it at once are trained by
-`aigc fit --config style_fast_photos` (one style) and `aigc fit --config adain_photos` (any style)."""
+`aigc fit --config style_fast_photos` (one style) and `aigc fit --config adain_photos` (any style).
+
+Examples:
+  aigc style optimize photo.jpg --style painting.jpg
+  aigc style judge photo.jpg painting.jpg styled.png"""
 _STYLE = "a file, or immunohistochemistry, hubble_deep_field, brick, grass or gravel (pictures of scikit-image)"
 _MOST_STEPS, _MOST_LEVELS, _MOST_SIZE = 10_000, 8, 8192
 
@@ -62,14 +66,14 @@ def _optimize(argv: list[str]) -> int:
 
 
 def _judge(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc style judge",
-        description="Compare results with the photograph and the style, by a bank of Gabor filters: features that have "
+        "Compare results with the photograph and the style, by a bank of Gabor filters: features that have "
         "learnt nothing and that no method optimises. Style errors are given relative to the photograph's (1 is no "
         "style at all, 0 the style's own statistics), content errors as 1 - correlation of the outlines (0 is the "
         "photograph, about 1 an unrelated picture). The baseline gives the photograph the mean and the deviation of "
         "the style's colours.",
-        exit_on_error=False,
+        "aigc style judge photo.jpg painting.jpg styled.png --json",
     )
     parser.add_argument("photo", type=Path, help="the photograph")
     parser.add_argument("style", help=_STYLE)
@@ -90,10 +94,11 @@ def _judge(argv: list[str]) -> int:
 
 
 def _optimize_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         "aigc style optimize",
-        description="Give a photograph the style of other pictures by optimising its pixels (Gatys et al., 2016).",
-        exit_on_error=False,
+        "Give a photograph the style of other pictures by optimising its pixels (Gatys et al., 2016).",
+        "aigc style optimize photo.jpg --style painting.jpg --out styled.png",
+        "aigc style optimize photo.jpg --style brick grass --weights 2,1 --size 512 --film styled.gif",
     )
     parser.add_argument("photo", type=Path, help="a picture of any size")
     parser.add_argument("--style", nargs="+", required=True, metavar="PICTURE", help=f"styles to mix: {_STYLE}")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from aigc_lightning.commands.dispatch import dispatch
-from aigc_lightning.config.command_line import parse, seed_list
+from aigc_lightning.config.command_line import command_parser, parse, seed_list
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
 
@@ -17,7 +17,12 @@ Usage: aigc stylegan mix RUN          a sheet of images that mix the styles of t
        aigc stylegan directions RUN   find directions in which styles vary
        aigc stylegan edit RUN         a sheet of images that move along such directions
 
-`aigc stylegan mix --help` and so on show the options."""
+`aigc stylegan mix --help` and so on show the options.
+
+Examples:
+  aigc stylegan mix runs/stylegan2_digits/1
+  aigc stylegan directions runs/stylegan2_digits/1
+  aigc stylegan edit runs/stylegan2_digits/1 --directions directions.safetensors"""
 _LEVELS = "coarse (up to 8x8), middle (up to 32x32), fine (above), all, or numbers of styles such as 0-3 or 2,5-7"
 _MOST_STEPS, _MOST_COLUMNS = 100_000, 100
 
@@ -29,7 +34,11 @@ def stylegan(argv: list[str]) -> int:
 
 
 def _mix(argv: list[str]) -> int:
-    parser = _parser("mix", "Show each row's seed with some of its styles taken from each column's seed.")
+    parser = _parser(
+        "mix",
+        "Show each row's seed with some of its styles taken from each column's seed.",
+        "runs/stylegan2_digits/1 --rows 0-5 --columns 10-17 --levels middle,fine",
+    )
     parser.add_argument("--rows", default="0-5", help="seeds, such as 0-5 or 3,7 (default: 0-5)")
     parser.add_argument("--columns", default="10-17", help="seeds from which styles are taken (default: 10-17)")
     parser.add_argument("--levels", default="coarse", help=f"styles taken from columns: {_LEVELS} (default: coarse)")
@@ -49,7 +58,11 @@ def _mix(argv: list[str]) -> int:
 
 
 def _project(argv: list[str]) -> int:
-    parser = _parser("project", "Find the style and the noise with which a model reproduces an image.")
+    parser = _parser(
+        "project",
+        "Find the style and the noise with which a model reproduces an image.",
+        "runs/stylegan2_digits/1 picture.png --space w+ --out projected",
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders or patterns")
     parser.add_argument("--out", type=Path, default=Path("projected"), help="folder of results (default: projected)")
     parser.add_argument("--space", choices=("w", "w+"), default="w", help="w+ for one style per layer (default: w)")
@@ -87,7 +100,11 @@ def _project(argv: list[str]) -> int:
 
 
 def _directions(argv: list[str]) -> int:
-    parser = _parser("directions", "Find directions in which styles vary, largest variation first.")
+    parser = _parser(
+        "directions",
+        "Find directions in which styles vary, largest variation first.",
+        "runs/stylegan2_digits/1 --method sefa --num 5",
+    )
     parser.add_argument(
         "--method",
         choices=("ganspace", "sefa"),
@@ -119,7 +136,12 @@ def _directions(argv: list[str]) -> int:
 
 
 def _edit(argv: list[str]) -> int:
-    parser = _parser("edit", "Show images moved along directions, one row per image and direction.")
+    parser = _parser(
+        "edit",
+        "Show images moved along directions, one row per image and direction.",
+        "runs/stylegan2_digits/1 --directions directions.safetensors --direction 0-4",
+        "runs/stylegan2_digits/1 --directions directions.safetensors --latent projected/picture.safetensors",
+    )
     parser.add_argument("--seeds", help="of the images, such as 0-7 (default: 0-7)")
     parser.add_argument("--latent", nargs="+", type=Path, metavar="FILE", help="projected images instead of seeds")
     parser.add_argument("--directions", type=Path, required=True, metavar="FILE", help="of `aigc stylegan directions`")
@@ -155,9 +177,10 @@ def _edit(argv: list[str]) -> int:
     return 0
 
 
-def _parser(action: str, about: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that all sub-commands share."""
-    parser = argparse.ArgumentParser(f"aigc stylegan {action}", description=about, exit_on_error=False)
+def _parser(action: str, about: str, *examples: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that all sub-commands share; examples are given without the command."""
+    command = f"aigc stylegan {action}"
+    parser = command_parser(command, about, *(f"{command} {example}" for example in examples))
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file of a stylegan2")
     parser.add_argument("--class", dest="class_name", help="class of the images, for class-conditional models")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
