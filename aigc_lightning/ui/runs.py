@@ -11,20 +11,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from aigc_lightning.callbacks.metrics_file import read_metrics
+from aigc_lightning.callbacks.metrics_file import METRICS_FILE, read_metrics
 from aigc_lightning.core.io.atomic import open_regular
 from aigc_lightning.core.run.folder import BEST, CHECKPOINTS, LAST
 from aigc_lightning.core.run.lock import holder_of
 from aigc_lightning.core.run.log import LOG_FILE
 from aigc_lightning.errors import UserError
+from aigc_lightning.ui.kept import Kept
 from aigc_lightning.ui.paths import confined
 from aigc_lightning.yaml_file import parse_yaml
 
 _DEPTH, _MOST_RUNS = 4, 1000
 _LOG_BYTES, _TEXT_BYTES = 32 * 2**10, 2**20
 _ENDS = re.compile(r" (?:INFO|ERROR) End: (\w+)")
-_MARKS = ("config.yaml", "metrics.csv", LOG_FILE)
+_MARKS = ("config.yaml", METRICS_FILE, LOG_FILE)
 _RECEIPT = re.compile(r"scores.*\.json")
+_PAGES = ("report.html", "explanation.html")  # of `aigc evaluate` and `aigc explain`
+_MOST_SERIES = 8  # runs whose curves are kept
+
+#: Steps and values by metric.
+Series = dict[str, tuple[list[int], list[float]]]
 
 
 class Runs:
@@ -37,6 +43,9 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._seen: dict[str, tuple[float, int]] = {}  # when a living run was first seen, and at which step
+        self._series = Kept(_series, _MOST_SERIES)
+        self._newest = Kept(self._read_newest, _MOST_RUNS)
+        self._configs = Kept(_config, _MOST_RUNS)
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return a line for each run, the one that changed last first."""
@@ -53,9 +62,8 @@ class Runs:
             NotThereError: there is no such folder.
         """
         folder = confined(self.root, name)
-        series = self.metrics(name)
-        step = max((steps[-1] for steps, _ in series.values() if steps), default=0)
-        config = _config(folder)
+        step, last = self._newest.get(folder / METRICS_FILE)
+        config = self._configs.get(folder / "config.yaml")
         total = _steps_asked(config)
         state = _state(folder)
         return {
@@ -68,14 +76,14 @@ class Runs:
             "data": str(_section(config, "data").get("class_path", "")).rpartition(".")[2],
             "changed": datetime.fromtimestamp(_changed(folder)).astimezone().isoformat(" ", "minutes"),
             "checkpoints": _checkpoints(folder),
-            "last": {key: values[-1] for key, (_, values) in series.items() if values},
+            "last": last,
         }
 
     def detail(self, name: str) -> dict[str, Any]:
         """Return everything about a run apart from its curves."""
         folder = confined(self.root, name)
         grids = [f"grids/{path.name}" for path in _files(folder / "grids") if path.suffix == ".png"]
-        reports = [path for path in _nested(folder) if path.name == "report.html"]
+        reports = [path for path in _nested(folder) if path.name in _PAGES]
         return {
             **self.summary(name),
             "log": _tail(folder / LOG_FILE),
@@ -86,14 +94,15 @@ class Runs:
             "films": [path.name for path in _files(folder) if path.name in ("timelapse.gif", "losses.png")],
         }
 
-    def metrics(self, name: str) -> dict[str, tuple[list[int], list[float]]]:
+    def metrics(self, name: str) -> Series:
         """Return each metric's steps and values."""
-        folder = confined(self.root, name)
-        try:
-            open_regular(folder / "metrics.csv").close()
-            return read_metrics(folder / "metrics.csv")
-        except (OSError, ValueError, UserError):
-            return {}
+        return self._series.get(confined(self.root, name) / METRICS_FILE)
+
+    def _read_newest(self, path: Path) -> tuple[int, dict[str, float]]:
+        """Return the last step of a file of metrics, and the last value of each."""
+        series = self._series.get(path)
+        last = {key: values[-1] for key, (_, values) in series.items() if values}
+        return max((steps[-1] for steps, _ in series.values() if steps), default=0), last
 
     def difference(self, first: str, second: str) -> list[str]:
         """Return the lines in which the configs of two runs differ, in the unified format."""
@@ -130,6 +139,15 @@ class Runs:
         if total is None or step <= first:
             return None
         return (total - step) * (now - began) / (step - first)
+
+
+def _series(path: Path) -> Series:
+    """Return what a file of metrics holds; nothing if it cannot be read."""
+    try:
+        open_regular(path).close()
+        return read_metrics(path)
+    except (OSError, ValueError, UserError):
+        return {}
 
 
 def _state(folder: Path) -> str:
@@ -171,9 +189,9 @@ def _checkpoints(folder: Path) -> list[str]:
     return [*(f"{CHECKPOINTS}/{name}" for name in dict.fromkeys([*first, *names])), *exports]
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(path: Path) -> dict[str, Any]:
     with suppress(UserError):
-        content = parse_yaml(_text(folder / "config.yaml"))
+        content = parse_yaml(_text(path))
         if isinstance(content, dict):
             return content
     return {}

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ from aigc_lightning.ui.worker import BusyError, Worker
 _STATIC = Path(__file__).parent / "static"
 #: Kinds of files that are served from run folders and results, by extension.
 _KINDS = {".png": "image/png", ".gif": "image/gif", ".html": "text/html; charset=utf-8"}
+#: Kinds of the page's own files: those of the system's table differ from machine to machine.
+_PAGE_KINDS = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 #: What reports may do: nothing but show themselves, with their own styles and pictures.
 _REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
@@ -178,7 +186,10 @@ class _Json(JSONResponse):
     """JSON without nan and infinity, which browsers do not read: a loss that is one of them becomes null."""
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(_finite(content), allow_nan=False).encode()
+        try:
+            return json.dumps(content, allow_nan=False).encode()
+        except ValueError:  # rare, and slow with thousands of steps
+            return json.dumps(_finite(content), allow_nan=False).encode()
 
 
 def _finite(value: Any) -> Any:
@@ -189,9 +200,18 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+@cache
+def _page_files() -> dict[str, bytes]:
+    """Return the files of the page by name."""
+    return {path.relative_to(_STATIC).as_posix(): path.read_bytes() for path in _STATIC.rglob("*") if path.is_file()}
+
+
 async def _static(request: Request) -> Response:
-    path = confined(_STATIC, request.path_params.get("name", "index.html"))
-    return FileResponse(path) if path.is_file() else PlainTextResponse("Not found.", 404)
+    name = request.path_params.get("name", "index.html")
+    content = _page_files().get(name)
+    if content is None:
+        return PlainTextResponse("Not found.", 404)
+    return Response(content, media_type=_PAGE_KINDS[Path(name).suffix])
 
 
 def _file(root: Path, name: str) -> Response:

@@ -19,7 +19,7 @@ from aigc_lightning.yaml_file import parse_yaml
 
 #: Options of the trainer that the form offers; others name folders, or are for several machines.
 _TRAINER = ("max_steps", "max_epochs", "max_time", "precision", "accelerator", "val_check_interval")
-_SECTIONS = ("engine", "ema", "grids", "checkpoints")
+_SECTIONS = ("engine", "ema", "privacy", "grids", "checkpoints")
 
 
 @dataclass

@@ -54,7 +54,7 @@ export function useJob() {
     setJob({ state: "waiting", done: 0, total: 0, command: "", files: [] });
     try {
       const id = (mine.id = await post(path, values));
-      for (let pause = 30; current.current === mine; pause = Math.min(500, pause * 1.3)) {
+      for (let pause = 8; current.current === mine; pause = Math.min(500, pause * 1.4)) {
         const found = await get("/api/job", { id });
         if (current.current !== mine) return;
         setJob({ ...found, id });

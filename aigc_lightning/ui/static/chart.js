@@ -4,12 +4,20 @@ import { html, useEffect, useRef, useState } from "/static/lib/preact-htm.js";
 const COLOURS = ["#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#14b8a6", "#eab308", "#ec4899"];
 const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3]];
 
+/** Columns of one table: the steps of all, and each one's values. Metrics of one run mostly have the same steps. */
+function joined(tables) {
+  if (!tables.length) return [[]];
+  const [[first]] = tables;
+  const alike = ([steps]) => steps.length === first.length && steps.every((step, place) => step === first[place]);
+  return tables.every(alike) ? [first, ...tables.map(([, values]) => values)] : uPlot.join(tables);
+}
+
 /** Draw tables of [label, steps, values] into an element; returns the chart. */
 export function draw(element, tables, logarithmic) {
   const style = getComputedStyle(element);
   const axis = { stroke: style.color, grid: { stroke: "#8884", width: 1 }, ticks: { stroke: "#8886", width: 1 } };
   const usable = (value) => (value !== null && (!logarithmic || value > 0) ? value : null);
-  const data = tables.length ? uPlot.join(tables.map(([, steps, values]) => [steps, values.map(usable)])) : [[]];
+  const data = joined(tables.map(([, steps, values]) => [steps, values.map(usable)]));
   const series = tables.map(([label], number) => ({
     label, stroke: COLOURS[number % COLOURS.length], dash: DASHES[Math.floor(number / COLOURS.length) % DASHES.length],
     width: 1.5, spanGaps: true, points: { show: data[0].length < 30 },

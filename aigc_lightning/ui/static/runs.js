@@ -36,37 +36,44 @@ export function Runs() {
 
 function Run({ name, compared, all }) {
   const { answer: run, error } = usePolled("/api/run", { run: name }, 3);
-  if (!run) return html`<p role="status">${error || "Reading the run."}</p>`;
   return html`<div>
     <section class="card"><h2>${name}</h2>
-      <p role="status"><span class=${`state ${run.state}`}>${run.state}</span> · step ${run.step}${run.steps ? ` of ${run.steps}` : ""}
-        ${run.eta !== null && run.eta !== undefined ? ` · about ${duration(run.eta)} left` : ""} · <span class="dim">${run.changed}</span></p>
-      ${run.steps && html`<progress aria-label="Steps" value=${Math.min(run.step, run.steps)} max=${run.steps} />`}
+      ${run ? html`<p role="status"><span class=${`state ${run.state}`}>${run.state}</span> · step ${run.step}${run.steps ? ` of ${run.steps}` : ""}
+        ${run.eta !== null && run.eta !== undefined ? ` · about ${duration(run.eta)} left` : ""} · <span class="dim">${run.changed}</span></p>`
+        : !error && html`<p role="status">Reading the run.</p>`}
+      ${run?.steps && html`<progress aria-label="Steps" value=${Math.min(run.step, run.steps)} max=${run.steps} />`}
       ${error && html`<p class="error" role="alert">${error}</p>`}
     </section>
-    <${Curves} names=${[name, ...compared]} step=${run.step} last=${run.last} />
-    ${run.grids.length > 0 && html`<section class="card"><h2>Grids</h2>
-      <${Frames} label="Step" follow urls=${run.grids.map((path) => address("/api/file", { run: name, path }))}
-        names=${run.grids.map((path) => path.replace(/^.*step_0*(?=\d)/, "").replace(".png", ""))} />
-      ${run.films.includes("timelapse.gif") && html`<p><a href=${address("/api/file", { run: name, path: "timelapse.gif" })} target="_blank">Timelapse</a></p>`}
-    </section>`}
-    <${Scores} run=${run} />
-    <${Difference} name=${name} all=${all} />
-    <section class="card"><h2>Log</h2><pre tabindex="0" aria-label="Log" class="log">${run.log || "Nothing yet."}</pre></section>
-    <section class="card"><details><summary>Config</summary><pre tabindex="0" aria-label="Config">${run.config}</pre></details></section>
+    <${Curves} names=${[name, ...compared]} step=${run?.step ?? 0} last=${run?.last ?? {}} />
+    ${run && html`<${Rest} run=${run} all=${all} />`}
   </div>`;
 }
+
+function Rest({ run, all }) {
+  const file = (path) => address("/api/file", { run: run.run, path });
+  return html`${run.grids.length > 0 && html`<section class="card"><h2>Grids</h2>
+      <${Frames} label="Step" follow urls=${run.grids.map(file)} names=${run.grids.map((path) => path.replace(/^.*step_0*(?=\d)/, "").replace(".png", ""))} />
+      ${run.films.includes("timelapse.gif") && html`<p><a href=${file("timelapse.gif")} target="_blank">Timelapse</a></p>`}
+    </section>`}
+    <${Scores} run=${run} />
+    <${Difference} name=${run.run} all=${all} />
+    <section class="card"><h2>Log</h2><pre tabindex="0" aria-label="Log" class="log">${run.log || "Nothing yet."}</pre></section>
+    <section class="card"><details><summary>Config</summary><pre tabindex="0" aria-label="Config">${run.config}</pre></details></section>`;
+}
+
+const newest = (series) => Math.max(-1, ...Object.values(series ?? {}).map(([steps]) => steps.at(-1) ?? -1));
 
 function Curves({ names, step, last }) {
   const [series, setSeries] = useState({});
   const [kinds, setKinds] = useState(null);
   useEffect(() => {
     let over = false;
-    Promise.all(names.map(async (name) => [name, await get("/api/metrics", { run: name }).catch(() => ({}))]))
-      .then((found) => over || setSeries(Object.fromEntries(found)));
+    const missing = names.filter((name, place) => !series[name] || (place === 0 && newest(series[name]) < step));
+    Promise.all(missing.map(async (name) => [name, await get("/api/metrics", { run: name }).catch(() => ({}))]))
+      .then((found) => over || !found.length || setSeries((old) => ({ ...old, ...Object.fromEntries(found) })));
     return () => { over = true; };
   }, [names.join("|"), step]);
-  const metrics = [...new Set(Object.values(series).flatMap(Object.keys))];
+  const metrics = [...new Set(names.flatMap((name) => Object.keys(series[name] ?? {})))];
   if (!metrics.length) return null;
   const losses = metrics.filter((name) => name.startsWith("train/") && name.endsWith("loss"));
   const shown = kinds ?? (losses.length ? losses : metrics.slice(0, 2));
@@ -84,7 +91,7 @@ function Scores({ run }) {
   if (!run.receipts.length && !run.reports.length) return null;
   const rows = (content) => (content.sections ?? []).flatMap((section) =>
     Object.entries(section.scores ?? {}).map(([key, value]) => [section.name ?? section.title ?? "", key, value]));
-  return html`<section class="card"><h2>Scores</h2>
+  return html`<section class="card"><h2>Scores and explanations</h2>
     ${run.receipts.map(({ file, content }) => html`<div key=${file} class="wide"><h3>${file}</h3>
       <table><tbody>${rows(content).map(([section, key, value]) => html`<tr><td>${section}</td><th scope="row">${key}</th><td>${short(value)}</td></tr>`)}</tbody></table>
       <details><summary>Receipt</summary><pre>${JSON.stringify(content, null, 2)}</pre></details></div>`)}
