@@ -56,7 +56,7 @@ def measured(browser: Any, address: str, times: int) -> None:
         page.wait_for_function("performance.getEntriesByType('paint').length > 1")
         first.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
     shown("first contentful paint", first)
-    opened, read, redrawn = [], [], []
+    opened, read = [], []
     for _ in range(times):
         page.get_by_role("button", name="digits").click()
         page.get_by_role("img", name="Curves: train/d").wait_for()
@@ -64,10 +64,8 @@ def measured(browser: Any, address: str, times: int) -> None:
         condition = "document.querySelector('[aria-label^=\"Curves: train/a\"] canvas')"
         opened.append(page.evaluate(UNTIL, ["nav button", "long", condition]))
         read.append(page.evaluate("performance.getEntries().find((one) => one.name.includes('/metrics')).duration"))
-        redrawn.append(page.evaluate(UNTIL, ["label", "Log scale", "true"]))
     shown(f"a run of {ROWS} rows chosen, its curves drawn", opened)
     shown("  of this reading the rows", read)
-    shown("its curves drawn again", redrawn)
     page.get_by_role("tab", name="Try").click()
     page.get_by_label("Checkpoint").select_option("digits/checkpoints/last.ckpt")
     page.get_by_label("Seeds").fill("3")

@@ -7,6 +7,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -320,3 +321,17 @@ def conditional(site: Site, folder: Path) -> Callable[..., Path]:
         return folder / f"{name}.safetensors"
 
     return write
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Return headless Chromium; skip where there is none."""
+    started = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").sync_playwright()
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium on the path")
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium has no sandbox for it
+    with started as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"] if is_root else [])
+        yield opened
+        opened.close()

@@ -1,6 +1,8 @@
 """What the panels ask for is what the commands would give."""
 
 import json
+import shutil
+import socket
 import sys
 import threading
 import time
@@ -12,6 +14,7 @@ from aigc_lightning.cli import main
 from aigc_lightning.core.run.lock import RunLock
 from aigc_lightning.errors import UserError
 from aigc_lightning.ui.models import Models
+from aigc_lightning.ui.runs import Runs
 from aigc_lightning.ui.worker import BusyError, CancelledError, Worker
 
 LAST = "trained/1/checkpoints/last.ckpt"
@@ -58,6 +61,44 @@ def test_curves_grids_log_and_config_of_a_run(client, runs):
     assert len(steps) == len(values) and detail["last"]["train/generator_loss"] == values[-1]
     shown = client.get("/api/file", params={"run": "trained/1", "path": detail["grids"][1]})
     assert shown.content == (runs / "trained" / "1" / "grids" / "step_000040.png").read_bytes()
+
+
+def test_curves_are_read_again_when_their_file_has_changed(tmp_path, monkeypatch):
+    from aigc_lightning.ui import runs as module
+
+    reads = []
+    read = module.read_metrics
+    monkeypatch.setattr(module, "read_metrics", lambda path: reads.append(path) or read(path))
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "metrics.csv"
+    path.write_text("step,train/loss\n1,2\n", encoding="utf-8")
+    (tmp_path / "run" / "config.yaml").write_text("trainer: {max_steps: 9}\n", encoding="utf-8")
+    runs = Runs(tmp_path)
+    for _ in range(3):
+        assert runs.metrics("run") == {"train/loss": ([1], [2.0])}
+        assert [(run["step"], run["steps"]) for run in runs.summaries()] == [(1, 9)]
+    assert len(reads) == 1
+    path.write_text("step,train/loss\n1,2\n2,3\n", encoding="utf-8")
+    assert runs.summary("run")["last"] == {"train/loss": 3.0} and len(reads) == 2
+
+
+def test_pages_of_commands_are_found_in_a_run(client, runs):
+    folder = runs / "trained" / "1" / "explained"
+    folder.mkdir()
+    try:
+        (folder / "explanation.html").write_text("<p>Why.</p>", encoding="utf-8")
+        assert "explained/explanation.html" in client.get("/api/run", params={"run": "trained/1"}).json()["reports"]
+        shown = client.get("/api/file", params={"run": "trained/1", "path": "explained/explanation.html"})
+        assert shown.text == "<p>Why.</p>" and shown.headers["content-security-policy"].startswith("sandbox")
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_answers_do_not_wait_for_full_packets():
+    from aigc_lightning.commands.ui import _listen
+
+    with _listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP  # asyncio then sets TCP_NODELAY
 
 
 def test_configs_are_compared_line_by_line(client, runs):
@@ -201,7 +242,12 @@ def test_a_run_is_started_from_the_form_and_stopped(make_client, finished, tmp_p
     with make_client(root=tmp_path, allow_training=True) as page:
         page.get("/", params={"token": "a-secret"})
         form = finished("/api/training/form", {"preset": "dcgan_digits"}, on=page)["answer"]
-        assert form["model.width"] == 16 and "run" not in form and "trainer.default_root_dir" not in form
+        assert (
+            form["model.width"] == 16
+            and form["privacy.epsilon"] is None
+            and "run" not in form
+            and "trainer.default_root_dir" not in form
+        )
         start = {"preset": "dcgan_digits", "options": {"model.width": "8"}}
         for name in ("run", "trainer.default_root_dir"):
             bad = start | {"options": {name: "x"}}
