@@ -20,7 +20,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 ROWS = 10_000
-#: Resolves with the milliseconds from a click, on what a selector and a text find, to the frame after a condition holds.
+#: Resolves with the milliseconds from a click on what a selector and a text find to the frame after a condition holds.
 UNTIL = """([selector, text, condition]) => new Promise((resolve) => {
   const holds = new Function(`return ${condition}`), began = performance.now();
   const end = () => resolve(performance.now() - began);

@@ -1,6 +1,5 @@
 """The page in headless Chromium: each panel clicked; a picture made, edited and downloaded; a run watched."""
 
-import json
 import re
 import shutil
 import threading
@@ -84,6 +83,7 @@ def downloaded(page, link, path):
 def unnamed(page):
     """Return the controls without a name for screen readers, and pictures without a text."""
     return page.evaluate("""() => [...document.querySelectorAll("input, select, textarea, button, img, canvas, iframe")]
+      .filter((one) => !one.closest("[role=img]"))
       .filter((one) => !(one.labels?.length || one.ariaLabel || one.alt || one.title || one.textContent.trim()))
       .map((one) => one.outerHTML)""")
 
@@ -103,9 +103,6 @@ def test_samples_and_walks(opened, runs, tmp_path, width, scheme):
     page.get_by_role("button", name="Walk").click()
     page.get_by_label("Frame: ").fill("5")
     page.get_by_role("img", name="5 of 16").wait_for()
-    page.get_by_label("From seed").fill("1")  # both ends alike
-    page.get_by_role("button", name="Walk").click()
-    expect(page.get_by_role("status").get_by_text("two different seeds")).to_be_visible()
     for name in ("Runs", "Try", "Data"):
         page.get_by_role("tab", name=name).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -124,12 +121,10 @@ def test_runs_are_compared(opened, runs, tmp_path):
     page = opened(root)
     page.get_by_role("button", name="second").click()
     page.get_by_label("Compare first").check()
-    page.get_by_role("img", name="Curves: second train/discriminator_loss, first").or_(
-        page.get_by_role("img", name=re.compile("Curves: second.*first"))
-    ).first.wait_for()
+    page.get_by_role("img", name=re.compile("Curves: second.*first")).wait_for()
     page.get_by_label("Log scale").check()
-    chart = page.locator(".u-over")
-    box = chart.bounding_box()
+    page.wait_for_timeout(200)  # the chart is made anew
+    box = page.locator(".u-over").bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 50)
     page.mouse.down()
     page.mouse.move(box["x"] + 300, box["y"] + 150, steps=4)
@@ -188,7 +183,7 @@ def test_an_index_is_searched(opened, runs, judge, tmp_path):
     page.get_by_label("Index").fill("digits.index")
     page.get_by_label("sample of a seed").fill("3")
     page.get_by_label("Results").fill("5")
-    page.get_by_role("button", name="Search").click()
+    page.get_by_role("button", name="Search", exact=True).click()
     page.get_by_role("img", name="Contact sheet").wait_for(timeout=PROCESS)
     assert page.locator("table tr").count() == 5
     expect(page.get_by_text("aigc search")).to_contain_text("--num 5")
@@ -234,5 +229,4 @@ def test_a_run_is_watched_while_it_trains(opened, tmp_path):
     expect(page.get_by_text("None.")).to_be_visible(timeout=PROCESS)
     page.get_by_role("tab", name="Runs").click()
     expect(page.get_by_role("status").first).to_contain_text("stopped")
-    record = json.dumps((tmp_path / "dcgan_digits" / "1" / "config.yaml").read_text(encoding="utf-8"))
-    assert "width: 8" in record
+    assert "width: 8" in (tmp_path / "dcgan_digits" / "1" / "config.yaml").read_text(encoding="utf-8")
