@@ -19,6 +19,7 @@ def export(argv: list[str]) -> int:
         "aigc export runs/dcgan_digits/1 --out digits.safetensors",
         "aigc export runs/dcgan_digits/1 --format onnx",
         "aigc export runs/cnn_digits/1 --format onnx --quantize int8",
+        "aigc export runs/dcgan_digits/1 --format onnx --page site",
     )
     parser.add_argument("checkpoint", help="a run folder or a .ckpt file")
     parser.add_argument(
@@ -43,9 +44,15 @@ def export(argv: list[str]) -> int:
         "else PSNR in dB to the results in float32 (default: 40)",
     )
     parser.add_argument("--force", action="store_true", help="write a quantized program that would be refused")
+    parser.add_argument("--page", type=Path, metavar="FOLDER", help="write a web page that runs a generator instead")
+    parser.add_argument(
+        "--runtime", type=Path, metavar="FOLDER", help="of onnxruntime-web, for --page (default: that in node_modules)"
+    )
     data_options, rest = split_data_options(argv)
     options = parse(parser, rest)
     _check_quantization(options, data_options)
+    if options.page is not None or options.runtime is not None:
+        return _page(options)
     out = _with_ending(options.out or Path("model"), options.format)
     if options.format == "safetensors":
         if options.graph is not None:
@@ -63,6 +70,28 @@ def export(argv: list[str]) -> int:
         data = chosen_data(data_options, loaded.record.get("data"), str(loaded.path))
         quantizing = Quantizing(loaded.model, options.quantize, data, options.floor, options.force)
     for line in written(loaded, options.format, out, options.graph, quantizing):
+        echo(line)
+    return 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    """Write a page.
+
+    Raises:
+        UserError: options do not go together, or onnxruntime-web is not there.
+    """
+    if options.page is None or options.format != "onnx":
+        raise UserError("A page is an ONNX program in a folder.", "Give both: --format onnx --page FOLDER")
+    given = {"--out": options.out, "--graph": options.graph, "--quantize": options.quantize}
+    idle = next((name for name, value in given.items() if value is not None), None)
+    if idle is not None:
+        raise UserError(f"{idle} has no effect with --page.", "Leave it out.")
+
+    from aigc_lightning.inference.exporting.page import found_runtime, page_written
+    from aigc_lightning.inference.loaded_model import LoadedModel
+
+    runtime = found_runtime(options.runtime)
+    for line in page_written(LoadedModel(options.checkpoint), options.page, runtime):
         echo(line)
     return 0
 
