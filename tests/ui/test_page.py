@@ -10,6 +10,7 @@ import time
 import pytest
 from PIL import Image
 
+from aigc_lightning.callbacks import metrics_file
 from aigc_lightning.cli import main
 from aigc_lightning.core.run.lock import RunLock
 from aigc_lightning.errors import UserError
@@ -64,11 +65,10 @@ def test_curves_grids_log_and_config_of_a_run(client, runs):
 
 
 def test_curves_are_read_again_when_their_file_has_changed(tmp_path, monkeypatch):
-    from aigc_lightning.ui import runs as module
-
     reads = []
-    read = module.read_metrics
-    monkeypatch.setattr(module, "read_metrics", lambda path: reads.append(path) or read(path))
+    monkeypatch.setattr(
+        "aigc_lightning.ui.runs.read_metrics", lambda path: reads.append(path) or metrics_file.read_metrics(path)
+    )
     (tmp_path / "run").mkdir()
     path = tmp_path / "run" / "metrics.csv"
     path.write_text("step,train/loss\n1,2\n", encoding="utf-8")
