@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,7 +105,8 @@ def test_the_page_makes_the_pictures_of_the_command(aigc, trained, folder, runti
         "async () => { const { load } = await import('./generator.js'); const { images } = await load();"
         " return (await images([3, 5, 20])).map((one) => [...one]); }"
     )
-    expected = LoadedModel(trained).model.sample([3, 5, 20])
+    model: Any = LoadedModel(trained).model
+    expected = model.sample([3, 5, 20])
     torch.testing.assert_close(torch.tensor(values).reshape(expected.shape), expected, rtol=0, atol=1e-4)
     page.get_by_label("Seeds").fill("3,5,20")
     page.get_by_role("button", name="Make pictures").click()
