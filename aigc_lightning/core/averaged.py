@@ -1,5 +1,7 @@
 """Modules that keep moving averages of their networks' weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -33,6 +35,7 @@ class AveragedModule(CheckpointedModule):
         self.other_averages = nn.ModuleDict()  # for each network, the averages of all widths but the first
         self._moving: dict[str, MovingAverage] = {}
         self._restored_updates: dict[str, int] = {}
+        self._is_differentiable = False
         self._images_taken = 0  # that training has taken, over all processes
         self._hooks_of_optimizers: list[RemovableHandle] = []
 
@@ -42,7 +45,17 @@ class AveragedModule(CheckpointedModule):
         Args:
             name: the attribute that holds the network.
         """
-        return cast(nn.Module, self.averages[name] if name in self.averages else getattr(self, name))
+        is_kept = name in self.averages and not self._is_differentiable
+        return cast(nn.Module, self.averages[name] if is_kept else getattr(self, name))
+
+    @contextmanager
+    def differentiable(self) -> Iterator[None]:
+        """Let capabilities such as `decode` and `edit` use the trained networks, in their mode, with gradients."""
+        before, self._is_differentiable = self._is_differentiable, True
+        try:
+            yield
+        finally:
+            self._is_differentiable = before
 
     def averages_of(self, name: str) -> list[nn.Module]:
         """Return all moving averages of a network: one, or one for each relative width."""

@@ -263,7 +263,10 @@ class ImageModel(AveragedModule):
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Switch to evaluation mode without gradients, and restore every module's mode afterwards."""
+        """Evaluate without gradients, and restore every module's mode afterwards; idle in a `differentiable` block."""
+        if self._is_differentiable:
+            yield
+            return
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:

@@ -1,0 +1,1 @@
+"""Models with fewer channels than the ones that they come from."""
