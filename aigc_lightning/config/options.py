@@ -38,6 +38,7 @@ def parameters(target: type) -> list[str]:
 _GROUPS = {
     "ema": "aigc_lightning.core.ema.Ema",
     "privacy": "aigc_lightning.core.privacy.settings.Privacy",
+    "distill": "aigc_lightning.callbacks.distillation.Distillation",
     "engine": "aigc_lightning.core.engine.settings.Engine",
     "grids": "aigc_lightning.callbacks.grids.Grids",
     "checkpoints": "aigc_lightning.callbacks.checkpoints.Checkpoints",

@@ -17,7 +17,8 @@ from aigc_lightning.yaml_file import read_yaml
 
 Stage = Literal["fit", "validate", "test", "predict"]
 CONFIG_NAME = "config.yaml"
-_COMMON = {"seed_everything", "trainer", "model", "data", "run", "engine", "ema", "privacy", "grids", "checkpoints"}
+_GROUPS = ("engine", "ema", "privacy", "distill", "grids", "checkpoints")
+_COMMON = {"seed_everything", "trainer", "model", "data", "run", *_GROUPS}
 #: Accepted by all stages, so that they can share a run's config; only `fit` uses them.
 _OF_FIT = {"max_images", "logger", "timeout", "compile"}
 SECTIONS: dict[str, set[str]] = {
@@ -31,7 +32,7 @@ SECTIONS: dict[str, set[str]] = {
 _STARTING = ("run", "resume", "checkpoint")
 #: Types of the sections that are not single values.
 _HOLDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("trainer", "engine", "ema", "privacy", "grids", "checkpoints"), (dict,)),
+    **dict.fromkeys(("trainer", *_GROUPS), (dict,)),
     **dict.fromkeys(("model", "data"), (dict, str)),
 }
 #: Paths of runs are given on the command line only: a config may come from a stranger.

@@ -92,9 +92,10 @@ Moving average of the weights, with which samples and scores are made
   --ema.half_life_images N    instead, the images after which weights count half
   --ema.relative_widths W,W   instead, widths such as 0.05,0.10; see: aigc ema --help
 
-Memory and privacy
+Memory, privacy and distillation
   --engine.micro_batches K               process a batch in K parts; more ways: docs/training.md (1)
   --privacy.epsilon E                    a guarantee for each image (docs/trust.md), with --privacy.delta
+  --distill.teacher RUN                  learn from a trained model as well (docs/distillation.md)
 """
 _USE_HELP = """
 Which

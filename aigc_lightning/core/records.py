@@ -37,6 +37,7 @@ _MORE: dict[Any, Kind] = {
     "engine": {str: object},
     "ema": {str: object},
     "privacy": {str: object},
+    "distill": {str: object},
     "data": {"class_path": str, "config": {str: object}},
     "seed": (int, NoneType),
     "precision": str,

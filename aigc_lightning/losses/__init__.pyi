@@ -1,6 +1,7 @@
 from . import arcface as arcface
 from . import contrastive as contrastive
 from . import dequantisation as dequantisation
+from . import distillation as distillation
 from . import feature_matching as feature_matching
 from . import hinge as hinge
 from . import kullback_leibler as kullback_leibler

@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from aigc_lightning import compat
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from aigc_lightning.callbacks.compiled import Compiled
+from aigc_lightning.callbacks.distillation import Distillation, distilling
 from aigc_lightning.callbacks.ema_snapshots import EmaSnapshots
 from aigc_lightning.callbacks.ending import Ending
 from aigc_lightning.callbacks.grids import Grids
@@ -131,9 +132,8 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--logger", type=str | list[str] | None, default=None, help="wandb, tensorboard or both.")
         parser.add_argument("--compile", type=bool, default=False, help="Compile the networks.")
         parser.add_argument("--timeout", type=PositiveInt | None, default=None, help="Seconds to wait for a process.")
-        parser.add_class_arguments(Engine, "engine")
-        parser.add_class_arguments(Ema, "ema")
-        parser.add_class_arguments(Privacy, "privacy")
+        for name, settings in {"engine": Engine, "ema": Ema, "privacy": Privacy, "distill": Distillation}.items():
+            parser.add_class_arguments(settings, name)
         parser.add_lightning_class_args(Grids, "grids")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.link_arguments("data", "model.init_args.spec", compute_fn=_spec, apply_on="instantiate")
@@ -242,8 +242,8 @@ class TrainingCLI(LightningCLI):
             return [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
         values = self.config["fit"]
         repeated = [*to_repeat(values), *self._trust]
-        own = [*privacy.callbacks(built["privacy"], self.datamodule, self.folder), LossLog(), SlicedWasserstein()]
-        own += [built["grids"], Provenance(self.stage_parser, values), *progress]
+        own = [*privacy.callbacks(built["privacy"], self.datamodule, self.folder), *distilling(built["distill"])]
+        own += [LossLog(), SlicedWasserstein(), built["grids"], Provenance(self.stage_parser, values), *progress]
         if trainer["enable_checkpointing"]:
             own += [built["checkpoints"], *([EmaSnapshots()] if built["ema"].widths else [])]
         own += [Ending(trainer["max_time"], repeated), Interruption(repeated)]

@@ -34,7 +34,7 @@ from aigc_lightning.training.launch_check import num_devices
 
 RUNS = Path("runs")
 #: Sections of a config, and where a record keeps them.
-_RECORDED = {"engine": "engine", "ema": "ema", "privacy": "privacy", "seed_everything": "seed"}
+_RECORDED = {"engine": "engine", "ema": "ema", "privacy": "privacy", "distill": "distill", "seed_everything": "seed"}
 
 
 @dataclass(frozen=True)
@@ -200,14 +200,14 @@ def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[st
         check_resumable(record, checkpoint)
         free = ("checkpoint_activations",)  # when they are computed again, they are the same
         differences += _differences("engine", made.get("engine", {}), values.engine.as_dict(), free)
-        differences += _differences("privacy", made.get("privacy", {"epsilon": None}), values.privacy.as_dict())
+        for name, off in {"privacy": "epsilon", "distill": "teacher"}.items():
+            differences += _differences(name, made.get(name, {off: None}), values[name].as_dict())
         if "ema" in made or "engine" in made:
             now = asdict(settings_of(values))
             differences += _differences("ema", asdict(recorded_ema(made)), now, ("snapshot_every",))
         if made.get("seed") != values.seed_everything:
             differences.append(f"seed_everything is {made.get('seed')} there and {values.seed_everything} here")
-        precision = precision_name(values.trainer.precision)
-        if made.get("precision", precision) != precision:
+        if made.get("precision", precision := precision_name(values.trainer.precision)) != precision:
             differences.append(f"trainer.precision is {made['precision']} there and {precision} here")
     if differences:
         again = f"A run goes on with its own settings: {command('aigc', 'fit', '--resume', checkpoint)}"
