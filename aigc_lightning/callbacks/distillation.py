@@ -96,7 +96,10 @@ class LearnFromTeacher(pl.Callback):
         refer(pl_module, "teacher", self.address, component.sha256)
         if trainer.ckpt_path is None:
             others = begin_with(pl_module, component.model)
-            say(f"The model begins with weights of {self.address}" + (f", except its {', '.join(others)}." if others else "."))
+            say(
+                f"The model begins with weights of {self.address}"
+                + (f", except its {', '.join(others)}." if others else ".")
+            )
         self._teacher = component.model
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -163,9 +166,9 @@ class LearnFromTeacher(pl.Callback):
         teacher = component.model
         names = f"the {type(teacher).__name__} in {self.address}"
         if teacher.spec != model.spec:
-            task = (f" for {teacher.spec.task}", f" for {model.spec.task}") if teacher.spec.task != model.spec.task else ("", "")
+            theirs, ours = (f"{spec} for {spec.task}" for spec in (teacher.spec, model.spec))
             raise UserError(
-                f"distill.teacher, {names}, was trained on {teacher.spec}{task[0]}, but the data is {model.spec}{task[1]}.",
+                f"distill.teacher, {names}, was trained on {theirs}, but the data is {ours}.",
                 "Choose the data that the teacher was trained on, with the same options.",
             )
         both = (model, teacher)
@@ -182,8 +185,8 @@ class LearnFromTeacher(pl.Callback):
         if all(isinstance(one, Classifier) for one in both):
             return partial(_classes, self.temperature)
         raise UserError(
-            f"A {type(model).__name__} cannot learn from distill.teacher, {names}: both have to edit, to classify, or to "
-            "make images of latents in one pass.",
+            f"A {type(model).__name__} cannot learn from distill.teacher, {names}: both have to edit, to classify, "
+            "or to make images of latents in one pass.",
             "Choose a teacher of the same kind; models of many steps are not distilled.",
         )
 

@@ -2,10 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aigc_lightning.config.command_line import command_parser, parse, split_data_options
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from aigc_lightning.inference.exporting.quantizing import CardWriter
+    from aigc_lightning.inference.loaded_model import LoadedModel
 
 _FORMATS = ("safetensors", "onnx", "pt2")
 _QUANTIZATIONS = ("int8", "int4-weights")
@@ -38,19 +43,31 @@ def export(argv: list[str]) -> int:
         "card says what is gained and lost on held-out images; refused unless 2 %% smaller, faster and above the floor",
     )
     parser.add_argument(
+        "--prune",
+        type=float,
+        metavar="SHARE",
+        help="leave out this share of the model's width, the weakest channels; with a card, as above",
+    )
+    parser.add_argument(
+        "--against", metavar="RUN", help="the larger model that this one stands for; with a card, as above"
+    )
+    parser.add_argument(
+        "--judge", metavar="RUN", help="extractor of a generator's Frechet distance, such as a cnn's run"
+    )
+    parser.add_argument(
         "--floor",
         type=float,
-        help="least score of a quantized program: accuracy in %% of a classifier (default: 0.5 less than in float32), "
-        "else PSNR in dB to the results in float32 (default: 40)",
+        help="least score: accuracy in %% of a classifier (default: 0.5 less than before), most Frechet distance of a "
+        "smaller generator (default: 10 %% more), else PSNR in dB to the results before (default: 40)",
     )
-    parser.add_argument("--force", action="store_true", help="write a quantized program that would be refused")
+    parser.add_argument("--force", action="store_true", help="write what would be refused")
     parser.add_argument("--page", type=Path, metavar="FOLDER", help="write a web page that runs a generator instead")
     parser.add_argument(
         "--runtime", type=Path, metavar="FOLDER", help="of onnxruntime-web, for --page (default: that in node_modules)"
     )
     data_options, rest = split_data_options(argv)
     options = parse(parser, rest)
-    _check_quantization(options, data_options)
+    _check_changes(options, data_options)
     if options.page is not None or options.runtime is not None:
         return _page(options)
     out = _with_ending(options.out or Path("model"), options.format)
@@ -62,14 +79,9 @@ def export(argv: list[str]) -> int:
     from aigc_lightning.inference.exporting.files import written
     from aigc_lightning.inference.loaded_model import LoadedModel
 
-    loaded, quantizing = LoadedModel(options.checkpoint), None
-    if options.quantize is not None:
-        from aigc_lightning.config.data import chosen_data
-        from aigc_lightning.inference.exporting.quantizing import Quantizing
-
-        data = chosen_data(data_options, loaded.record.get("data"), str(loaded.path))
-        quantizing = Quantizing(loaded.model, options.quantize, data, options.floor, options.force)
-    for line in written(loaded, options.format, out, options.graph, quantizing):
+    loaded = LoadedModel(options.checkpoint)
+    changing = _changing(options, data_options, loaded) if _changes(options) else None
+    for line in written(loaded, options.format, out, options.graph, changing):
         echo(line)
     return 0
 
@@ -82,10 +94,10 @@ def _page(options: argparse.Namespace) -> int:
     """
     if options.page is None or options.format != "onnx":
         raise UserError("A page is an ONNX program in a folder.", "Give both: --format onnx --page FOLDER")
-    given = {"--out": options.out, "--graph": options.graph, "--quantize": options.quantize}
-    idle = next((name for name, value in given.items() if value is not None), None)
-    if idle is not None:
-        raise UserError(f"{idle} has no effect with --page.", "Leave it out.")
+    given = {"--out": options.out, "--graph": options.graph}
+    idle = [*_changes(options), *(name for name, value in given.items() if value is not None)]
+    if idle:
+        raise UserError(f"{idle[0]} has no effect with --page.", "Leave it out.")
 
     from aigc_lightning.inference.exporting.page import found_runtime, page_written
     from aigc_lightning.inference.loaded_model import LoadedModel
@@ -96,20 +108,54 @@ def _page(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_quantization(options: argparse.Namespace, data_options: list[str]) -> None:
-    """Refuse options that would not act.
+def _changing(options: argparse.Namespace, data_options: list[str], loaded: "LoadedModel") -> "CardWriter":
+    """Return what changes the programs; a model to be pruned is replaced by the smaller one."""
+    from aigc_lightning.config.data import chosen_data
+
+    data = chosen_data(data_options, loaded.record.get("data"), str(loaded.path))
+    if options.quantize is not None:
+        from aigc_lightning.inference.exporting.quantizing import Quantizing
+
+        return Quantizing(loaded.model, options.quantize, data, options.floor, options.force)
+    from aigc_lightning.core.checkpoint import load_model
+    from aigc_lightning.core.narrowing.narrowed import narrowed
+    from aigc_lightning.inference.exporting.narrower import Narrower
+
+    if options.prune is None:
+        larger, change = load_model(options.against), "smaller"
+    else:
+        larger, change = loaded.model, "pruned"
+        loaded.model = narrowed(larger, options.prune, loaded.path)
+    return Narrower(loaded.model, larger, change, data, options.judge, options.floor, options.force)
+
+
+def _changes(options: argparse.Namespace) -> list[str]:
+    """Return the options that change programs, of which only one can be given."""
+    return [f"--{name}" for name in ("quantize", "prune", "against") if getattr(options, name) is not None]
+
+
+def _check_changes(options: argparse.Namespace, data_options: list[str]) -> None:
+    """Refuse options that would not act or are out of range.
 
     Raises:
         UserError: there are such options.
     """
-    if options.quantize is not None:
-        if options.format != "onnx":
-            raise UserError("--quantize writes ONNX programs.", "Add --format onnx.")
-        return
+    changes = _changes(options)
+    if len(changes) > 1:
+        raise UserError(f"{' and '.join(changes)} are given.", "Give one of them.")
+    if changes and options.format != "onnx":
+        raise UserError(f"{changes[0]} writes ONNX programs.", "Add --format onnx.")
+    if options.prune is not None and not 0 < options.prune < 1:
+        raise UserError(f"--prune is {options.prune}.", "Give a number between 0 and 1, such as 0.3.")
+    if options.judge is not None and changes not in (["--prune"], ["--against"]):
+        raise UserError("--judge acts on smaller models.", "Add --prune SHARE or --against RUN, or leave it out.")
     given = {"--floor": options.floor is not None, "--force": options.force, "--data": bool(data_options)}
-    idle = next((name for name, is_given in given.items() if is_given), None)
+    idle = next((name for name, is_given in given.items() if is_given and not changes), None)
     if idle is not None:
-        raise UserError(f"{idle} acts on quantized programs.", "Add --format onnx --quantize int8, or leave it out.")
+        raise UserError(
+            f"{idle} acts on quantized programs and smaller models.",
+            "Add --format onnx with --quantize int8, --prune SHARE or --against RUN, or leave it out.",
+        )
 
 
 def _with_ending(out: Path, form: str) -> Path:

@@ -132,7 +132,9 @@ def _own_weights(model: ImageModel) -> dict[str, Tensor]:
 def _used_weights(model: ImageModel) -> dict[str, Tensor]:
     """Return a model's tensors, of averaged networks the averages."""
     averages = model.averages.items()
-    return _own_weights(model) | {f"{net}.{key}": value for net, copy in averages for key, value in copy.state_dict().items()}
+    return _own_weights(model) | {
+        f"{net}.{key}": value for net, copy in averages for key, value in copy.state_dict().items()
+    }
 
 
 def _network(name: str) -> str:

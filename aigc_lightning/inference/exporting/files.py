@@ -14,7 +14,7 @@ from aigc_lightning.core.io.atomic import replacing
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.inference.exporting.formats import OPSET, Format, OnnxFile
 from aigc_lightning.inference.exporting.proof import Proof, exported_and_proved, sizes_text
-from aigc_lightning.inference.exporting.quantizing import Quantizing
+from aigc_lightning.inference.exporting.quantizing import CardWriter
 from aigc_lightning.inference.exporting.traced import ExportError
 from aigc_lightning.inference.loaded_model import LoadedModel
 
@@ -25,7 +25,7 @@ _PREPROCESSING = {
 
 
 def written(
-    loaded: LoadedModel, form: Format, out: Path, graph: str | None = None, quantizing: Quantizing | None = None
+    loaded: LoadedModel, form: Format, out: Path, graph: str | None = None, changing: CardWriter | None = None
 ) -> Iterator[str]:
     """Write a model's graphs, one file each, and yield lines that say what was written or why not.
 
@@ -34,7 +34,7 @@ def written(
         form: "onnx" or "pt2".
         out: the file; where there are several graphs, the name of each is appended to the file's name.
         graph: the only one to export; None for all that can be.
-        quantizing: how to quantize ONNX programs; None to write float32.
+        changing: writes changed ONNX programs, such as quantized ones; None to write them as they are.
 
     Raises:
         UserError: there is no such graph, a chosen graph cannot be exported, or none can.
@@ -47,7 +47,7 @@ def written(
         try:
             if isinstance(found, str):
                 raise ExportError(name, found)
-            yield from _written(loaded, name, found, form, path, quantizing)
+            yield from _written(loaded, name, found, form, path, changing)
             done += 1
         except ExportError as error:
             if len(graphs) == 1:
@@ -69,20 +69,20 @@ def _chosen(
 
 
 def _written(
-    loaded: LoadedModel, name: str, graph: ExportGraph, form: Format, path: Path, quantizing: Quantizing | None
+    loaded: LoadedModel, name: str, graph: ExportGraph, form: Format, path: Path, changing: CardWriter | None
 ) -> Iterator[str]:
-    if graph.loop is not None and quantizing is not None:
+    if graph.loop is not None and changing is not None:
         raise ExportError(name, "its errors would add up in the loop around it", "Leave --quantize out.")
     script = _script(name, graph.loop, path) if form == "onnx" and graph.loop is not None else None
     proof = exported_and_proved(name, graph, form)
     metadata = _metadata(loaded, name, graph, proof)
     card = None
-    if quantizing is None:
+    if changing is None:
         with replacing(path) as temporary:
             proof.file.write(temporary, json.dumps(metadata))
     else:
         assert isinstance(proof.file, OnnxFile)
-        card = quantizing.write(name, graph, proof.file, path, metadata)
+        card = changing.write(name, graph, proof.file, path, metadata)
     inputs = ", ".join(f"{key} {_shape(given.shape)}" for key, given in graph.inputs.items())
     yield f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {name} of {inputs}"
     if card is not None:

@@ -139,6 +139,10 @@ class OnnxFile:
         session = onnxruntime.InferenceSession(self.serialized, options, providers=["CPUExecutionProvider"])
         return lambda inputs: session.run(None, dict(inputs))
 
+    def model(self) -> Any:
+        """Return the protobuf message."""
+        return self._model
+
     def write(self, path: Path, metadata: str) -> None:
         """Write the file with a text as metadata."""
         write_onnx(self._model, path, metadata)

@@ -60,10 +60,11 @@ class Score:
 
     Args:
         name: "accuracy in %", or "PSNR to float32 in dB".
-        before: that of the float32 program; None if it is what the other is compared with.
+        before: that of the program before the change; None if it is what the other is compared with.
         after: that of the changed program.
         floor: the least that is accepted.
         num: number of images.
+        lower: whether lower is better; the floor is then the most that is accepted.
     """
 
     name: str
@@ -71,6 +72,12 @@ class Score:
     after: float
     floor: float
     num: int
+    lower: bool = False
+
+    @property
+    def suffices(self) -> bool:
+        """Whether the changed program is accepted."""
+        return self.after <= self.floor if self.lower else self.after >= self.floor
 
 
 def session_of(serialized: bytes) -> Any:

@@ -27,14 +27,14 @@ _LEAST_SAVED = 0.02  # of the file
 
 @dataclass(frozen=True)
 class Card:
-    """What quantization gains and loses.
+    """What a change of a program, such as quantization, gains and loses.
 
     Args:
-        quantization: its kind.
+        quantization: its kind; "pruned" or "smaller" for a smaller model.
         float_layers: names of the layers that stay float32, of those that could have been quantized.
-        before: the float32 program.
-        after: the quantized one.
-        score: how well the quantized program does, and how well it has to.
+        before: the program before the change.
+        after: the changed one.
+        score: how well the changed program does, and how well it has to.
         calibration: number of batches from which ranges were taken; 0 for weights alone.
     """
 
@@ -56,8 +56,9 @@ class Card:
         if after.seconds >= before.seconds:
             times = f"{1000 * after.seconds:.2f} instead of {1000 * before.seconds:.2f} ms"
             problems.append(f"it is not faster ({times} a batch)")
-        if not score.after >= score.floor:
-            problems.append(f"its {score.name} of {score.after:.2f} is below the floor of {score.floor:.2f}")
+        if not score.suffices:
+            bound = "above the most" if score.lower else "below the floor"
+            problems.append(f"its {score.name} of {score.after:.4g} is {bound} of {score.floor:.4g}")
         return problems
 
     def record(self) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class Card:
 
     def lines(self) -> Iterator[str]:
         """Yield it as a table."""
-        yield f"  {'':<24}{'float32':>12}{self.quantization:>14}"
+        yield f"  {'':<24}{'before':>12}{self.quantization:>14}"
         rows = {
             "MiB of the file": (self.before.bytes / 2**20, self.after.bytes / 2**20),
             f"ms a batch of {self.before.batch}": (1000 * self.before.seconds, 1000 * self.after.seconds),
@@ -74,8 +75,9 @@ class Card:
         }
         for title, (before, after) in rows.items():
             yield f"  {title:<24}{before:>12.2f}{after:>14.2f}  x{before / max(after, 1e-9):.2f}"
-        before_score = "" if self.score.before is None else f"{self.score.before:.2f}"
-        yield f"  {self.score.name:<24}{before_score:>12}{self.score.after:>14.2f}  floor {self.score.floor:.2f}"
+        before_score = "" if self.score.before is None else f"{self.score.before:.4g}"
+        bound = "at most" if self.score.lower else "floor"
+        yield f"  {self.score.name:<24}{before_score:>12}{self.score.after:>14.4g}  {bound} {self.score.floor:.4g}"
 
 
 def quantized(

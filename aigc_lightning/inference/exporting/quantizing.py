@@ -1,4 +1,4 @@
-"""Quantizing what a model exports with the data of its run, and refusing what is not worth it."""
+"""Writing changed programs of a model, such as quantized ones, and refusing what is not worth it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -20,55 +20,59 @@ from aigc_lightning.inference.exporting.quantized import Card, Quantization, qua
 from aigc_lightning.inference.exporting.traced import ExportError
 
 _BATCH = 16
-_CALIBRATION, _JUDGED = 128, 1024  # images at most
+_CALIBRATION = 128  # images at most
 _FIELDS = {"masks": "mask", "references": "reference", "labels": "label"}
 
 
-class Quantizing:
-    """Quantizes programs of a model.
+class CardWriter:
+    """Writes changed programs of a model with cards that say what the change gains and loses.
 
     Args:
         model: that was exported.
-        kind: of quantization.
-        data: its training images set the ranges of int8, its held-out images judge the result.
-        floor: the least score, see `quantized`.
+        data: gives the inputs.
+        floor: the least score.
         force: whether to write what would be refused.
     """
 
-    def __init__(
-        self, model: ImageModel, kind: Quantization, data: ImageDataModule, floor: float | None, force: bool
-    ) -> None:
-        self.model, self.kind, self.data, self.floor, self.force = model, kind, data, floor, force
+    most_judged = 1024  # images
+
+    def __init__(self, model: ImageModel, data: ImageDataModule, floor: float | None, force: bool) -> None:
+        self.model, self.data, self.floor, self.force = model, data, floor, force
         data.prepare_data()
 
     def write(self, name: str, graph: ExportGraph, file: OnnxFile, path: Path, metadata: dict[str, Any]) -> Card:
-        """Write a quantized program, and beside it its card, `NAME_card.json`.
+        """Write a changed program, and beside it its card, `NAME_card.json`.
 
         Args:
             name: of the graph.
             graph: that was exported.
-            file: the program in float32, which gives what the model gives.
+            file: its program in float32.
             path: to write.
-            metadata: of the program; the card is added as `quantization`.
+            metadata: of the program, to which the card is added.
 
         Raises:
-            ExportError: it cannot be quantized, or is refused.
+            ExportError: it cannot be changed, or is refused.
         """
-        calibration, _ = self._examples(name, graph, DataImages(self.data, "train"), _CALIBRATION)
-        judged, classes = self._examples(name, graph, DataImages(self.data, "val"), _JUDGED)
-        labels = classes if name == "classify" else None
-        model, card = quantized(name, graph, file, self.kind, calibration, judged, labels, self.floor)
+        raise NotImplementedError
+
+    def check(self, name: str, card: Card) -> None:
+        """Refuse what is not worth having.
+
+        Raises:
+            ExportError: it is not.
+        """
         if card.problems and not self.force:
-            hint = "Choose another kind, lower --floor, or write it anyway with --force."
-            raise ExportError(name, f"as {self.kind}, {' and '.join(card.problems)}", hint)
-        with replacing(path) as temporary:
-            write_onnx(model, temporary, json.dumps({**metadata, "quantization": card.record()}))
+            hint = "Choose another way, another --floor, or write it anyway with --force."
+            raise ExportError(name, f"as {card.quantization}, {' and '.join(card.problems)}", hint)
+
+    @staticmethod
+    def write_card(path: Path, card: Card) -> None:
+        """Write the card of a program."""
         with replacing(path.with_name(f"{path.stem}_card.json")) as temporary:
             temporary.write_text(json.dumps(card.record(), indent=1) + "\n")
-        return card
 
-    def _examples(
-        self, name: str, graph: ExportGraph, images: DataImages, most: int
+    def examples(
+        self, name: str, graph: ExportGraph, images: DataImages, most: int = most_judged
     ) -> tuple[list[Mapping[str, Array]], Array | None]:
         """Return inputs in batches of one size, and the labels of their images (N,) or None."""
         numbers = chosen(len(images), min(most, len(images)))
@@ -105,4 +109,45 @@ class Quantizing:
             elif given.integers:
                 yield key, given.example({"batch": num}, generator)
             else:
-                raise ExportError(name, f"the data has no {key} to quantize it with", "Leave --quantize out.")
+                raise ExportError(name, f"the data has no {key} to compare results with", "Export it as it is.")
+
+
+class Quantizing(CardWriter):
+    """Quantizes programs of a model.
+
+    Args:
+        model: that was exported.
+        kind: of quantization.
+        data: its training images set the ranges of int8, its held-out images judge the result.
+        floor: the least score, see `quantized`.
+        force: whether to write what would be refused.
+    """
+
+    def __init__(
+        self, model: ImageModel, kind: Quantization, data: ImageDataModule, floor: float | None, force: bool
+    ) -> None:
+        super().__init__(model, data, floor, force)
+        self.kind = kind
+
+    def write(self, name: str, graph: ExportGraph, file: OnnxFile, path: Path, metadata: dict[str, Any]) -> Card:
+        """Write a quantized program, and beside it its card, `NAME_card.json`.
+
+        Args:
+            name: of the graph.
+            graph: that was exported.
+            file: the program in float32, which gives what the model gives.
+            path: to write.
+            metadata: of the program; the card is added as `quantization`.
+
+        Raises:
+            ExportError: it cannot be quantized, or is refused.
+        """
+        calibration, _ = self.examples(name, graph, DataImages(self.data, "train"), _CALIBRATION)
+        judged, classes = self.examples(name, graph, DataImages(self.data, "val"))
+        labels = classes if name == "classify" else None
+        model, card = quantized(name, graph, file, self.kind, calibration, judged, labels, self.floor)
+        self.check(name, card)
+        with replacing(path) as temporary:
+            write_onnx(model, temporary, json.dumps({**metadata, "quantization": card.record()}))
+        self.write_card(path, card)
+        return card

@@ -1,0 +1,119 @@
+"""Exporting a smaller model beside the one that it stands for, and refusing what is not worth it.
+
+Shapes: N images.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aigc_lightning.core.capabilities import Generator
+from aigc_lightning.core.export_graphs import ExportGraph, export_graphs
+from aigc_lightning.core.image_model import ImageModel
+from aigc_lightning.core.io.atomic import replacing
+from aigc_lightning.core.io.pictures import to_uint8
+from aigc_lightning.data.base import ImageDataModule
+from aigc_lightning.errors import UserError
+from aigc_lightning.evaluation.bank import Labelled, collect
+from aigc_lightning.evaluation.extractors import find_extractor
+from aigc_lightning.evaluation.image_sets import DataImages, chosen
+from aigc_lightning.inference.exporting.formats import Array, OnnxFile, write_onnx
+from aigc_lightning.inference.exporting.measured import Score, measured, score_of, session_of
+from aigc_lightning.inference.exporting.proof import exported_and_proved
+from aigc_lightning.inference.exporting.quantized import Card
+from aigc_lightning.inference.exporting.quantizing import CardWriter
+from aigc_lightning.inference.exporting.traced import ExportError
+from aigc_lightning.metrics.frechet import frechet_distance
+
+_MOST_DISTANCE = 1.1  # times that of the other model, by default
+
+
+class Narrower(CardWriter):
+    """Compares the programs of a smaller model with those of a larger one.
+
+    Args:
+        model: the smaller one.
+        larger: the model that it stands for.
+        change: how it became smaller: "pruned" or "smaller".
+        data: its held-out images judge editors and classifiers, its training images generators.
+        judge: an extractor for Frechet distances, see `find_extractor`; needed by generators.
+        floor: least score, or greatest Frechet distance; see `score_of`, and by default 10 % more distance.
+        force: whether to write what would be refused.
+    """
+
+    def __init__(
+        self,
+        model: ImageModel,
+        larger: ImageModel,
+        change: str,
+        data: ImageDataModule,
+        judge: str | None,
+        floor: float | None,
+        force: bool,
+    ) -> None:
+        super().__init__(model, data, floor, force)
+        self.larger, self.change = larger, change
+        self.extractor = None if judge is None else find_extractor(judge)
+        larger.float()
+
+    def write(self, name: str, graph: ExportGraph, file: OnnxFile, path: Path, metadata: dict[str, Any]) -> Card:
+        """Write a program, and beside it its card, `NAME_card.json`.
+
+        Args:
+            name: of the graph.
+            graph: of the smaller model.
+            file: its program.
+            path: to write.
+            metadata: of the program; the card is added as `comparison`.
+
+        Raises:
+            ExportError: the larger model has no such program, or the smaller one's is refused.
+        """
+        other = export_graphs(self.larger).get(name)
+        if not isinstance(other, ExportGraph):
+            raise ExportError(name, "the larger model does not have it", "Compare with a model of the same kind.")
+        before = exported_and_proved(name, other, "onnx").file
+        assert isinstance(before, OnnxFile)
+        judged, classes = self.examples(name, graph, DataImages(self.data, "val"))
+        programs = [before.serialized, file.serialized]
+        if name == "decode" and isinstance(self.model, Generator):
+            score = self._distances(name, graph, programs)
+        else:
+            outputs = [[session.run(None, dict(each))[0] for each in judged] for session in map(session_of, programs)]
+            labels = classes if name == "classify" else None
+            score = score_of(graph, outputs[0], outputs[1], labels, self.floor)
+            score = replace(score, name=score.name.replace("float32", "the larger"))
+        card = Card(self.change, [], *measured(programs, judged[0]), score, 0)
+        self.check(name, card)
+        with replacing(path) as temporary:
+            write_onnx(file.model(), temporary, json.dumps({**metadata, "comparison": card.record()}))
+        self.write_card(path, card)
+        return card
+
+    def _distances(self, name: str, graph: ExportGraph, programs: Sequence[bytes]) -> Score:
+        """Return the Frechet distances to the training images of what both programs make of the same latents."""
+        if self.extractor is None:
+            raise UserError(
+                "A generator is judged by a Frechet distance, which needs an extractor.",
+                "Add --judge RUN, a run of cnn on the same data, or a name of docs/evaluation.md.",
+            )
+        images = DataImages(self.data, "train")
+        numbers = chosen(len(images), min(self.most_judged, len(images)))
+        real = collect(self.extractor, [images.read(numbers)]).moments
+        judged, _ = self.examples(name, graph, images)
+        distances = []
+        for session in map(session_of, programs):
+            made = np.concatenate([session.run(None, dict(inputs))[0] for inputs in judged])
+            distances.append(frechet_distance(collect(self.extractor, [_numbered(made)]).moments, real))
+        floor = _MOST_DISTANCE * distances[0] if self.floor is None else self.floor
+        return Score("Frechet distance", *distances, floor, len(made), lower=True)
+
+
+def _numbered(images: Array) -> Labelled:
+    """Return images (N, C, H, W) in [-1, 1] as a batch of numbered 8-bit ones."""
+    return to_uint8(torch.from_numpy(images)), torch.arange(len(images)), None
