@@ -171,11 +171,11 @@ class LearnFromTeacher(pl.Callback):
                 f"distill.teacher, {names}, was trained on {theirs}, but the data is {ours}.",
                 "Choose the data that the teacher was trained on, with the same options.",
             )
-        both = (model, teacher)
+        both: tuple[Any, Any] = (model, teacher)
         if all(isinstance(one, Editor) for one in both) and model.spec.task != "generation":
             return _edits
         if all(isinstance(one, LatentGenerator) and not hasattr(one, "network_evaluations") for one in both):
-            sizes = [one.latents([0]).shape[1:] for one in both]  # type: ignore[attr-defined]
+            sizes = [one.latents([0]).shape[1:] for one in both]
             if sizes[0] != sizes[1] or num_sampled_classes(model) != num_sampled_classes(teacher):
                 what = f"{names} makes images of other latents or classes than this {type(model).__name__}"
                 raise UserError(f"distill.teacher, {what}.", "Give both the same latent size and conditioning.")

@@ -51,9 +51,7 @@ def export(argv: list[str]) -> int:
     parser.add_argument(
         "--against", metavar="RUN", help="the larger model that this one stands for; with a card, as above"
     )
-    parser.add_argument(
-        "--judge", metavar="RUN", help="extractor of a generator's Frechet distance, such as a cnn's run"
-    )
+    parser.add_argument("--judge", metavar="RUN", help="extractor of a generator's Frechet distance, a cnn's run")
     parser.add_argument(
         "--floor",
         type=float,
@@ -121,12 +119,11 @@ def _changing(options: argparse.Namespace, data_options: list[str], loaded: "Loa
     from aigc_lightning.core.narrowing.narrowed import narrowed
     from aigc_lightning.inference.exporting.narrower import Narrower
 
+    judged = (data, options.judge, options.floor, options.force)
     if options.prune is None:
-        larger, change = load_model(options.against), "smaller"
-    else:
-        larger, change = loaded.model, "pruned"
-        loaded.model = narrowed(larger, options.prune, loaded.path)
-    return Narrower(loaded.model, larger, change, data, options.judge, options.floor, options.force)
+        return Narrower(loaded.model, load_model(options.against), "smaller", *judged)
+    larger, loaded.model = loaded.model, narrowed(loaded.model, options.prune, loaded.path)
+    return Narrower(loaded.model, larger, "pruned", *judged)
 
 
 def _changes(options: argparse.Namespace) -> list[str]:

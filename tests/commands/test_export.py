@@ -112,6 +112,26 @@ def test_a_classifier_in_8_bits(aigc, judge, folder):
     assert same > 0.97 and not torch.equal(torch.from_numpy(logits), expected)
 
 
+def test_a_pruned_model_is_refused_or_written_with_a_card(aigc, trained, judge, folder):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    prune = ("export", trained, "--format", "onnx", "--graph", "decode", "--prune", "0.5")
+    unjudged = aigc(*prune)
+    assert unjudged.code == 2 and "--judge" in unjudged.err
+    refused = aigc(*prune, "--judge", judge, "--floor", "0")
+    assert refused.code == 2 and "above the most of 0.0000" in refused.err and not list(folder.glob("*.onnx"))
+    done = aigc(*prune, "--judge", judge, "--force", "--out", "small.onnx")
+    assert done.code == 0 and "Frechet distance" in done.out
+    about = json.loads(onnxruntime.InferenceSession("small.onnx").get_modelmeta().custom_metadata_map["aigc"])
+    card, model = about["comparison"], load_model(trained)
+    assert card == json.loads(Path("small_card.json").read_text()) and card["quantization"] == "pruned"
+    assert card["after"]["bytes"] < card["before"]["bytes"] and card["score"]["lower"]
+    assert about["config"]["width"] == max(1, model.provenance()["config"]["width"] // 2)
+
+    same = aigc("export", judge, "--format", "onnx", "--graph", "classify", "--against", judge, "--out", "same.onnx")
+    assert same.code == 2 and "not 2% smaller" in same.err and "accuracy" not in same.err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -122,6 +142,10 @@ def test_a_classifier_in_8_bits(aigc, judge, folder):
         (("--quantize", "int8"), "--format onnx"),
         (("--format", "onnx", "--floor", "40"), "--floor"),
         (("--format", "onnx", "--force"), "--force"),
+        (("--format", "onnx", "--prune", "1"), "--prune is 1"),
+        (("--format", "onnx", "--judge", "inception"), "--prune SHARE"),
+        (("--format", "onnx", "--prune", "0.5", "--quantize", "int8"), "--quantize and --prune"),
+        (("--prune", "0.5"), "--format onnx"),
     ],
 )
 def test_mistakes(options, said, aigc, trained, folder):

@@ -26,8 +26,9 @@ def is_dense(layer: nn.Module) -> bool:
 
 def is_channelwise(layer: nn.Module) -> bool:
     """Return whether a layer keeps channels apart, as far as its weights are concerned."""
-    depthwise = isinstance(layer, _CONVOLUTIONS) and layer.groups == layer.in_channels == layer.out_channels
-    return isinstance(layer, _NORMS) or (depthwise and layer.groups > 1)
+    if isinstance(layer, _CONVOLUTIONS):
+        return 1 < layer.groups == layer.in_channels == layer.out_channels
+    return isinstance(layer, _NORMS)
 
 
 def channel_axis(layer: nn.Module) -> int:

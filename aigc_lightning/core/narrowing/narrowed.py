@@ -2,8 +2,8 @@
 
 Channels that belong together are kept or left out together, as in DepGraph (Fang et al., CVPR 2023,
 https://arxiv.org/abs/2301.12900).
-Departures from the paper: couplings are found by probing (`coupled.py`), not from the operations; a channel is as strong
-as its norm's gain or its own weights, times the weights of the layers that read it, instead of a sum of all squares.
+Departures from the paper: couplings are found by probing (`coupled.py`), not from the operations; a channel is as
+strong as its norm's gain or its own weights, times the weights of the layers that read it, not a sum of all squares.
 """
 
 from collections import defaultdict
@@ -131,10 +131,10 @@ def _own_weights(model: ImageModel) -> dict[str, Tensor]:
 
 def _used_weights(model: ImageModel) -> dict[str, Tensor]:
     """Return a model's tensors, of averaged networks the averages."""
-    averages = model.averages.items()
-    return _own_weights(model) | {
-        f"{net}.{key}": value for net, copy in averages for key, value in copy.state_dict().items()
-    }
+    used = _own_weights(model)
+    for name, network in model.averages.items():
+        used |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+    return used
 
 
 def _network(name: str) -> str:

@@ -25,7 +25,7 @@ from aigc_lightning.evaluation.image_sets import DataImages, chosen
 from aigc_lightning.inference.exporting.formats import Array, OnnxFile, write_onnx
 from aigc_lightning.inference.exporting.measured import Score, measured, score_of, session_of
 from aigc_lightning.inference.exporting.proof import exported_and_proved
-from aigc_lightning.inference.exporting.quantized import Card
+from aigc_lightning.inference.exporting.quantized import Card, Narrowing
 from aigc_lightning.inference.exporting.quantizing import CardWriter
 from aigc_lightning.inference.exporting.traced import ExportError
 from aigc_lightning.metrics.frechet import frechet_distance
@@ -50,7 +50,7 @@ class Narrower(CardWriter):
         self,
         model: ImageModel,
         larger: ImageModel,
-        change: str,
+        change: Narrowing,
         data: ImageDataModule,
         judge: str | None,
         floor: float | None,
@@ -88,7 +88,8 @@ class Narrower(CardWriter):
             labels = classes if name == "classify" else None
             score = score_of(graph, outputs[0], outputs[1], labels, self.floor)
             score = replace(score, name=score.name.replace("float32", "the larger"))
-        card = Card(self.change, [], *measured(programs, judged[0]), score, 0)
+        old, new = measured(programs, judged[0])
+        card = Card(self.change, [], old, new, score, 0)
         self.check(name, card)
         with replacing(path) as temporary:
             write_onnx(file.model(), temporary, json.dumps({**metadata, "comparison": card.record()}))
@@ -111,7 +112,7 @@ class Narrower(CardWriter):
             made = np.concatenate([session.run(None, dict(inputs))[0] for inputs in judged])
             distances.append(frechet_distance(collect(self.extractor, [_numbered(made)]).moments, real))
         floor = _MOST_DISTANCE * distances[0] if self.floor is None else self.floor
-        return Score("Frechet distance", *distances, floor, len(made), lower=True)
+        return Score("Frechet distance", distances[0], distances[1], floor, len(made), lower=True)
 
 
 def _numbered(images: Array) -> Labelled:

@@ -18,6 +18,8 @@ from aigc_lightning.inference.exporting.measured import Measured, Score, measure
 from aigc_lightning.inference.exporting.traced import ExportError
 
 Quantization = Literal["int8", "int4-weights"]
+#: How a model became smaller: with fewer channels, or in any way beside another model.
+Narrowing = Literal["pruned", "smaller"]
 #: Inputs by name, in batches.
 Examples = Sequence[Mapping[str, Array]]
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -38,7 +40,7 @@ class Card:
         calibration: number of batches from which ranges were taken; 0 for weights alone.
     """
 
-    quantization: Quantization
+    quantization: Quantization | Narrowing
     float_layers: list[str]
     before: Measured
     after: Measured
@@ -58,7 +60,8 @@ class Card:
             problems.append(f"it is not faster ({times} a batch)")
         if not score.suffices:
             bound = "above the most" if score.lower else "below the floor"
-            problems.append(f"its {score.name} of {score.after:.4g} is {bound} of {score.floor:.4g}")
+            after, floor = (f"{value:.{4 if score.lower else 2}f}" for value in (score.after, score.floor))
+            problems.append(f"its {score.name} of {after} is {bound} of {floor}")
         return problems
 
     def record(self) -> dict[str, Any]:
@@ -75,9 +78,10 @@ class Card:
         }
         for title, (before, after) in rows.items():
             yield f"  {title:<24}{before:>12.2f}{after:>14.2f}  x{before / max(after, 1e-9):.2f}"
-        before_score = "" if self.score.before is None else f"{self.score.before:.4g}"
+        digits = 4 if self.score.lower else 2
+        before_score = "" if self.score.before is None else f"{self.score.before:.{digits}f}"
         bound = "at most" if self.score.lower else "floor"
-        yield f"  {self.score.name:<24}{before_score:>12}{self.score.after:>14.4g}  {bound} {self.score.floor:.4g}"
+        yield f"  {self.score.name:<24}{before_score:>12}{self.score.after:>14.{digits}f}  {bound} {self.score.floor:.{digits}f}"
 
 
 def quantized(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from aigc_lightning.models.vae import VAE
 SPEC = ImageSpec(1, 16, 16, class_names=("a", "b", "c"))
 
 
-def _made(model: ImageModel) -> ImageModel:
+def _made(model: ImageModel) -> Any:
     model.configure_model()
     return model.eval()
 
@@ -72,7 +73,7 @@ def test_residual_channels_are_left_out_in_all_layers_of_a_stream() -> None:
         else:
             outputs = parameter.data.movedim(1 if name.startswith("doublings") else 0, 0)
             outputs[1::2] = 0
-    small = narrowed(model, 0.5, Path("x"))
+    small: Any = narrowed(model, 0.5, Path("x"))
     images = torch.rand(2, 1, 16, 16) * 2 - 1
     assert not torch.equal(model.edit(images), images)
     torch.testing.assert_close(small.edit(images), model.edit(images), rtol=0, atol=1e-5)
