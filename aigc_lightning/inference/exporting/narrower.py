@@ -72,8 +72,15 @@ class Narrower(CardWriter):
             metadata: of the program; the card is added as `comparison`.
 
         Raises:
+            UserError: a generator has no judge.
             ExportError: the larger model has no such program, or the smaller one's is refused.
         """
+        draws = name == "decode" and isinstance(self.model, Generator)
+        if draws and self.extractor is None:
+            raise UserError(
+                "A generator is judged by a Frechet distance, which needs an extractor.",
+                "Add --judge RUN, a run of cnn on the same data, or a name of docs/evaluation.md.",
+            )
         other = export_graphs(self.larger).get(name)
         if not isinstance(other, ExportGraph):
             raise ExportError(name, "the larger model does not have it", "Compare with a model of the same kind.")
@@ -81,7 +88,7 @@ class Narrower(CardWriter):
         assert isinstance(before, OnnxFile)
         judged, classes = self.examples(name, graph, DataImages(self.data, "val"))
         programs = [before.serialized, file.serialized]
-        if name == "decode" and isinstance(self.model, Generator):
+        if draws:
             score = self._distances(name, graph, programs)
         else:
             outputs = [[session.run(None, dict(each))[0] for each in judged] for session in map(session_of, programs)]
@@ -98,11 +105,7 @@ class Narrower(CardWriter):
 
     def _distances(self, name: str, graph: ExportGraph, programs: Sequence[bytes]) -> Score:
         """Return the Frechet distances to the training images of what both programs make of the same latents."""
-        if self.extractor is None:
-            raise UserError(
-                "A generator is judged by a Frechet distance, which needs an extractor.",
-                "Add --judge RUN, a run of cnn on the same data, or a name of docs/evaluation.md.",
-            )
+        assert self.extractor is not None
         images = DataImages(self.data, "train")
         numbers = chosen(len(images), min(self.most_judged, len(images)))
         real = collect(self.extractor, [images.read(numbers)]).moments

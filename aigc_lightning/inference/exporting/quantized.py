@@ -60,8 +60,8 @@ class Card:
             problems.append(f"it is not faster ({times} a batch)")
         if not score.suffices:
             bound = "above the most" if score.lower else "below the floor"
-            after, floor = (f"{value:.{4 if score.lower else 2}f}" for value in (score.after, score.floor))
-            problems.append(f"its {score.name} of {after} is {bound} of {floor}")
+            digits = 4 if score.lower else 2
+            problems.append(f"its {score.name} of {score.after:.{digits}f} is {bound} of {score.floor:.{digits}f}")
         return problems
 
     def record(self) -> dict[str, Any]:
@@ -78,10 +78,10 @@ class Card:
         }
         for title, (before, after) in rows.items():
             yield f"  {title:<24}{before:>12.2f}{after:>14.2f}  x{before / max(after, 1e-9):.2f}"
-        digits = 4 if self.score.lower else 2
-        before_score = "" if self.score.before is None else f"{self.score.before:.{digits}f}"
-        bound = "at most" if self.score.lower else "floor"
-        yield f"  {self.score.name:<24}{before_score:>12}{self.score.after:>14.{digits}f}  {bound} {self.score.floor:.{digits}f}"
+        score, digits = self.score, 4 if self.score.lower else 2
+        before_score = "" if score.before is None else f"{score.before:.{digits}f}"
+        bound = f"{'at most' if score.lower else 'floor'} {score.floor:.{digits}f}"
+        yield f"  {score.name:<24}{before_score:>12}{score.after:>14.{digits}f}  {bound}"
 
 
 def quantized(

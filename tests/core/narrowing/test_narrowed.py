@@ -56,8 +56,7 @@ def test_channels_that_do_nothing_are_the_ones_left_out() -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         norm.weight.data[::2] = 0
     model.reset_averages()
-    small = narrowed(model, 0.5, Path("x"))
-    assert isinstance(small, DCGAN)
+    small: Any = narrowed(model, 0.5, Path("x"))
     torch.testing.assert_close(small.sample([0, 1, 2, 3]), model.sample([0, 1, 2, 3]), rtol=0, atol=1e-6)
     assert torch.equal(small.generator.layers[1].weight, layers[1].weight[1::2])
 
