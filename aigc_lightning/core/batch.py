@@ -20,6 +20,8 @@ IMAGE_KEYS: dict[str, tuple[str, ...]] = {
     "restoration": ("image", "degraded"),
 }
 
+#: What training batches of encoded images (`aigc data encode`) have for `image`, one of them.
+ENCODED_KEYS = ("latent", "tokens")
 #: Grey level from which a pixel of a mask counts as 1.
 MASK_THRESHOLD = 128
 #: What a field of a batch is, which decides how it is augmented, resized and converted.
@@ -34,13 +36,15 @@ FIELD_KINDS: dict[str, FieldKind] = {
     "label": "vector",
     "index": "vector",
     "latent": "vector",
+    "tokens": "vector",
 }
 
 
 class ImageBatch(TypedDict):
     """Images for generation, recognition or retrieval.
 
-    Training batches of encoded images (`aigc data encode`) have `latent`, float (B, D, h, w) or (B, D), for `image`.
+    Training batches of encoded images (`aigc data encode`) have for `image` either `latent`, float (B, D, h, w) or
+    (B, D), or the `tokens` of a tokenizer, int64 (B, N).
     """
 
     image: Tensor  # (B, C, H, W) in [-1, 1]
@@ -124,20 +128,20 @@ def check_needs(model: str, needs: Sequence[str], spec: ImageSpec) -> None:
             )
 
 
-def check_batch(batch: Any, spec: ImageSpec, needs: Sequence[str] = (), *, latents: bool = False) -> None:
+def check_batch(batch: Any, spec: ImageSpec, needs: Sequence[str] = (), encoded: Sequence[str] = ()) -> None:
     """Check that a loader, which may be third-party, yields a dict with the expected images and other fields.
 
     Args:
         batch: what the loader yields.
         spec: what the model was built for.
         needs: the other fields that the model needs.
-        latents: whether the model takes `latent`, the encoded image, as well as `image`.
+        encoded: which of `ENCODED_KEYS` the model takes as well as `image`.
 
     Raises:
         UserError: something is missing; the message describes a valid batch.
     """
     wanted = (*IMAGE_KEYS[spec.task], *needs)
-    if latents and isinstance(batch, Mapping) and "latent" in batch:
+    if isinstance(batch, Mapping) and any(key in batch for key in encoded):
         wanted = tuple(needs)
     if isinstance(batch, Mapping) and all(key in batch for key in wanted):
         return

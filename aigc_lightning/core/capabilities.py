@@ -128,6 +128,27 @@ class FirstStage(Protocol):
 
 
 @runtime_checkable
+class Tokenizer(FirstStage, Protocol):
+    """Turns images into a few tokens, which are numbers of codes, and back; other models learn to draw the tokens.
+
+    Source: van den Oord et al., Neural Discrete Representation Learning, NIPS 2017, https://arxiv.org/abs/1711.00937.
+
+    Attributes:
+        num_codes: K.
+    """
+
+    num_codes: int
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return the tokens of images (B, C, H, W) in [-1, 1], int64 (B, N), from 0 to K - 1."""
+        ...
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the images (B, C, H, W) in [-1, 1] of tokens (B, N)."""
+        ...
+
+
+@runtime_checkable
 class TextEmbedder(Embedder, Protocol):
     """Embeds texts in the space in which it embeds images."""
 

@@ -87,11 +87,19 @@ def check_encoder(owner: ImageModel, name: str) -> None:
         name: of the component; a model without it is not checked.
 
     Raises:
-        UserError: the data was encoded by another network.
+        UserError: the data was encoded by another network, or into latents where the model takes tokens, or the
+            other way round.
     """
-    encoder = getattr(owner.trainer.datamodule, "first_stage", None)  # type: ignore[attr-defined]  # the trainer has it
-    own = owner.components.get(name, {}).get("sha256")
-    if own is not None and encoder is not None and encoder != own:
+    data: Any = owner.trainer.datamodule  # type: ignore[attr-defined]  # the trainer has it
+    encoder, own = getattr(data, "first_stage", None), owner.components.get(name, {}).get("sha256")
+    if own is None or encoder is None:
+        return
+    if data.kind not in owner.encoded_keys:
+        raise UserError(
+            f"The data are encoded as {data.kind}, but a {type(owner).__name__} takes {owner.encoded_keys[0]}.",
+            "Encode them again: aigc data encode keeps a tokenizer's tokens, and with --latents its latents.",
+        )
+    if encoder != own:
         raise UserError(
             f"The data was encoded by the network {encoder[:12]}, but model.{name} is {own[:12]}.",
             "Give the run that encoded it, or encode the data again: aigc data encode.",

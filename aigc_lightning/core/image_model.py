@@ -45,8 +45,8 @@ class ImageModel(AveragedModule):
     block_classes: ClassVar[tuple[type[nn.Module], ...]] = ()
     #: Images that are sampled at once; None for what suits the device (`core/chunks.py`).
     sampling_chunk: ClassVar[int | None] = None
-    #: Whether training batches may have `latent`, the encoded image, in place of `image`.
-    takes_latents: bool = False
+    #: What training batches may have in place of `image`: "latent" or "tokens", the encoded image.
+    encoded_keys: tuple[str, ...] = ()
     #: Arguments of `sample` and `edit` that the model, built with the options that it has, does not take.
     without_conditions: tuple[str, ...] = ()
     #: Held-out score that selects the best checkpoint of a run; lower is better.
@@ -213,7 +213,7 @@ class ImageModel(AveragedModule):
         Raises:
             UserError: a loader yields something other than a dict of the expected images.
         """
-        check_batch(batch, self.spec, self.needs, latents=self.takes_latents)
+        check_batch(batch, self.spec, self.needs, self.encoded_keys)
         if self.ema_settings.half_life_images is not None:
             self._images_taken += self._layout(batch).total
         if self.automatic_optimization:  # otherwise the engine does it for each micro-batch

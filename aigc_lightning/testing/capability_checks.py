@@ -17,6 +17,7 @@ from aigc_lightning.core.capabilities import (
     InvertibleGenerator,
     LikelihoodModel,
     TextEmbedder,
+    Tokenizer,
     likelihood_kind,
 )
 from aigc_lightning.core.image_model import ImageModel
@@ -97,7 +98,7 @@ def maps_its_attention(case: ModelCase) -> None:
 
 
 def encodes_and_decodes(case: ModelCase) -> None:
-    """Its latents are float (B, D, h, w) or (B, D), each from its own image alone, and decode to images."""
+    """Its latents are float (B, D, h, w) or (B, D), each from its own image alone, and decode to images; tokens too."""
     model = case.load()
     if not isinstance(model, FirstStage):
         not_applicable("it encodes no images")
@@ -115,6 +116,18 @@ def encodes_and_decodes(case: ModelCase) -> None:
     _check_pure(model, lambda: model.encode(images), first)
     require(decoded.shape == images.shape, f"decode() returns {tuple(decoded.shape)}, not {tuple(images.shape)}.")
     require(bool(decoded.abs().max() <= 1), "decode() returns images outside of [-1, 1].")
+    if isinstance(model, Tokenizer):
+        _check_tokens(model, images)
+
+
+def _check_tokens(model: Tokenizer, images: Tensor) -> None:
+    with isolated():
+        tokens, alone, decoded = model.tokens(images), model.tokens(images[1:]), model.from_tokens(model.tokens(images))
+    fits = tokens.dtype == torch.int64 and tokens.ndim == 2 and len(tokens) == len(images)
+    require(fits, f"tokens() returns {tokens.dtype} {tuple(tokens.shape)}, not int64 (B, N).")
+    require(bool((tokens >= 0).all() and (tokens < model.num_codes).all()), "Tokens are not from 0 to num_codes - 1.")
+    require(torch.equal(tokens[1:], alone), "An image's tokens depend on the other images of the call.")
+    require(decoded.shape == images.shape, f"from_tokens() returns {tuple(decoded.shape)}, not {tuple(images.shape)}.")
 
 
 def inverts_images(case: ModelCase) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from aigc_lightning.core.batch import IMAGE_KEYS
+from aigc_lightning.core.batch import ENCODED_KEYS, IMAGE_KEYS
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ImageDataModule
@@ -108,8 +108,8 @@ def data_can_be_pickled(case: DataCase) -> None:
 def trains_a_model(case: DataCase) -> None:
     """`aigc fit --model dcgan --data NAME` runs for one step."""
     data = case.build()
-    if "latent" in data.samples(data.train_source()).read([0]):
-        not_applicable("DCGAN takes no latents")
+    if any(key in data.samples(data.train_source()).read([0]) for key in ENCODED_KEYS):
+        not_applicable("DCGAN takes no encoded images")
     if data.spec.task != "generation" or any(size % 4 or size < 8 for size in data.spec.shape[1:]):
         not_applicable(f"DCGAN does not take its images: {data.spec}, {data.spec.task}")
     options = {"model": "dcgan", "model.width": "8", "data.batch_size": "4", "grids.num": "1"}
@@ -147,9 +147,9 @@ def _run_every_stage(case: DataCase, num_workers: int) -> None:
 
 def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
     require(isinstance(batch, dict), f"{stage} batches are {type(batch).__name__}, not mappings.")
-    encoded = stage.startswith("train") and "latent" in batch
+    encoded = [key for key in ENCODED_KEYS if key in batch] if stage.startswith("train") else []
     keys = () if encoded else IMAGE_KEYS[spec.task]
-    for key in (*keys, "index", *(["latent"] if encoded else [])):
+    for key in (*keys, "index", *encoded):
         require(isinstance(batch.get(key), Tensor), f"{stage} batches have no tensor {key!r}.")
     size = len(batch["index"])
     require(batch["index"].dtype == torch.int64 and batch["index"].ndim == 1, f"{stage}: index is not int64 (B,).")
@@ -164,10 +164,14 @@ def _check_batch(batch: Any, spec: ImageSpec, stage: str) -> None:
         low, high = images.min().item(), images.max().item()
         require(low >= -1 and high <= 1, f"{stage}: {key} has values from {low:.3g} to {high:.3g}, not in [-1, 1].")
         require(low < high, f"{stage}: {key} is constant.")
-    if encoded:
+    if "latent" in encoded:
         latents: Tensor = batch["latent"]
         fits = latents.is_floating_point() and latents.ndim in (2, 4) and len(latents) == size
         require(fits and bool(latents.isfinite().all()), f"{stage}: latent is no finite float (B, D, h, w) or (B, D).")
+    if "tokens" in encoded:
+        tokens: Tensor = batch["tokens"]
+        fits = tokens.dtype == torch.int64 and tokens.ndim == 2 and len(tokens) == size
+        require(fits and bool((tokens >= 0).all()), f"{stage}: tokens is not int64 (B, N) from 0 up.")
     for field, said, claim in (("caption", spec.captions, "captions"), ("mask", spec.masks, "masks")):
         have = "have" if field in batch else "have no"
         require((field in batch) == said, f"{stage}: batches {have} {field!r} but the spec says {claim}={said}.")

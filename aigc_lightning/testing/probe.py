@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from aigc_lightning.core.batch import IMAGE_KEYS
+from aigc_lightning.core.batch import ENCODED_KEYS, IMAGE_KEYS
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.spec import ImageSpec
 
@@ -19,7 +19,7 @@ class Probe(ImageModel):
     """
 
     monitor = "val/error"
-    takes_latents = True
+    encoded_keys = ENCODED_KEYS
 
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__(spec)
@@ -48,8 +48,9 @@ class Probe(ImageModel):
         return images
 
     def _errors(self, batch: Any) -> Tensor:
-        if "latent" in batch:  # of any shape, of which a scale is learned
-            latents: Tensor = batch["latent"].flatten(1)
+        encoded = next((batch[key] for key in ENCODED_KEYS if key in batch), None)
+        if encoded is not None:  # of any shape, of which a scale is learned
+            latents: Tensor = encoded.flatten(1).float()
             return torch.sub(latents * self.convolution.weight.mean(), latents).abs().mean(1)
         images = self._images(batch)
         return torch.sub(self.convolution(images), images).abs().mean((1, 2, 3))

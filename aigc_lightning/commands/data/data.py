@@ -18,7 +18,7 @@ Usage: aigc data [--json]                        what --data accepts
        aigc data stats DATA [--out stats.png]    numbers, sizes, brightness and balance of classes
        aigc data deidentify SRC DST --faces fill pictures without recognisable faces and without metadata
        aigc data prepare SRC DST --size 64       a large folder's images at one size in one file, for image_folder
-       aigc data encode RUN SRC DST              images as latents of a trained autoencoder, for encoded_images
+       aigc data encode RUN SRC DST              images as a trained model's latents or tokens
        aigc data shard SRC DST                   a folder of images as tar shards, for `--data shards`
 
 DATA is a name (see: aigc data), a preset, or a config file; --data.OPTION V sets its options.

@@ -1,4 +1,4 @@
-"""`aigc data encode`: encode a dataset once with the first stage of a latent diffusion model."""
+"""`aigc data encode`: encode a dataset once with the first stage of another model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,18 +14,21 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Encode images with a trained autoencoder, for `--data encoded_images --data.root DST`."""
+    """Encode images with a trained autoencoder or tokenizer, for `--data encoded_images --data.root DST`."""
     parser = command_parser(
         "aigc data encode",
         main.__doc__,
         "aigc data encode runs/vae_digits/1 photographs latents",
         note="After an interruption the same command continues. --data.OPTION V sets an option of the data. "
-        "Held-out images are kept as they are, for scores.",
+        "An autoencoder or vae gives latents, a tokenizer tokens. Held-out images are kept as they are, for scores.",
     )
     parser.add_argument("run", metavar="RUN", help="run, checkpoint or address of an autoencoder, vae or tokenizer")
     parser.add_argument("source", metavar="SRC", help="a folder of images, or a name, preset or config file of data")
     parser.add_argument("target", metavar="DST", type=Path, help="folder to create or complete")
     parser.add_argument("--device", default="cpu", help="where to encode, such as cuda (default: cpu)")
+    parser.add_argument(
+        "--latents", action="store_true", help="latents of a tokenizer too, for latent diffusion, instead of its tokens"
+    )
     own, others = split_data_options(argv)
     options = parse(parser, others)
 
@@ -46,15 +49,18 @@ def main(argv: list[str]) -> int:
         data.prepare_data()
         with counting("Encoding") as watch:
             source = redacted_text(" ".join(data_options))
-            encoded, lost = encode_data(component, data, source, target, watch)
+            encoded, lost = encode_data(component, data, source, target, latents=options.latents, watch=watch)
     if lost:
         errors = [item.error for item in lost]
         echo(f"Unreadable images were replaced by others: {named(lost[0].budget.root, errors)}.", error=True)
     train, val = (encoded.counts[part] for part in ("train", "val"))
     echo(f"{counted(train, 'image')} encoded and {counted(val, 'held-out image')} kept in {target}.")
-    stage = ("--model.first_stage", options.run)
     data_words = ("--data", "encoded_images", "--data.root", target)
-    echo(f"Next: {command('aigc', 'fit', '--model', 'diffusion', *stage, *data_words)}")
+    if encoded.kind == "latent":
+        stage = ("--model.first_stage", options.run)
+        echo(f"Next: {command('aigc', 'fit', '--model', 'diffusion', *stage, *data_words)}")
+    else:
+        echo(f"Next: `aigc fit` with {command('--model.tokenizer', options.run, *data_words)}")
     return 0
 
 

@@ -39,13 +39,15 @@ class EncodedSource:
         return self._encoded.counts[self._part]
 
     def fields(self, visits: Visits) -> dict[str, Any]:
-        """Return `latent` float (B, D, h, w) or `image` uint8 (B, C, H, W), and `caption` if there are captions."""
+        """Return `latent` float (B, D, h, w), `tokens` int64 (B, N) or `image` uint8 (B, C, H, W); any `caption`."""
         places = [divmod(index, PIECE) for index in visits.indices.tolist()]
         pieces = {number: self._piece(number) for number in {number for number, _ in places}}
         names = next(iter(pieces.values())).tensors.keys() - {"label"}
         fields: dict[str, Any] = {
             name: torch.stack([pieces[number].tensors[name][row] for number, row in places]) for name in names
         }
+        if "tokens" in fields:  # which are kept in fewer bits
+            fields["tokens"] = fields["tokens"].long()
         if self._encoded.spec.captions:
             fields["caption"] = [pieces[number].captions[row] for number, row in places]
         return fields
@@ -66,10 +68,10 @@ class EncodedSource:
 
 
 class EncodedImages(ImageDataModule):
-    """Images that `aigc data encode` has encoded, for models that work on latents, such as diffusion.
+    """Images that `aigc data encode` has encoded, for models that work on latents or tokens, such as latent diffusion.
 
-    Training batches have `latent` for `image`; held-out images are kept as they were. The model must have the first
-    stage that encoded them. Encoded images cannot be augmented.
+    Training batches have `latent` or `tokens` for `image`; held-out images are kept as they were. The model must have
+    the first stage that encoded them. Encoded images cannot be augmented.
 
     Args:
         root: the folder that `aigc data encode` wrote.
@@ -95,6 +97,11 @@ class EncodedImages(ImageDataModule):
     def spec(self) -> ImageSpec:
         """The spec of the images."""
         return self._encoded.spec
+
+    @property
+    def kind(self) -> str:
+        """What training batches have: "latent" or "tokens"."""
+        return self._encoded.kind
 
     @property
     def first_stage(self) -> str:

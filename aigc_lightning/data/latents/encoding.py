@@ -1,12 +1,13 @@
 """Encoding a dataset with a first stage: in pieces, and resumable after an interruption."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from aigc_lightning.core.capabilities import FirstStage
+from aigc_lightning.core.capabilities import FirstStage, Tokenizer
 from aigc_lightning.core.component import Component
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data.base import ImageDataModule, ImageSamples
@@ -32,6 +33,8 @@ def encode_data(
     data: ImageDataModule,
     source: str,
     target: Path,
+    *,
+    latents: bool = False,
     watch: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[Encoded, list[LostImage]]:
     """Encode the training images of some data, and keep the held-out ones as they are, for scores.
@@ -43,6 +46,7 @@ def encode_data(
         data: with single images.
         source: the data in words, which `encoded.json` says and by which another call recognises it.
         target: the folder.
+        latents: keep the latents of a tokenizer, before they are quantized, instead of its tokens.
         watch: called with the numbers of finished samples and of all.
 
     Returns:
@@ -54,7 +58,8 @@ def encode_data(
     _check(component, data)
     sources = {"train": data.train_source(), "val": data.val_source()}
     counts = {part: len(sources[part]) for part in PARTS}
-    encoded = Encoded(data.spec, source, component.sha256, counts, complete=False)
+    kind = "tokens" if isinstance(component.model, Tokenizer) and not latents else "latent"
+    encoded = Encoded(data.spec, source, kind, component.sha256, counts, complete=False)
     _claim(target, encoded)
     write_description(target, encoded)
     lost: list[LostImage] = []
@@ -65,10 +70,10 @@ def encode_data(
             indices = range(first, min(first + PIECE, counts[part]))
             path = piece_path(target, part, number)
             if not _is_intact(path, len(indices)):
-                write_piece(path, _made(component if part == "train" else None, samples, indices, lost))
+                write_piece(path, _made(component.model, kind if part == "train" else "image", samples, indices, lost))
             done += len(indices)
             watch(done, total)
-    complete = Encoded(data.spec, source, component.sha256, counts, complete=True)
+    complete = replace(encoded, complete=True)
     write_description(target, complete)
     return complete, lost
 
@@ -90,7 +95,8 @@ def _claim(target: Path, encoded: Encoded) -> None:
         raise UserError(f"{target} is not empty.", "Give a new folder, or one that this command was writing.")
     if before is not None and {**vars(before), "complete": False} != vars(encoded):
         raise UserError(
-            f"{target} holds {before.source}, encoded by the network {before.first_stage[:12]}.", "Give another folder."
+            f"{target} holds {before.source} as {before.kind} of the network {before.first_stage[:12]}.",
+            "Give another folder.",
         )
     target.mkdir(parents=True, exist_ok=True)
 
@@ -102,19 +108,26 @@ def _is_intact(path: Path, count: int) -> bool:
         return False
 
 
-def _made(component: Component | None, samples: ImageSamples, indices: range, lost: list[LostImage]) -> Piece:
-    """Return a piece: encoded with a first stage, or with plain images."""
-    parts = [_part(component, batch) for batch in _batches(samples, indices, lost)]
+def _made(model: Any, kind: str, samples: ImageSamples, indices: range, lost: list[LostImage]) -> Piece:
+    """Return a piece of samples that became latents or tokens, or stay images."""
+    parts = [_part(model, kind, batch) for batch in _batches(samples, indices, lost)]
     captions = [caption for part in parts for caption in part.pop("caption", [])]
     return Piece({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, captions)
 
 
-def _part(component: Component | None, batch: dict[str, Any]) -> dict[str, Any]:
+def _part(model: Any, kind: str, batch: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {name: batch[name] for name in ("label", "caption") if name in batch}
-    if component is None:
+    if kind == "image":
         return {"image": to_uint8(batch["image"]), **fields}
-    model: Any = component.model
+    if kind == "tokens":
+        return {"tokens": model.tokens(batch["image"]).cpu().to(_smallest_type(model.num_codes)), **fields}
     return {"latent": model.encode(batch["image"]).float().cpu(), **fields}
+
+
+def _smallest_type(num_codes: int) -> torch.dtype:
+    """Return the integers that hold numbers from 0 to `num_codes` - 1."""
+    types = (torch.uint8, torch.int16, torch.int32)
+    return next(dtype for dtype in types if num_codes - 1 <= torch.iinfo(dtype).max)
 
 
 def _batches(samples: ImageSamples, indices: range, lost: list[LostImage]) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """The files of an encoded dataset, which `aigc data encode` writes and `EncodedImages` reads.
 
 `encoded.json` describes the whole. The samples are in pieces such as `train-000000.safetensors`, each with checksums:
-`latent` (N, D, h, w) or (N, D), or for held-out samples `image` uint8 (N, C, H, W); `label` (N,) if there are classes;
-and the captions as JSON in the metadata.
+`latent` (N, D, h, w) or (N, D), or `tokens` (N, T) of the smallest type that holds them, or for held-out samples
+`image` uint8 (N, C, H, W); `label` (N,) if there are classes; and the captions as JSON in the metadata.
 """
 
 import json
@@ -22,7 +22,7 @@ ENCODED_FILE = "encoded.json"
 PARTS = ("train", "val")
 #: Samples in a piece, the last one of a part excepted.
 PIECE = 1024
-_FORMAT = 1
+_FORMAT = 2
 _AGAIN = "Run the same `aigc data encode` again; intact pieces are kept."
 
 
@@ -33,6 +33,7 @@ class Encoded:
     Args:
         spec: of the images.
         source: the data that was encoded, in words.
+        kind: what a sample became: "latent" or "tokens".
         first_stage: SHA-256 of the weights that encoded it.
         counts: samples by part.
         complete: whether all of them have been written.
@@ -40,6 +41,7 @@ class Encoded:
 
     spec: ImageSpec
     source: str
+    kind: str
     first_stage: str
     counts: Mapping[str, int]
     complete: bool
@@ -79,8 +81,9 @@ def read_description(folder: Path) -> Encoded | None:
             raise ValueError(f"format {record['format']}, but this version reads {_FORMAT}")
         record = unsealed(record, path, _AGAIN)
         counts = {part: int(record["counts"][part]) for part in PARTS}
-        first_stage, complete = str(record["first_stage"]), bool(record["complete"])
-        return Encoded(ImageSpec.from_dict(record["spec"]), str(record["source"]), first_stage, counts, complete)
+        source, kind, first_stage = (str(record[name]) for name in ("source", "kind", "first_stage"))
+        spec = ImageSpec.from_dict(record["spec"])
+        return Encoded(spec, source, kind, first_stage, counts, bool(record["complete"]))
     except DamagedFileError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -185,15 +185,6 @@ def test_a_checkpoint_holds_its_tokenizer(tokenizers, kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_encoded_data_gives_the_tokens_of_the_images(tokenizers, kind):
-    model = over_tokens(kind, tokenizers)
-    images = torch.rand(4, 1, 8, 8) * 2 - 1
-    tokenizer: Any = model.tokenizer
-    assert model.takes_latents
-    assert torch.equal(model.maps.tokens_of_latents(tokenizer.encode(images)), model.tokens(images))
-
-
-@pytest.mark.parametrize("kind", MODELS)
 def test_attention_and_features_are_those_of_the_images_tokens(tokenizers, kind):
     model = over_tokens(kind, tokenizers)
     images = torch.rand(2, 1, 8, 8) * 2 - 1

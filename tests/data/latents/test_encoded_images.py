@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from aigc_lightning.cli import main
 from aigc_lightning.core.checkpoint import save_weights
-from aigc_lightning.core.component import load_component
+from aigc_lightning.core.component import Component, load_component
+from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.spec import ImageSpec
-from aigc_lightning.data import Digits, EncodedImages
+from aigc_lightning.data import Digits, EncodedImages, Shapes
 from aigc_lightning.data.latents import encoding
-from aigc_lightning.data.latents.format import PARTS, read_description, write_piece
+from aigc_lightning.data.latents.encoding import encode_data
+from aigc_lightning.data.latents.format import PARTS, piece_path, read_description, read_piece, write_piece
 from aigc_lightning.errors import UserError
 from aigc_lightning.models.autoencoder import Autoencoder
 from aigc_lightning.models.cnn import CNN
@@ -45,6 +48,50 @@ def test_latents_are_what_the_first_stage_makes_of_the_images(first_stage, encod
     assert torch.equal(found["label"], images["label"]) and "image" not in found
     held_out = data.samples(data.val_source()).read([0, 5])
     assert torch.equal(held_out["image"], plain.samples(plain.val_source()).read([0, 5])["image"])
+
+
+class Rows(ImageModel):
+    """A tokenizer whose tokens are the brightness of rows."""
+
+    num_codes = 200
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images.mean(3, keepdim=True)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents.expand(-1, 3, -1, self.spec.width)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        return ((self.encode(images).mean(1).flatten(1) + 1) / 2 * (self.num_codes - 1)).round().long()
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        return self.decode(tokens[:, None, :, None] / (self.num_codes - 1) * 2 - 1)
+
+
+@pytest.mark.parametrize(
+    ("num_codes", "dtype"),
+    [(200, torch.uint8), (256, torch.uint8), (257, torch.int16), (32768, torch.int16), (32769, torch.int32)],
+)
+def test_tokens_are_kept_in_the_smallest_type(num_codes, dtype, tmp_path):
+    model = Rows(ImageSpec(3, 16, 16))
+    model.num_codes = num_codes
+    plain = Shapes(size=16, num_train=3, num_val=2)
+    encode_data(Component(model, {}, "a" * 64), plain, "shapes", tmp_path / "out")
+    data = EncodedImages(str(tmp_path / "out"))
+    assert data.kind == "tokens"
+    assert read_piece(piece_path(tmp_path / "out", "train", 0), 3).tensors["tokens"].dtype == dtype
+    found, images = (part.samples(part.train_source()).read([2, 0]) for part in (data, plain))
+    assert found["tokens"].dtype == torch.int64
+    assert torch.equal(found["tokens"], model.tokens(images["image"])) and "image" not in found
+
+
+def test_latents_of_a_tokenizer_are_kept_on_request_and_never_beside_tokens(tmp_path):
+    component, data = Component(Rows(ImageSpec(3, 16, 16)), {}, "a" * 64), Shapes(size=16, num_train=3, num_val=2)
+    encode_data(component, data, "shapes", tmp_path / "out", latents=True)
+    found = EncodedImages(str(tmp_path / "out"))
+    assert found.kind == "latent" and found.training_batch(2)["latent"].shape == (2, 3, 16, 1)
+    with pytest.raises(UserError, match="as latent of the network aaaaaaaaaaaa"):
+        encode_data(component, data, "shapes", tmp_path / "out")
 
 
 def test_captions_are_kept(first_stage, tmp_path):

@@ -129,7 +129,7 @@ class Diffusion(DiffusionInference):
         self.lr, self.beta2, self.weight_decay = lr, beta2, weight_decay
         self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
         self.first_stage = None if first_stage is None else embedded(self, "first_stage", first_stage)
-        self.takes_latents = first_stage is not None
+        self.encoded_keys = () if first_stage is None else ("latent",)
         self.state_shape, self._latents_are_maps = state_shape(self.first_stage, spec)
         if self.first_stage is not None:
             self.register_buffer("latent_mean", torch.zeros(self.state_shape[0], 1, 1))

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, N tokens of an 
 from abc import ABC, abstractmethod
 
 import torch
+from aigc_lightning.core.engine.autocast import without_autocast
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
@@ -31,10 +32,6 @@ class TokenMaps(ABC):
     @abstractmethod
     def tokens(self, images: Tensor) -> Tensor:
         """Return the tokens of images (B, C, H, W), int64 (B, N)."""
-
-    @abstractmethod
-    def tokens_of_latents(self, latents: Tensor) -> Tensor:
-        """Return the tokens of images that a tokenizer has encoded, int64 (B, N)."""
 
     @abstractmethod
     def images(self, tokens: Tensor) -> Tensor:
@@ -74,12 +71,9 @@ class Tokenized(TokenMaps):
             self.grids = quantizer.scales
 
     def tokens(self, images: Tensor) -> Tensor:
-        """See `TokenMaps`."""
-        return self._tokenizer.tokens(images)
-
-    def tokens_of_latents(self, latents: Tensor) -> Tensor:
-        """See `TokenMaps`."""
-        return self._tokenizer.tokens_of_latents(latents)
+        """See `TokenMaps`; also in mixed precision the tokenizer computes in float32, as elsewhere."""
+        with without_autocast(images.device):
+            return self._tokenizer.tokens(images)
 
     def images(self, tokens: Tensor) -> Tensor:
         """See `TokenMaps`."""
@@ -103,10 +97,6 @@ class Pixels(TokenMaps):
     def tokens(self, images: Tensor) -> Tensor:
         """See `TokenMaps`."""
         return to_tokens(images, self.num_codes)
-
-    def tokens_of_latents(self, latents: Tensor) -> Tensor:
-        """Refuse what has no levels; data of latents are refused before."""
-        raise UserError("The data are encoded, but the model has no tokenizer.", "Give model.tokenizer.")
 
     def images(self, tokens: Tensor) -> Tensor:
         """See `TokenMaps`."""

@@ -81,7 +81,7 @@ class TokenModel(ImageModel):
         if not 0 <= beta2 < 1:
             raise UserError(f"model.beta2 is {beta2}.", "Give a number of at least 0 and below 1.")
         self.tokenizer = None if tokenizer is None else embedded(self, "tokenizer", tokenizer)
-        self.takes_latents = tokenizer is not None
+        self.encoded_keys = () if tokenizer is None else ("tokens",)
         self.maps: TokenMaps = make_token_maps(spec, self.tokenizer, num_levels)
         self.without_conditions = tuple({"labels", "prompts"} - {conditions})
         self.condition_name, self.condition_dropout = conditions, condition_dropout
@@ -181,7 +181,7 @@ class TokenModel(ImageModel):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        tokens = self.maps.tokens_of_latents(batch["latent"]) if "latent" in batch else self.tokens(batch["image"])
+        tokens = batch["tokens"] if "tokens" in batch else self.tokens(batch["image"])
         count = len(tokens)
         dropped = self.uniform(count) < self.condition_dropout if self._has_dropout else None
         condition = self._of_batch(self.network, batch, dropped)

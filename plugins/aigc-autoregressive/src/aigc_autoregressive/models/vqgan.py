@@ -28,7 +28,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Adam
 
-from aigc_autoregressive.tokenizers import VQGAN, BatchShare, MultiScaleQuantizer, Quantized, Quantizer
+from aigc_autoregressive.tokenizers import VQGAN, BatchShare, MultiScaleQuantizer, Quantizer
 from aigc_autoregressive.tokenizers.autoencoder import ResidualBlock
 from aigc_autoregressive.tokenizers.choice import make_quantizer
 from aigc_autoregressive.tokenizers.quantizer import to_vectors
@@ -156,12 +156,6 @@ class VQGANModel(AdversarialModel):
             )
         with self.inference():
             return self._averaged.encode(images.to(self._averaged.last_layer)).indices
-
-    def tokens_of_latents(self, latents: Tensor) -> Tensor:
-        """Return the tokens, int64 (B, N), of latents (B, Z, h, w) that `encode` returned."""
-        with self.inference():
-            quantized: Quantized = self._averaged.quantizer(latents.to(self._averaged.last_layer))
-        return quantized.indices
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         """Return the images (B, C, H, W) in [-1, 1] of tokens (B, N)."""
@@ -309,6 +303,11 @@ class VQGANModel(AdversarialModel):
             self.log_scores({"dead_codes": float(len(dead_codes(found)))})
 
     # ---- parts
+
+    @property
+    def num_codes(self) -> int:
+        """K, of which a token is the number."""
+        return self.tokenizer.quantizer.num_codes
 
     @property
     def quantizer(self) -> Quantizer:
