@@ -18,6 +18,8 @@ from aigc_autoregressive.models.maskgit import MaskGITModel
 from aigc_autoregressive.models.token_model import TokenModel
 from aigc_autoregressive.models.var import VARModel
 from aigc_autoregressive.models.vqgan import VQGANModel
+from aigc_autoregressive.tokenizers.quantizer import to_vectors
+from aigc_autoregressive.transformers.conditioning import OPEN
 
 SPEC = ImageSpec(1, 8, 8, class_names=("a", "b", "c"))
 TINY = {"width": 16, "depth": 2, "num_heads": 2}
@@ -146,6 +148,27 @@ def test_editing_keeps_what_is_outside_the_mask_and_knows_nothing_of_what_is_ins
     assert torch.equal(model.edit(other, masks, seeds=[1, 2]), filled)
     completed = model.edit(images)
     assert torch.equal(completed[:, :, :4], images[:, :, :4]) and not torch.equal(completed, images)
+
+
+def test_var_finds_given_tokens_again_where_coarser_ones_were_drawn(tokenizers):
+    model = over_tokens("var", tokenizers)
+    quantizer, tokenizer = model._quantizer, model.tokenizer
+    images = torch.rand(2, 1, 8, 8) * 2 - 1
+    latents, tokens = tokenizer.encode(images), model.tokens(images)
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    assert torch.equal(model.draw([0, 1], OPEN, (tokens, everything), latents=latents), tokens)
+    given = everything.clone()
+    given[:, [0, 2, 9]] = False  # the first scale, one of the four of the second, one of the last
+    drawn = model.draw([0, 1], OPEN, (tokens, given), latents=latents)
+    assert not torch.equal(drawn[given], tokens[given])
+    for scale, (first, last) in enumerate(((0, 1), (1, 5), (5, 21))):
+        left = latents if scale == 0 else latents - quantizer.partial_sums(drawn[:, :first])[-1]
+        nearest = quantizer.codebook.nearest(to_vectors(quantizer.shrunk(left, scale)))
+        kept = given[:, first:last]
+        assert torch.equal(drawn[:, first:last][kept], nearest[kept])
+    rebuilt = quantizer.decode(drawn, (4, 4)), quantizer.decode(torch.where(given, tokens, drawn), (4, 4))
+    errors = [(found - latents).square().mean().item() for found in rebuilt]
+    assert errors[0] < errors[1]  # what was drawn at the first scale is made up for
 
 
 def test_var_draws_new_details_for_given_scales(tokenizers):

@@ -117,6 +117,10 @@ class TokenModel(ImageModel):
     def run(self, network: Conditioned, tokens: Tensor) -> None:
         """Run the transformer, without condition, on tokens (B, N)."""
 
+    def known_options(self, images: Tensor) -> dict[str, Any]:
+        """Return what `draw` needs of images (B, C, H, W) that are given in part, apart from their tokens."""
+        return {}
+
     # ---- inference
 
     def embed(self, images: Tensor) -> Tensor:
@@ -276,7 +280,7 @@ class TokenModel(ImageModel):
         images, holes = images.to(self.device), masks.to(self.device) >= 0.5
         filled, kept = _covered(images, holes), ~self.maps.touched(holes)
         for _ in range(self.maps.passes):
-            drawn = self._redrawn((self.tokens(filled), kept), prompts, seeds, **options)
+            drawn = self._redrawn((self.tokens(filled), kept), prompts, seeds, **self.known_options(filled), **options)
             filled = torch.where(holes, drawn.to(images), images)
         return filled
 

@@ -130,7 +130,8 @@ class VARModel(TokenModel):
         """Return edited images, (B, C, H, W) in [-1, 1].
 
         What is in the mask is drawn and other pixels stay exactly; or the whole image is drawn again from its coarse
-        scales. A token is drawn given the coarser scales; it does not see what is given beside it at its own.
+        scales. A token is drawn given the coarser scales; it does not see what is given beside it at its own. Where
+        coarser tokens were drawn, those of what stays are found again from what these leave of the image.
 
         Args:
             images: (B, C, H, W) in [-1, 1].
@@ -170,6 +171,11 @@ class VARModel(TokenModel):
     def draw(self, seeds: Sequence[int], condition: Condition, known: Known | None, **options: Any) -> Tensor:
         """See `TokenModel`."""
         return sample_var(self._transformer, self._quantizer, seeds, condition, known=known, **options)
+
+    def known_options(self, images: Tensor) -> dict[str, Any]:
+        """Return the latents of images (B, C, H, W), from which finer tokens follow where coarser ones were drawn."""
+        tokenizer: Any = self.tokenizer
+        return {"latents": tokenizer.encode(images)}
 
     def run(self, network: Conditioned, tokens: Tensor) -> None:
         """See `TokenModel`."""

@@ -129,6 +129,7 @@ def sample_var(
     guidance: float = 1.0,
     choice: Choice = PLAIN,
     known: Known | None = None,
+    latents: Tensor | None = None,
     progress: Progress = _silent,
 ) -> Tensor:
     """Return tokens of all scales, int64 (B, N), scale by scale.
@@ -141,6 +142,8 @@ def sample_var(
         guidance: 1 for none, see `guide`. As in the paper's code it grows with the scales, from 1 to this value.
         choice: how tokens are drawn.
         known: tokens that are given, such as those of the first scales; they influence the scales after them.
+        latents: of the image whose tokens are given, (B, Z, h, w). A token stands for what coarser scales leave of
+            these; where some were drawn, given tokens are therefore quantized again from what is left.
         progress: told of each scale.
     """
     device, batch, num_scales = model.output.weight.device, len(seeds), len(model.lengths)
@@ -154,7 +157,12 @@ def sample_var(
         logits = model.step(caches, scale, inputs, rows.count, rows.condition)
         guided = rows.guided(logits, share=scale / max(1, num_scales - 1))
         drawn = choice.draw(guided, gumbel(seeds, places, model.num_codes, device))
-        found.append(_kept(drawn, known, slice(first, first + length)))
+        kept = known
+        if known is not None and latents is not None:
+            left = latents if total is None else latents - total
+            nearest = quantizer.codebook.nearest(to_vectors(quantizer.shrunk(left, scale)))
+            kept = known[0].slice_scatter(nearest, 1, first, first + length), known[1]
+        found.append(_kept(drawn, kept, slice(first, first + length)))
         added = quantizer.grown(found[-1], scale)
         total = added if total is None else total + added
         if scale + 1 < num_scales:
