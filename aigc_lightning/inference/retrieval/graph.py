@@ -26,6 +26,7 @@ from aigc_lightning.evaluation.assets import cache_folder
 #: Images up to which a search is one exact matrix product.
 EXACT = 100_000
 _CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 16, 128, 512
+_PER_CANDIDATE = 200  # embeddings for each candidate of a search: among more of them, more are nearly as close
 _AT_ONCE = 10_000  # vectors between two reports of progress
 _SPARE = 2  # times as many candidates as results are ranked exactly: the graph has half precision
 
@@ -44,6 +45,7 @@ class Graph:
     """
 
     def __init__(self, found: Any, vectors: Tensor) -> None:
+        found.expansion_search = max(_EXPANSION_SEARCH, len(vectors) // _PER_CANDIDATE)
         self._found = found
         self._vectors = normalize(vectors, dim=1)
         keys = _keys(self._vectors)
@@ -122,7 +124,6 @@ def _new(dimensions: int) -> Any:
         dtype="f16",
         connectivity=_CONNECTIVITY,
         expansion_add=_EXPANSION_ADD,
-        expansion_search=_EXPANSION_SEARCH,
     )
 
 
@@ -136,7 +137,7 @@ def _read(path: Path, dimensions: int, *, view: bool) -> Any:
         return _new(dimensions)
     if found is None or found.ndim != dimensions:
         return _new(dimensions)
-    found.expansion_add, found.expansion_search = _EXPANSION_ADD, _EXPANSION_SEARCH
+    found.expansion_add = _EXPANSION_ADD
     return found
 
 
