@@ -6,10 +6,14 @@ Classes are found under their old paths, and old modules can be imported as alia
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
+else:
+    Loader = object  # what Python asks of a loader is defined below, and importlib.abc is slow to import
 
 _ROOT = "aigc_lightning."
 #: Old to new, without the package: modules whose classes appear in configs and records, and documented ones.
@@ -65,7 +69,7 @@ class _OldModule(ModuleType):
         return getattr(import_module(new_path(self.__name__)), _RENAMED.get(name, name))
 
 
-class _OldModules(MetaPathFinder, Loader):
+class _OldModules(Loader):
     """Finds modules by their old names."""
 
     def find_spec(
