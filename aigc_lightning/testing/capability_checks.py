@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H and W height and width in pixels, D features.
 """
 
+import math
 from collections.abc import Mapping
 from inspect import Parameter, signature
 from typing import Any
@@ -87,9 +88,11 @@ def maps_its_attention(case: ModelCase) -> None:
     with isolated():
         first, alone = model.attention_maps(images), model.attention_maps(images[1:])
     require(isinstance(first, Mapping) and len(first) > 0, "attention_maps() returns no mapping of blocks.")
+    places = math.prod(model.attention_grid)
     for name, weights in first.items():
         shape = tuple(weights.shape)
         require(len(shape) == 4 and shape[0] == len(images), f"{name} has {shape}, not (B, heads, queries, keys).")
+        require(shape[-1] >= places, f"{name} has {shape[-1]} keys for the {places} places of attention_grid.")
         require(weights.is_floating_point() and bool((weights >= 0).all()), f"{name} has weights below 0.")
         sums = weights.double().sum(-1)
         require(torch.allclose(sums, torch.ones_like(sums), atol=1e-3), f"Rows of {name} do not sum to 1.")

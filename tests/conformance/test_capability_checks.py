@@ -195,6 +195,8 @@ def test_wrong_vectors_of_texts_are_found(kind, message):
 class Attends(ImageModel):
     """Rows of an image look at each other."""
 
+    attention_grid = (4, 1)
+
     def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
         rows = images.mean(1)
         return {"blocks.0": (rows @ rows.mT).softmax(-1)[:, None]}
@@ -215,6 +217,10 @@ class Mixed(Attends):
         return super().attention_maps(images - images.mean(0))
 
 
+class Placeless(Attends):
+    attention_grid = (4, 4)
+
+
 class Nothing(Attends):
     def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
         return {}
@@ -227,6 +233,7 @@ class Nothing(Attends):
         (Headless, r"\(2, 4, 4\), not"),
         (Mixed, "other images of the call"),
         (Nothing, "no mapping of blocks"),
+        (Placeless, "4 keys for the 16 places"),
     ],
 )
 def test_wrong_attention_maps_are_found(kind, message):

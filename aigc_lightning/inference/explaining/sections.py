@@ -71,11 +71,8 @@ def classified(model: Any, images: Sequence[Tensor], names: Sequence[str], targe
 
 
 def attended(model: Any, images: Sequence[Tensor], names: Sequence[str]) -> Part:
-    """Show where the attention layers of a model look: the attention that each place of the images receives.
-
-    Raises:
-        UserError: the keys are no square grid of places.
-    """
+    """Show where the attention layers of a model look: the attention that each place of the images receives."""
+    rows_and_columns = model.attention_grid
     pictures, rows = [], []
     for image, name in zip(images, names, strict=True):
         maps = model.attention_maps(image[None])
@@ -84,10 +81,7 @@ def attended(model: Any, images: Sequence[Tensor], names: Sequence[str]) -> Part
         for block, weights in maps.items():
             received = weights[0].float().cpu().mean(dim=(0, 1))
             spread = -(weights[0] * weights[0].clamp(min=1e-12).log()).sum(-1).mean()
-            side = math.isqrt(len(received))
-            if side < 2:
-                raise UserError(f"The attention of {block} has no image of places.", "Explain another model.")
-            grid = received[-side * side :].view(1, 1, side, side)  # the last tokens are those of the image
+            grid = received[-math.prod(rows_and_columns) :].view(1, 1, *rows_and_columns)
             large = functional.interpolate(grid, image.shape[1:], mode="nearest")[0, 0]
             pictures.append(heat(large, pixels))
             rows.append({"picture": name, "block": block, "heads": weights.shape[1], "entropy_in_nats": float(spread)})

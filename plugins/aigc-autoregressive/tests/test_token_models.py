@@ -1,6 +1,7 @@
 """`image_gpt`, `maskgit` and `var` keep every promise of a plugin, over tokens and over pixels."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -215,8 +216,9 @@ def test_attention_and_features_are_those_of_the_images_tokens(tokenizers, kind)
     assert list(maps) == ["block_0", "block_1"]
     tokens = model.maps.num_tokens
     assert all(weights.shape[-1] in (tokens, tokens + 1) for weights in maps.values())
-    if kind == "image_gpt":
-        assert (maps["block_0"].triu(1) == 0).all()
+    if kind == "image_gpt":  # of the keys, the first is the start, and the last token is none
+        assert (maps["block_0"].triu(1) == 0).all() and maps["block_0"].shape[-1] == tokens + 1
+    assert math.prod(model.attention_grid) <= tokens
     assert model.embed(images).shape == (2, TINY["width"])
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from aigc_lightning.errors import UserError
 from aigc_lightning.inference.explaining.sections import attended
 
 
 class Looks:
     """A model of 3x3 places, before which there is `before`; all queries look at one place alone, or evenly."""
+
+    attention_grid = (3, 3)
 
     def __init__(self, before: int = 1) -> None:
         self.before = before
@@ -38,8 +39,11 @@ def test_a_map_shows_the_place_that_is_looked_at(before):
     assert entropies == pytest.approx([0, math.log(before + 9)] * 2, abs=1e-5)
 
 
-def test_attention_without_places_is_refused():
-    model = Looks()
-    model.attention_maps = lambda images: {"only": torch.ones(1, 1, 3, 3) / 3}  # type: ignore[method-assign]
-    with pytest.raises(UserError, match="no image of places"):
-        attended(model, [torch.zeros(1, 6, 6)], ["a.png"])
+def test_places_need_no_square():
+    model = Looks(3)
+    model.attention_grid = (2, 5)
+    part = attended(model, [torch.zeros(1, 4, 10)], ["a.png"])
+    assert part.picture is not None
+    red = (np.asarray(part.picture) == (200, 20, 20)).all(-1)
+    found = np.nonzero(np.array_split(red, 3, axis=1)[1])  # the eighth of twelve keys: place 5, in the second row
+    assert found[0].min() >= red.shape[0] // 2 - 2 and found[1].max() <= red.shape[1] // 3 // 5 + 2

@@ -17,6 +17,7 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.metrics.likelihood import bits_per_dim
 from torch import Tensor
+from torch.nn.functional import pad
 
 from aigc_autoregressive import exported_sampling
 from aigc_autoregressive.models.token_maps import Pixels
@@ -111,6 +112,10 @@ class ImageGPTModel(TokenModel):
             **context_of(text),
         )
         self.network = Conditioned(transformer, text)
+
+    def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
+        """See `TokenModel`; the last token, which no query sees, is added as a key so that each place has its own."""
+        return {name: pad(weights, (0, 1)) for name, weights in super().attention_maps(images).items()}
 
     def sample(
         self,

@@ -139,6 +139,12 @@ class TokenModel(ImageModel):
             handle.remove()
         return found[0][:, -self.maps.num_tokens :].float().mean(1)
 
+    @property
+    def attention_grid(self) -> tuple[int, int]:
+        """Rows and columns of the finest token map, in which the channels of a pixel stand side by side."""
+        rows, columns = self.maps.grids[-1]
+        return rows, columns * self.maps.channels
+
     def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
         """Return the attention weights of each block, float (B, heads, queries, keys), for images (B, C, H, W).
 
