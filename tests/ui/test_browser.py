@@ -88,6 +88,27 @@ def unnamed(page):
       .map((one) => one.outerHTML)""")
 
 
+def test_a_call_is_cancelled_and_the_next_one_works(opened, runs, monkeypatch):
+    def endless(loaded, *given, **options):
+        for _ in range(1000):
+            loaded.model.sample([0])
+            time.sleep(0.02)
+
+    page = opened(runs)
+    page.get_by_role("tab", name="Try").click()
+    page.get_by_label("Checkpoint").select_option(LAST)
+    page.get_by_role("button", name="Sample").click()
+    page.get_by_role("img", name="Sample 000003.png").wait_for()
+    with monkeypatch.context() as patched:
+        patched.setattr("aigc_lightning.ui.calls.write_samples", endless)
+        page.get_by_role("button", name="Sample").click()
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_text("Cancelled.").wait_for()
+    page.get_by_label("Seeds, such as").fill("20-23")
+    page.get_by_role("button", name="Sample").click()
+    page.get_by_role("img", name="Sample 000023.png").wait_for()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark")])
 def test_samples_and_walks(opened, runs, tmp_path, width, scheme):
     page = opened(runs, width, scheme)

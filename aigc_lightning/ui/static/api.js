@@ -54,6 +54,7 @@ export function useJob() {
     setJob({ state: "waiting", done: 0, total: 0, command: "", files: [] });
     try {
       const id = (mine.id = await post(path, values));
+      if (mine.cancelled) await post("/api/cancel", { id });
       for (let pause = 8; current.current === mine; pause = Math.min(500, pause * 1.4)) {
         const found = await get("/api/job", { id });
         if (current.current !== mine) return;
@@ -65,7 +66,11 @@ export function useJob() {
       if (current.current === mine) setJob({ state: "failed", error: error.message, command: "", files: [] });
     }
   };
-  const cancel = () => current.current?.id && post("/api/cancel", { id: current.current.id });
+  const cancel = () => {
+    const mine = current.current;
+    if (mine) mine.cancelled = true; // also before the server has answered with the call's id
+    if (mine?.id) post("/api/cancel", { id: mine.id });
+  };
   return [job, start, cancel];
 }
 

@@ -67,7 +67,7 @@ export function JobState({ job, cancel }) {
     ${job.state === "failed" ? html`<p class="error">${job.error}</p>` : html`<p class="dim">${words[job.state]}
       ${job.total > 1 && busy ? ` ${job.done} of ${job.total}` : ""}</p>`}
     ${busy && html`<progress aria-label="Progress" ...${job.total > 1 ? { value: job.done, max: job.total } : {}} />
-      <button onClick=${cancel}>Cancel</button>`}
+      <button type="button" onClick=${cancel}>Cancel</button>`}
   </div>`;
 }
 
