@@ -9,11 +9,9 @@ its own would take as long again, and text tokens that go through the whole netw
 Shapes: B batch, N tokens of the image, C channels, L tokens of the text, E size of their embeddings.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from aigc_diffusion.networks.embedding import rotate
 
@@ -43,7 +41,6 @@ class Attention(nn.Module):
         text: Tensor | None = None,
         text_mask: Tensor | None = None,
         rotation: tuple[Tensor, Tensor] | None = None,
-        token_mask: Tensor | None = None,
     ) -> Tensor:
         """Return what is to be added to the tokens (B, N, C).
 
@@ -52,19 +49,18 @@ class Attention(nn.Module):
             text: (B, L, E).
             text_mask: (B, L), true for tokens of the text and false for padding.
             rotation: of queries and keys by the positions of their tokens, from `embedding.rotations`.
-            token_mask: (B, N), true for tokens that may be looked at; None for all.
         """
         query, key, value = (self._heads(part) for part in self.qkv(tokens).chunk(3, dim=-1))
         query, key = self.query_norm(query), self.key_norm(key)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        masks = [token_mask]
+        mask = None
         if self.text_kv is not None and text is not None:
             text_key, text_value = (self._heads(part) for part in self.text_kv(text).chunk(2, dim=-1))
             key = torch.cat([key, self.key_norm(text_key)], dim=2)
             value = torch.cat([value, text_value], dim=2)
-            masks.append(text_mask)
-        mask = _joint_mask(masks, [tokens.shape[1], key.shape[2] - tokens.shape[1]])
+            if text_mask is not None:
+                mask = pad(text_mask, (tokens.shape[1], 0), value=True)[:, None, None]  # all of the image
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         result: Tensor = self.last(mixed.transpose(1, 2).flatten(2))
         return result
@@ -72,15 +68,3 @@ class Attention(nn.Module):
     def _heads(self, tokens: Tensor) -> Tensor:
         """Return (B, heads, N, C / heads) of (B, N, C)."""
         return tokens.view(*tokens.shape[:-1], self.heads, -1).transpose(1, 2)
-
-
-def _joint_mask(masks: Sequence[Tensor | None], lengths: Sequence[int]) -> Tensor | None:
-    """Return which keys may be looked at, (B, 1, 1, all of them), from masks (B, length); None hides nothing."""
-    known = next((mask for mask in masks if mask is not None), None)
-    if known is None:
-        return None
-    parts = [
-        known.new_ones(len(known), length) if mask is None else mask
-        for mask, length in zip(masks, lengths, strict=False)
-    ]
-    return torch.cat(parts, dim=1)[:, None, None]
