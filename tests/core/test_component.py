@@ -133,10 +133,11 @@ def test_the_record_of_a_component_is_checked_like_any_other(damage, tmp_path):
 
 @pytest.mark.parametrize("component", ["first_stage", "another"])
 def test_data_that_another_network_encoded_are_refused(component):
-    def owner(encoder: str | None) -> Any:
-        data = SimpleNamespace() if encoder is None else SimpleNamespace(first_stage=encoder)
+    def owner(encoder: str | None, kind: str = "latent") -> Any:
+        data = SimpleNamespace() if encoder is None else SimpleNamespace(first_stage=encoder, kind=kind)
+        components = {"first_stage": {"sha256": "a" * 64}}
         return SimpleNamespace(
-            components={"first_stage": {"sha256": "a" * 64}}, trainer=SimpleNamespace(datamodule=data)
+            components=components, encoded_keys=("latent",), trainer=SimpleNamespace(datamodule=data)
         )
 
     check_encoder(owner(None), component)
@@ -146,3 +147,5 @@ def test_data_that_another_network_encoded_are_refused(component):
     else:
         with pytest.raises(UserError, match=r"bbbbbbbbbbbb, but model\.first_stage is aaaaaaaaaaaa"):
             check_encoder(owner("b" * 64), component)
+        with pytest.raises(UserError, match="encoded as tokens, but a SimpleNamespace takes latent"):
+            check_encoder(owner("a" * 64, "tokens"), component)
