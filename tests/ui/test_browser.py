@@ -157,7 +157,7 @@ def test_runs_are_compared(opened, runs, tmp_path):
     expect(page.get_by_label("Differences")).to_contain_text("width: 12")
     expect(page.get_by_label("Log", exact=True)).to_contain_text("End: finished")
     page.get_by_text("explained/explanation.html").click()
-    expect(page.frame_locator("iframe").get_by_text("Why")).to_be_visible()
+    expect(page.frame_locator("iframe[title*=explanation]").get_by_text("Why")).to_be_visible()
     assert unnamed(page) == []
 
 
