@@ -25,8 +25,8 @@ from aigc_lightning.evaluation.assets import cache_folder
 
 #: Images up to which a search is one exact matrix product.
 EXACT = 100_000
-_CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 16, 128, 512
-_PER_CANDIDATE = 200  # embeddings for each candidate of a search: among more of them, more are nearly as close
+_CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 16, 256, 512
+_PER_CANDIDATE = 240  # embeddings for each candidate of a search: among more of them, more are nearly as close
 _AT_ONCE = 10_000  # vectors between two reports of progress
 _SPARE = 2  # times as many candidates as results are ranked exactly: the graph has half precision
 
