@@ -195,16 +195,10 @@ class LikelihoodModel(Protocol):
 
 @runtime_checkable
 class AttentionModel(Protocol):
-    """Shows where its attention layers look.
+    """Shows where its attention layers look."""
 
-    Attributes:
-        attention_grid: rows and columns of the places of an image, which are the last keys of each block, row by row.
-    """
-
-    @property
-    def attention_grid(self) -> tuple[int, int]:
-        """Return rows and columns."""
-        ...
+    #: Rows and columns of the places of an image, which are the last keys of each block, row by row.
+    attention_grid: tuple[int, int]
 
     def attention_maps(self, images: Tensor, *args: Any, **kwargs: Any) -> Mapping[str, Tensor]:
         """Return the attention weights of each block for images (B, C, H, W) in [-1, 1].
