@@ -199,8 +199,12 @@ def test_an_index_is_searched(opened, runs, judge, tmp_path):
     assert main(["index", str(judge), *data, "--out", str(root / "digits.index")]) == 0
     page = opened(root)
     page.get_by_role("tab", name="Try").click()
+    search = page.get_by_role("tab", name="Search")
+    before = search.bounding_box()
     page.get_by_label("Checkpoint").select_option(LAST)
-    page.get_by_role("tab", name="Search").click()
+    search.click()
+    expect(page.get_by_role("tab", name="Sample")).to_be_enabled()  # the model is known
+    assert search.bounding_box()["x"] == before["x"]  # no other tab comes below a pointer that is about to click
     page.get_by_label("Index").fill("digits.index")
     page.get_by_label("sample of a seed").fill("3")
     page.get_by_label("Results").fill("5")

@@ -37,19 +37,19 @@ export function Options({ options, values, onValues }) {
   </fieldset>`;
 }
 
-/** Tabs that arrow keys move between. */
-export function Tabs({ label, names, chosen, onChosen }) {
+/** Tabs that arrow keys move between. Those that cannot be chosen keep their places: nothing moves below a pointer. */
+export function Tabs({ label, names, enabled = names, chosen, onChosen }) {
   const list = useRef();
   const move = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
-    const next = names[(names.indexOf(chosen) + step + names.length) % names.length];
+    const next = enabled[(enabled.indexOf(chosen) + step + enabled.length) % enabled.length];
     onChosen(next);
     list.current.querySelector(`[data-name="${next}"]`).focus();
   };
   return html`<div role="tablist" aria-label=${label} ref=${list} onKeyDown=${move}>
     ${names.map((name) => html`<button role="tab" data-name=${name} aria-selected=${name === chosen}
-      tabindex=${name === chosen ? 0 : -1} onClick=${() => onChosen(name)}>${name}</button>`)}
+      disabled=${!enabled.includes(name)} tabindex=${name === chosen ? 0 : -1} onClick=${() => onChosen(name)}>${name}</button>`)}
   </div>`;
 }
 

@@ -13,7 +13,7 @@ export function Try({ start }) {
   const model = about?.state === "done" ? about.answer : null;
   const actions = [model?.sample && "Sample", model?.walk && "Walk", model?.edit && "Edit", "Search"].filter(Boolean);
   const shown = actions.includes(action) ? action : actions[0];
-  const Form = { Sample, Walk, Edit, Search }[shown];
+  const forms = { Sample, Walk, Edit, Search }, Form = forms[shown];
   return html`<div>
     <section class="card"><h2>Model</h2>
       ${start.addresses ? html`<${Field} label="Checkpoint: a path below the folder, or an address" value=${checkpoint} onValue=${setCheckpoint} list="checkpoints" />
@@ -23,7 +23,7 @@ export function Try({ start }) {
       ${model ? html`<p class="dim">${model.name}, ${model.size.join(" × ")} pixels${model.step ? `, step ${model.step}` : ""}, SHA-256 ${model.sha256}…</p>`
         : html`<${JobState} job=${about} cancel=${cancel} />`}
     </section>
-    <${Tabs} label="What to do" names=${actions} chosen=${shown} onChosen=${setAction} />
+    <${Tabs} label="What to do" names=${Object.keys(forms)} enabled=${actions} chosen=${shown} onChosen=${setAction} />
     <${Form} key=${checkpoint + shown} checkpoint=${checkpoint} model=${model} />
   </div>`;
 }
