@@ -142,7 +142,9 @@ def _about_record(found: "Origin") -> str:
 
 
 def _about_watermark(mark: "Watermark") -> str:
-    bits = f"{mark.confidence:.0%} of its bits agree"
+    if mark.unread:
+        return f"not read: {mark.unread}"
+    bits = f"{mark.confidence:.0%} of its bits agree{f' in {mark.frames} frames' if mark.frames > 1 else ''}"
     chance = f"pictures without one pass with a probability of {mark.false_positive_rate:.1g}"
     return f"payload {mark.payload}, {bits}; {chance}" if mark.payload else f"none of this run ({bits})"
 

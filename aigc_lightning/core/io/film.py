@@ -2,11 +2,13 @@
 
 import importlib.util
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from aigc_lightning.core.io.atomic import replacing
 from aigc_lightning.core.io.redaction import redacted_text
@@ -60,6 +62,40 @@ def write_film(frames: Iterable[Image.Image], path: Path, comment: str) -> None:
             )
         else:
             _write_mp4(opaque, temporary, comment)
+
+
+def read_frames(file: BinaryIO, kind: str, num: int, max_pixels: int) -> list[Image.Image]:
+    """Return the first frames of a film, as many as can be read.
+
+    Args:
+        file: open for reading.
+        kind: "gif" or "mp4"; nothing is guessed from the content, which comes from strangers.
+        num: number of frames; a film may be shorter.
+        max_pixels: stop at a frame with more pixels.
+
+    Raises:
+        ModuleNotFoundError: PyAV, which MP4 needs, is not installed.
+    """
+    frames: list[Image.Image] = []
+    for frame in islice(_gif_frames(file) if kind == "gif" else _mp4_frames(file), num):
+        if frame.width * frame.height > max_pixels:
+            break
+        frames.append(frame.to_image() if kind == "mp4" else frame.copy())
+    return frames
+
+
+def _gif_frames(file: BinaryIO) -> Iterator[Any]:
+    damaged = (SyntaxError, ValueError, OSError, Image.DecompressionBombError)
+    with suppress(*damaged), Image.open(file, formats=["gif"]) as film:  # a damaged film ends there
+        yield from ImageSequence.Iterator(film)
+
+
+def _mp4_frames(file: BinaryIO) -> Iterator[Any]:
+    import av
+
+    damaged = (av.error.FFmpegError, IndexError)  # IndexError: there are no pictures
+    with suppress(*damaged), av.open(file, format="mp4") as container:  # a damaged film ends there
+        yield from container.decode(container.streams.video[0])
 
 
 def _write_mp4(frames: Iterator[Image.Image], path: Path, comment: str) -> None:

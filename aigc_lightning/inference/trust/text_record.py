@@ -40,7 +40,7 @@ def _film_comment(path: Path) -> str | None:
     import av
 
     try:
-        with open_regular(path) as file, av.open(file) as container:
+        with open_regular(path) as file, av.open(file, format="mp4") as container:
             return container.metadata.get("comment")
     except av.error.FFmpegError:
         return None

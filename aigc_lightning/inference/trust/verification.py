@@ -49,7 +49,7 @@ class Origin:
         record: what this package wrote beside the pixels; None if there is nothing.
         manifest: the signed manifest.
         unread: why the record could not be read.
-        watermark: what was read from the pixels; None if nobody looked, or in films.
+        watermark: what was read from the pixels; None if nobody looked.
     """
 
     kind: str | None

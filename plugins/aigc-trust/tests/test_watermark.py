@@ -7,6 +7,8 @@ import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
 from aigc_lightning.cli import main
+from aigc_lightning.core.io.film import write_film
+from aigc_lightning.inference.trust.watermark import PictureMarker
 from aigc_lightning.testing import ModelConformance
 from PIL import Image
 
@@ -100,6 +102,34 @@ def test_edited_pictures_are_marked_and_verified(run, tmp_path, monkeypatch, cap
     assert found[0]["record"]["watermark"]["payload"] == "0000"
     assert found[0]["watermark"]["confidence"] > found[1]["watermark"]["confidence"]
     assert found[1]["watermark"]["payload"] is None and found[2]["watermark"]["payload"] is None
+
+
+@pytest.fixture
+def film():
+    """Return frames of 64x64 pixels, each of another grey level."""
+    smooth = np.random.RandomState(0).randint(80, 160, (4, 4), np.uint8)
+    return [Image.fromarray(smooth + 2 * number).resize((64, 64), Image.Resampling.BICUBIC) for number in range(5)]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "mp4"])
+def test_films_are_read_frame_by_frame(film, tmp_path, monkeypatch, capsys, suffix):
+    pytest.importorskip("av")
+    model = Watermark(ImageSpec(1, 32, 32), psnr=30.0)
+    marker = object.__new__(PictureMarker)
+    marker._model = model
+    text = {"aigc": json.dumps({"sha256": "beef" + 12 * "0"})}
+    write_film([marker.frame(frame, text) for frame in film], tmp_path / f"marked.{suffix}", "")
+    write_film(film, tmp_path / f"plain.{suffix}", "")
+    found, plain = (marker.read(tmp_path / f"{name}.{suffix}") for name in ("marked", "plain"))
+    assert found.payload == "beef" and found.frames == 5
+    assert plain.payload is None and plain.frames == 5 and plain.confidence < found.confidence
+
+
+def test_films_that_cannot_be_read_are_not_called_unmarked(run, tmp_path, capsys):
+    (tmp_path / "damaged.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(200))
+    (tmp_path / "text.png").write_bytes(b"text")
+    assert main(["verify", str(tmp_path), "--watermark", run]) == 0
+    assert capsys.readouterr().out.count("watermark: not read: ") == 2
 
 
 def test_only_watermarks_mark():

@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         """
         change = torch.zeros_like(images)
         for slope, margin, step in zip(self.slopes, self.margins, self.steps, strict=True):
-            agreement = bits * decoder(images + change)
+            agreement = bits * decoder((images + change).clamp(-1, 1))
             weights = bits * step * torch.sigmoid(slope * (margin - agreement)) / bits.shape[1] ** 0.5
             change = change + strength * torch.einsum("bn,nchw->bchw", weights, self.patterns)
             change = strength * normalized(change)
@@ -93,6 +93,25 @@ def initialize(encoder: Encoder, decoder: Decoder, strength: float) -> None:
 def normalized(change: Tensor) -> Tensor:
     """Return changes (B, ...) divided by their root mean square."""
     return change / (change.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() + 1e-8)
+
+
+def scaled_to(strength: float, change: Tensor, images: Tensor) -> Tensor:
+    """Return changes (B, C, H, W) scaled so that they have a root mean square once images are clipped.
+
+    Black and white areas take half of a change. What they lose is given to the others, up to twice the strength.
+
+    Args:
+        strength: root mean square of what clipping leaves, in units of the images.
+        change: (B, C, H, W), with a root mean square of 1.
+        images: (B, C, H, W) in [-1, 1], to be changed.
+    """
+    scale = torch.full_like(change[:, :1, :1, :1], strength)
+    with torch.no_grad():
+        for _ in range(3):
+            left = (images + scale * change).clamp(-1, 1) - images
+            root = left.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+            scale = (scale * strength / root.clamp(min=1e-8)).clamp(max=2 * strength)
+    return scale * change
 
 
 def resized(images: Tensor, height: int, width: int) -> Tensor:

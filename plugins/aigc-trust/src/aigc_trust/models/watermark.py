@@ -21,7 +21,7 @@ from torch.optim import Adam
 
 from aigc_trust.attacks import TRAINING, jpeg, rounded, scaled
 from aigc_trust.code import FALSE_POSITIVE_RATE, Reading, decode, encode, num_coded
-from aigc_trust.networks import Decoder, Encoder, initialize, normalized, resized
+from aigc_trust.networks import Decoder, Encoder, initialize, normalized, resized, scaled_to
 
 _LEAST_SIDE = 32
 _ATTACK, _STRENGTH = 0x57A7, 0x57A8  # numbers drawn in a step for the whole batch
@@ -124,7 +124,7 @@ class Watermark(ImageModel):
     def forward(self, images: Tensor, bits: Tensor) -> Tensor:
         """Return images (B, C, H, W) with coded bits (B, N) of +1 and -1 in them, not clipped."""
         change = self.encoder(resized(images, self.side, self.side), bits, self.decoder, self._strength)
-        return images + self._strength * normalized(resized(change, *images.shape[-2:]))
+        return images + scaled_to(self._strength, normalized(resized(change, *images.shape[-2:])), images)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the cross entropy of the bits after a random attack, one for the whole batch."""
