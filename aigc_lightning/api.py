@@ -28,7 +28,7 @@ from aigc_lightning.evaluation.receipt import SCORES_FILE, Receipt, load_receipt
 from aigc_lightning.evaluation.report import score_rows
 from aigc_lightning.inference.edit_paths import SHEET, Results, input_files
 from aigc_lightning.inference.loaded_model import LoadedModel, load
-from aigc_lightning.inference.sample import write_samples
+from aigc_lightning.inference.sample import Wanted, write_samples
 from aigc_lightning.inference.trust.signer import PictureSigner
 from aigc_lightning.inference.trust.watermark import PictureMarker
 
@@ -188,13 +188,10 @@ def sample(
     given = {name: str(value) for name, value in options.items()}
     paths = write_samples(
         str(Path(target)),
-        chosen,
+        Wanted(chosen, class_name, prompts, given),
         Path(out),
         with_grid=True,
         device=device,
-        class_name=class_name,
-        prompts=prompts,
-        given=given,
         signer=None if keys is None else PictureSigner(keys),
         marker=None if watermark is None else PictureMarker(str(watermark), device),
     )

@@ -142,14 +142,16 @@ def workers() -> Measured:
 
 def pictures() -> Measured:
     """`aigc sample`, by number of pictures."""
-    from aigc_lightning.inference.sample import write_samples
+    from aigc_lightning.inference.sample import Wanted, write_samples
 
     with tempfile.TemporaryDirectory() as folder:
         train(32, 4, folder)
         seeds = list(range(800))
 
         def sample(num: int) -> None:
-            write_samples(f"{folder}/last.ckpt", seeds[:num], Path(folder) / str(num), with_grid=False, device="cpu")
+            write_samples(
+                f"{folder}/last.ckpt", Wanted(seeds[:num]), Path(folder) / str(num), with_grid=False, device="cpu"
+            )
 
         sample(10)
         before = peak()

@@ -6,6 +6,7 @@ from aigc_lightning.config.command_line import MODEL_OPTIONS, command_parser, pa
 from aigc_lightning.config.prompts import read_prompts
 from aigc_lightning.config.signing import add_sign_option, signing_keys
 from aigc_lightning.core.io.output import echo
+from aigc_lightning.errors import UserError
 
 
 def sample(argv: list[str]) -> int:
@@ -15,12 +16,14 @@ def sample(argv: list[str]) -> int:
         sample.__doc__,
         "aigc sample runs/dcgan_digits/1 --seeds 0-15 --grid",
         "aigc sample runs/cgan_digits/1 --seeds 7 --class 3 --out threes",
-        "aigc sample model.safetensors --seeds 0-99 --steps 18",
+        "aigc sample model.safetensors --seeds 0-9999 --steps 18 --out samples.npz",
         note=MODEL_OPTIONS,
     )
     parser.add_argument("checkpoint", help="a run folder, a .ckpt or an exported .safetensors file")
     parser.add_argument("--seeds", default="0-15", help="such as 0-15 or 3,7,20-29 (default: 0-15)")
-    parser.add_argument("--out", type=Path, default=Path("samples"), help="folder of the pictures (default: samples)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("samples"), help="folder of PNG files, or one .npz file (default: samples)"
+    )
     parser.add_argument("--grid", action="store_true", help="also write grid.png, in the order of the seeds")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     parser.add_argument("--class", dest="class_name", help="class of the pictures, for class-conditional models")
@@ -37,24 +40,31 @@ def sample(argv: list[str]) -> int:
     seeds = seed_list(options.seeds)
     prompts = read_prompts(options.prompt, options.prompts)
 
-    from aigc_lightning.inference.sample import (
-        write_samples,
-    )  # imports torch: only after the options have been validated
+    keys = signing_keys(options.sign)
+    archive = options.out.suffix == ".npz"
+    if archive and (options.grid or keys):
+        what = "--grid makes a picture" if options.grid else "Signatures are for pictures (--sign or AIGC_SIGN)"
+        raise UserError(f"{what}, and --out {options.out} is one file.", "Give a folder for --out, or leave it out.")
+
+    # These import torch: only after the options have been validated.
+    from aigc_lightning.inference.sample import Wanted, write_samples
+    from aigc_lightning.inference.sample_archive import write_archive
     from aigc_lightning.inference.trust.signer import PictureSigner
     from aigc_lightning.inference.trust.watermark import PictureMarker
 
     marker = None if options.watermark is None else PictureMarker(options.watermark, options.device)
-    keys = signing_keys(options.sign)
+    wanted = Wanted(seeds, options.class_name, prompts, given)
+    if archive:
+        count = write_archive(options.checkpoint, wanted, options.out, device=options.device, marker=marker)
+        echo(f"{count} picture{'s' if count > 1 else ''} in {options.out}: arr_0, uint8, for numpy.load")
+        return 1 if marker and marker.failed else 0
     signer = None if keys is None else PictureSigner(keys)
     paths = write_samples(
         options.checkpoint,
-        seeds,
+        wanted,
         options.out,
         with_grid=options.grid,
         device=options.device,
-        class_name=options.class_name,
-        prompts=prompts,
-        given=given,
         signer=signer,
         marker=marker,
     )

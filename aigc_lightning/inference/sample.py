@@ -1,12 +1,15 @@
 """Sampling pictures from seeds and prompts into files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from aigc_lightning.core.chunks import ON_PROCESSORS, chunk_size, sampled_chunks
+from aigc_lightning.core.io.background import background_writer
 from aigc_lightning.core.io.pictures import (
     image_grid,
     is_written,
@@ -29,16 +32,78 @@ _MOST_PICTURES = 1_000_000
 _KNOWN = ("--seeds", "--out", "--grid", "--device", "--class", "--prompt", "--prompts", "--sign", "--watermark")
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be drawn.
+
+    Args:
+        seeds: at least one.
+        class_name: class of the images; None for the model's default.
+        prompts: texts of the images, each to be drawn with each seed; none for the model's default.
+        given: values of the model's own options, as texts.
+    """
+
+    seeds: Sequence[int]
+    class_name: str | None = None
+    prompts: Sequence[str] = ()
+    given: Mapping[str, str] = field(default_factory=dict)
+
+
+class Drawing:
+    """A model and what it is to draw, checked before anything is written.
+
+    Args:
+        target: a run folder, a checkpoint or an exported file, or its model, if that is loaded already.
+        wanted: what is to be drawn.
+        device: such as "cpu".
+
+    Attributes:
+        record: what all pictures say of how they were made.
+
+    Raises:
+        UserError: the checkpoint cannot be used, or its model cannot generate these images.
+    """
+
+    def __init__(self, target: str | LoadedModel, wanted: Wanted, device: str) -> None:
+        count = len(wanted.seeds) * len(wanted.prompts)
+        if count > _MOST_PICTURES:
+            what = f"{len(wanted.prompts)} prompts with {len(wanted.seeds)} seeds are {count} pictures."
+            raise UserError(what, f"Make up to {_MOST_PICTURES} in one call.")
+        self.loaded, self.wanted = LoadedModel.of(target, device), wanted
+        self._options = model_options(self.loaded.generator(), "sample", wanted.given, _KNOWN)
+        name = wanted.class_name
+        self._label = None if name is None else self.loaded.class_number(name)
+        if wanted.prompts:
+            check_condition(self.loaded.model, "sample", "prompts")
+        self.record = {"class": name, **_described(self.loaded.model, self._options)}
+
+    def pairs(self) -> list[tuple[int, str | None]]:
+        """Return the seed and the prompt of each picture, one prompt after the other."""
+        return [(seed, prompt) for prompt in self.wanted.prompts or (None,) for seed in self.wanted.seeds]
+
+    def images(self, pairs: Sequence[tuple[int, str | None]]) -> Iterator[Tensor]:
+        """Draw a picture for each seed and prompt: uint8 (C, H, W), with a progress bar if it takes long."""
+        chunks = sampled_chunks(
+            self.loaded.generator(),
+            [seed for seed, _ in pairs],
+            None if self._label is None else [self._label] * len(pairs),
+            prompts=[str(prompt) for _, prompt in pairs] if self.wanted.prompts else None,
+            **self._options,
+        )
+        return watched((image for chunk in chunks for image in to_uint8(chunk).cpu()), "Sampling", len(pairs))
+
+    def text(self, seed: int, prompt: str | None) -> dict[str, str]:
+        """Return the metadata of a picture."""
+        return self.loaded.text([seed], {**self.record, "prompt": prompt})
+
+
 def write_samples(
     target: str | LoadedModel,
-    seeds: list[int],
+    wanted: Wanted,
     out: Path,
     *,
     with_grid: bool,
     device: str,
-    class_name: str | None = None,
-    prompts: Sequence[str] = (),
-    given: Mapping[str, str] | None = None,
     signer: PictureSigner | None = None,
     marker: PictureMarker | None = None,
 ) -> list[Path]:
@@ -50,55 +115,35 @@ def write_samples(
 
     Args:
         target: a run folder, a checkpoint or an exported file, or its model, if that is loaded already.
-        seeds: at least one.
+        wanted: what is to be drawn.
         out: the folder.
         with_grid: also write the grid.
         device: such as "cpu".
-        class_name: class of the images; None for the model's default.
-        prompts: texts of the images; none for the model's default.
-        given: values of the model's own options, as texts.
         signer: signs the pictures, including those that were kept unsigned.
         marker: writes watermarks into the pictures, and into the grid as a whole.
 
     Raises:
-        UserError: the checkpoint cannot be used, its model cannot generate these images, or the folder cannot be
-            written to.
+        UserError: as `Drawing`, or the folder cannot be written to.
     """
-    if len(seeds) * len(prompts) > _MOST_PICTURES:
-        what = f"{len(prompts)} prompts with {len(seeds)} seeds are {len(seeds) * len(prompts)} pictures."
-        raise UserError(what, f"Make up to {_MOST_PICTURES} in one call.")
-    loaded = LoadedModel.of(target, device)
-    chosen = model_options(loaded.generator(), "sample", given or {}, _KNOWN)
-    if class_name is not None:
-        loaded.class_number(class_name)  # which knows it, before anything is written
-    if prompts:
-        check_condition(loaded.model, "sample", "prompts")
-    record = {"class": class_name, **_described(loaded.model, chosen)}
+    drawing = Drawing(target, wanted, device)
     _make_folder(out)
-    pictures = _pictures(seeds, prompts, out)
-    texts = [loaded.text([picture.seed], {**record, "prompt": picture.prompt}) for picture in pictures]
+    pictures = _pictures(drawing, out)
+    texts = [drawing.text(picture.seed, picture.prompt) for picture in pictures]
     full = [marker.text(text) for text in texts] if marker else texts
-    places = [place for place, picture in enumerate(pictures) if not is_written(picture.path, full[place])]
-    missing = [pictures[place] for place in places]
-    chunks = sampled_chunks(
-        loaded.generator(),
-        [picture.seed for picture in missing],
-        None if class_name is None else [loaded.class_number(class_name)] * len(missing),
-        prompts=[str(picture.prompt) for picture in missing] if prompts else None,
-        **chosen,
-    )
-    images = (image for chunk in chunks for image in to_uint8(chunk).cpu())
-    for place, image in zip(places, watched(images, "Sampling", len(missing)), strict=True):
-        shown, path = to_picture(image), pictures[place].path
-        if marker:
-            shown, full[place] = marker.marked(shown, texts[place], path)
-        save_png(shown, path, full[place])
+    missing = [place for place, picture in enumerate(pictures) if not is_written(picture.path, full[place])]
+    images = drawing.images([(pictures[place].seed, pictures[place].prompt) for place in missing])
+    with background_writer() as write:  # while the networks draw the next ones
+        for place, image in zip(missing, images, strict=True):
+            shown, path = to_picture(image), pictures[place].path
+            if marker:
+                shown, full[place] = marker.marked(shown, texts[place], path)
+            write(save_png, shown, path, full[place])
     if signer:
         for picture, text in zip(pictures, full, strict=True):
             if not signer.has_signed(picture.path):
                 signer.sign(picture.path, text)
     if with_grid:
-        _write_grid(pictures, len(seeds), out / "grid.png", loaded, record, signer, marker)
+        _write_grid(drawing, pictures, out / "grid.png", signer, marker)
     return [picture.path for picture in pictures]
 
 
@@ -125,35 +170,33 @@ class _Picture(NamedTuple):
     path: Path
 
 
-def _pictures(seeds: Sequence[int], prompts: Sequence[str], out: Path) -> list[_Picture]:
+def _pictures(drawing: Drawing, out: Path) -> list[_Picture]:
     """Return every prompt with every seed, one prompt after the other."""
-    digits, width = len(str(max(seeds))), len(str(len(prompts)))
+    seeds, prompts = drawing.wanted.seeds, drawing.wanted.prompts
+    digits, width = max(6, len(str(max(seeds)))), len(str(len(prompts)))
     found = []
-    for number, prompt in enumerate(prompts or (None,), 1):
-        prefix = f"{number:0{width}d}_" if len(prompts) > 1 else ""
-        found += [_Picture(seed, prompt, out / f"{prefix}{seed:0{max(6, digits)}d}.png") for seed in seeds]
+    for place, (seed, prompt) in enumerate(drawing.pairs()):
+        prefix = f"{place // len(seeds) + 1:0{width}d}_" if len(prompts) > 1 else ""
+        found.append(_Picture(seed, prompt, out / f"{prefix}{seed:0{digits}d}.png"))
     return found
 
 
 def _write_grid(
+    drawing: Drawing,
     pictures: Sequence[_Picture],
-    num_seeds: int,
     path: Path,
-    loaded: LoadedModel,
-    record: Mapping[str, Any],
     signer: PictureSigner | None,
     marker: PictureMarker | None,
 ) -> None:
     """Write the first pictures as a grid, with one row per prompt if there are several of both."""
     shown = pictures[:_MOST_IN_GRID]
     prompts = list(dict.fromkeys(picture.prompt for picture in shown if picture.prompt is not None))
-    rows = len(pictures) > num_seeds > 1
-    grid = image_grid(
-        torch.stack([read_pixels(picture.path) for picture in shown]), num_seeds if rows else near_square(len(shown))
-    )
+    num_seeds = len(drawing.wanted.seeds)
+    columns = num_seeds if len(pictures) > num_seeds > 1 else near_square(len(shown))
+    grid = image_grid(torch.stack([read_pixels(picture.path) for picture in shown]), columns)
     seeds = list(dict.fromkeys(picture.seed for picture in shown))
     asked = {"prompts": prompts} if len(prompts) > 1 else {"prompt": prompts[0] if prompts else None}
-    text = loaded.text(seeds, {**record, **asked})
+    text = drawing.loaded.text(seeds, {**drawing.record, **asked})
     if marker:
         grid, text = marker.marked(grid, text, path)
     save_png(grid, path, text)

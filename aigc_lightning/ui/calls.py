@@ -18,7 +18,7 @@ from aigc_lightning.inference.edit_text import edit_text
 from aigc_lightning.inference.interpolate import LatentModel
 from aigc_lightning.inference.picture_editor import load_editor
 from aigc_lightning.inference.picture_file import read_picture, write_picture
-from aigc_lightning.inference.sample import write_samples
+from aigc_lightning.inference.sample import Wanted, write_samples
 from aigc_lightning.ui.asked import Asked
 from aigc_lightning.ui.models import Models, described, interruptible
 from aigc_lightning.ui.paths import check_value, confined
@@ -61,16 +61,8 @@ class Calls:
         def work(job: Job) -> None:
             loaded = self._models.get(target)
             with interruptible(loaded.model, job.check):
-                write_samples(
-                    loaded,
-                    seeds,
-                    job.folder,
-                    with_grid=True,
-                    device=str(loaded.model.device),
-                    class_name=class_name,
-                    prompts=prompts,
-                    given=options,
-                )
+                wanted = Wanted(seeds, class_name, prompts, options)
+                write_samples(loaded, wanted, job.folder, with_grid=True, device=str(loaded.model.device))
 
         own = [*_flag("--class", class_name), *(part for text in prompts for part in ("--prompt", text))]
         parts: list[object] = ["--seeds", asked.text("seeds", "0-15"), *own, *_flags(options)]

@@ -153,3 +153,30 @@ def test_a_picture_of_something_else_is_replaced(aigc, trained, folder):
     assert done.code == 0 and "1 picture in out: 000007.png\n" in done.out
     assert aigc("sample", trained, "--seeds", "0-15", "--out", "more").code == 0
     assert pictures(folder / "out")["000007.png"] == pictures(folder / "more")["000007.png"]
+
+
+def test_one_file_has_the_pixels_of_the_pictures(aigc, trained, folder):
+    assert aigc("sample", trained, "--seeds", "3,40,7", "--out", "some/samples.npz").code == 0
+    assert aigc("sample", trained, "--seeds", "3,7,40", "--out", "pictures").code == 0
+    with np.load(folder / "some" / "samples.npz") as found:
+        assert set(found) == {"arr_0", "seeds", "record"}
+        assert found["seeds"].tolist() == [3, 40, 7]
+        record = json.loads(str(found["record"]))
+        for seed, pixels in zip(found["seeds"], found["arr_0"], strict=True):
+            assert np.array_equal(pixels[..., 0], np.asarray(Image.open(folder / f"pictures/{seed:06d}.png")))
+    assert record["generated"] and record["sha256"] == file_hash(trained / "checkpoints" / "last.ckpt")
+    assert [path.name for path in (folder / "some").iterdir()] == ["samples.npz"]
+
+
+def test_one_file_has_no_grid(aigc, trained, folder):
+    done = aigc("sample", trained, "--out", "samples.npz", "--grid")
+    assert done.code == 2 and "samples.npz is one file" in done.err and not (folder / "samples.npz").exists()
+
+
+def test_an_error_of_a_writing_thread_ends_the_command(aigc, trained, folder, monkeypatch):
+    def fails(picture, path, text):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("aigc_lightning.inference.sample.save_png", fails)
+    done = aigc("sample", trained, "--seeds", "0-99")
+    assert done.code == 2 and "Make room on that disk" in done.err

@@ -56,6 +56,11 @@ def test_signed_samples_are_kept_and_the_environment_signs(aigc, trained, folder
     assert "trusted: unchanged" in aigc("verify", "a/000000.png", "--trust", "other/root.pem").out
 
 
+def test_one_file_of_samples_has_no_signature(aigc, trained, folder):
+    done = aigc("sample", trained, "--out", "samples.npz", "--sign")
+    assert done.code == 2 and "Signatures are for pictures" in done.err and not (folder / "samples.npz").exists()
+
+
 def test_edited_pictures_and_their_sheet_are_signed(aigc, folder, verified):
     photo("photo.jpg")
     assert aigc("edit", "--ops", "rotate=90", "photo.jpg", "--sign").code == 0
