@@ -67,6 +67,6 @@ def test_noise_is_that_of_the_model():
 
 def test_what_is_refused_with_the_reason():
     assert "1,056 numbers" in made(ImageSpec(1, 32, 33)).export_graphs()["sample"]
-    options = {"conditions": "prompts", "text_options": {"width": 8, "depth": 1, "num_heads": 2}}
+    options = {"conditions": "prompts", "text_options": {"size": 8, "depth": 1, "heads": 2}}
     refused = made(ImageSpec(1, 4, 4, captions=True), **options).export_graphs()
     assert list(refused) == ["sample", "edit", "embed"] and "depends on the one before" in refused["sample"]

@@ -125,7 +125,7 @@ def test_images_are_those_of_tokens_by_seed_and_class(tokenizers, kind):
 @pytest.mark.parametrize("kind", MODELS)
 def test_prompts_are_followed_and_empty_ones_are_none(tokenizers, kind):
     spec = ImageSpec(1, 8, 8, captions=True)
-    tiny = {"width": 8, "depth": 1, "num_heads": 2, "max_length": 12}
+    tiny = {"size": 8, "depth": 1, "heads": 2, "max_length": 13}
     model = over_tokens(kind, tokenizers, spec=spec, conditions="prompts", text_options=tiny)
     seeds = range(8)
     dogs, cats, none = (sampled(model, seeds, prompts=[text] * 8) for text in ("a dog", "lots of cats", ""))

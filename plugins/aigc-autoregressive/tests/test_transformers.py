@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -52,7 +53,8 @@ def condition(batch: int, *, classes: bool = True, context: bool = True) -> Cond
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (batch,), generator=generator)
     tokens = torch.randn(batch, 3, 5, generator=generator).double()
-    return Condition(labels if classes else None, tokens if context else None)
+    present = torch.arange(3) <= torch.arange(batch)[:, None]  # contexts of one token, of two, and so on
+    return Condition(labels if classes else None, *((tokens, present) if context else ()))
 
 
 def gpt_condition(kind: str, batch: int) -> Condition:
@@ -142,9 +144,11 @@ def test_conditions_matter_and_may_be_dropped(kind):
         transformer, inputs = shaken(made), tokens
     given = condition(2)
     plain = transformer(inputs, given)
-    assert not torch.allclose(transformer(inputs, Condition((given.labels + 1) % 3, given.context)), plain)
-    assert not torch.allclose(transformer(inputs, Condition(given.labels, given.context + 1)), plain)
-    dropped = Condition(given.labels, given.context, dropped=torch.tensor([False, True]))
+    assert not torch.allclose(transformer(inputs, replace(given, labels=(given.labels + 1) % 3)), plain)
+    assert not torch.allclose(transformer(inputs, replace(given, context=given.context + 1)), plain)
+    padded = given.context.masked_fill(~given.present.unsqueeze(-1), 7.0)
+    torch.testing.assert_close(transformer(inputs, replace(given, context=padded)), plain, rtol=1e-10, atol=1e-10)
+    dropped = replace(given, dropped=torch.tensor([False, True]))
     mixed, nothing = transformer(inputs, dropped), transformer(inputs)
     assert torch.allclose(mixed[0], plain[0]) and torch.allclose(mixed[1], nothing[1])
     assert not torch.allclose(nothing, plain)
@@ -154,9 +158,13 @@ def test_a_picture_does_not_depend_on_the_other_prompts_length():
     prefix = shaken(Prefix(4, context_width=5, context_length=3))
     context = torch.randn(2, 2, 5).double()
     present = torch.tensor([[True, False], [True, True]])
-    together = prefix(Condition(context=context, present=present), 2)
-    assert torch.equal(together[:1], prefix(Condition(context=context[:1, :1]), 1))
+    together, seen = prefix(Condition(context=context, present=present), 2)
+    alone, seen_alone = prefix(Condition(context=context[:1, :1]), 1)
+    assert seen.tolist() == [[True, False, False, True], [True, True, False, True]]
+    assert torch.equal(seen[:1], seen_alone) and torch.allclose(together[:1][seen_alone], alone[seen_alone])
     assert together.shape == (2, 4, 4)
+    none, seen_none = prefix(Condition(context=context, present=torch.zeros_like(present)), 2)
+    assert torch.equal(none, prefix(Condition(), 2)[0]) and seen_none.tolist() == [[True, False, False, True]] * 2
     with pytest.raises(UserError, match="4 tokens and the model takes 3"):
         prefix(Condition(context=torch.zeros(1, 4, 5).double()), 1)
 

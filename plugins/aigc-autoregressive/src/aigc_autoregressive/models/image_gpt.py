@@ -44,8 +44,8 @@ class ImageGPTModel(TokenModel):
         num_levels: values that a number of an image can have, without a tokenizer: 256, or fewer for images that have
             only as many, equally spaced.
         conditions: what generation is controlled by: "none", "labels" (the data's classes) or "prompts" (its captions).
-        text_options: arguments of the text encoder, a transformer over bytes, for conditions "prompts": {"width": 128,
-            "depth": 2, "num_heads": 4, "max_length": 96}.
+        text_options: arguments of the text encoder, a transformer over bytes, for conditions "prompts": {"size": 128,
+            "depth": 3, "heads": 4, "max_length": 96}.
         condition_dropout: share of the samples that are trained without the condition, for guidance and for editing.
         width: features of a token.
         depth: number of blocks.

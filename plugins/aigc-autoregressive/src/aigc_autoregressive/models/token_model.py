@@ -18,6 +18,7 @@ from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
+from aigc_lightning.networks.byte_encoder import ByteEncoder
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -27,7 +28,6 @@ from aigc_autoregressive.transformers.attention import Attention
 from aigc_autoregressive.transformers.conditioned import Conditioned
 from aigc_autoregressive.transformers.conditioning import OPEN, Condition
 from aigc_autoregressive.transformers.sampling import Known
-from aigc_autoregressive.transformers.text import TextEncoder
 
 ConditionName = Literal["none", "labels", "prompts"]
 _MASKS = 1  # key of the draws for held-out images
@@ -41,7 +41,7 @@ class TokenModel(ImageModel):
         tokenizer: run, checkpoint or address of a `vqgan`; None for the levels of pixels.
         num_levels: values that a number of an image can have, without a tokenizer.
         conditions: "none", "labels" or "prompts".
-        text_options: arguments of `TextEncoder`.
+        text_options: arguments of `ByteEncoder`.
         condition_dropout: share of the samples that are trained without condition.
         lr: peak AdamW learning rate.
         beta2: AdamW's second decay rate.
@@ -239,11 +239,11 @@ class TokenModel(ImageModel):
     def _has_dropout(self) -> bool:
         return self.condition_name != "none" and self.condition_dropout > 0
 
-    def _text_encoder(self, options: dict[str, int] | None) -> TextEncoder | None:
+    def _text_encoder(self, options: dict[str, int] | None) -> ByteEncoder | None:
         if self.condition_name != "prompts":
             return None
         try:
-            return TextEncoder(**(options or {}))
+            return ByteEncoder(**(options or {}))
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"The text encoder cannot be built: {error}.", "Correct model.text_options.") from error
 
@@ -353,6 +353,6 @@ def check_size(width: int, depth: int, num_heads: int, dropout: float) -> None:
         raise UserError(f"model.dropout is {dropout}.", "Give a number of at least 0 and below 1.")
 
 
-def context_of(text: TextEncoder | None) -> dict[str, int]:
+def context_of(text: ByteEncoder | None) -> dict[str, int]:
     """Return the transformers' arguments that say which context they get."""
-    return {} if text is None else {"context_width": text.width, "context_length": text.max_length}
+    return {} if text is None else {"context_width": text.size, "context_length": text.max_length}

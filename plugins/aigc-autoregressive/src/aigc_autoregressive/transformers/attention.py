@@ -23,6 +23,8 @@ class KeyValueCache:
 
     def __init__(self, longest: int) -> None:
         self.longest, self.length = longest, 0
+        #: Which of its first tokens may be attended to, bool (B, n); None for all. What follows them always may.
+        self.present: Tensor | None = None
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +83,7 @@ class Attention(nn.Module):
         Args:
             features: (B, N, W).
             rotation: of the tokens, from `rotations`.
-            mask: bool (N, tokens attended to), true where a token is attended to.
+            mask: bool (N, tokens attended to) or (B, 1, N, tokens attended to), true where a token is attended to.
             causal: whether tokens see those before them alone; for an empty cache or none.
             cache: of the tokens before these ones.
         """

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
+from aigc_lightning.networks.byte_encoder import ByteEncoder
 from torch import Tensor, nn
 
 from aigc_autoregressive.transformers.conditioning import Condition
-from aigc_autoregressive.transformers.text import TextEncoder
 
 
 class Conditioned(nn.Module):
@@ -17,7 +17,7 @@ class Conditioned(nn.Module):
         text: None for a transformer without context.
     """
 
-    def __init__(self, transformer: nn.Module, text: TextEncoder | None = None) -> None:
+    def __init__(self, transformer: nn.Module, text: ByteEncoder | None = None) -> None:
         super().__init__()
         self.transformer, self.text = transformer, text
 
@@ -31,6 +31,7 @@ class Conditioned(nn.Module):
         """
         if texts is None or self.text is None:
             return Condition(labels=labels, dropped=dropped)
-        context: Tensor = self.text(texts)
-        empty = torch.tensor([not text for text in texts], device=context.device)
-        return Condition(labels=labels, context=context, dropped=empty if dropped is None else dropped | empty)
+        encoded = self.text(self.text.tokenize(texts).to(self.text.positions.device))
+        empty = torch.tensor([not text for text in texts], device=encoded.mask.device)
+        dropped = empty if dropped is None else dropped | empty
+        return Condition(labels=labels, context=encoded.tokens, present=encoded.mask, dropped=dropped)

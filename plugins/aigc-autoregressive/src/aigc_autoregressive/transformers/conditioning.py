@@ -1,6 +1,6 @@
 """What a picture is to show, as tokens that stand before those of the picture.
 
-Guidance needs the same model with and without condition: what is absent is replaced by learnt tokens, in training for a
+Guidance needs the same model with and without condition: what is absent is replaced by a learnt token, in training for a
 share of the samples (Ho and Salimans, Classifier-Free Diffusion Guidance, 2022, https://arxiv.org/abs/2207.12598).
 Shapes: B batch, T context tokens, W width of the transformer.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from aigc_lightning.errors import UserError
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ OPEN = Condition()
 
 
 class Prefix(nn.Module):
-    """A token for the class, then the context's tokens. Without classes the first token says where pictures begin.
+    """The context's tokens, then one for the class. Without classes the latter says where pictures begin.
 
     Args:
         width: W.
         num_classes: 0 without classes.
         context_width: features of context tokens.
-        context_length: T, 0 without context; shorter contexts are filled up, so that a picture does not depend on the
-            other prompts of its batch.
+        context_length: T, 0 without context; shorter contexts are filled up with tokens that none attends to, so that a
+            picture does not depend on the other prompts of its batch.
     """
 
     def __init__(self, width: int, num_classes: int = 0, context_width: int = 0, context_length: int = 0) -> None:
@@ -60,11 +61,14 @@ class Prefix(nn.Module):
         self.context = ContextTokens(width, context_width, context_length) if context_length else None
         self.length = 1 + context_length
 
-    def forward(self, condition: Condition, batch: int) -> Tensor:
-        """Return the tokens, (B, 1 + T, W)."""
+    def forward(self, condition: Condition, batch: int) -> tuple[Tensor, Tensor | None]:
+        """Return the tokens, (B, T + 1, W), and which of them there are, bool (B, T + 1); None for all."""
         check_parts(condition, classes=self.classes.num_classes > 0, context=self.context is not None)
-        first = self.classes(condition, batch).unsqueeze(1)
-        return first if self.context is None else torch.cat([first, self.context(condition, batch)], dim=1)
+        last = self.classes(condition, batch).unsqueeze(1)
+        if self.context is None:
+            return last, None
+        tokens, present = self.context(condition, batch)
+        return torch.cat([tokens, last], dim=1), extended(present, 1)
 
 
 class ClassToken(nn.Module):
@@ -82,32 +86,40 @@ class ClassToken(nn.Module):
 
 
 class ContextTokens(nn.Module):
-    """A linear map of context tokens, and learnt tokens for those that are absent."""
+    """A linear map of context tokens, filled up to T, and a learnt token where there is no context."""
 
     def __init__(self, width: int, context_width: int, context_length: int) -> None:
         super().__init__()
+        self.length = context_length
         self.projection = nn.Linear(context_width, width)
-        self.absent = nn.Parameter(0.02 * torch.randn(context_length, width))
+        self.absent = nn.Parameter(0.02 * torch.randn(1, width))
 
-    def forward(self, condition: Condition, batch: int) -> Tensor:
-        """Return (B, T, W).
+    def forward(self, condition: Condition, batch: int) -> tuple[Tensor, Tensor]:
+        """Return tokens (B, T, W), and which of them there are, bool (B, T), at least one of each sample.
 
         Raises:
             UserError: the context is longer than T.
         """
-        absent = self.absent.expand(batch, -1, -1)
-        if condition.context is None:
-            return absent
-        length, longest = condition.context.shape[1], len(self.absent)
-        if length > longest:
-            raise UserError(f"The context has {length} tokens and the model takes {longest}.", "Shorten the prompt.")
-        present = condition.context.new_ones(batch, length, dtype=torch.bool)
-        if condition.present is not None:
-            present = condition.present
-        if condition.dropped is not None:
-            present = present & ~condition.dropped[:, None]
-        given = torch.where(present.unsqueeze(-1), self.projection(condition.context), absent[:, :length])
-        return torch.cat([given, absent[:, length:]], dim=1)
+        context, only_first = condition.context, torch.arange(self.length, device=self.absent.device) == 0
+        if context is None:
+            return self.absent.expand(batch, self.length, -1), only_first.expand(batch, -1)
+        filled = self.length - context.shape[1]
+        if filled < 0:
+            raise UserError(
+                f"The context has {context.shape[1]} tokens and the model takes {self.length}.", "Shorten the prompt."
+            )
+        present = condition.present
+        if present is None:
+            present = context.new_ones(batch, context.shape[1], dtype=torch.bool)
+        tokens, present = pad(self.projection(context), (0, 0, 0, filled)), pad(present, (0, filled))
+        empty = ~present.any(1, keepdim=True)
+        absent = empty if condition.dropped is None else empty | condition.dropped[:, None]
+        return torch.where(absent.unsqueeze(-1), self.absent, tokens), torch.where(absent, only_first, present)
+
+
+def extended(present: Tensor, count: int) -> Tensor:
+    """Return which tokens there are, bool (B, T + count), when others, all present, follow those of `present` (B, T)."""
+    return pad(present, (0, count), value=True)
 
 
 def check_parts(condition: Condition, *, classes: bool, context: bool) -> None:

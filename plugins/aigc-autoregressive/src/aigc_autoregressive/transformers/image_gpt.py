@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aigc_autoregressive.transformers.attention import Attention, KeyValueCache, QKNorm, rotations
-from aigc_autoregressive.transformers.conditioning import OPEN, Condition, Prefix
+from aigc_autoregressive.transformers.conditioning import OPEN, Condition, Prefix, extended
 from aigc_autoregressive.transformers.likelihood import token_log_prob
 
 
@@ -92,9 +92,10 @@ class ImageGPT(nn.Module):
 
     def features(self, tokens: Tensor, condition: Condition = OPEN) -> Tensor:
         """Return what each token is predicted from, (B, N, W)."""
-        prefix = self.prefix(condition, tokens.shape[0])  # a dimension of exported programs
+        prefix, present = self.prefix(condition, tokens.shape[0])  # a dimension of exported programs
         inputs = torch.cat([prefix, self._embedded(tokens[:, :-1], 0)], dim=1)
-        return self._features(inputs, 0, [None] * len(self.blocks))[:, self.prefix.length - 1 :]
+        mask = None if present is None else _causal(extended(present, self.num_tokens - 1))
+        return self._features(inputs, 0, mask, [None] * len(self.blocks))[:, self.prefix.length - 1 :]
 
     def log_prob(self, tokens: Tensor, condition: Condition = OPEN) -> Tensor:
         """Return the log-probability of each token given those before it, in nats, (B, N)."""
@@ -108,14 +109,19 @@ class ImageGPT(nn.Module):
 
     def start(self, caches: list[KeyValueCache], batch: int, condition: Condition = OPEN) -> Tensor:
         """Return logits of the first token, (B, K)."""
-        features = self._features(self.prefix(condition, batch), 0, caches)
+        prefix, present = self.prefix(condition, batch)
+        for cache in caches:
+            cache.present = present
+        features = self._features(prefix, 0, None if present is None else _causal(present), caches)
         logits: Tensor = self.output(features[:, -1])
         return logits
 
     def step(self, caches: list[KeyValueCache], tokens: Tensor, place: int) -> Tensor:
         """Return logits of the token after a place, (B, K), given the token at this place, (B,)."""
         embedded = self._embedded(tokens.unsqueeze(1), place)
-        logits: Tensor = self.output(self._features(embedded, self.prefix.length + place, caches)[:, 0])
+        present = caches[0].present
+        mask = None if present is None else extended(present, place + 1)[:, None, None]
+        logits: Tensor = self.output(self._features(embedded, self.prefix.length + place, mask, caches)[:, 0])
         return logits
 
     # ---- parts
@@ -127,15 +133,20 @@ class ImageGPT(nn.Module):
             embedded = embedded + self.channel_codes(places % self.channels)
         return embedded
 
-    def _features(self, inputs: Tensor, first: int, caches: Iterable[KeyValueCache | None]) -> Tensor:
-        """Return the last features of inputs (B, n, W) that begin at a place of the sequence."""
+    def _features(
+        self, inputs: Tensor, first: int, mask: Tensor | None, caches: Iterable[KeyValueCache | None]
+    ) -> Tensor:
+        """Return the last features of inputs (B, n, W) that begin at a place of the sequence.
+
+        Without a mask, see `Attention`, each sees those before it.
+        """
         end = first + inputs.shape[1]
         if self.positions is not None:
             inputs = inputs + self.positions[first:end]
         rotation = None if self.rotation is None else self.rotation[first:end]
         features = self.dropout(inputs)
         for block, cache in zip(self.blocks, caches, strict=True):
-            features = block(features, rotation, cache)
+            features = block(features, rotation, mask, cache)
         normed: Tensor = self.norm(features)
         return normed
 
@@ -154,6 +165,12 @@ class ImageGPT(nn.Module):
         nn.init.zeros_(self.output.weight)
 
 
+def _causal(present: Tensor) -> Tensor:
+    """Return which tokens see which, bool (B, 1, n, n): themselves and those before them that there are, (B, n)."""
+    before = torch.ones(present.shape[1], present.shape[1], dtype=torch.bool, device=present.device).tril()
+    return before & present[:, None, None]
+
+
 class Block(nn.Module):
     """Attention and MLP, each after a norm and inside a residual connection."""
 
@@ -166,10 +183,12 @@ class Block(nn.Module):
         self.mlp = mlp
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, features: Tensor, rotation: Tensor | None, cache: KeyValueCache | None) -> Tensor:
+    def forward(
+        self, features: Tensor, rotation: Tensor | None, mask: Tensor | None, cache: KeyValueCache | None
+    ) -> Tensor:
         """Return (B, n, W)."""
-        causal = features.shape[1] > 1
-        attended = self.attention(self.attention_norm(features), rotation, causal=causal, cache=cache)
+        causal = mask is None and features.shape[1] > 1
+        attended = self.attention(self.attention_norm(features), rotation, mask, causal, cache)
         features = features + self.dropout(attended)
         result: Tensor = features + self.dropout(self.mlp(self.mlp_norm(features)))
         return result

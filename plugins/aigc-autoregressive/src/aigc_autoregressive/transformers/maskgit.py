@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aigc_autoregressive.transformers.attention import Attention
-from aigc_autoregressive.transformers.conditioning import OPEN, Condition, ContextTokens, check_parts, labels_or_open
+from aigc_autoregressive.transformers.conditioning import (
+    OPEN,
+    Condition,
+    ContextTokens,
+    check_parts,
+    labels_or_open,
+    extended,
+)
 
 
 class MaskGIT(nn.Module):
@@ -79,12 +86,14 @@ class MaskGIT(nn.Module):
         check_parts(condition, classes=len(self.table.weight) > self.num_codes + 1, context=self.context is not None)
         batch = len(tokens)
         classes = self.num_codes + 1 + labels_or_open(condition, batch, -1, tokens.device)  # open: the mask token
-        embedded = self.table(torch.cat([classes.unsqueeze(1), tokens], dim=1)) + self.positions.weight
+        embedded, mask = self.table(torch.cat([classes.unsqueeze(1), tokens], dim=1)) + self.positions.weight, None
         if self.context is not None:
-            embedded = torch.cat([self.context(condition, batch), embedded], dim=1)
+            context, present = self.context(condition, batch)
+            embedded = torch.cat([context, embedded], dim=1)
+            mask = extended(present, 1 + self.num_tokens)[:, None, None]
         features: Tensor = self.start(embedded)
         for block in self.blocks:
-            features = block(features)
+            features = block(features, mask)
         return features[:, -self.num_tokens :]
 
 
@@ -99,9 +108,9 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(width, eps=1e-12)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """Return (B, n, W)."""
-        features = self.attention_norm(features + self.dropout(self.attention(features)))
+        features = self.attention_norm(features + self.dropout(self.attention(features, mask=mask)))
         result: Tensor = self.mlp_norm(features + self.dropout(self.mlp(features)))
         return result
 

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aigc_autoregressive.transformers.attention import Attention, KeyValueCache
-from aigc_autoregressive.transformers.conditioning import OPEN, ClassToken, Condition, ContextTokens, check_parts
+from aigc_autoregressive.transformers.conditioning import (
+    OPEN,
+    ClassToken,
+    Condition,
+    ContextTokens,
+    check_parts,
+    extended,
+)
 from aigc_autoregressive.transformers.likelihood import token_log_prob
 
 
@@ -76,9 +83,10 @@ class VAR(nn.Module):
             inputs: what `MultiScaleQuantizer.next_inputs` gives, (B, N - n, Z), n being the first scale's tokens.
             condition: of the batch.
         """
-        shown, context = self._shown(condition, len(inputs))
+        shown, context, present = self._shown(condition, len(inputs))
         tokens = self._placed(torch.cat([self._first(shown), self.inputs(inputs)], dim=1), 0)
-        features = self._features(torch.cat([context, tokens], dim=1), shown, self.mask, [None] * len(self.blocks))
+        mask = self._mask(present, self.context_length + self.num_tokens)
+        features = self._features(torch.cat([context, tokens], dim=1), shown, mask, [None] * len(self.blocks))
         return self._logits(features[:, self.context_length :], shown)
 
     def log_prob(self, inputs: Tensor, tokens: Tensor, condition: Condition = OPEN) -> Tensor:
@@ -103,25 +111,35 @@ class VAR(nn.Module):
             batch: B.
             condition: of the batch.
         """
-        shown, context = self._shown(condition, batch)
-        length, mask = self.lengths[scale], None
+        shown, context, present = self._shown(condition, batch)
+        length, before = self.lengths[scale], sum(self.lengths[:scale])
         if inputs is None:
             tokens = torch.cat([context, self._placed(self._first(shown), 0)], dim=1)
-            mask = self.mask[: tokens.shape[1], : tokens.shape[1]]
+            mask = self._mask(present, tokens.shape[1])
         else:
-            tokens = self._placed(self.inputs(inputs), sum(self.lengths[:scale]))
+            tokens = self._placed(self.inputs(inputs), before)
+            mask = None if present is None else extended(present, before + length)[:, None, None]
         return self._logits(self._features(tokens, shown, mask, caches)[:, -length:], shown)
 
     # ---- parts
 
-    def _shown(self, condition: Condition, batch: int) -> tuple[Tensor, Tensor]:
-        """Return what is to be shown, as a vector (B, W) and as context tokens (B, T, W)."""
+    def _shown(self, condition: Condition, batch: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what is to be shown, as a vector (B, W) and as context tokens (B, T, W), and which of these there are.
+
+        The latter is bool (B, T), or None without context.
+        """
         check_parts(condition, classes=self.classes.num_classes > 0, context=self.context is not None)
         shown: Tensor = self.classes(condition, batch)
         if self.context is None:
-            return shown, shown.new_empty(batch, 0, shown.shape[1])
-        context: Tensor = self.context(condition, batch)
-        return shown + context.mean(1), context
+            return shown, shown.new_empty(batch, 0, shown.shape[1]), None
+        context, present = self.context(condition, batch)
+        share = present.to(context) / present.sum(1, keepdim=True)
+        return shown + (context * share.unsqueeze(-1)).sum(1), context, present
+
+    def _mask(self, present: Tensor | None, count: int) -> Tensor:
+        """Return which of the first tokens, of context and scales, see which; bool (n, n) or (B, 1, n, n)."""
+        mask = self.mask[:count, :count]
+        return mask if present is None else mask & extended(present, count - self.context_length)[:, None, None]
 
     def _first(self, shown: Tensor) -> Tensor:
         """Return the inputs of the first scale, (B, n, W)."""
