@@ -54,6 +54,7 @@ class VQGANModel(AdversarialModel):
         width: features of the first level.
         multipliers: of the width at each level, each level having half the size of the one before.
         num_blocks: residual blocks of each level.
+        attention_levels: levels whose blocks are followed by attention, the first being 0; in the middle there always is.
         latent_channels: features between encoder, quantizer and decoder.
         pixel_loss: "absolute" or "squared" error of the pixels.
         feature_network: a run or checkpoint of `cnn`, "vgg16" or "efficientnet_lite0"; needed only in training, and
@@ -87,6 +88,7 @@ class VQGANModel(AdversarialModel):
         width: int = 16,
         multipliers: Sequence[int] = (1, 2, 2),
         num_blocks: int = 1,
+        attention_levels: Sequence[int] = (),
         latent_channels: int = 32,
         pixel_loss: Literal["absolute", "squared"] = "absolute",
         feature_network: str | None = None,
@@ -108,6 +110,10 @@ class VQGANModel(AdversarialModel):
         check_numbers(schedule_steps=1 if schedule_steps is None else schedule_steps)
         check_numbers(zero=True, warmup_steps=warmup_steps, perceptual_weight=perceptual_weight)
         check_numbers(zero=True, adversarial_weight=adversarial_weight, adversarial_start=adversarial_start)
+        for level in attention_levels:
+            if level not in range(len(multipliers)):
+                hint = f"Levels go from 0 to {len(multipliers) - 1}."
+                raise UserError(f"model.attention_levels has {level}, but there is no such level.", hint)
         if perceptual_weight and feature_network is None:
             raise UserError(
                 "model.perceptual_weight needs a network that provides the features.",
@@ -126,7 +132,7 @@ class VQGANModel(AdversarialModel):
             width,
             tuple(multipliers),
             num_blocks,
-            attention_levels=(),
+            tuple(attention_levels),
         )
         self.latent_size = self.tokenizer.latent_size(spec.height, spec.width)
         self.num_tokens = self.tokenizer.quantizer.num_tokens(self.latent_size)
