@@ -54,7 +54,7 @@ class VQGANModel(AdversarialModel):
         width: features of the first level.
         multipliers: of the width at each level, each level having half the size of the one before.
         num_blocks: residual blocks of each level.
-        attention_levels: levels whose blocks are followed by attention, the first being 0; in the middle there always is.
+        attention_levels: levels whose blocks are followed by attention, the first being 0; the middle always has it.
         latent_channels: features between encoder, quantizer and decoder.
         pixel_loss: "absolute" or "squared" error of the pixels.
         feature_network: a run or checkpoint of `cnn`, "vgg16" or "efficientnet_lite0"; needed only in training, and

@@ -1,7 +1,7 @@
 """What a picture is to show, as tokens that stand before those of the picture.
 
-Guidance needs the same model with and without condition: what is absent is replaced by a learnt token, in training for a
-share of the samples (Ho and Salimans, Classifier-Free Diffusion Guidance, 2022, https://arxiv.org/abs/2207.12598).
+Guidance needs the same model with and without condition: what is absent is replaced by a learnt token, in training for
+a share of the samples (Ho and Salimans, Classifier-Free Diffusion Guidance, 2022, https://arxiv.org/abs/2207.12598).
 Shapes: B batch, T context tokens, W width of the transformer.
 """
 
@@ -118,7 +118,7 @@ class ContextTokens(nn.Module):
 
 
 def extended(present: Tensor, count: int) -> Tensor:
-    """Return which tokens there are, bool (B, T + count), when others, all present, follow those of `present` (B, T)."""
+    """Return which tokens there are, bool (B, T + count), when present ones follow those of `present` (B, T)."""
     return pad(present, (0, count), value=True)
 
 

@@ -18,8 +18,8 @@ from aigc_autoregressive.transformers.conditioning import (
     Condition,
     ContextTokens,
     check_parts,
-    labels_or_open,
     extended,
+    labels_or_open,
 )
 
 
