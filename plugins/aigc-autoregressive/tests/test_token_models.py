@@ -23,6 +23,7 @@ from aigc_autoregressive.tokenizers.quantizer import to_vectors
 from aigc_autoregressive.transformers.conditioning import OPEN
 
 SPEC = ImageSpec(1, 8, 8, class_names=("a", "b", "c"))
+CAPTIONED = ImageSpec(1, 8, 8, captions=True)
 TINY = {"width": 16, "depth": 2, "num_heads": 2}
 #: The kit trains for a few steps, after which classes must change tokens.
 SMALL = (*(f"model.{name}={value}" for name, value in TINY.items()), "model.warmup_steps=0")
@@ -124,8 +125,7 @@ def test_images_are_those_of_tokens_by_seed_and_class(tokenizers, kind):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_prompts_are_followed_and_empty_ones_are_none(tokenizers, kind):
-    spec = ImageSpec(1, 8, 8, captions=True)
-    tiny = {"size": 8, "depth": 1, "heads": 2, "max_length": 13}
+    spec, tiny = CAPTIONED, {"size": 8, "depth": 1, "heads": 2, "max_length": 13}
     model = over_tokens(kind, tokenizers, spec=spec, conditions="prompts", text_options=tiny)
     seeds = range(8)
     dogs, cats, none = (sampled(model, seeds, prompts=[text] * 8) for text in ("a dog", "lots of cats", ""))
@@ -134,6 +134,8 @@ def test_prompts_are_followed_and_empty_ones_are_none(tokenizers, kind):
     assert torch.equal(none, sampled(model, seeds))
     with pytest.raises(UserError, match="up to 12"):
         model.sample([1], prompts=["a very long text"])
+    maps = model.attention_maps(torch.rand(2, 1, 8, 8) * 2 - 1)
+    assert all(torch.allclose(weights.sum(-1), torch.ones(())) for weights in maps.values())
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -247,7 +249,12 @@ def test_the_loss_of_a_sample_does_not_depend_on_its_batch(tokenizers, kind):
         ("image_gpt", {"tokenizer": "vq", "num_levels": 4}, "Leave one"),
         ("image_gpt", {"num_levels": 1}, "num_levels"),
         ("image_gpt", {"conditions": "prompts"}, "caption"),
-        ("image_gpt", {"text_options": {"width": 8}}, "text_options"),
+        ("image_gpt", {"text_options": {"size": 8}}, "text_options"),
+        (
+            "image_gpt",
+            {"spec": CAPTIONED, "conditions": "prompts", "text_options": {"width": 8}},
+            "unexpected.*'width'",
+        ),
         ("image_gpt", {"condition_dropout": 2}, "condition_dropout"),
         ("image_gpt", {"dropout": 1}, "dropout"),
         ("image_gpt", {"beta2": 1}, "beta2"),

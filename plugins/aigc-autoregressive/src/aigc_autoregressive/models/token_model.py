@@ -245,7 +245,11 @@ class TokenModel(ImageModel):
         try:
             return ByteEncoder(**(options or {}))
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"The text encoder cannot be built: {error}.", "Correct model.text_options.") from error
+            raise UserError(
+                f"The text encoder cannot be built: {error}.",
+                "model.text_options takes size, depth, heads and max_length; a checkpoint with others needs the "
+                "version of the package that wrote it.",
+            ) from error
 
     def _look_at(self, images: Tensor) -> None:
         with self.inference():
