@@ -113,6 +113,7 @@ class VAR(nn.Module):
         """
         shown, context, present = self._shown(condition, batch)
         length, before = self.lengths[scale], sum(self.lengths[:scale])
+        mask: Tensor | None
         if inputs is None:
             tokens = torch.cat([context, self._placed(self._first(shown), 0)], dim=1)
             mask = self._mask(present, tokens.shape[1])
