@@ -1,29 +1,22 @@
-"""Pictures without faces and without metadata: faces are obscured until a detector finds none, all tags are dropped.
-
-Detector: local binary patterns in a cascade, as trained by OpenCV and shipped with scikit-image; it finds upright
-frontal faces (Ahonen et al., Face Description with Local Binary Patterns, TPAMI 2006).
-"""
+"""Pictures without faces and without metadata: faces are obscured until a detector finds none, all tags are dropped."""
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from aigc_lightning.core.io.atomic import inside, no_follow, open_regular, replacing
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.errors import UserError
 from aigc_lightning.inference.edit_paths import Results, input_files
-from aigc_lightning.inference.picture_file import PictureFile, on_white, read_picture, write_picture
+from aigc_lightning.inference.face_detectors import Box, Detector, check_detector, find_faces
+from aigc_lightning.inference.picture_file import PictureFile, read_picture, write_picture
 
 Method = Literal["blur", "pixelate", "fill"]
 REPORT = "deidentified.jsonl"
-#: Side in pixels of the smallest faces, in a picture reduced to `LONGEST` pixels.
-SMALLEST, LONGEST = 24, 1280
 _MARGIN = 0.3  # of a box that is added on each side: the detector marks eyes to mouth, but hair and chin tell as much
 _STEPS = {"blur": 6, "pixelate": 8}  # pixels that are left of a face's width and height
 _PASSES = 5
@@ -47,15 +40,6 @@ _TELLING = {
     0xC62F: "serial numbers",
 }
 _TEXTS = {"comment": "comments", "xmp": "XMP", "XML:com.adobe.xmp": "XMP", "photoshop": "IPTC"}
-
-
-class Box(NamedTuple):
-    """A part of a picture, in pixels."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +78,11 @@ class Outcome(NamedTuple):
 
 
 def deidentify(
-    source: Path, target: Path, method: Method, watch: Callable[[int, int], object] = lambda done, total: None
+    source: Path,
+    target: Path,
+    method: Method,
+    watch: Callable[[int, int], object] = lambda done, total: None,
+    detector: Detector = "cascade",
 ) -> Outcome:
     """Write the pictures of a folder without recognisable faces and without metadata, and a report of what was done.
 
@@ -106,13 +94,17 @@ def deidentify(
         target: folder of the results, JPEG for JPEG and PNG for all others, and of the report.
         method: what becomes of faces.
         watch: called with the number of files done and their total.
+        detector: what finds faces.
 
     Raises:
-        UserError: the source has no pictures, the target cannot be written or has other content.
+        UserError: the source has no pictures, the target cannot be written or has other content, or the detector is not
+            installed.
     """
+    check_detector(detector)
     if not source.is_dir():
         raise UserError(f"There is no folder {shown(source)}.", "Give a folder of pictures.")
     settings = {"source": str(source.resolve()), "faces": method}
+    settings |= {} if detector == "cascade" else {"detector": detector}
     known = _known(target, settings)
     files = input_files([str(source)], target)
     names = {path: name.as_posix() for path, name in files}
@@ -130,7 +122,7 @@ def deidentify(
                 outcome.append(earlier)
                 continue
             try:
-                found = _made(path, inside(target, planned.result), planned, method)
+                found = _made(path, inside(target, planned.result), planned, method, detector)
             except UserError as error:
                 skipped[path] = error
                 continue
@@ -140,25 +132,6 @@ def deidentify(
             made += 1
         watch(len(files), len(files))
     return Outcome(outcome, made, skipped)
-
-
-def find_faces(picture: Image.Image) -> list[Box]:
-    """Return where the detector sees faces in a picture in mode L, RGB or RGBA."""
-    scale = min(1.0, LONGEST / max(picture.size))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    if min(size) < SMALLEST:
-        return []
-    found: list[Box] = []
-    views = [picture.convert("RGB"), *([on_white(picture)] if picture.mode == "RGBA" else [])]
-    for view in views:  # a transparent pixel still has a colour
-        pixels = np.asarray(view.resize(size) if scale < 1 else view)
-        faces = _cascade().detect_multi_scale(
-            img=pixels, scale_factor=1.2, step_ratio=1, min_size=(SMALLEST, SMALLEST), max_size=pixels.shape[:2]
-        )
-        for face in faces:
-            corner = face["c"], face["r"], face["c"] + face["width"], face["r"] + face["height"]
-            found.append(Box(*(round(value / scale) for value in corner)))
-    return found
 
 
 def obscured(picture: Image.Image, faces: list[Box], method: Method) -> Image.Image:
@@ -178,7 +151,7 @@ def obscured(picture: Image.Image, faces: list[Box], method: Method) -> Image.Im
     return changed
 
 
-def _made(path: Path, result: Path, planned: Deidentified, method: Method) -> Deidentified:
+def _made(path: Path, result: Path, planned: Deidentified, method: Method, detector: Detector) -> Deidentified:
     """Write one picture.
 
     Raises:
@@ -186,14 +159,14 @@ def _made(path: Path, result: Path, planned: Deidentified, method: Method) -> De
     """
     picture = read_picture(path).picture
     removed = _revealed(path)
-    faces, stubborn = find_faces(picture), list[Box]()
+    faces, stubborn = find_faces(picture, detector), list[Box]()
     unchecked = result.with_name(f".unchecked{result.suffix}")  # nothing is left of it, whatever happens
     try:
         for number in range(_PASSES):
             changed = obscured(obscured(picture, faces, method), stubborn, "fill")
             # In sRGB, without a profile: some name the device that they were made for.
             write_picture(changed, unchecked, PictureFile(changed, Image.Exif(), None), _text(method))
-            left = find_faces(read_picture(unchecked).picture)
+            left = find_faces(read_picture(unchecked).picture, detector)
             if not left:
                 unchecked.replace(result)
                 boxes = [list(_widened(face, picture.size)) for face in (*faces, *stubborn)]
@@ -239,14 +212,6 @@ def _revealed(path: Path) -> list[str]:
     return sorted(found)
 
 
-@cache
-def _cascade() -> Any:
-    from skimage.data import lbp_frontal_face_cascade_filename
-    from skimage.feature import Cascade
-
-    return Cascade(lbp_frontal_face_cascade_filename())
-
-
 def _state(path: Path) -> tuple[int, int]:
     """Return a file's size and time of modification; zeros if it is not there, which reading it will say."""
     try:
@@ -280,6 +245,7 @@ def _known(target: Path, settings: dict[str, str]) -> dict[str, Deidentified]:
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{shown(path)} was not written by this command.", "Give a new folder.") from error
     if made_with != settings:
-        what = f"{shown(target)} was made from {shown(made_with.get('source'))} with --faces {made_with.get('faces')}."
+        options = " ".join(f"--{name} {made_with[name]}" for name in ("faces", "detector") if name in made_with)
+        what = f"{shown(target)} was made from {shown(made_with.get('source'))} with {options}."
         raise UserError(what, "Give another folder, or remove this one.")
     return {one.name: one for one in found}

