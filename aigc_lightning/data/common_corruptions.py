@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aigc_lightning.core import keyed
+from aigc_lightning.data.blur_kernels import filtered
 from aigc_lightning.data.corruptions import JPEG, Corruption, GaussianBlur
 from aigc_lightning.errors import UserError, did_you_mean
 
@@ -216,11 +217,9 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
     return GaussianBlur().spoil(image, sigma, ()) if sigma > 0 else image
 
 
-def _filtered(image: Tensor, kernel: Tensor) -> Tensor:
-    """Return the image convolved with a square kernel of odd size, scaled to sum 1, with reflected borders."""
-    reach = kernel.shape[0] // 2
-    padded = functional.pad(image[:, None], [reach] * 4, mode="reflect")
-    return functional.conv2d(padded, (kernel / kernel.sum())[None, None])[:, 0]
+def _filtered(image: Tensor, weights: Tensor) -> Tensor:
+    """Return the image convolved with square weights of odd size, scaled to sum 1, with reflected borders."""
+    return filtered(image, weights / weights.sum())
 
 
 def _moved(image: Tensor, moves: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Image corruptions: noise, blur, compression, darkening and downscaling, keyed and in any order.
 
-Shapes: B batch, C channels, H and W height and width in pixels. Pixels are floats from 0 to 255. Only `Downscale`
-changes transparency (a fourth channel).
+Shapes: B batch, C channels, H and W height and width in pixels. Pixels are floats from 0 to 255. Transparency (a fourth
+channel) is reduced with the images and otherwise unchanged.
 """
 
 import math
@@ -45,6 +45,18 @@ class Corruption(ABC):
     @abstractmethod
     def strength(self) -> Strength:
         """The strength of the corruption."""
+
+    @property
+    def scale(self) -> int:
+        """The factor by which images become smaller."""
+        return 1
+
+    def _check_size(self, image: Tensor) -> None:
+        """Reject an image (C, H, W) whose sides are not multiples of `scale`."""
+        height, width = image.shape[1:]
+        if height % self.scale or width % self.scale:
+            what = f"{type(self).__name__}.factor is {self.scale} but the images have {height}x{width} pixels."
+            raise UserError(what, f"Choose a size that is a multiple of {self.scale}.")
 
     def _check(self, name: str, low: float, high: float) -> None:
         """Reject a strength outside [low, high], or an invalid range."""
@@ -194,12 +206,14 @@ class Downscale(Corruption):
         """The factor."""
         return self.factor
 
+    @property
+    def scale(self) -> int:
+        """The factor."""
+        return self.factor
+
     def spoil(self, image: Tensor, strength: float, key: tuple[int, ...]) -> Tensor:
         """Resize."""
-        height, width = image.shape[1:]
-        if height % self.factor or width % self.factor:
-            what = f"Downscale.factor is {self.factor} but the images have {height}x{width} pixels."
-            raise UserError(what, f"Choose a size that is a multiple of {self.factor}.")
+        self._check_size(image)
         return reduced(image, self.factor)
 
 
@@ -214,7 +228,7 @@ def corrupt(images: Tensor, corruptions: Sequence[Corruption], keys: Sequence[tu
         keys: B keys; the corruption of an image depends on its own key only.
 
     Returns:
-        uint8 (B, C, h, w); smaller than the images after `Downscale`.
+        uint8 (B, C, h, w); smaller than the images by the product of the corruptions' `scale`.
     """
     spoilt = [_corrupted(image.float(), corruptions, key) for image, key in zip(images, keys, strict=True)]
     return _rounded(torch.stack(spoilt))
@@ -227,8 +241,8 @@ def _corrupted(image: Tensor, corruptions: Sequence[Corruption], key: tuple[int,
         low, high = _range(corruption.strength)
         strength = low + (high - low) * float(keyed.uniform(*own, _STRENGTH))
         color = corruption.spoil(color, strength, (*own, _PIXELS))
-        if len(alpha) and isinstance(corruption, Downscale):
-            alpha = corruption.spoil(alpha, strength, own)
+        if len(alpha) and corruption.scale > 1:
+            alpha = reduced(alpha, corruption.scale)
     return torch.cat([color, alpha]) if len(alpha) else color
 
 

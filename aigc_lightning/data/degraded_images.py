@@ -8,7 +8,8 @@ from typing import Any
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import FieldSource, ImageDataModule, ImageSamples, ImageSource, Visits
-from aigc_lightning.data.corruptions import Corruption, Downscale, GaussianNoise, corrupt
+from aigc_lightning.data.corruptions import Corruption, GaussianNoise, corrupt
+from aigc_lightning.data.second_order_degradation import SecondOrderDegradation  # noqa: F401  # configs name it
 from aigc_lightning.data.sets.photos import Photos
 from aigc_lightning.errors import UserError
 
@@ -79,8 +80,8 @@ class DegradedImages(ImageDataModule):
         if clean.task != "generation":
             what = f"data.data gives {clean.task} images, not single ones to degrade."
             raise UserError(what, "Choose data such as photos or image_folder.")
-        factors = [corruption.factor for corruption in self.corruptions if isinstance(corruption, Downscale)]
-        return replace(clean, class_names=(), task="restoration", scale=math.prod(factors))
+        scale = math.prod(corruption.scale for corruption in self.corruptions)
+        return replace(clean, class_names=(), task="restoration", scale=scale)
 
     def prepare_data(self) -> None:
         """Prepare the clean images."""
