@@ -54,7 +54,7 @@ def edit(argv: list[str]) -> int:
 
     first = options.ops if target is None else options.before
     before = [] if first is None else parse_operations(first)
-    after = [] if options.after is None else parse_operations(options.after)
+    after = [] if options.after is None else parse_operations(options.after, after_model=True)
     moving = next((operation.text for operation in before if operation.moves_pixels), None)
     if options.mask is not None and moving:
         what = f"--before {moving} would change a picture but not its mask."
@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("edited"), help="folder of the results (default: edited)")
     parser.add_argument("--ops", metavar="OPERATIONS", help="plain operations without a model")
     parser.add_argument("--before", metavar="OPERATIONS", help="plain operations before the model")
-    parser.add_argument("--after", metavar="OPERATIONS", help="plain operations after the model")
+    parser.add_argument(
+        "--after", metavar="OPERATIONS", help="operations after the model, also those of aigc plugins list operation"
+    )
     parser.add_argument("--opaque", action="store_true", help="composite transparent pictures on white")
     parser.add_argument(
         "--tile",

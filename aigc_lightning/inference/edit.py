@@ -68,13 +68,13 @@ def edit_files(
             try:
                 source = read_picture(path, keep_colors=editor is None)
                 picture = apply_operations(on_white(source.picture) if opaque else source.picture, before)
-                beside = editor.beside(path, picture) if editor else NOTHING
+                seen, beside = picture, editor.beside(path, picture) if editor else NOTHING
                 if editor:
                     number = len(editor.tiling(*picture.size))
                     cut = cut or number > 1
                     bar.reset(tiles, total=number, visible=number > 1)
                     picture = editor.edit(picture, lambda count: bar.advance(tiles, count), beside)
-                picture, told = apply_operations(picture, after), text(beside.record)
+                picture, told = apply_operations(picture, after, seen), text(beside.record)
                 if marker:
                     picture, told = marker.marked(picture, told, result_path)
                 with _writing(result_path):

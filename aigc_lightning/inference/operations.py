@@ -1,4 +1,8 @@
-"""Plain operations on pictures, written as text: `crop=256x256,rotate=90,brightness=1.2`. Pillow only, no model."""
+"""Plain operations on pictures, written as text: `crop=256x256,rotate=90,brightness=1.2`. Pillow only, no model.
+
+Packages add operations for what models return, by entry points in the group `aigc_lightning.operations`: functions of
+the value that the user wrote, "" for none, that return a function of the result and of the picture that the model saw.
+"""
 
 import math
 import re
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageEnhance, ImageFilter
 
+from aigc_lightning import plugins
 from aigc_lightning.errors import UserError, did_you_mean
 
 Picture = Image.Image
@@ -24,12 +29,12 @@ class Operation:
 
     Args:
         text: as written by the user, such as "rotate=90".
-        apply: maps a picture in mode L, RGB or RGBA to a new one in the same mode; raises `UserError` if the picture is
-            too small for it.
+        apply: maps a picture in mode L, RGB or RGBA, and the picture that the model saw, to a new one in the mode of
+            the first; raises `UserError` if a picture is too small for it or does not fit.
     """
 
     text: str
-    apply: Callable[[Picture], Picture]
+    apply: Callable[[Picture, Picture], Picture]
 
     @property
     def moves_pixels(self) -> bool:
@@ -37,39 +42,59 @@ class Operation:
         return self.text.partition("=")[0] in _MOVING
 
 
-def parse_operations(text: str) -> list[Operation]:
+def parse_operations(text: str, *, after_model: bool = False) -> list[Operation]:
     """Return the operations of a text such as "rotate=90,flip=h", in the order written.
 
     crop=WxH (pixels, from the centre) or crop=WxH+X+Y (X from the left, Y from the top); rotate=DEGREES (clockwise);
     flip=h (mirror left to right) or flip=v (top to bottom); brightness=F, contrast=F and sharpen=F, where 1
     changes nothing; denoise=N (median of N x N pixels, N odd).
 
+    Args:
+        text: operations, separated by commas.
+        after_model: whether they work on what a model returns, so that those of packages can be used.
+
     Raises:
         UserError: an unknown operation, or an invalid value for one.
     """
-    return [_parsed(part.strip()) for part in text.split(",")]
+    return [_parsed(part.strip(), after_model) for part in text.split(",")]
 
 
-def apply_operations(picture: Picture, operations: list[Operation]) -> Picture:
+def apply_operations(picture: Picture, operations: list[Operation], original: Picture | None = None) -> Picture:
     """Apply a chain of operations to a picture.
 
+    Args:
+        picture: in mode L, RGB or RGBA.
+        operations: the chain.
+        original: what the model saw, if the picture is its result.
+
     Raises:
-        UserError: the picture is too small for one of them.
+        UserError: a picture is too small for one of them, or does not fit.
     """
+    seen = picture if original is None else original
     for operation in operations:
-        picture = operation.apply(picture)
+        picture = operation.apply(picture, seen)
     return picture
 
 
-def _parsed(text: str) -> Operation:
+def _parsed(text: str, after_model: bool) -> Operation:
     name, _, value = text.partition("=")
     if name not in _MAKERS:
-        raise UserError(f"There is no operation {name!r}.", did_you_mean(name, _MAKERS))
+        return _of_package(text, after_model)
     make, form = _MAKERS[name]
     apply = make(value)
     if apply is None:
         raise UserError(f"The operation {text!r} has an invalid value.", f"Write {form}.")
-    return Operation(text, apply)
+    return Operation(text, lambda picture, original: apply(picture))
+
+
+def _of_package(text: str, after_model: bool) -> Operation:
+    name, _, value = text.partition("=")
+    known = {plugins.normalized(plugin.name) for plugin in plugins.plugins("operation")}
+    if plugins.normalized(name.rpartition(":")[2]) not in known:
+        raise UserError(f"There is no operation {name!r}.", did_you_mean(name, [*_MAKERS, *known]))
+    if not after_model:
+        raise UserError(f"The operation {name!r} works on what a model returns.", f"Write --after {text}.")
+    return Operation(text, plugins.find("operation", name).load()(value))
 
 
 def _crop(value: str) -> Callable[[Picture], Picture] | None:

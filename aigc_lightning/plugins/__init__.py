@@ -1,4 +1,4 @@
-"""Registry of models, data, presets, callbacks, commands and editors, without torch: only the standard library."""
+"""Registry of models, data, presets, callbacks, commands, editors and operations, without torch."""
 
 from aigc_lightning.plugins.entry import API_VERSION, BUILTIN, GROUPS, Kind, Plugin, kind_of, normalized
 from aigc_lightning.plugins.registry import (

@@ -11,7 +11,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.source import definition, derives, preset_folder, problem
 from aigc_lightning.shell import command
 
-Kind = Literal["model", "data", "config", "callback", "command", "editor"]
+Kind = Literal["model", "data", "config", "callback", "command", "editor", "operation"]
 GROUPS: dict[Kind, str] = {
     "model": "aigc_lightning.models",
     "data": "aigc_lightning.data",
@@ -19,6 +19,7 @@ GROUPS: dict[Kind, str] = {
     "callback": "aigc_lightning.callbacks",
     "command": "aigc_lightning.commands",
     "editor": "aigc_lightning.editors",
+    "operation": "aigc_lightning.operations",
 }
 #: The distribution whose names other distributions never override.
 BUILTIN = "aigc-lightning"

@@ -1,4 +1,4 @@
-"""Models, data, presets, callbacks, commands and editors by name, from this package and from third parties.
+"""Models, data, presets, callbacks, commands, editors and operations by name, from this package and from third parties.
 
 A plugin is a Python package with entry points in the groups below; an entry point names the class itself. The built-in
 plugins are registered in the same way. A listing imports neither torch nor any plugin.

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-_LARGEST_DENSE = 64 * 64  # pixels; all pairs of more take too much memory
+#: Pixels of an image of which all pairs count; those of more take too much memory.
+LARGEST_DENSE = 64 * 64
 
 #: Maps q (B, K, ...) to the sums over all other pixels j of k_ij q_j, of the same shape.
 Messages = Callable[[Tensor], Tensor]
@@ -132,7 +133,7 @@ class CRF(nn.Module):
 
     def messages(self, images: Tensor) -> Messages:
         """Return the messages of the kernel of images (B, C, H, W), for q (B, K, H, W)."""
-        if self.radius is None and images.shape[-1] * images.shape[-2] <= _LARGEST_DENSE:
+        if self.radius is None and images.shape[-1] * images.shape[-2] <= LARGEST_DENSE:
             return dense_messages(self._kernel(images))
         return self._window_messages(images, 7 if self.radius is None else self.radius)
 
