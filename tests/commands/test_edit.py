@@ -480,3 +480,46 @@ class Repeat:
     assert done.code == 2 and "--scale" in done.err
     listed = aigc("plugins", "show", "repeat")
     assert "Repeats pixels." in listed.out
+
+
+def test_an_operation_of_a_package_gets_the_result_and_what_the_model_saw(aigc, site, folder):
+    source = """
+from PIL import ImageChops
+from aigc_lightning import ImageSpec, UserError
+
+class Half:
+    '''Halves the light.'''
+
+    spec, size_multiple = ImageSpec(3, 8, 8), 1
+
+    def __init__(self, device):
+        self.device = device
+
+    def edit(self, images):
+        return (images + 1) / 2 - 1
+
+def difference(value):
+    '''Show what the model changed.'''
+    if value not in ("", "inverted"):
+        raise UserError(f"difference={value} is unknown.", "Write difference=inverted.")
+    def apply(result, original):
+        found = ImageChops.difference(result, original)
+        return ImageChops.invert(found) if value else found
+    return apply
+"""
+    points = {"editors": {"half": "half_fake:Half"}, "operations": {"difference": "half_fake:difference"}}
+    site.install("aigc-half", points, {"half_fake.py": source}, marked=False)
+    picture(9, 8).save("a.png")
+    done = aigc("edit", "half", "a.png", "--before", "flip=h", "--after", "Difference=inverted,flip=h")
+    assert done.code == 0, done.err
+    expected = 255 - pixels("a.png") / 2
+    assert abs(pixels("edited/a.png") - expected).max() <= 0.5
+    assert "Difference=inverted,flip=h" in Image.open("edited/a.png").info["Description"]
+    for options, message in (
+        (("half", "--after", "difference=x"), "difference=x is unknown"),
+        (("half", "--after", "differences"), "Did you mean difference?"),
+        (("--ops", "difference"), "works on what a model returns"),
+    ):
+        done = aigc("edit", *options, "a.png", "--out", "o")
+        assert done.code == 2 and message in done.err
+    assert "Show what the model changed." in aigc("plugins", "list", "operation").out
