@@ -10,14 +10,14 @@ from aigc_lightning.testing import DataConformance
 from aigc_restore.data.masked_images import MaskedImages
 from aigc_restore.data.masks import random_mask
 
-KINDS = ["irregular", "box", "outpainting"]
+KINDS = ["irregular", "box", "outpainting", "text"]
 
 
 class TestMaskedImages(DataConformance):
     data = "masked_images"
     settings = (
         "data.data={class_path: photos, init_args: {size: 16, num_train: 20}}",
-        "data.kinds=[irregular, box, outpainting]",
+        "data.kinds=[irregular, box, outpainting, text]",
     )
 
 

@@ -62,7 +62,7 @@ class MaskedImages(ImageDataModule):
 
     Args:
         data: source of the images; its batch size, workers and labels are not used. Photos by default.
-        kinds: of the masks, equally likely: "irregular" (strokes), "box" and "outpainting" (one side).
+        kinds: of the masks, equally likely: "irregular" (strokes), "box", "outpainting" (one side) and "text".
         share: least and largest share of an image that a hole has, approximately.
         batch_size: images per process in a step.
         num_workers: number of loader processes.

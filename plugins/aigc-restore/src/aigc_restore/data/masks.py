@@ -1,4 +1,4 @@
-"""Random masks as functions of their keys: strokes, boxes and borders.
+"""Random masks as functions of their keys: strokes, boxes, borders and text.
 
 Paper: Yu et al., Free-Form Image Inpainting with Gated Convolution, ICCV 2019, https://arxiv.org/abs/1806.03589,
 section 3.5 (strokes as random walks)
@@ -6,27 +6,31 @@ Shapes: H and W height and width in pixels.
 """
 
 import math
+import string
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import torch
 from aigc_lightning.core import keyed
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-MaskKind = Literal["irregular", "box", "outpainting"]
-_MOST_STROKES, _MOST_CORNERS = 60, 12
+MaskKind = Literal["irregular", "box", "outpainting", "text"]
+_MOST_STROKES, _MOST_CORNERS, _MOST_WORDS = 60, 12, 1000
+_SMALLEST_FONT = 6  # pixels
+_CHARACTERS = string.ascii_letters + string.digits
 
 
 def random_mask(kind: MaskKind, height: int, width: int, share: float, *key: int) -> Tensor:
     """Return a mask, uint8 (1, H, W), 255 in the hole and 0 elsewhere; the hole is not empty, and not everything.
 
     Args:
-        kind: "irregular" (strokes), "box" (a rectangle inside) or "outpainting" (one side of the image).
+        kind: "irregular" (strokes), "box" (a rectangle inside), "outpainting" (one side of the image) or "text".
         height: H.
         width: W.
-        share: of the image, from 0 to 1, that the hole has approximately; strokes may exceed it by one stroke.
+        share: of the image, from 0 to 1, that the hole has approximately; strokes and words may exceed it by one.
         *key: of the random numbers.
     """
     numbers = _numbers(*key)
@@ -82,8 +86,27 @@ def _side(picture: Image.Image, share: float, numbers: Iterator[float]) -> None:
     picture.paste(255, box)
 
 
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _words(picture: Image.Image, share: float, numbers: Iterator[float]) -> None:
+    draw, side = ImageDraw.Draw(picture), min(picture.size)
+    draw.fontmode = "1"  # no grey edges
+    for _ in range(_MOST_WORDS):
+        size = max(_SMALLEST_FONT, round(side * (0.06 + 0.14 * next(numbers))))
+        letters = [_CHARACTERS[int(next(numbers) * len(_CHARACTERS))] for _ in range(3 + int(next(numbers) * 8))]
+        # A word may begin outside, so that all pixels are about equally likely.
+        place = (next(numbers) * 1.5 - 0.5) * picture.width, next(numbers) * (picture.height + size) - size
+        draw.text(place, "".join(letters), 255, _font(size))
+        if np.asarray(picture).mean() >= 255 * share:
+            return
+
+
 _DRAW: dict[MaskKind, Callable[[Image.Image, float, Iterator[float]], None]] = {
     "irregular": _strokes,
     "box": _box,
     "outpainting": _side,
+    "text": _words,
 }
