@@ -132,7 +132,7 @@ def _fitted(picture: Image.Image) -> Image.Image:
 def _reduced(picture: Image.Image, most: int) -> Image.Image:
     scale = min(1.0, most / max(picture.size))
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    colours = picture.convert("RGB")
+    colours = picture if picture.mode == "RGB" else picture.convert("RGB")  # not a copy of a large picture
     return colours if scale == 1 else colours.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -1,7 +1,7 @@
 """A model that edits pictures of any size."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from aigc_lightning.inference.standalone import PictureModel, standalone_editor
 from aigc_lightning.inference.tiles import (
     ChangedShapeError,
     Tiling,
-    apply_in_tiles,
+    bands_in_tiles,
     equals_whole,
     fixed_tiling,
     free_tiling,
@@ -94,40 +94,53 @@ class PictureEditor:
         if picture.mode == "RGBA" and beside.mask is not None:
             picture = picture.copy()
             picture.putalpha(ImageChops.lighter(picture.getchannel("A"), beside.mask))
-        pixels = _pixels(picture.convert(_MODES[channels]))
-        if channels == 4 or picture.mode != "RGBA":
-            return to_picture(to_uint8(self._edited(pixels, advance, beside)))
-        alpha = _pixels(picture.getchannel("A")).add(1).div(2)
-        edited = self._edited(pixels * alpha + (1 - alpha), advance, beside)
-        if self.scale != 1:
-            size = (self.scale * picture.width, self.scale * picture.height)
-            picture = picture.resize(size, Image.Resampling.BICUBIC)
-            pixels, alpha = _pixels(picture.convert(_MODES[channels])), _pixels(picture.getchannel("A")).add(1).div(2)
-        colour = torch.where(alpha > 0, (edited - (1 - alpha)) / alpha.clamp_min(1e-6), pixels)
-        result = to_picture(to_uint8(colour)).convert("RGB")
-        result.putalpha(picture.getchannel("A"))
+        alpha = picture.getchannel("A") if picture.mode == "RGBA" and channels != 4 else None
+        planes = [_in_mode(picture, _MODES[channels]), *(() if alpha is None else [alpha])]
+        planes += [] if beside.mask is None else [beside.mask]  # cut and padded in one piece
+        bands = self._edited(torch.cat([_bytes(plane) for plane in planes]), advance, beside, alpha is not None)
+        size = (self.scale * picture.width, self.scale * picture.height)
+        original = picture if self.scale == 1 or alpha is None else picture.resize(size, Image.Resampling.BICUBIC)
+        result, top = Image.new(_MODES[channels], size), 0
+        for band in bands:  # a picture of floats would take several times the memory
+            if alpha is not None:
+                band = self._uncomposited(band, original.crop((0, top, size[0], top + band.shape[1])))
+            result.paste(to_picture(to_uint8(band)), (0, top))
+            top += band.shape[1]
+        if alpha is not None:
+            result = _in_mode(result, "RGB")
+            result.putalpha(original.getchannel("A"))
         return result
 
-    def _edited(self, image: Tensor, advance: Callable[[int], None], beside: Beside) -> Tensor:
+    def _uncomposited(self, edited: Tensor, original: Image.Image) -> Tensor:
+        """Return colours (C, H, W) that on white, with the transparency of the original, look like edited ones."""
+        pixels = _signed(_bytes(original.convert(_MODES[self.model.spec.channels])))
+        alpha = _opacity(_bytes(original.getchannel("A")))
+        return torch.where(alpha > 0, (edited - (1 - alpha)) / alpha.clamp_min(1e-6), pixels)
+
+    def _edited(
+        self, image: Tensor, advance: Callable[[int], None], beside: Beside, transparent: bool
+    ) -> Iterator[Tensor]:
+        """Yield the result from top to bottom, float (C, rows, W), for an image that may have an alpha and a mask."""
         edit, name, device = self.model.edit, type(self.model).__name__, self.model.device
-        channels = len(image)
-        if beside.mask is not None:
-            image = torch.cat([image, _pixels(beside.mask).gt(0).float()])  # cut and padded in one piece
-        references = [_pixels(reference).to(device) for reference in beside.references]
+        channels = self.model.spec.channels
+        references = [_signed(_bytes(reference)).to(device) for reference in beside.references]
 
         def function(tiles: Tensor) -> Tensor:
-            asked = self._asked(len(tiles))
+            asked, pixels = self._asked(len(tiles)), _signed(tiles[:, :channels])
+            if transparent:
+                alpha = _opacity(tiles[:, channels : channels + 1])
+                pixels = pixels * alpha + (1 - alpha)
             if beside.mask is not None:
-                asked["masks"] = tiles[:, channels:].contiguous().to(device)
+                asked["masks"] = tiles[:, -1:].gt(127).float().contiguous().to(device)
             if references:
                 given = references[0] if len(references) == 1 else torch.stack(references)
                 asked["references"] = given.expand(len(tiles), *given.shape)
-            return edit(tiles[:, :channels].contiguous().to(device), **asked)
+            return edit(pixels.contiguous().to(device), **asked)
 
         tiling = self.tiling(image.shape[2], image.shape[1])
         size: dict[str, Any] = {"batch_pixels": self.tile**2, "channels": channels, "scale": self.scale}
         try:
-            return apply_in_tiles(function, image, tiling, advance=advance, **size)
+            yield from bands_in_tiles(function, image, tiling, advance=advance, **size)
         except ChangedShapeError as error:
             raise UserError(f"The {name} changes the size: {error}.", "Use a model that keeps it.") from error
         except RuntimeError as error:  # torch.OutOfMemoryError on GPUs
@@ -187,7 +200,20 @@ def _described(editor: PictureEditor, origin: dict[str, object]) -> dict[str, ob
     return {**origin, **editor.conditions.record, **options, **option_hashes(editor.model, editor.options)}
 
 
-def _pixels(picture: Image.Image) -> Tensor:
-    """Return a picture as float (C, H, W) in [-1, 1]."""
-    pixels = torch.from_numpy(np.array(picture)).view(picture.height, picture.width, -1)
-    return pixels.permute(2, 0, 1).float().div_(127.5).sub_(1)
+def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _bytes(picture: Image.Image) -> Tensor:
+    """Return a picture as uint8 (C, H, W)."""
+    return torch.from_numpy(np.array(picture)).view(picture.height, picture.width, -1).permute(2, 0, 1)
+
+
+def _signed(pixels: Tensor) -> Tensor:
+    """Return uint8 pixels as floats in [-1, 1]."""
+    return pixels.float().div_(127.5).sub_(1)
+
+
+def _opacity(alpha: Tensor) -> Tensor:
+    """Return a uint8 alpha channel as floats in [0, 1]."""
+    return _signed(alpha).add_(1).div_(2)

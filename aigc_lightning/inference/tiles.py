@@ -4,11 +4,12 @@ Shapes: B batch, C channels, H and W height and width of the image in pixels, h 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 #: Minimum overlap of neighbouring tiles in pixels if tiles are large enough; wider than most receptive fields.
 _OVERLAP = 64
@@ -100,22 +101,42 @@ def apply_in_tiles(
     channels: int | None = None,
     scale: int = 1,
 ) -> Tensor:
-    """Apply a function to an image tile by tile.
+    """Apply a function to an image tile by tile; for the arguments and errors see `bands_in_tiles`.
+
+    Returns:
+        float32 (channels, scale H, scale W) on the CPU.
+    """
+    size = {"batch_pixels": batch_pixels, "advance": advance, "channels": channels, "scale": scale}
+    bands = list(bands_in_tiles(function, image, tiling, **size))  # type: ignore[arg-type]
+    return bands[0] if len(bands) == 1 else torch.cat(bands, dim=1)
+
+
+def bands_in_tiles(
+    function: Callable[[Tensor], Tensor],
+    image: Tensor,
+    tiling: Tiling,
+    *,
+    batch_pixels: int,
+    advance: Callable[[int], None] = lambda count: None,
+    channels: int | None = None,
+    scale: int = 1,
+) -> Iterator[Tensor]:
+    """Apply a function to an image tile by tile, and yield the result from top to bottom.
 
     An image that is smaller than a tile is padded by reflection. Tiles are blended over their overlap, except for their
-    outermost pixels, where a network sees too little context.
+    outermost pixels, where a network sees too little context. Only what later tiles may still change is kept.
 
     Args:
         function: maps (B, C, h, w) to (B, channels, scale h, scale w), on any device.
-        image: (C, H, W); further channels, such as a mask, are cut and padded with it.
+        image: (C, H, W) of any type; further channels, such as a mask, are cut and padded with it.
         tiling: made for (H, W).
         batch_pixels: maximum number of pixels per call of the function; at least one tile is passed.
         advance: called with the number of tiles done since the last call.
         channels: of the result; C by default.
         scale: by which the function enlarges images.
 
-    Returns:
-        float32 (channels, scale H, scale W) on the CPU.
+    Yields:
+        float32 (channels, rows, scale W) on the CPU; scale H rows in all.
 
     Raises:
         ChangedShapeError: the function returns another shape.
@@ -126,7 +147,7 @@ def apply_in_tiles(
     new_rows, new_columns = rows.scaled(scale), columns.scaled(scale)
     row_weights, column_weights = _weights(new_rows), _weights(new_columns)
     shape = (channels or len(image), new_rows.size, new_columns.size)
-    result = torch.zeros((shape[0], new_rows.length, new_columns.length))
+    top, open_rows = 0, torch.zeros((shape[0], 0, new_columns.length))
     for first in range(0, len(places), count):
         chosen = places[first : first + count]
         tiles = torch.stack(
@@ -136,12 +157,23 @@ def apply_in_tiles(
         if done.shape != (len(tiles), *shape):
             given = (shape[0], *tiles.shape[2:])
             raise ChangedShapeError(f"images {given} became {tuple(done.shape[1:])}")
+        end = min(new_rows.starts[chosen[-1][0]] + shape[1], new_rows.length)
+        open_rows = _extended(open_rows, end - top)
         for (i, j), tile in zip(chosen, done.float().cpu(), strict=True):
-            place = result[:, new_rows.starts[i] :, new_columns.starts[j] :][:, : shape[1], : shape[2]]
+            place = open_rows[:, new_rows.starts[i] - top :, new_columns.starts[j] :][:, : shape[1], : shape[2]]
             weight = row_weights[i][:, None] * column_weights[j]
             place += tile[:, : place.shape[1], : place.shape[2]] * weight[: place.shape[1], : place.shape[2]]
         advance(len(chosen))
-    return result
+        following = places[first + count : first + count + 1]
+        final = new_rows.starts[following[0][0]] if following else new_rows.length
+        if final > top:
+            yield open_rows[:, : final - top]
+            top, open_rows = final, open_rows[:, final - top :].clone()
+
+
+def _extended(rows: Tensor, count: int) -> Tensor:
+    """Return (C, H, W) with at least `count` rows, the new ones being 0."""
+    return rows if count <= rows.shape[1] else pad(rows, [0, 0, 0, count - rows.shape[1]])
 
 
 def _cuts(length: int, most: int, overlap: int, multiple: int, size: int | None = None) -> Cuts:

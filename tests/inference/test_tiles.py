@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 from aigc_lightning.inference.tiles import (
     ChangedShapeError,
     apply_in_tiles,
+    bands_in_tiles,
     equals_whole,
     fixed_tiling,
     free_tiling,
@@ -137,3 +138,15 @@ def test_tiles_come_in_batches_and_are_counted():
 def test_a_function_that_changes_the_shape_is_refused():
     with pytest.raises(ChangedShapeError, match=r"\(2, 20, 30\) became \(2, 22, 32\)"):
         applied(lambda tiles: pad(tiles, (1, 1, 1, 1)), image(20, 30), free_tiling(20, 30, 1, 64))
+
+
+@pytest.mark.parametrize("batch_pixels", [1, 3 * 32 * 32, 10**6])
+def test_rows_come_as_soon_as_no_tile_can_change_them(batch_pixels):
+    picture, done = image(150, 80), []
+    tiling = free_tiling(150, 80, 1, 32)
+    bands = bands_in_tiles(torch.neg, picture, tiling, batch_pixels=batch_pixels, advance=done.append)
+    first = next(bands)
+    assert sum(done) < len(tiling) or batch_pixels == 10**6
+    whole = torch.cat([first, *bands], dim=1)
+    torch.testing.assert_close(whole, -picture, rtol=0, atol=1e-6)
+    assert torch.equal(whole, apply_in_tiles(torch.neg, picture, tiling, batch_pixels=batch_pixels))
