@@ -8,6 +8,7 @@ Shapes: B batch, C channels, F features, H and W height and width in pixels, S s
 
 from math import ceil
 
+import torch
 from torch import Tensor, nn
 
 from aigc_restore.networks.upsampling import sub_pixel, sub_pixel_reach
@@ -30,8 +31,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of the same shape."""
-        output: Tensor = features + self.residual_scale * self.layers(features)
-        return output
+        return torch.add(features, self.layers(features), alpha=self.residual_scale)
 
 
 class EDSR(nn.Module):

@@ -41,8 +41,7 @@ class DenseBlock(nn.Module):
         found = [features]
         for layer in self.layers[:-1]:
             found.append(leaky_relu(layer(torch.cat(found, dim=1)), _SLOPE))
-        output: Tensor = features + _RESIDUAL_SCALE * self.layers[-1](torch.cat(found, dim=1))
-        return output
+        return torch.add(features, self.layers[-1](torch.cat(found, dim=1)), alpha=_RESIDUAL_SCALE)
 
 
 class ResidualInResidual(nn.Module):
@@ -54,8 +53,7 @@ class ResidualInResidual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of the same shape."""
-        output: Tensor = features + _RESIDUAL_SCALE * self.blocks(features)
-        return output
+        return torch.add(features, self.blocks(features), alpha=_RESIDUAL_SCALE)
 
 
 class RRDB(nn.Module):
