@@ -15,6 +15,7 @@ PRESETS = [
     "edsr_div2k_x2_gpu",
     "rcan_div2k_x4_gpu",
     "swinir_df2k_x4_gpu",
+    "real_esrgan_df2k_x4_gpu",
 ]
 
 

@@ -45,7 +45,7 @@ _PIXEL_LOSSES = {"absolute": absolute, "charbonnier": charbonnier}
 class SuperResolution(AdversarialModel):
     """Super-resolution by 2, 3, 4 or 8, of images of any size.
 
-    Trained on `degraded_images` with `Downscale`; the scale is that of the data. Held-out images give `val/loss`,
+    Trained on `degraded_images` with `Downscale` or `SecondOrderDegradation`; the scale is that of the data. Held-out images give `val/loss`,
     `val/psnr_y` and, for comparison, `val/bicubic_psnr_y` (dB of the luma, without a border as wide as the scale).
 
     Args:
@@ -237,7 +237,7 @@ def _check_data(spec: ImageSpec) -> None:
         form = f"for {spec.task}" if spec.task != "restoration" else f"of scale {spec.scale:g}"
         raise UserError(
             f"Super-resolution needs small and large images of scale 2, 3, 4 or 8, but the data is {form} ({spec}).",
-            "Use --data degraded_images with the corruption Downscale.",
+            "Use --data degraded_images with the corruption Downscale or SecondOrderDegradation.",
         )
 
 
