@@ -142,7 +142,8 @@ def test_a_function_that_changes_the_shape_is_refused():
 
 @pytest.mark.parametrize("batch_pixels", [1, 3 * 32 * 32, 10**6])
 def test_rows_come_as_soon_as_no_tile_can_change_them(batch_pixels):
-    picture, done = image(150, 80), []
+    picture = image(150, 80)
+    done: list[int] = []
     tiling = free_tiling(150, 80, 1, 32)
     bands = bands_in_tiles(torch.neg, picture, tiling, batch_pixels=batch_pixels, advance=done.append)
     first = next(bands)

@@ -1,14 +1,20 @@
 """Trained networks and interpolation on the same photographs, as a table.
 
-    python benchmarks/super_resolution.py FOLDER RUN... [--picture FILE]
+    python benchmarks/super_resolution.py FOLDER RUN... [--judge] [--picture FILE]
 
 FOLDER holds large images (.png). Those that come in pairs, as in Set5 (`img_001_SRF_2_HR.png` and `..._LR.png`), are
 used at the scale of their names with the small images that are there; all others are cut to a multiple of the scale and
 reduced as in MATLAB's imresize. Scores are means over the images: PSNR (dB) and SSIM of the luma without a border as
 wide as the scale, of results that are rounded to 8 bits. Time is CPU time per megapixel of the result, on one thread.
+
+`--judge` adds two scores that know nothing of the training: the gradients' energy at frequencies that the small image
+cannot have, divided by that of the original (1 is as sharp), and the distance from the original in the features of
+EfficientNet-Lite0 (squared difference after normalization over channels, as in LPIPS but without learned weights; lower
+is closer). It needs the extra `features` of aigc-lightning.
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +25,7 @@ from aigc_lightning.core.io.pictures import save_png, to_picture
 from aigc_lightning.core.resampling import reduced
 from aigc_lightning.data.base import to_signed
 from aigc_lightning.data.decode import decode
+from aigc_lightning.evaluation.feature_network import FeatureNetwork
 from aigc_lightning.metrics.pairs import cropped, luma, psnr, ssim
 from torch import Tensor
 
@@ -49,6 +56,36 @@ def rounded(images: Tensor) -> Tensor:
     return ((images + 1) * 127.5).round().clamp(0, 255)
 
 
+def fine_gradients(images: Tensor, scale: int) -> Tensor:
+    """Return the energy of the gradients of the luma at frequencies above those of images reduced by a scale, (B,)."""
+    light = luma(images)[:, 0]
+    height, width = light.shape[-2:]
+    window = torch.hann_window(height)[:, None] * torch.hann_window(width)
+    power = torch.fft.rfft2((light - light.mean(dim=(1, 2), keepdim=True)) * window).abs().square()
+    squares = torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width).square()
+    return ((2 * math.pi) ** 2 * squares * power * (squares > (0.5 / scale) ** 2)).sum(dim=(1, 2))
+
+
+def feature_distance(network: FeatureNetwork, images: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over layers of the squared difference of features, each normalized over its channels, (B,)."""
+    total = torch.zeros(len(images))
+    layers = [network(pixels * 2 - 1) for pixels in (images, targets)]
+    for found, wanted in zip(*layers, strict=True):
+        difference = torch.nn.functional.normalize(found, dim=1) - torch.nn.functional.normalize(wanted, dim=1)
+        total += difference.square().sum(dim=1).mean(dim=(1, 2)) / len(layers[0])
+    return total
+
+
+def judged(method: Method, images: list[Pair], scale: int, network: FeatureNetwork) -> tuple[float, float]:
+    sharpness, distance = [], []
+    for small, large in images:
+        output, target = rounded(method(to_signed(small))) / 255, large / 255
+        sharpness.append(fine_gradients(output, scale) / fine_gradients(target, scale))
+        with torch.inference_mode():
+            distance.append(feature_distance(network, output, target))
+    return float(torch.cat(sharpness).mean()), float(torch.cat(distance).mean())
+
+
 def scores(method: Method, images: list[Pair], scale: int) -> tuple[float, float, float]:
     decibels, similarity, seconds, pixels = [], [], 0.0, 0
     for small, large in images:
@@ -76,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("runs", nargs="+")
+    parser.add_argument("--judge", action="store_true", help="sharpness and distance in features")
     parser.add_argument("--picture", type=Path, help="PNG with columns bicubic | runs | original")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -93,10 +131,17 @@ def main() -> None:
         methods[name] = model.edit
         methods[f"{name}, ensemble"] = lambda images, model=model: model.edit(images, ensemble=True)  # type: ignore[misc]
     images = pairs(options.folder, scale)
-    print(f"| x{scale}, {len(images)} images | PSNR (Y), dB | SSIM (Y) | s per megapixel |\n|---|---|---|---|")
+    network = FeatureNetwork("efficientnet_lite0") if options.judge else None
+    more = " fine gradients | feature distance |" if network else ""
+    print(f"| x{scale}, {len(images)} images | PSNR (Y), dB | SSIM (Y) | s per megapixel |{more}")
+    print(f"|---|---|---|---|{'---|---|' if network else ''}")
     for name, method in methods.items():
         decibels, similarity, seconds = scores(method, images, scale)
-        print(f"| {name} | {decibels:.2f} | {similarity:.4f} | {seconds:.2f} |")
+        row = f"| {name} | {decibels:.2f} | {similarity:.4f} | {seconds:.2f} |"
+        if network:
+            sharpness, distance = judged(method, images, scale, network)
+            row += f" {sharpness:.2f} | {distance:.4f} |"
+        print(row, flush=True)
     if options.picture is not None:
         shown = {name: method for name, method in methods.items() if name == "bicubic" or name in models}
         text = {"columns": " | ".join([*shown, "original"])}

@@ -80,7 +80,8 @@ def refine(logits: Tensor, images: Tensor, layer: CRF) -> Tensor:
     height, width = images.shape[-2:]
     with torch.inference_mode():
         if height * width <= LARGEST_DENSE:
-            return layer(logits, images).argmax(dim=1)
+            whole: Tensor = layer(logits, images).argmax(dim=1)
+            return whole
         layer.radius, margin = _WINDOW, layer.num_steps * _WINDOW
         labels = torch.zeros((len(images), height, width), dtype=torch.int64)
         for top in range(0, height, _BLOCK):
@@ -192,7 +193,7 @@ def _settings(written: list[str]) -> Settings:
     Raises:
         UserError: there is no such setting, or its value is not a number above 0.
     """
-    kinds = {field.name: type(field.default) for field in fields(Settings)}
+    kinds = {field.name: type(getattr(Settings(), field.name)) for field in fields(Settings)}
     given: dict[str, float] = {}
     for text in written:
         name, _, value = text.partition("=")

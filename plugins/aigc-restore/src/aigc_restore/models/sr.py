@@ -45,8 +45,9 @@ _PIXEL_LOSSES = {"absolute": absolute, "charbonnier": charbonnier}
 class SuperResolution(AdversarialModel):
     """Super-resolution by 2, 3, 4 or 8, of images of any size.
 
-    Trained on `degraded_images` with `Downscale` or `SecondOrderDegradation`; the scale is that of the data. Held-out images give `val/loss`,
-    `val/psnr_y` and, for comparison, `val/bicubic_psnr_y` (dB of the luma, without a border as wide as the scale).
+    Trained on `degraded_images` with `Downscale` or `SecondOrderDegradation`; the scale is that of the data. Held-out
+    images give `val/loss`, `val/psnr_y` and, for comparison, `val/bicubic_psnr_y` (dB of the luma, without a border as
+    wide as the scale).
 
     Args:
         spec: format of the large images; declared by the data.
