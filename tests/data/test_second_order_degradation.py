@@ -139,9 +139,9 @@ def test_what_is_out_of_range_is_refused():
     for settings in ({"blur_prob": 1.5}, {"resize_probs": (0.5, 0.5, 0.5)}, {"kernel_size": (8, 21)}):
         with pytest.raises(UserError, match=next(iter(settings))):
             DegradationStage(**settings)
-    for settings in ({"jpeg_quality": (50.0, 30.0)}, {"resize_range": (1.1, 1.5)}, {"blur_sigma": (0.0, 1.0)}):
-        with pytest.raises(UserError, match=next(iter(settings))):
-            DegradationStage(**settings)
+    for ranges in ({"jpeg_quality": (50.0, 30.0)}, {"resize_range": (1.1, 1.5)}, {"blur_sigma": (0.0, 1.0)}):
+        with pytest.raises(UserError, match=next(iter(ranges))):
+            DegradationStage(**ranges)
     with pytest.raises(UserError, match="factor is 0"):
         SecondOrderDegradation(0)
     with pytest.raises(UserError, match="multiple of 5"):
