@@ -126,9 +126,7 @@ def main() -> None:
     turns = TakingTurns(PlainLoop(network, batch))
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     quiet |= {"enable_model_summary": False, "precision": options.precision}
-    trainer = pl.Trainer(
-        accelerator="cpu", callbacks=[turns], max_steps=_STEPS * options.blocks, **quiet
-    )
+    trainer = pl.Trainer(accelerator="cpu", callbacks=[turns], max_steps=_STEPS * options.blocks, **quiet)
     trainer.fit(model, DataLoader([batch] * (_STEPS * options.blocks), batch_size=None))  # type: ignore[arg-type]
     ours, theirs = (statistics.median(times[_WARM_UP:]) for times in (turns.ours, turns.theirs))
     difference = max(abs(a - b) for a, b in zip(turns.losses, turns.plain.losses, strict=True))

@@ -8,7 +8,7 @@ from aigc_lightning.inference.operations import apply_operations, parse_operatio
 from PIL import Image
 
 from aigc_restore.crf import CRF
-from aigc_restore.label_maps import color_logits, crf, refine
+from aigc_restore.label_maps import color_logits, crf, refine, save_crf
 
 COLORS = np.array([[0, 0, 222], [255, 80, 0], [0, 128, 255]], np.uint8)
 WRITTEN = "#0000de+#ff5000+#0080ff"
@@ -89,6 +89,21 @@ def test_it_is_an_operation_after_the_model(tmp_path):
         parse_operations("crf")
     with pytest.raises(UserError, match="a picture of 48x40"):
         apply_operations(Image.fromarray(COLORS[noisy]), parse_operations("crop=20x20,crf", after_model=True), photo)
+
+
+def test_learned_weights_take_the_place_of_settings(tmp_path):
+    labels, photo, noisy = scene()
+    save_crf(CRF(3, appearance_weight=1e-4, smoothness_weight=1e-4), tmp_path / "none.safetensors")
+    save_crf(CRF(3), tmp_path / "crf.safetensors")
+    before = Image.fromarray(COLORS[noisy])
+    value = f"{WRITTEN}:weights={tmp_path}"
+    assert errors(crf(f"{value}/none.safetensors")(before, photo), noisy) == 0
+    assert crf(f"{value}/crf.safetensors")(before, photo).tobytes() == crf(WRITTEN)(before, photo).tobytes()
+    for wrong, what in (("/none.safetensors:color_std=1", "weights and color_std=1"), ("/no", "cannot be read")):
+        with pytest.raises(UserError, match=what):
+            crf(f"{value}{wrong}")
+    with pytest.raises(UserError, match="for 3 labels, and there are 2"):
+        crf(f"red+blue:weights={tmp_path}/crf.safetensors")(before, photo)
 
 
 @pytest.mark.parametrize(

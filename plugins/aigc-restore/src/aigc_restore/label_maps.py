@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aigc_lightning.core.io.checksums import read_tensors, write_tensors
 from aigc_lightning.data.decode import decode
 from aigc_lightning.errors import UserError, did_you_mean
 from PIL import Image, ImageColor
@@ -53,7 +54,8 @@ def crf(value: str) -> Callable[[Image.Image, Image.Image], Image.Image]:
     Args:
         value: the labels' colours, as in "#0000de+#0030ff", or a picture without any others, such as a label map; ""
             for the colours of a result that has at most 64, and black and white for masks in grey. Settings follow,
-            as in ":num_steps=3:color_std=0.1".
+            as in ":num_steps=3:color_std=0.1", or a file of `save_crf`, as in ":weights=crf.safetensors", which counts
+            for as many labels as it was learned for.
 
     Returns:
         A function of a result and of the picture that the model saw.
@@ -63,8 +65,16 @@ def crf(value: str) -> Callable[[Image.Image, Image.Image], Image.Image]:
     """
     labels, *written = re.split(r":(?=[a-z_]+=)", value)
     colors = None if not labels else _colors_of_picture(Path(labels)) if Path(labels).is_file() else _colors(labels)
-    settings = _settings(written)
-    return lambda result, original: _refined(result, original, colors, settings)
+    weights = [text.removeprefix("weights=") for text in written if text.startswith("weights=")]
+    others = [text for text in written if not text.startswith("weights=")]
+    settings = _settings(others)
+    learned = _learned(Path(weights[-1]), others) if weights else None
+    return lambda result, original: _refined(result, original, colors, settings, learned)
+
+
+def save_crf(layer: CRF, path: Path) -> None:
+    """Write the learned weights of a layer to a file for `--after crf=COLORS:weights=FILE`."""
+    write_tensors(path, layer.state_dict(), {})
 
 
 def refine(logits: Tensor, images: Tensor, layer: CRF) -> Tensor:
@@ -109,7 +119,13 @@ def color_logits(images: Tensor, colors: Tensor, softness: float) -> Tensor:
     return -torch.stack(squares, dim=1) / (2 * std**2)
 
 
-def _refined(result: Image.Image, original: Image.Image, colors: Tensor | None, settings: Settings) -> Image.Image:
+def _refined(
+    result: Image.Image,
+    original: Image.Image,
+    colors: Tensor | None,
+    settings: Settings,
+    learned: dict[str, Tensor] | None,
+) -> Image.Image:
     """Return a result, in its mode, with the labels' colours alone."""
     pixels = np.array(result.convert("RGB"))
     own = _own_colors(pixels) if colors is None else None
@@ -121,11 +137,38 @@ def _refined(result: Image.Image, original: Image.Image, colors: Tensor | None, 
         logits = color_logits(_signed(torch.from_numpy(pixels)), _flat_signed(colors), settings.softness)[0]
     asked = asdict(settings)
     del asked["softness"]
-    labels = refine(logits[None], _signed(_fitting(original, result.size)), CRF(len(colors), **asked))[0]
+    layer = CRF(len(colors), **asked)
+    if learned is not None:
+        _load(layer, learned)
+    labels = refine(logits[None], _signed(_fitting(original, result.size)), layer)[0]
     refined = Image.fromarray(colors[labels].numpy())
     if result.mode == "RGBA":
         refined.putalpha(result.getchannel("A"))
     return refined if result.mode == "RGBA" else refined.convert(result.mode)
+
+
+def _load(layer: CRF, learned: dict[str, Tensor]) -> None:
+    try:
+        layer.load_state_dict(learned)
+    except RuntimeError:
+        count = len(learned["compatibility"]) if "compatibility" in learned else 0
+        what = f"The weights of crf are for {count} labels, and there are {len(layer.compatibility)}."
+        raise UserError(what, "Name the colours of the labels that they were learned for, in their order.") from None
+
+
+def _learned(path: Path, others: list[str]) -> dict[str, Tensor]:
+    """Return learned weights, and refuse settings that they replace.
+
+    Raises:
+        UserError: the file cannot be read, or there are such settings.
+    """
+    replaced = [text for text in others if text.partition("=")[0] not in ("num_steps", "softness")]
+    if replaced:
+        raise UserError(f"crf has weights and {replaced[0]}.", "The weights contain it; leave one of them out.")
+    try:
+        return read_tensors(path, "Write it again by aigc_restore.label_maps.save_crf.")[0]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.", "Name a file of save_crf.") from error
 
 
 def _own_colors(pixels: np.ndarray) -> Tensor | None:
