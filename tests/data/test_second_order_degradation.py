@@ -141,7 +141,7 @@ def test_what_is_out_of_range_is_refused():
             DegradationStage(**settings)
     for ranges in ({"jpeg_quality": (50.0, 30.0)}, {"resize_range": (1.1, 1.5)}, {"blur_sigma": (0.0, 1.0)}):
         with pytest.raises(UserError, match=next(iter(ranges))):
-            DegradationStage(**ranges)
+            DegradationStage(**ranges)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="factor is 0"):
         SecondOrderDegradation(0)
     with pytest.raises(UserError, match="multiple of 5"):
