@@ -17,9 +17,12 @@ from aigc_lightning.core.capabilities import (
     FirstStage,
     InvertibleGenerator,
     LikelihoodModel,
+    TextAttentionModel,
     TextEmbedder,
     Tokenizer,
+    attention_grid,
     likelihood_kind,
+    takes,
 )
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.errors import UserError
@@ -88,16 +91,46 @@ def maps_its_attention(case: ModelCase) -> None:
     with isolated():
         first, alone = model.attention_maps(images), model.attention_maps(images[1:])
     require(isinstance(first, Mapping) and len(first) > 0, "attention_maps() returns no mapping of blocks.")
-    places = math.prod(model.attention_grid)
     for name, weights in first.items():
-        shape = tuple(weights.shape)
+        places, shape = math.prod(attention_grid(model, name)), tuple(weights.shape)
         require(len(shape) == 4 and shape[0] == len(images), f"{name} has {shape}, not (B, heads, queries, keys).")
         require(shape[-1] >= places, f"{name} has {shape[-1]} keys for the {places} places of attention_grid.")
-        require(weights.is_floating_point() and bool((weights >= 0).all()), f"{name} has weights below 0.")
-        sums = weights.double().sum(-1)
-        require(torch.allclose(sums, torch.ones_like(sums), atol=1e-3), f"Rows of {name} do not sum to 1.")
+        require(shape[-2] >= places, f"{name} has {shape[-2]} queries for the {places} places of attention_grid.")
+        _check_weights(name, weights)
         require(torch.allclose(weights[1:], alone[name], atol=1e-4), f"{name} depends on the other images of the call.")
         _check_pure(model, lambda name=name: model.attention_maps(images)[name], weights)
+
+
+def looks_at_words(case: ModelCase) -> None:
+    """The words of a prompt have keys of their own in its attention maps, and another word changes what is there."""
+    model = case.load()
+    if not isinstance(model, AttentionModel) or not takes(model.attention_maps, "prompts"):
+        not_applicable("its attention maps take no prompts")
+    if "prompts" in getattr(model, "without_conditions", ()):
+        not_applicable("it was built without prompts")
+    require(isinstance(model, TextAttentionModel), "Its attention_maps take prompts, but it has no word_keys.")
+    assert isinstance(model, TextAttentionModel)
+    prompt, images = "one c\u00edrculo", level_images(model.spec, 1)
+    words = model.word_keys(prompt)
+    require([word for word, _ in words] == prompt.split(), f"word_keys() gives {words} for the prompt {prompt!r}.")
+    with isolated():
+        given, other = (model.attention_maps(images, prompts=[text]) for text in (prompt, "one two"))
+    for name, weights in given.items():
+        _check_weights(name, weights)
+        places = math.prod(attention_grid(model, name))
+        keys = [key for _, part in words for key in part]
+        require(len(set(keys)) == len(keys), "Words share keys.")
+        outside = min(keys) < 0 or max(keys) >= weights.shape[-1] - places
+        require(not outside, f"Keys of words are none of {name}, or are those of places.")
+    same = all(torch.equal(weights, other[name]) for name, weights in given.items())
+    require(not same, "Another prompt gives the same attention maps.")
+
+
+def _check_weights(name: str, weights: Tensor) -> None:
+    """Check that weights (B, heads, queries, keys) of a block are shares."""
+    require(weights.is_floating_point() and bool((weights >= 0).all()), f"{name} has weights below 0.")
+    sums = weights.double().sum(-1)
+    require(torch.allclose(sums, torch.ones_like(sums), atol=1e-3), f"Rows of {name} do not sum to 1.")
 
 
 def encodes_and_decodes(case: ModelCase) -> None:

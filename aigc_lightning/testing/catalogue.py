@@ -32,6 +32,7 @@ MODEL_CHECKS = (
     Check("computes_log_likelihoods", capability_checks.computes_log_likelihoods),
     Check("embeds_texts", capability_checks.embeds_texts),
     Check("maps_its_attention", capability_checks.maps_its_attention),
+    Check("looks_at_words", capability_checks.looks_at_words),
     Check("encodes_and_decodes", capability_checks.encodes_and_decodes),
     Check("inverts_images", capability_checks.inverts_images),
     Check("predicts", condition_checks.predicts),

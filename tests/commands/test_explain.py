@@ -78,6 +78,10 @@ def test_the_divergence_of_dimensions_is_that_of_the_bound():
         (("--seed", 7, "--class", "3"), "--class has no effect with --seed"),
         (("--seed", "0-64"), "names 65 seeds"),
         (("a.png", "--class", "x"), "does not recognise a class 'x'"),
+        (("a.png", "--prompt", "a circle"), "--prompt has no effect: "),
+        (("a.png", "--noise", "0.3"), "--noise has no effect: "),
+        (("--prompt", "a circle"), "--prompt has no effect with neither"),
+        (("--seed", 7, "--noise", "0.3"), "--noise has no effect with --seed"),
         ((), "has no latents to explain"),
     ],
 )

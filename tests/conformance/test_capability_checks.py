@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from aigc_lightning.core.image_model import ImageModel, seeded_normal
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.core.words import byte_words
 from aigc_lightning.errors import UserError
 from aigc_lightning.testing import capability_checks, condition_checks
 from aigc_lightning.testing.checks import CheckFailedError, NotApplicableError
@@ -240,6 +241,56 @@ def test_wrong_attention_maps_are_found(kind, message):
     capability_checks.maps_its_attention(case(Attends))
     with pytest.raises(CheckFailedError, match=message):
         capability_checks.maps_its_attention(case(kind))
+
+
+class Reads(Attends):
+    """Rows of an image look at each other, and at the bytes of a text."""
+
+    def attention_maps(self, images: Tensor, prompts: Sequence[str] | None = None) -> dict[str, Tensor]:
+        rows = images.mean(1)
+        text = torch.zeros(len(images), 16, rows.shape[-1])
+        for row, prompt in zip(text, prompts or [""] * len(images), strict=True):
+            row[: len(prompt.encode()), 0] = torch.tensor(list(prompt.encode()), dtype=torch.float32) / 100
+        return {"blocks.0": (rows @ torch.cat([text, rows], dim=1).mT).softmax(-1)[:, None]}
+
+    def word_keys(self, prompt: str) -> list[tuple[str, range]]:
+        return byte_words(prompt)
+
+
+class Deaf(Reads):
+    def attention_maps(self, images: Tensor, prompts: Sequence[str] | None = None) -> dict[str, Tensor]:
+        return super().attention_maps(images)
+
+
+class ByLetters(Reads):
+    def word_keys(self, prompt: str) -> list[tuple[str, range]]:
+        return [(letter, range(place, place + 1)) for place, letter in enumerate(prompt)]
+
+
+class Late(Reads):
+    def word_keys(self, prompt: str) -> list[tuple[str, range]]:
+        return byte_words(prompt, first=8)
+
+
+class Wordless(Attends):
+    def attention_maps(self, images: Tensor, prompts: Sequence[str] | None = None) -> dict[str, Tensor]:
+        return super().attention_maps(images)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Deaf, "Another prompt gives the same"),
+        (ByLetters, "word_keys.. gives"),
+        (Late, "are those of places"),
+        (Wordless, "has no word_keys"),
+    ],
+)
+def test_wrong_words_are_found(kind, message):
+    capability_checks.maps_its_attention(case(Reads))
+    capability_checks.looks_at_words(case(Reads))
+    with pytest.raises(CheckFailedError, match=message):
+        capability_checks.looks_at_words(case(kind))
 
 
 class Halves(ImageModel):

@@ -17,7 +17,13 @@ from aigc_lightning.plugins.source import definition
 
 _WIDTH = 110
 #: Commands to which a model adds options, and the methods that declare them.
-_COMMANDS = {"sample": "sample", "edit": "edit", "interpolate": "decode", "evaluate": "log_likelihood"}
+_COMMANDS = {
+    "sample": "sample",
+    "edit": "edit",
+    "interpolate": "decode",
+    "evaluate": "log_likelihood",
+    "explain": "attention_maps",
+}
 
 
 def main(argv: list[str]) -> int:

@@ -3,13 +3,11 @@
 Shapes: N images, C channels, H and W height and width in pixels, K classes.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from aigc_lightning.core.io.pictures import image_grid, to_uint8
 from aigc_lightning.errors import UserError
@@ -68,25 +66,6 @@ def classified(model: Any, images: Sequence[Tensor], names: Sequence[str], targe
         "the same network with random weights: a map that stays the same shows edges, not what was learned."
     )
     return Part("What the classifier sees", caption, image_grid(torch.stack(pictures), 4), rows)
-
-
-def attended(model: Any, images: Sequence[Tensor], names: Sequence[str]) -> Part:
-    """Show where the attention layers of a model look: the attention that each place of the images receives."""
-    rows_and_columns = model.attention_grid
-    pictures, rows = [], []
-    for image, name in zip(images, names, strict=True):
-        maps = model.attention_maps(image[None])
-        pixels = to_uint8(image)
-        pictures.append(pixels[:3].expand(3, -1, -1))
-        for block, weights in maps.items():
-            received = weights[0].float().cpu().mean(dim=(0, 1))
-            spread = -(weights[0] * weights[0].clamp(min=1e-12).log()).sum(-1).mean()
-            grid = received[-math.prod(rows_and_columns) :].view(1, 1, *rows_and_columns)
-            large = functional.interpolate(grid, image.shape[1:], mode="nearest")[0, 0]
-            pictures.append(heat(large, pixels))
-            rows.append({"picture": name, "block": block, "heads": weights.shape[1], "entropy_in_nats": float(spread)})
-    caption = "Left: the picture. Then, by block, the mean attention that each place receives, over queries and heads."
-    return Part("Where attention looks", caption, image_grid(torch.stack(pictures), 1 + len(rows) // len(images)), rows)
 
 
 def found_directions(

@@ -1,12 +1,15 @@
 """Where the attention layers of a model look."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from aigc_lightning.inference.explaining.sections import attended
+from aigc_lightning.core.words import byte_words
+from aigc_lightning.inference.explaining.attention import attended, attended_words
+from aigc_lightning.inference.explaining.page import save
 
 
 class Looks:
@@ -47,3 +50,43 @@ def test_places_need_no_square():
     red = (np.asarray(part.picture) == (200, 20, 20)).all(-1)
     found = np.nonzero(np.array_split(red, 3, axis=1)[1])  # the eighth of twelve keys: place 5, in the second row
     assert found[0].min() >= red.shape[0] // 2 - 2 and found[1].max() <= red.shape[1] // 3 // 5 + 2
+
+
+class Reads:
+    """A text of 8 keys and two blocks: 2x2 places, of which the last looks at "h\u00e9" alone, and 4x4 that look evenly."""
+
+    attention_grid = {"coarse": (2, 2), "fine": (4, 4)}
+    attention_extent = (8, 8)
+
+    def word_keys(self, prompt):
+        return byte_words(prompt, first=1)
+
+    def attention_maps(self, images, prompts=None):
+        assert prompts == ["a h\u00e9"]
+        coarse = torch.zeros(1, 2, 4, 12)
+        coarse[..., :3, 0] = 1
+        coarse[..., 3, 3] = coarse[..., 3, 4] = coarse[..., 3, 5] = 1 / 3
+        return {"coarse": coarse, "fine": torch.full((1, 2, 16, 24), 1 / 24)}
+
+
+def test_each_word_has_the_attention_to_its_bytes(tmp_path):
+    part = attended_words(Reads(), [torch.zeros(1, 6, 6)], ["a.png"], "a h\u00e9")
+    assert [(row["word"], row["bytes"]) for row in part.rows] == [("a", 1), ("h\u00e9", 3)]
+    even = 1 / 24
+    maps = [torch.tensor(map_.values) for map_ in part.maps]
+    assert maps[0].numel() == 0 and part.maps[0].label == "a.png"
+    assert torch.allclose(maps[1], torch.full((4, 4), even / 2), atol=1e-6)
+    expected = torch.full((4, 4), 3 * even / 2)
+    expected[2:, 2:] += 0.5  # the last of the 2x2 places
+    assert torch.allclose(maps[2], expected, atol=1e-6)
+    assert part.rows[1]["share_of_attention"] == pytest.approx(float(expected.mean()), abs=1e-6)
+    assert part.rows[0]["largest_over_mean"] == pytest.approx(1, abs=1e-5)
+    red = (part.maps[2].image == torch.tensor([200, 20, 20]).view(3, 1, 1)).all(0)
+    assert red[4:, 4:].all() and red.sum() == 4  # 8x8 pixels are covered, of which the image has 6x6
+
+    save(tmp_path, "model", {}, [part])
+    (saved,) = json.loads((tmp_path / "explanation.json").read_text(encoding="utf-8"))["parts"]
+    assert [entry["word"] for entry in saved["maps"]] == ["a", "h\u00e9"]
+    assert torch.allclose(torch.tensor(saved["maps"][1]["map"]), expected, atol=1e-6)
+    page = (tmp_path / "explanation.html").read_text(encoding="utf-8")
+    assert "<figcaption>h\u00e9</figcaption>" in page and page.count("<figcaption>") == 3

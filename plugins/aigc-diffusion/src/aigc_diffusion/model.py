@@ -25,8 +25,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
 
+from aigc_diffusion.attending import DiffusionAttention
 from aigc_diffusion.augment import LABEL_SIZE, NUM_DRAWS, augment
-from aigc_diffusion.inference import DiffusionInference
 from aigc_diffusion.latents import state_shape
 from aigc_diffusion.networks.choice import ConditionalNetwork, NetworkName, make_network, make_text_encoder
 from aigc_diffusion.networks.conditions import ConditionedNetwork, Conditions
@@ -43,7 +43,7 @@ _SCALE_IMAGES = 4096  # from which the standard deviation of data and latents is
 _AT_ONCE = 64  # of these in the first stage
 
 
-class Diffusion(DiffusionInference):
+class Diffusion(DiffusionAttention):
     """Diffusion or flow-matching model for generation, and for translation, restoration and inpainting.
 
     It generates images, of a class or for a prompt if it was trained with these; changes images (`aigc edit`); walks

@@ -29,6 +29,8 @@ class Attention(nn.Module):
     def __init__(self, channels: int, heads: int, text_size: int = 0, qk_norm: bool = False) -> None:
         super().__init__()
         self.heads = heads
+        #: Where `forward` leaves its attention weights (B, heads, N, N + L); None if nobody asks for them.
+        self.seen: list[Tensor] | None = None
         self.qkv = nn.Linear(channels, 3 * channels)
         self.text_kv = nn.Linear(text_size, 2 * channels) if text_size else None
         self.query_norm = nn.RMSNorm(channels // heads) if qk_norm else nn.Identity()
@@ -61,6 +63,8 @@ class Attention(nn.Module):
             value = torch.cat([value, text_value], dim=2)
             if text_mask is not None:
                 mask = pad(text_mask, (tokens.shape[1], 0), value=True)[:, None, None]  # all of the image
+        if self.seen is not None:
+            self.seen.append(attention_weights(query, key, mask))
         mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         result: Tensor = self.last(mixed.transpose(1, 2).flatten(2))
         return result
@@ -68,3 +72,17 @@ class Attention(nn.Module):
     def _heads(self, tokens: Tensor) -> Tensor:
         """Return (B, heads, N, C / heads) of (B, N, C)."""
         return tokens.view(*tokens.shape[:-1], self.heads, -1).transpose(1, 2)
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the weights (B, heads, N, M), whose rows sum to 1, of queries (B, heads, N, D) on keys (B, heads, M, D).
+
+    Args:
+        query: of the tokens that look.
+        key: of the tokens that are looked at.
+        mask: true for keys that are looked at, of a shape that broadcasts to the result; None for all.
+    """
+    scores: Tensor = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1)

@@ -125,6 +125,10 @@ class DiT(nn.Module):
         images = pixel_shuffle(outputs.transpose(1, 2).unflatten(2, (rows, columns)), self.patch_size)
         return cropped(images, height, width)
 
+    def attentions(self) -> dict[str, tuple[Attention, int]]:
+        """Return the layers of attention by name, from input to output, each with the pixels along a token's side."""
+        return {f"block_{number}": (block.attention, self.patch_size) for number, block in enumerate(self.blocks)}
+
     def _embed(self, level: Tensor, conditions: Conditions) -> Tensor:
         """Return the embedding (B, D) of noise levels (B, K) and conditions."""
         embedding: Tensor = self.level(level_features(level, _LEVEL_FEATURES))

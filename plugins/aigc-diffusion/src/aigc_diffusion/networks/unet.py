@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from aigc_diffusion.checks import check_choice
+from aigc_diffusion.networks.attention import Attention
 from aigc_diffusion.networks.conditions import NO_CONDITIONS, Conditions
 from aigc_diffusion.networks.sizes import cropped, padded
 from aigc_diffusion.networks.unet_blocks import STYLES, Stage, StyleName, make_norm
@@ -110,6 +111,16 @@ class UNet(nn.Module):
             features = stage(features, embedding, conditions)
         patches = self.last(silu(self.norm(features)))
         return cropped(pixel_shuffle(patches, self.patch_size), height, width)
+
+    def attentions(self) -> dict[str, tuple[Attention, int]]:
+        """Return the layers of attention by name, from input to output, each with the pixels along a token's side."""
+        found, side = {}, self.patch_size
+        for part in ("encoder", "middle", "decoder"):
+            for number, stage in enumerate(getattr(self, part)):
+                side = side * 2 if stage.resample == "down" else side // 2 if stage.resample == "up" else side
+                if stage.attention is not None:
+                    found[f"{part}_{number}"] = stage.attention.attention, side
+        return found
 
     def _add_stages(
         self, widths: Sequence[int], blocks: int, attention: frozenset[int], stage: Callable[..., Stage]
