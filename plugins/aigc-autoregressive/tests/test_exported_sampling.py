@@ -1,34 +1,64 @@
-"""The loop that is written beside an exported `image_gpt` draws the model's own images."""
+"""The loop that is written beside an exported transformer draws the model's own images."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from aigc_lightning import ImageSpec
+from aigc_lightning.core.checkpoint import save_weights
 from aigc_lightning.core.export_graphs import ExportGraph
 
 from aigc_autoregressive import exported_sampling
 from aigc_autoregressive.models.image_gpt import ImageGPTModel
+from aigc_autoregressive.models.maskgit import MaskGITModel
+from aigc_autoregressive.models.var import VARModel
+from aigc_autoregressive.models.vqgan import VQGANModel
 from aigc_autoregressive.noise import gumbel
 
 NAMES = ("a", "b")
+SMALL = ImageSpec(1, 4, 4, class_names=NAMES)
+OF_TOKENS = ImageSpec(1, 8, 8, class_names=NAMES)
+MODELS = {"image_gpt": ImageGPTModel, "maskgit": MaskGITModel, "var": VARModel}
+SEEDS = [0, 3, 2**40]
 
 
-def made(spec, **options):
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder, quantizer = tmp_path_factory.mktemp("tokenizers"), {"num_codes": 12, "width": 4}
+    small: Any = {"width": 4, "latent_channels": 4, "multipliers": (1, 2)}
     torch.manual_seed(0)
-    model = ImageGPTModel(spec, num_levels=5, width=16, depth=1, num_heads=2, **options)
-    torch.nn.init.normal_(model.network.transformer.output.weight, std=0.5)  # zeros would give all pixels alike
+    models = {
+        "vq": VQGANModel(OF_TOKENS, quantizer_options=quantizer, **small),
+        "scales": VQGANModel(
+            OF_TOKENS, "multi_scale", {**quantizer, "scales": [[1, 1], [2, 2], [3, 3], [4, 4]]}, **small
+        ),
+    }
+    for name, model in models.items():
+        model.configure_model()
+        save_weights(model, folder / f"{name}.safetensors", {})
+    return {name: str(folder / f"{name}.safetensors") for name in models}
+
+
+def made(spec: ImageSpec, kind: str = "image_gpt", **options: Any) -> Any:
+    torch.manual_seed(0)
+    codes = {} if "tokenizer" in options else {"num_levels": 5}
+    model = MODELS[kind](spec, width=16, depth=1, num_heads=2, **{**codes, **options})
+    for parameter in model.network.parameters():  # at first all tokens are as probable
+        parameter.data += 0.3 * torch.randn_like(parameter)
     model.configure_model()
     return model.eval()
 
 
-def graph_of(model):
+def graph_of(model: Any) -> Any:
     graph = model.export_graphs()["predict"]
     assert isinstance(graph, ExportGraph)
 
     def run(inputs):
         assert list(inputs) == list(graph.inputs)
         with torch.no_grad():
-            return [graph.call(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()]
+            found = graph.call(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        return [part.numpy() for part in ((found,) if isinstance(found, torch.Tensor) else found)]
 
     return graph, run
 
@@ -36,37 +66,66 @@ def graph_of(model):
 @pytest.mark.parametrize(
     ("spec", "options"),
     [
-        (ImageSpec(1, 4, 4, class_names=NAMES), {"conditions": "labels"}),
+        (SMALL, {"conditions": "labels"}),
         (ImageSpec(3, 3, 2), {"position": "learned", "qk_norm": True}),
+        (SMALL, {"kind": "maskgit", "conditions": "labels"}),
+        (ImageSpec(3, 3, 2), {"kind": "maskgit"}),
+        (OF_TOKENS, {"tokenizer": "vq", "conditions": "labels"}),
+        (OF_TOKENS, {"kind": "maskgit", "tokenizer": "vq", "conditions": "labels"}),
+        (OF_TOKENS, {"kind": "var", "tokenizer": "scales", "conditions": "labels"}),
+        (OF_TOKENS, {"kind": "var", "tokenizer": "scales"}),
     ],
 )
-def test_images_are_those_of_the_model(spec, options):
+def test_images_are_those_of_the_model(spec, options, tokenizers):
+    if "tokenizer" in options:
+        options = {**options, "tokenizer": tokenizers[options["tokenizer"]]}
     model = made(spec, **options)
     graph, run = graph_of(model)
     for temperature in (0.0, 0.7, 1.0):
-        expected = model.sample([0, 3, 2**40], temperature=temperature).numpy()
-        found = exported_sampling.sample(run, graph.loop.settings, [0, 3, 2**40], temperature=temperature)
-        assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-6
-    assert expected.std() > 0.1
+        expected = model.sample(SEEDS, temperature=temperature).numpy()
+        found = exported_sampling.sample(run, graph.loop.settings, SEEDS, temperature=temperature)
+        assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-5
+    assert expected.std() > 1e-3 and np.abs(expected[0] - expected[1]).max() > 1e-3
 
 
-def test_classes_and_guidance():
-    model = made(ImageSpec(1, 4, 4, class_names=NAMES), conditions="labels")
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_steps_and_noise_on_the_confidences(steps):
+    model = made(SMALL, "maskgit", conditions="labels")
+    graph, run = graph_of(model)
+    for noise in (0.0, 2.0):
+        expected = model.sample([1, 2], [1, 0], steps=steps, choice_temperature=noise).numpy()
+        options = {"steps": steps, "choice_temperature": noise}
+        found = exported_sampling.sample(run, graph.loop.settings, [1, 2], [1, 0], **options)
+        assert np.abs(found - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_classes_and_guidance(kind, tokenizers):
+    options = {"tokenizer": tokenizers["scales"]} if kind == "var" else {}
+    model = made(OF_TOKENS if options else SMALL, kind, conditions="labels", **options)
     graph, run = graph_of(model)
     assert graph.loop.settings["has_guidance"] and graph.inputs["labels"].high == 2  # the third is no class
     expected = model.sample([1, 2], [1, 1], guidance=3.0).numpy()
-    assert np.abs(exported_sampling.sample(run, graph.loop.settings, [1, 2], [1, 1], 1.0, 3.0) - expected).max() < 1e-6
-    always = graph_of(made(ImageSpec(1, 4, 4, class_names=NAMES), conditions="labels", condition_dropout=0.0))[0]
+    assert np.abs(exported_sampling.sample(run, graph.loop.settings, [1, 2], [1, 1], 1.0, 3.0) - expected).max() < 1e-5
+    always = graph_of(made(SMALL, conditions="labels", condition_dropout=0.0))[0]
     assert not always.loop.settings["has_guidance"] and always.inputs["labels"].high == 1
 
 
+def test_the_image_alone_may_be_asked_for(tokenizers):
+    graph, run = graph_of(made(OF_TOKENS, "maskgit", tokenizer=tokenizers["vq"]))
+    both = exported_sampling.sample(run, graph.loop.settings, [4])
+    alone = exported_sampling.sample(
+        lambda inputs: run(inputs)[:1], graph.loop.settings, [4], images=lambda inputs: run(inputs)[1:]
+    )
+    assert np.array_equal(both, alone)
+
+
 def test_noise_is_that_of_the_model():
-    expected = gumbel([0, 5, 2**63], [7], 17)[:, 0].numpy()
-    assert np.abs(exported_sampling.gumbel([0, 5, 2**63], 7, 17) - expected).max() < 1e-5
+    expected = gumbel([0, 5, 2**63], [7, 900], 17).numpy()
+    assert np.abs(exported_sampling.gumbel([0, 5, 2**63], [7, 900], 17) - expected).max() < 1e-5
 
 
 def test_what_is_refused_with_the_reason():
-    assert "1,056 numbers" in made(ImageSpec(1, 32, 33)).export_graphs()["sample"]
-    options = {"conditions": "prompts", "text_options": {"size": 8, "depth": 1, "heads": 2}}
-    refused = made(ImageSpec(1, 4, 4, captions=True), **options).export_graphs()
-    assert list(refused) == ["sample", "edit", "embed"] and "depends on the one before" in refused["sample"]
+    assert "1,056 tokens" in made(ImageSpec(1, 32, 33)).export_graphs()["sample"]
+    refused = made(ImageSpec(1, 4, 4, captions=True), conditions="prompts").export_graphs()
+    assert list(refused) == ["sample", "edit", "embed"] and "takes texts" in refused["sample"]

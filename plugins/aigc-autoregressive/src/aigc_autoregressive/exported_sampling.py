@@ -1,14 +1,15 @@
-"""Images from the exported network of an `image_gpt` of pixels. Needs NumPy and onnxruntime alone.
+"""Images from the exported network of an `image_gpt`, `maskgit` or `var`. Needs NumPy and onnxruntime alone.
 
     python FILE_sample.py --seeds 0 1 2
 
-The network is FILE.onnx beside this file; it gives the logits of each pixel from those before it. Images are those of
-`aigc sample` for the same seeds and classes, as far as two tokens are not as good as equal. Without a cache of keys and
-values, each pixel costs a pass over the whole image.
+The network is FILE.onnx beside this file; of an image's tokens it gives the logits of each, and of models with a tokenizer
+also the image. Images are those of `aigc sample` for the same seeds and classes, as far as two tokens are not as good as
+equal. Without a cache of keys and values, each step costs a pass over the whole image.
 
-Paper: Chen et al., Generative Pretraining from Pixels, ICML 2020
-Shapes: B batch, N tokens of an image (row by row, a pixel's channels together), K levels, C channels, H and W height
-and width.
+Papers: Chen et al., Generative Pretraining from Pixels, ICML 2020 (token by token); Chang et al., MaskGIT, CVPR 2022,
+https://arxiv.org/abs/2202.04200 (the most confident tokens first); Tian et al., Visual Autoregressive Modeling, NeurIPS
+2024, https://arxiv.org/abs/2404.02905 (scale by scale)
+Shapes: B batch, N tokens of an image, P places, K codes, C channels, H and W height and width.
 """
 
 import argparse
@@ -24,6 +25,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 #: Takes arrays by name and returns the outputs in order.
 Run = Callable[[Mapping[str, Array]], Sequence[Array]]
+#: Returns the logits (B, N, K) of tokens (B, N), led to the class by a strength, of which 1 is none.
+Predict = Callable[[Array, float], Array]
 Settings = Mapping[str, Any]
 
 
@@ -34,47 +37,111 @@ def sample(
     labels: Sequence[int] | None = None,
     temperature: float = 1.0,
     guidance: float = 1.0,
+    steps: int = 8,
+    choice_temperature: float = 4.5,
+    images: Run | None = None,
 ) -> Array:
     """Return one image per seed, float32 (B, C, H, W) in [-1, 1].
 
     Args:
         run: the exported network.
-        settings: shape, levels and classes, from the metadata.
+        settings: shape, codes, classes and order of the tokens, from the metadata.
         seeds: non-negative.
         labels: the class of each image, for models with classes; by default the seed modulo their number.
         temperature: below 1 draws likelier tokens, 0 the likeliest.
         guidance: strength of the class; 1 is none.
+        steps: of `maskgit`; in each, all tokens that are missing are drawn and the most confident ones stay.
+        choice_temperature: of `maskgit`: of the noise on the confidences.
+        images: the exported network where only the image is wanted, the last output of `run`.
     """
+    if settings["num_classes"] and labels is None:
+        labels = [seed % settings["num_classes"] for seed in seeds]
+
+    def inputs(tokens: Array, labels: Sequence[int] | None) -> dict[str, Array]:
+        return {"tokens": tokens, **({} if labels is None else {"labels": np.asarray(labels, np.int64)})}
+
+    def predict(tokens: Array, strength: float) -> Array:
+        logits = run(inputs(tokens, labels))[0]
+        if strength == 1:
+            return logits
+        open_ = run(inputs(tokens, [settings["num_classes"]] * len(seeds)))[0]  # of any class
+        guided: Array = open_ + np.float32(strength) * (logits - open_)
+        return guided
+
+    if settings["order"] == "confidence":
+        tokens = _by_confidence(predict, settings, seeds, temperature, guidance, steps, choice_temperature)
+    else:
+        tokens = _in_parts(predict, settings, seeds, temperature, guidance)
+    if settings["has_tokenizer"]:
+        found: Array = (run if images is None else images)(inputs(tokens, labels))[-1]
+        return found
     channels, height, width = settings["shape"]
-    num_levels, num_classes = settings["num_levels"], settings["num_classes"]
-    if num_classes and labels is None:
-        labels = [seed % num_classes for seed in seeds]
-    tokens = np.zeros((len(seeds), channels * height * width), np.int64)
-    for place in range(tokens.shape[1]):
-        inputs: dict[str, Array] = {"tokens": tokens}
-        if labels is not None:
-            inputs["labels"] = np.asarray(labels, np.int64)
-        logits = run(inputs)[0][:, place]
-        if guidance != 1:
-            open_ = run({**inputs, "labels": np.full(len(seeds), num_classes, np.int64)})[0][:, place]  # of any class
-            logits = open_ + np.float32(guidance) * (logits - open_)
-        if temperature > 0:
-            logits = logits / np.float32(temperature) + gumbel(seeds, place, num_levels)
-        tokens[:, place] = logits.argmax(1)
-    images = tokens.reshape(len(seeds), height, width, channels).transpose(0, 3, 1, 2)
-    result: Array = images.astype(np.float32) * np.float32(2 / (num_levels - 1)) - 1
+    pixels = tokens.reshape(len(seeds), height, width, channels).transpose(0, 3, 1, 2)
+    result: Array = pixels.astype(np.float32) * np.float32(2 / (settings["num_codes"] - 1)) - 1
     return result
 
 
-def gumbel(seeds: Sequence[int], place: int, count: int) -> Array:
-    """Return the Gumbel noise of each token at a place, float32 (B, `count`), keyed by seed, place and token.
+def _in_parts(
+    predict: Predict, settings: Settings, seeds: Sequence[int], temperature: float, guidance: float
+) -> Array:
+    """Return tokens, int64 (B, N), in parts of which each is drawn given those before: single tokens, or scales."""
+    lengths = settings["lengths"]
+    tokens, first = np.zeros((len(seeds), sum(lengths)), np.int64), 0
+    for number, length in enumerate(lengths):
+        share = number / max(1, len(lengths) - 1) if settings["order"] == "scales" else 1.0
+        places = np.arange(first, first + length)
+        logits = predict(tokens, 1 + share * (guidance - 1))[:, places]
+        tokens[:, places] = _drawn(logits, seeds, places, temperature)
+        first += length
+    return tokens
+
+
+def _by_confidence(
+    predict: Predict,
+    settings: Settings,
+    seeds: Sequence[int],
+    temperature: float,
+    guidance: float,
+    steps: int,
+    choice_temperature: float,
+) -> Array:
+    """Return tokens, int64 (B, N): at each step all that are masked are drawn, and the most confident ones stay."""
+    (length,), mask = settings["lengths"], settings["num_codes"]
+    tokens = np.full((len(seeds), length), mask, np.int64)
+    for step in range(steps):
+        masked = tokens == mask
+        logits = predict(tokens, guidance)
+        places = step * (length + 1) + np.arange(length)  # a step has a key for each place and one more
+        drawn = _drawn(logits, seeds, places, temperature)
+        shifted = logits - logits.max(-1, keepdims=True)
+        log_prob = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+        confidence = np.take_along_axis(log_prob, drawn[..., None], axis=-1)[..., 0]
+        noise = gumbel(seeds, [step * (length + 1) + length], length)[:, 0]
+        confidence = confidence + np.float32(choice_temperature * (1 - (step + 1) / steps)) * noise
+        left = np.floor(length * np.cos(np.pi / 2 * (step + 1) / steps))
+        left = np.minimum(left, masked.sum(1) - 1)  # each step draws one at least
+        ranks = np.where(masked, confidence, np.inf).argsort(1).argsort(1)
+        tokens = np.where(masked & (ranks >= left[:, None]), drawn, tokens)
+    return tokens
+
+
+def _drawn(logits: Array, seeds: Sequence[int], places: Sequence[int] | Array, temperature: float) -> Array:
+    """Return tokens, int64 (B, P), drawn from logits (B, P, K)."""
+    if temperature > 0:
+        logits = logits / np.float32(temperature) + gumbel(seeds, places, logits.shape[-1])
+    tokens: Array = logits.argmax(-1)
+    return tokens
+
+
+def gumbel(seeds: Sequence[int], places: Sequence[int] | Array, count: int) -> Array:
+    """Return the Gumbel noise of each token at some places, float32 (B, P, `count`), keyed by seed, place and token.
 
     A key is mixed by a round of SplitMix64 for each of its parts.
     """
     state = np.zeros((), np.uint64)
-    parts = (np.array(seeds, np.uint64)[:, None], np.uint64(place), np.arange(count, dtype=np.uint64))
+    keys = np.array(seeds, np.uint64)[:, None, None], np.array(places, np.uint64)[:, None]
     with np.errstate(over="ignore"):
-        for part in parts:
+        for part in (*keys, np.arange(count, dtype=np.uint64)):
             state = (state ^ part) + np.uint64(0x9E3779B97F4A7C15)
             state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -101,17 +168,39 @@ def main() -> None:
     """Write `seed_N.png` for each seed into the current folder."""
     import onnxruntime
 
-    parser = argparse.ArgumentParser(description="Make images with the exported network beside this file.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--labels", type=int, nargs="+", help="the class of each image (default: seed modulo classes)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="below 1: likelier pixels (default: 1)")
-    parser.add_argument("--guidance", type=float, default=1.0, help="strength of the class (default: 1, none)")
-    options = parser.parse_args()
     here = Path(__file__)
     session = onnxruntime.InferenceSession(here.with_name(here.stem.removesuffix("_sample") + ".onnx"))
     settings = json.loads(session.get_modelmeta().custom_metadata_map["aigc"])["loop"]["settings"]
+    options = _options(settings)
+    only_what_is_asked = onnxruntime.RunOptions()
+    only_what_is_asked.only_execute_path_to_fetches = True
+
+    def run(output: str) -> Run:
+        return lambda inputs: session.run([output], dict(inputs), only_what_is_asked)
+
+    images = sample(run("logits"), settings, **vars(options), images=run("images"))
+    for seed, image in zip(options.seeds, images, strict=True):
+        write_png(Path(f"seed_{seed}.png"), image)
+        print(f"seed_{seed}.png")
+
+
+def _options(settings: Settings) -> argparse.Namespace:
+    """Return the arguments of `sample` from the command line, checked."""
+    parser = argparse.ArgumentParser(description="Make images with the exported network beside this file.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--labels", type=int, nargs="+", help="the class of each image (default: seed modulo classes)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="below 1: likelier tokens (default: 1)")
+    parser.add_argument("--guidance", type=float, default=1.0, help="strength of the class (default: 1, none)")
+    if settings["order"] == "confidence":
+        parser.add_argument("--steps", type=int, default=8, help="in which tokens are drawn (default: 8)")
+        parser.add_argument(
+            "--choice_temperature", type=float, default=4.5, help="of the noise on the confidences (default: 4.5)"
+        )
+    options = parser.parse_args()
     if min(options.seeds) < 0 or options.temperature < 0:
         parser.error("seeds and the temperature are at least 0")
+    if settings["order"] == "confidence" and (options.steps < 1 or options.choice_temperature < 0):
+        parser.error("steps are at least 1, the choice temperature at least 0")
     if options.labels is not None:
         if len(options.labels) != len(options.seeds):
             parser.error("give one label for each seed")
@@ -119,13 +208,7 @@ def main() -> None:
             parser.error(f"the model has {settings['num_classes']} classes")
     if options.guidance != 1 and not settings["has_guidance"]:
         parser.error("the model was not trained for guidance")
-    images = sample(
-        lambda inputs: session.run(None, dict(inputs)),
-        settings, options.seeds, options.labels, options.temperature, options.guidance,
-    )  # fmt: skip
-    for seed, image in zip(options.seeds, images, strict=True):
-        write_png(Path(f"seed_{seed}.png"), image)
-        print(f"seed_{seed}.png")
+    return options
 
 
 if __name__ == "__main__":

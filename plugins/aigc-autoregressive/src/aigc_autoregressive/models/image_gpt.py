@@ -12,14 +12,14 @@ from math import log, prod
 from typing import Any, ClassVar, Literal
 
 import torch
-from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop, GraphInput, label_input
+from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from aigc_lightning.metrics.likelihood import bits_per_dim
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aigc_autoregressive import exported_sampling
+from aigc_autoregressive.exporting import token_graphs
 from aigc_autoregressive.models.token_maps import Pixels
 from aigc_autoregressive.models.token_model import ConditionName, TokenModel, check_size, context_of
 from aigc_autoregressive.transformers.choice import Choice
@@ -27,9 +27,6 @@ from aigc_autoregressive.transformers.conditioned import Conditioned
 from aigc_autoregressive.transformers.conditioning import OPEN, Condition
 from aigc_autoregressive.transformers.image_gpt import Block, ImageGPT
 from aigc_autoregressive.transformers.sampling import Known, sample_image_gpt
-
-_MOST_EXPORTED = 1024  # tokens of an image
-_SEEDS = [0, 1]  # whose images are compared with those of an exported program
 
 
 class ImageGPTModel(TokenModel):
@@ -226,34 +223,8 @@ class ImageGPTModel(TokenModel):
             self.log_held_out("bits_per_dim", bits_per_dim(-losses * prod(self.spec.shape), prod(self.spec.shape)))
 
     def export_graphs(self) -> dict[str, ExportGraph | str]:
-        """Return `predict`, the logits of each pixel, with the loop that draws them, and what is not exported and why.
-
-        Models of a tokenizer's codes or of prompts have no such loop.
-        """
-        refused = super().export_graphs()
-        if not isinstance(self.maps, Pixels) or self.condition_name == "prompts":
-            return refused
-        if self.maps.num_tokens > _MOST_EXPORTED:
-            many = f"its images have {self.maps.num_tokens:,} numbers, each a pass over all; {_MOST_EXPORTED:,} at most"
-            return {**refused, "sample": many}
-        transformer, num_classes = self._transformer, self.num_classes
-        inputs = {"tokens": GraphInput(("batch", self.maps.num_tokens), 0, self.maps.num_codes - 1, integers=True)}
-        if num_classes:
-            inputs["labels"] = label_input(num_classes + self._has_dropout)  # the last is that of an open class
-
-        def call(tokens: Tensor, labels: Tensor | None = None) -> Tensor:
-            logits: Tensor = transformer(tokens, Condition(labels=labels))
-            return logits
-
-        settings = {
-            "shape": list(self.spec.shape),
-            "num_levels": self.maps.num_codes,
-            "num_classes": num_classes,
-            "has_guidance": self._has_dropout,
-        }
-        loop = ExportLoop(exported_sampling, settings, {"seeds": _SEEDS}, lambda: self.sample(_SEEDS))
-        graph = ExportGraph(transformer, call, inputs, ("logits",), meaning="of each pixel, by those before", loop=loop)
-        return {"predict": graph, **{name: reason for name, reason in refused.items() if name != "sample"}}
+        """Return `predict`, the logits of each token by those before, and what is not exported and why."""
+        return token_graphs(self, "tokens", self._transformer)
 
     def draw(self, seeds: Sequence[int], condition: Condition, known: Known | None, **options: Any) -> Tensor:
         """See `TokenModel`."""

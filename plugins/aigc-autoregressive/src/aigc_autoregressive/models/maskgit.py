@@ -9,10 +9,13 @@ Shapes: B batch, C channels, H and W height and width in pixels, N tokens of an 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from torch import Tensor
 
+from aigc_autoregressive.exporting import token_graphs
 from aigc_autoregressive.models.token_model import ConditionName, TokenModel, check_size, context_of
 from aigc_autoregressive.transformers.choice import Choice
 from aigc_autoregressive.transformers.conditioned import Conditioned
@@ -171,6 +174,17 @@ class MaskGITModel(TokenModel):
         masked = training_mask(draws[:, 0], draws[:, 1:])
         logits = transformer(tokens.masked_fill(masked, transformer.mask_token), condition)
         return masked_loss(logits, tokens, masked, self.label_smoothing if network.training else 0.0)
+
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return `predict`, the logits of each token by those not masked, and what is not exported and why."""
+
+        def logits(tokens: Tensor, shown: Condition) -> Tensor:
+            if shown.labels is not None:  # here the number of an open class is -1
+                shown = Condition(labels=torch.where(shown.labels < self.num_classes, shown.labels, -1))
+            found: Tensor = self._transformer(tokens, shown)
+            return found
+
+        return token_graphs(self, "confidence", logits)
 
     def draw(self, seeds: Sequence[int], condition: Condition, known: Known | None, **options: Any) -> Tensor:
         """See `TokenModel`."""

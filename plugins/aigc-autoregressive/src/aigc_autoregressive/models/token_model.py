@@ -13,7 +13,6 @@ from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import check_needs
 from aigc_lightning.core.component import check_encoder, embedded
 from aigc_lightning.core.engine.schedules import warm_cosine
-from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -173,11 +172,6 @@ class TokenModel(ImageModel):
             )
         return self.maps.tokens(images.to(self.device))
 
-    def export_graphs(self) -> dict[str, ExportGraph | str]:
-        """Return why nothing is exported."""
-        drawn = "each drawing of tokens depends on the one before"
-        return {"sample": drawn, "edit": drawn, "embed": "its features are taken from the middle of the network"}
-
     # ---- training
 
     def on_fit_start(self) -> None:
@@ -193,7 +187,7 @@ class TokenModel(ImageModel):
         """Return the loss of a batch."""
         tokens = batch["tokens"] if "tokens" in batch else self.tokens(batch["image"])
         count = len(tokens)
-        dropped = self.uniform(count) < self.condition_dropout if self._has_dropout else None
+        dropped = self.uniform(count) < self.condition_dropout if self.has_guidance else None
         condition = self._of_batch(self.network, batch, dropped)
         loss = self.losses(self.network, tokens, condition, self.uniform(count, self.draws_of_loss)).mean()
         self.record("loss", loss.detach())
@@ -219,6 +213,11 @@ class TokenModel(ImageModel):
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    @property
+    def has_guidance(self) -> bool:
+        """Whether it is trained with and without condition."""
+        return self.condition_name != "none" and self.condition_dropout > 0
+
     # ---- parts
 
     @property
@@ -234,10 +233,6 @@ class TokenModel(ImageModel):
     def _blocks(self) -> nn.ModuleList:
         blocks: nn.ModuleList = self._transformer.blocks
         return blocks
-
-    @property
-    def _has_dropout(self) -> bool:
-        return self.condition_name != "none" and self.condition_dropout > 0
 
     def _text_encoder(self, options: dict[str, int] | None) -> ByteEncoder | None:
         if self.condition_name != "prompts":
@@ -309,7 +304,7 @@ class TokenModel(ImageModel):
         if prompts is not None and self.condition_name != "prompts":
             raise UserError("This model was trained without prompts.", "Leave prompts out.")
         is_open = labels is None and prompts is None
-        if guidance != 1 and not self._has_dropout:
+        if guidance != 1 and not self.has_guidance:
             raise UserError(
                 "This model has no guidance: it was trained without classes and prompts, or never without them.",
                 "Leave guidance out, or train with model.conditions and model.condition_dropout.",

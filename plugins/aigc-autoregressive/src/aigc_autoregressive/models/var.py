@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
 from torch import Tensor
 
+from aigc_autoregressive.exporting import token_graphs
 from aigc_autoregressive.models.token_model import ConditionName, TokenModel, check_size, context_of
 from aigc_autoregressive.tokenizers import MultiScaleQuantizer
 from aigc_autoregressive.transformers.choice import Choice
@@ -167,6 +169,10 @@ class VARModel(TokenModel):
         transformer: Any = network.transformer
         found: Tensor = -transformer.log_prob(self._inputs(tokens), tokens, condition).mean(1)
         return found
+
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return `predict`, the logits of each token by the scales before, and what is not exported and why."""
+        return token_graphs(self, "scales", lambda tokens, shown: self._transformer(self._inputs(tokens), shown))
 
     def draw(self, seeds: Sequence[int], condition: Condition, known: Known | None, **options: Any) -> Tensor:
         """See `TokenModel`."""

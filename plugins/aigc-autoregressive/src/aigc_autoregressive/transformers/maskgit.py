@@ -84,7 +84,7 @@ class MaskGIT(nn.Module):
     def features(self, tokens: Tensor, condition: Condition = OPEN) -> Tensor:
         """Return the last features of each place, (B, N, W)."""
         check_parts(condition, classes=len(self.table.weight) > self.num_codes + 1, context=self.context is not None)
-        batch = len(tokens)
+        batch = tokens.shape[0]  # a dimension of exported programs
         classes = self.num_codes + 1 + labels_or_open(condition, batch, -1, tokens.device)  # open: the mask token
         embedded, mask = self.table(torch.cat([classes.unsqueeze(1), tokens], dim=1)) + self.positions.weight, None
         if self.context is not None:

@@ -83,7 +83,7 @@ class VAR(nn.Module):
             inputs: what `MultiScaleQuantizer.next_inputs` gives, (B, N - n, Z), n being the first scale's tokens.
             condition: of the batch.
         """
-        shown, context, present = self._shown(condition, len(inputs))
+        shown, context, present = self._shown(condition, inputs.shape[0])  # a dimension of exported programs
         tokens = self._placed(torch.cat([self._first(shown), self.inputs(inputs)], dim=1), 0)
         mask = self._mask(present, self.context_length + self.num_tokens)
         features = self._features(torch.cat([context, tokens], dim=1), shown, mask, [None] * len(self.blocks))

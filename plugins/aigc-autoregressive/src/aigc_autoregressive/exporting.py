@@ -1,0 +1,78 @@
+"""The network of an `image_gpt`, `maskgit` or `var` as an exported program, with the loop that draws tokens with it.
+
+Shapes: B batch, N tokens of an image, K codes.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop, GraphInput, label_input
+from torch import Tensor
+
+from aigc_autoregressive import exported_sampling
+from aigc_autoregressive.transformers.conditioning import Condition
+
+if TYPE_CHECKING:
+    from aigc_autoregressive.models.token_model import TokenModel
+
+#: What is drawn next: single tokens, a whole scale, or the tokens of which the model is most confident.
+Order = Literal["tokens", "scales", "confidence"]
+#: Returns the logits (B, N, K) of tokens (B, N), of which only those before a token, or those not masked, are used.
+Logits = Callable[[Tensor, Condition], Tensor]
+
+_SEEDS = [0, 1]  # whose images are compared with those of an exported program
+_MOST_PASSES = 1024  # over an image, token by token
+_DRAWN = "each drawing of tokens depends on the one before"
+
+
+def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str, ExportGraph | str]:
+    """Return `predict`, the logits of each token, with the loop that draws them, and what is not exported and why.
+
+    With a tokenizer it also gives the image of the tokens.
+
+    Args:
+        model: to export.
+        order: in which it draws tokens.
+        logits: of its averaged network; in the order "confidence" the token K stands for a masked one.
+    """
+    refused: dict[str, ExportGraph | str] = {
+        "edit": _DRAWN,
+        "embed": "its features are taken from the middle of the network",
+    }
+    maps = model.maps
+    lengths = [rows * columns * maps.channels for rows, columns in maps.grids]
+    if order == "tokens":
+        lengths = [1] * maps.num_tokens
+    if model.condition_name == "prompts":
+        return {"sample": "its network takes texts, which are no tensors", **refused}
+    if len(lengths) > _MOST_PASSES:
+        many = f"its images have {len(lengths):,} tokens, each a pass over all; {_MOST_PASSES:,} at most"
+        return {"sample": many, **refused}
+    has_mask, has_tokenizer = order == "confidence", model.tokenizer is not None
+    inputs = {"tokens": GraphInput(("batch", maps.num_tokens), 0, maps.num_codes - 1 + has_mask, integers=True)}
+    if model.num_classes:
+        inputs["labels"] = label_input(model.num_classes + model.has_guidance)  # the last is that of an open class
+
+    def call(tokens: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        found = logits(tokens, Condition(labels=labels))
+        # While an image is drawn it has masked tokens, which are no codes.
+        return (found, maps.images(tokens.clamp(max=maps.num_codes - 1))) if has_tokenizer else found
+
+    settings: dict[str, Any] = {
+        "order": order,
+        "shape": list(model.spec.shape),
+        "lengths": lengths,
+        "num_codes": maps.num_codes,
+        "num_classes": model.num_classes,
+        "has_guidance": model.has_guidance,
+        "has_tokenizer": has_tokenizer,
+    }
+    graph = ExportGraph(
+        model,
+        call,
+        inputs,
+        ("logits", "images") if has_tokenizer else ("logits",),
+        meaning="logits of each token; images of the tokens, in [-1, 1]" if has_tokenizer else "of each token",
+        loop=ExportLoop(exported_sampling, settings, {"seeds": _SEEDS}, lambda: model.sample(_SEEDS)),
+    )
+    return {"predict": graph, **refused}
