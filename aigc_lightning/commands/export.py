@@ -97,11 +97,10 @@ def _page(options: argparse.Namespace) -> int:
     if idle:
         raise UserError(f"{idle[0]} has no effect with --page.", "Leave it out.")
 
-    from aigc_lightning.inference.exporting.page import found_runtime, page_written
+    from aigc_lightning.inference.exporting.page import page_written
     from aigc_lightning.inference.loaded_model import LoadedModel
 
-    runtime = found_runtime(options.runtime)
-    for line in page_written(LoadedModel(options.checkpoint), options.page, runtime):
+    for line in page_written(LoadedModel(options.checkpoint), options.page, options.runtime):
         echo(line)
     return 0
 
@@ -123,7 +122,9 @@ def _changing(options: argparse.Namespace, data_options: list[str], loaded: "Loa
     if options.prune is None:
         return Narrower(loaded.model, load_model(options.against), "smaller", *judged)
     larger, loaded.model = loaded.model, narrowed(loaded.model, options.prune, loaded.path)
-    return Narrower(loaded.model, larger, "pruned", *judged)
+    narrower = Narrower(loaded.model, larger, "pruned", *judged)
+    narrower.reestimate_norms()
+    return narrower
 
 
 def _changes(options: argparse.Namespace) -> list[str]:

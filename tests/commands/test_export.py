@@ -96,6 +96,11 @@ def test_a_classifier_in_8_bits(aigc, judge, folder):
 
     done = aigc(*quantize, "--force", "--out", "small.onnx")
     assert done.code == 0 and "accuracy in %" in done.out
+    import onnx
+
+    weights = [part for part in onnx.load("small.onnx").graph.initializer if part.data_type == onnx.TensorProto.INT8]
+    layers = [onnx.numpy_helper.to_array(part) for part in weights]
+    assert max(abs(layer.astype(int)).max() for layer in layers) <= 64  # sums of 16 bits do not overflow
     session = onnxruntime.InferenceSession("small.onnx")
     card = json.loads(session.get_modelmeta().custom_metadata_map["aigc"])["quantization"]
     assert card == json.loads(Path("small_card.json").read_text())
@@ -127,6 +132,14 @@ def test_a_pruned_model_is_refused_or_written_with_a_card(aigc, trained, judge, 
     assert card == json.loads(Path("small_card.json").read_text()) and card["quantization"] == "pruned"
     assert card["after"]["bytes"] < card["before"]["bytes"] and card["score"]["lower"]
     assert about["config"]["width"] == max(1, model.provenance()["config"]["width"] // 2)
+
+
+def test_a_pruned_classifier_has_features_of_another_size(aigc, judge, folder):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    done = aigc("export", judge, "--format", "onnx", "--prune", "0.5", "--force", "--out", "small.onnx")
+    assert done.code == 0 and "embed: not exported, since its results have another size than before" in done.out
+    assert [path.name for path in folder.glob("*.onnx")] == ["small_classify.onnx"]
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,11 @@ from aigc_lightning.inference.exporting.measured import Score, measured, score_o
 from aigc_lightning.inference.exporting.proof import exported_and_proved
 from aigc_lightning.inference.exporting.quantized import Card, Narrowing
 from aigc_lightning.inference.exporting.quantizing import CardWriter
+from aigc_lightning.inference.exporting.reestimated import reestimate_norms
 from aigc_lightning.inference.exporting.traced import ExportError
 from aigc_lightning.metrics.frechet import frechet_distance
 
+_REESTIMATED, _JOINED = 512, 4  # images for the statistics of norms, and batches of examples that make one
 _MOST_DISTANCE = 1.1  # times that of the other model, by default
 
 
@@ -60,6 +62,20 @@ class Narrower(CardWriter):
         self.larger, self.change = larger, change
         self.extractor = None if judge is None else find_extractor(judge)
         larger.float()
+
+    def reestimate_norms(self) -> None:
+        """Give the batch norms of a pruned model the statistics of training images, or of the latents it draws."""
+        images = DataImages(self.data, "train")
+        for name, graph in export_graphs(self.model).items():
+            if isinstance(graph, str) or graph.loop is not None:
+                continue
+            examples, _ = self.examples(name, graph, images, _REESTIMATED)
+            joined = (examples[start : start + _JOINED] for start in range(0, len(examples), _JOINED))
+            batches = (
+                {key: torch.from_numpy(np.concatenate([each[key] for each in part])) for key in part[0]}
+                for part in joined
+            )
+            reestimate_norms(self.model, graph.call, batches)
 
     def write(self, name: str, graph: ExportGraph, file: OnnxFile, path: Path, metadata: dict[str, Any]) -> Card:
         """Write a program, and beside it its card, `NAME_card.json`.
@@ -92,6 +108,10 @@ class Narrower(CardWriter):
             score = self._distances(name, graph, programs)
         else:
             outputs = [[session.run(None, dict(each))[0] for each in judged] for session in map(session_of, programs)]
+            shapes = [tuple(parts[0].shape[1:]) for parts in outputs]
+            if shapes[0] != shapes[1]:
+                sizes = " and ".join("x".join(map(str, shape)) for shape in shapes)
+                raise ExportError(name, f"its results have another size than before, {sizes}, so nothing compares them")
             labels = classes if name == "classify" else None
             score = score_of(graph, outputs[0], outputs[1], labels, self.floor)
             score = replace(score, name=score.name.replace("float32", "the larger"))

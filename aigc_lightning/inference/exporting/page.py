@@ -41,23 +41,24 @@ def found_runtime(given: Path | None) -> Path:
     raise UserError(what, f"Run: npm install {PACKAGE}   or give --runtime FOLDER/node_modules/{PACKAGE}/dist")
 
 
-def page_written(loaded: LoadedModel, folder: Path, runtime: Path) -> Iterator[str]:
+def page_written(loaded: LoadedModel, folder: Path, given: Path | None) -> Iterator[str]:
     """Write a page, and yield lines that say what was written.
 
     Args:
         loaded: a generator of latents.
         folder: of the page; made if it is not there.
-        runtime: from `found_runtime`.
+        given: folder of onnxruntime-web, see `found_runtime`.
 
     Raises:
-        UserError: the model makes no images of latents, cannot be exported, or the folder holds other files.
+        UserError: the model makes no images of latents, cannot be exported, the folder holds other files, or
+            onnxruntime-web is not there.
     """
     model: Any = loaded.model
     if not (isinstance(model, LatentGenerator) and isinstance(model, Generator)):
         raise UserError(f"A {loaded.name} does not make images of latents.", "The page is for GANs and the like.")
     if folder.exists() and not (folder / "about.json").is_file() and any(folder.iterdir()):
         raise UserError(f"{folder} holds other files.", "Give a new folder to --page.")
-    about = _about(loaded)
+    runtime, about = found_runtime(given), _about(loaded)
     (folder / "runtime").mkdir(parents=True, exist_ok=True)
     yield from written(loaded, "onnx", folder / "model.onnx", "decode")
     for path in sorted(_FILES.iterdir()):
