@@ -1,7 +1,7 @@
 """Where the attention layers of a model look: at which places of an image, and at which words of a prompt.
 
-Paper: Tang et al., What the DAAM, ACL 2023, https://arxiv.org/abs/2210.04885 (equations 4 and 5: a word's map is the sum
-of the attention to its tokens over heads and layers, enlarged to one size).
+Paper: Tang et al., What the DAAM, ACL 2023, https://arxiv.org/abs/2210.04885 (equations 4 and 5: a word's map is the
+sum of the attention to its tokens over heads and layers, enlarged to one size).
 Departures from the paper: means instead of sums, so that maps are shares of all attention; the attention to a given
 image, and of diffusion models at one noise level, instead of the sum over a generation.
 Shapes: N images, C channels, H and W height and width in pixels, R and S rows and columns of places.

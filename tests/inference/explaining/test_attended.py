@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -53,9 +54,9 @@ def test_places_need_no_square():
 
 
 class Reads:
-    """A text of 8 keys and two blocks: 2x2 places, of which the last looks at "h\u00e9" alone, and 4x4 that look evenly."""
+    """A text of 8 keys and two blocks: of 2x2 places the last looks at the second word alone; 4x4 look evenly."""
 
-    attention_grid = {"coarse": (2, 2), "fine": (4, 4)}
+    attention_grid: ClassVar = {"coarse": (2, 2), "fine": (4, 4)}
     attention_extent = (8, 8)
 
     def word_keys(self, prompt):

@@ -2,9 +2,9 @@
 
     python FILE_sample.py --seeds 0 1 2
 
-The network is FILE.onnx beside this file; of an image's tokens it gives the logits of each, and of models with a tokenizer
-also the image. Images are those of `aigc sample` for the same seeds and classes, as far as two tokens are not as good as
-equal. Without a cache of keys and values, each step costs a pass over the whole image.
+The network is FILE.onnx beside this file; of an image's tokens it gives the logits of each, and of models with a
+tokenizer also the image. Images are those of `aigc sample` for the same seeds and classes, as far as two tokens are not
+as good as equal. Without a cache of keys and values, each step costs a pass over the whole image.
 
 Papers: Chen et al., Generative Pretraining from Pixels, ICML 2020 (token by token); Chang et al., MaskGIT, CVPR 2022,
 https://arxiv.org/abs/2202.04200 (the most confident tokens first); Tian et al., Visual Autoregressive Modeling, NeurIPS
@@ -81,9 +81,7 @@ def sample(
     return result
 
 
-def _in_parts(
-    predict: Predict, settings: Settings, seeds: Sequence[int], temperature: float, guidance: float
-) -> Array:
+def _in_parts(predict: Predict, settings: Settings, seeds: Sequence[int], temperature: float, guidance: float) -> Array:
     """Return tokens, int64 (B, N), in parts of which each is drawn given those before: single tokens, or scales."""
     lengths = settings["lengths"]
     tokens, first = np.zeros((len(seeds), sum(lengths)), np.int64), 0

@@ -1,7 +1,7 @@
 """What the attention layers of a diffusion model look at while it denoises a given image.
 
-Papers: Hertz et al., Prompt-to-Prompt, ICLR 2023, https://arxiv.org/abs/2208.01626 (section 3: cross-attention maps place
-the words of a prompt in the image); Tang et al., What the DAAM, ACL 2023, https://arxiv.org/abs/2210.04885
+Papers: Hertz et al., Prompt-to-Prompt, ICLR 2023, https://arxiv.org/abs/2208.01626 (section 3: cross-attention maps
+place the words of a prompt in the image); Tang et al., What the DAAM, ACL 2023, https://arxiv.org/abs/2210.04885
 Shapes: B batch, C channels, H and W height and width in pixels, N tokens of the image, L tokens of a text.
 """
 
