@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from aigc_lightning import ImageSpec, UserError
 from aigc_lightning.core.checkpoint import load_with_record, save_weights
 from aigc_lightning.core.chunks import sampled
 from aigc_lightning.models.cnn import CNN
-from aigc_lightning.testing import ModelConformance
+from aigc_lightning.testing import ModelConformance, capability_checks
 from torch import Tensor
 
 from aigc_autoregressive.levels import to_images
@@ -121,6 +122,22 @@ def test_images_are_those_of_tokens_by_seed_and_class(tokenizers, kind):
     assert torch.equal(sampled(model, [5], guidance=2.0)[0], images[2])
     assert torch.equal(sampled(model, [5], [2], guidance=2.0)[0], images[2])  # 5 mod 3
     assert not torch.equal(sampled(model, [5], [0], guidance=2.0)[0], images[2])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_words_have_the_attention_of_their_bytes(tokenizers, kind):
+    tiny = {"size": 8, "depth": 1, "heads": 2, "max_length": 24}
+    model = over_tokens(kind, tokenizers, spec=CAPTIONED, conditions="prompts", text_options=tiny)
+    case: Any = SimpleNamespace(load=lambda: model)
+    capability_checks.maps_its_attention(case)
+    capability_checks.looks_at_words(case)
+    assert model.word_keys("c\u0153ur red") == [("c\u0153ur", range(1, 6)), ("red", range(7, 10))]
+    images = torch.rand(1, 1, 8, 8) * 2 - 1
+    for weights in model.attention_maps(images, prompts=["c\u0153ur red"]).values():
+        places = weights[0, :, -math.prod(model.attention_grid) :]
+        assert (places[..., :10] > 0).all() and not places[..., 10:24].any()  # a start and nine bytes; padding
+    with pytest.raises(UserError, match="without classes"):
+        model.attention_maps(images, labels=[0])
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -24,7 +24,7 @@ from aigc_autoregressive.models.token_maps import Pixels
 from aigc_autoregressive.models.token_model import ConditionName, TokenModel, check_size, context_of
 from aigc_autoregressive.transformers.choice import Choice
 from aigc_autoregressive.transformers.conditioned import Conditioned
-from aigc_autoregressive.transformers.conditioning import OPEN, Condition
+from aigc_autoregressive.transformers.conditioning import Condition
 from aigc_autoregressive.transformers.image_gpt import Block, ImageGPT
 from aigc_autoregressive.transformers.sampling import Known, sample_image_gpt
 
@@ -110,9 +110,12 @@ class ImageGPTModel(TokenModel):
         )
         self.network = Conditioned(transformer, text)
 
-    def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
+    def attention_maps(
+        self, images: Tensor, labels: Sequence[int] | None = None, prompts: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
         """See `TokenModel`; the last token, which no query sees, is added as a key so that each place has its own."""
-        return {name: pad(weights, (0, 1)) for name, weights in super().attention_maps(images).items()}
+        found = super().attention_maps(images, labels, prompts)
+        return {name: pad(weights, (0, 1)) for name, weights in found.items()}
 
     def sample(
         self,
@@ -230,10 +233,10 @@ class ImageGPTModel(TokenModel):
         """See `TokenModel`."""
         return sample_image_gpt(self._transformer, seeds, condition, known=known, **options)
 
-    def run(self, network: Conditioned, tokens: Tensor) -> None:
+    def run(self, network: Conditioned, tokens: Tensor, condition: Condition) -> None:
         """See `TokenModel`."""
         transformer: Any = network.transformer
-        transformer.features(tokens, OPEN)
+        transformer.features(tokens, condition)
 
     def _log_prob(self, tokens: Tensor, condition: Condition) -> Tensor:
         with self.inference():

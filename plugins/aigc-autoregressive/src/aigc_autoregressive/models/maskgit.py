@@ -19,7 +19,7 @@ from aigc_autoregressive.exporting import token_graphs
 from aigc_autoregressive.models.token_model import ConditionName, TokenModel, check_size, context_of
 from aigc_autoregressive.transformers.choice import Choice
 from aigc_autoregressive.transformers.conditioned import Conditioned
-from aigc_autoregressive.transformers.conditioning import OPEN, Condition
+from aigc_autoregressive.transformers.conditioning import Condition
 from aigc_autoregressive.transformers.maskgit import Block, MaskGIT, masked_loss, training_mask
 from aigc_autoregressive.transformers.sampling import Known, sample_maskgit
 
@@ -190,10 +190,10 @@ class MaskGITModel(TokenModel):
         """See `TokenModel`."""
         return sample_maskgit(self._transformer, seeds, condition, known=known, **options)
 
-    def run(self, network: Conditioned, tokens: Tensor) -> None:
+    def run(self, network: Conditioned, tokens: Tensor, condition: Condition) -> None:
         """See `TokenModel`."""
         transformer: Any = network.transformer
-        transformer.features(tokens, OPEN)
+        transformer.features(tokens, condition)
 
 
 def _options(steps: int, choice_temperature: float, guidance: float, choice: Choice) -> dict[str, Any]:

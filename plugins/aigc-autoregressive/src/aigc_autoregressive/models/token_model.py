@@ -16,6 +16,7 @@ from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.spec import ImageSpec
+from aigc_lightning.core.words import byte_words
 from aigc_lightning.errors import UserError
 from aigc_lightning.networks.byte_encoder import ByteEncoder
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -113,8 +114,8 @@ class TokenModel(ImageModel):
         """
 
     @abstractmethod
-    def run(self, network: Conditioned, tokens: Tensor) -> None:
-        """Run the transformer, without condition, on tokens (B, N)."""
+    def run(self, network: Conditioned, tokens: Tensor, condition: Condition) -> None:
+        """Run the transformer on tokens (B, N) with a condition."""
 
     def known_options(self, images: Tensor) -> dict[str, Any]:
         """Return what `draw` needs of images (B, C, H, W) that are given in part, apart from their tokens."""
@@ -144,20 +145,39 @@ class TokenModel(ImageModel):
         rows, columns = self.maps.grids[-1]
         return rows, columns * self.maps.channels
 
-    def attention_maps(self, images: Tensor) -> dict[str, Tensor]:
+    def attention_maps(
+        self, images: Tensor, labels: Sequence[int] | None = None, prompts: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
         """Return the attention weights of each block, float (B, heads, queries, keys), for images (B, C, H, W).
 
-        The last tokens are those of the image, in their order; before them there is what stands for the condition.
+        The last tokens are those of the image, in their order; before them there is what stands for the condition, a
+        text first.
+
+        Args:
+            images: in [-1, 1].
+            labels: the class of each image, for models with classes; left open by default.
+            prompts: the text of each image, for models with prompts; left open by default.
+
+        Raises:
+            UserError: a condition is given that the model was not trained with.
         """
+        if labels is not None and not self.num_classes:
+            raise UserError("This model was trained without classes.", "Leave labels out.")
+        is_open = labels is None and prompts is None
+        condition = OPEN if is_open else self._condition(labels, prompts, 1.0)
         attentions = [part for block in self._blocks for part in block.modules() if isinstance(part, Attention)]
         for attention in attentions:
             attention.seen = []
         try:
-            self._look_at(images)
+            self._look_at(images, condition)
             return {f"block_{place}": (part.seen or [])[0].float() for place, part in enumerate(attentions)}
         finally:
             for attention in attentions:
                 attention.seen = None
+
+    def word_keys(self, prompt: str) -> list[tuple[str, range]]:
+        """Return the words of a prompt, each with the numbers of its bytes in the keys of `attention_maps`."""
+        return byte_words(prompt, first=1)  # after the token with which a text starts
 
     def tokens(self, images: Tensor) -> Tensor:
         """Return the tokens of images (B, C, H, W), int64 (B, N).
@@ -246,9 +266,9 @@ class TokenModel(ImageModel):
                 "version of the package that wrote it.",
             ) from error
 
-    def _look_at(self, images: Tensor) -> None:
+    def _look_at(self, images: Tensor, condition: Condition = OPEN) -> None:
         with self.inference():
-            self.run(self._averaged, self.tokens(images))
+            self.run(self._averaged, self.tokens(images), condition)
 
     def _of_batch(self, network: Conditioned, batch: Any, dropped: Tensor | None = None) -> Condition:
         labels = batch["label"] if self.num_classes else None

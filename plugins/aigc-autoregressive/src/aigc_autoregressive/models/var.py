@@ -20,7 +20,7 @@ from aigc_autoregressive.models.token_model import ConditionName, TokenModel, ch
 from aigc_autoregressive.tokenizers import MultiScaleQuantizer
 from aigc_autoregressive.transformers.choice import Choice
 from aigc_autoregressive.transformers.conditioned import Conditioned
-from aigc_autoregressive.transformers.conditioning import OPEN, Condition
+from aigc_autoregressive.transformers.conditioning import Condition
 from aigc_autoregressive.transformers.sampling import Known, sample_var
 from aigc_autoregressive.transformers.var import VAR, Block
 
@@ -183,10 +183,10 @@ class VARModel(TokenModel):
         tokenizer: Any = self.tokenizer
         return {"latents": tokenizer.encode(images)}
 
-    def run(self, network: Conditioned, tokens: Tensor) -> None:
+    def run(self, network: Conditioned, tokens: Tensor, condition: Condition) -> None:
         """See `TokenModel`."""
         transformer: Any = network.transformer
-        transformer(self._inputs(tokens), OPEN)
+        transformer(self._inputs(tokens), condition)
 
     @property
     def _quantizer(self) -> MultiScaleQuantizer:
