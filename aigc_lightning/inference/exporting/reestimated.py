@@ -32,7 +32,7 @@ def reestimate_norms(model: nn.Module, call: Callable[..., Any], batches: Iterab
         found = [features.mean(1), features.var(1), torch.ones((), dtype=torch.float64)]
         sums[norm] = [a + b for a, b in zip(sums.get(norm, [torch.zeros(())] * 3), found, strict=True)]
         norm.running_mean.copy_(found[0])
-        norm.running_var.copy_(found[1])
+        norm.running_var.copy_(features.var(1, correction=0))  # by which training divides
 
     norms = [part for part in model.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
     handles = [norm.register_forward_pre_hook(measure) for norm in norms]
