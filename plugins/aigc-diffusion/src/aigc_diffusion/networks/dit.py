@@ -127,7 +127,8 @@ class DiT(nn.Module):
 
     def attentions(self) -> dict[str, tuple[Attention, int]]:
         """Return the layers of attention by name, from input to output, each with the pixels along a token's side."""
-        return {f"block_{number}": (block.attention, self.patch_size) for number, block in enumerate(self.blocks)}
+        blocks = [block for block in self.blocks if isinstance(block, DiTBlock)]
+        return {f"block_{number}": (block.attention, self.patch_size) for number, block in enumerate(blocks)}
 
     def _embed(self, level: Tensor, conditions: Conditions) -> Tensor:
         """Return the embedding (B, D) of noise levels (B, K) and conditions."""
