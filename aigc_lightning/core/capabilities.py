@@ -203,9 +203,14 @@ class AttentionModel(Protocol):
     to the height and width in pixels of an attribute `attention_extent`, where networks pad them.
     """
 
-    #: Rows and columns of the places of an image, by the block's name where blocks differ. They are the last keys of
-    #: each block, row by row, and its last queries, each of which decides what is drawn at its place.
-    attention_grid: tuple[int, int] | Mapping[str, tuple[int, int]]
+    @property
+    def attention_grid(self) -> tuple[int, int] | Mapping[str, tuple[int, int]]:
+        """Rows and columns of the places of an image, by the block's name where blocks differ; an attribute will do.
+
+        They are the last keys of each block, row by row, and its last queries, each of which decides what is drawn at
+        its place.
+        """
+        ...
 
     def attention_maps(self, images: Tensor, *args: Any, **kwargs: Any) -> Mapping[str, Tensor]:
         """Return the attention weights of each block for images (B, C, H, W) in [-1, 1].

@@ -56,7 +56,7 @@ def test_places_need_no_square():
 class Reads:
     """A text of 8 keys and two blocks: of 2x2 places the last looks at the second word alone; 4x4 look evenly."""
 
-    attention_grid: ClassVar = {"coarse": (2, 2), "fine": (4, 4)}
+    attention_grid: ClassVar[dict[str, tuple[int, int]]] = {"coarse": (2, 2), "fine": (4, 4)}
     attention_extent = (8, 8)
 
     def word_keys(self, prompt):

@@ -67,12 +67,13 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
         "has_guidance": model.has_guidance,
         "has_tokenizer": has_tokenizer,
     }
+    drawing: Any = model
     graph = ExportGraph(
         model,
         call,
         inputs,
         ("logits", "images") if has_tokenizer else ("logits",),
         meaning="logits of each token; images of the tokens, in [-1, 1]" if has_tokenizer else "of each token",
-        loop=ExportLoop(exported_sampling, settings, {"seeds": _SEEDS}, lambda: model.sample(_SEEDS)),
+        loop=ExportLoop(exported_sampling, settings, {"seeds": _SEEDS}, lambda: drawing.sample(_SEEDS)),
     )
     return {"predict": graph, **refused}
