@@ -17,7 +17,8 @@ from aigc_lightning.metrics.moments import Moments
 
 #: A batch of input: uint8 images (B, C, H, W), sample numbers (B,), and labels (B,) or None.
 Labelled = tuple[Tensor, Tensor, Tensor | None]
-_BLOCK = 64  # images that go through an extractor together
+#: Images that go through an extractor together.
+BLOCK = 64
 _PENDING = 1024  # vectors that wait for a matrix product: few large ones are faster than many small ones
 _FIELDS = ("index", "features", "logits", "labels")
 
@@ -171,6 +172,7 @@ def collect(
     keep_features: bool = True,
     with_logits: bool = True,
     progress: Callable[[int], None] | None = None,
+    block: int = BLOCK,
 ) -> FeatureBank:
     """Compute the features of images in one pass.
 
@@ -183,15 +185,16 @@ def collect(
         keep_features: see `FeatureBank`.
         with_logits: also keep logits, if the extractor has them.
         progress: called with the number of images processed since the last call.
+        block: images that go through the network together; fewer ones are padded, so less is faster for few images.
 
     Returns:
         The bank of this process; see `FeatureBank.gathered`.
     """
     bank = FeatureBank(extractor.num_features, keep_features=keep_features)
     prepared = ((extractor.prepare(images), index, labels) for images, index, labels in batches)
-    for pixels, index, labels in _blocks(prepared):
+    for pixels, index, labels in _blocks(prepared, block):
         count = len(pixels)
-        padding = pixels[:1].expand(_BLOCK - count, -1, -1, -1)
+        padding = pixels[:1].expand(block - count, -1, -1, -1)
         features, logits = extractor.describe(torch.cat([pixels, padding]), with_logits=with_logits)
         bank.add(features[:count], index, None if logits is None else logits[:count], labels)
         if progress is not None:
@@ -199,26 +202,26 @@ def collect(
     return bank
 
 
-def _blocks(batches: Iterable[Labelled]) -> Iterator[Labelled]:
-    """Yield blocks of `_BLOCK` samples, the last one perhaps smaller."""
+def _blocks(batches: Iterable[Labelled], block: int) -> Iterator[Labelled]:
+    """Yield blocks of samples, the last one perhaps smaller."""
     waiting: list[Labelled] = []
     for batch in batches:
         waiting.append(batch)
-        if sum(len(index) for _, index, _ in waiting) >= _BLOCK:
-            *full, rest = _cut(waiting)
+        if sum(len(index) for _, index, _ in waiting) >= block:
+            *full, rest = _cut(waiting, block)
             yield from full
             waiting = [rest]
     if waiting:
-        yield from _cut(waiting)
+        yield from _cut(waiting, block)
 
 
-def _cut(batches: list[Labelled]) -> list[Labelled]:
+def _cut(batches: list[Labelled], block: int) -> list[Labelled]:
     """Return the samples of batches in blocks."""
     pixels = torch.cat([part for part, _, _ in batches])
     index = torch.cat([part for _, part, _ in batches])
     known = [labels for _, _, labels in batches if labels is not None]
     assert len(known) in (0, len(batches)), "only some batches have labels"
     labels = torch.cat(known) if known else None
-    starts = range(0, len(index), _BLOCK)
-    cuts = [slice(start, start + _BLOCK) for start in starts]
+    starts = range(0, len(index), block)
+    cuts = [slice(start, start + block) for start in starts]
     return [(pixels[cut], index[cut], None if labels is None else labels[cut]) for cut in cuts]

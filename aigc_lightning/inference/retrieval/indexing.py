@@ -15,7 +15,7 @@ from aigc_lightning.core.io.escape import shown
 from aigc_lightning.data.decode import CorruptImageError, decode
 from aigc_lightning.data.folders.find_images import find_images, warn_of_others
 from aigc_lightning.errors import UserError
-from aigc_lightning.evaluation.bank import collect
+from aigc_lightning.evaluation.bank import BLOCK, collect
 from aigc_lightning.evaluation.extractor import Extractor
 from aigc_lightning.evaluation.image_sets import DataImages
 from aigc_lightning.inference.retrieval.index import Entry, ImageIndex, ordered, small_picture
@@ -175,7 +175,8 @@ def update(
 def embed(extractor: Extractor, images: Sequence[Tensor]) -> Tensor:
     """Return the embeddings of uint8 images (C, H, W) of any size, float32 (N, D), on the CPU."""
     batches = [(image[None], torch.tensor([number]), None) for number, image in enumerate(images)]
-    features = collect(extractor, batches, with_logits=False).features
+    block = max(1, min(BLOCK, len(images)))  # for searches rounding does not matter, but time does
+    features = collect(extractor, batches, with_logits=False, block=block).features
     assert features is not None
     return features
 

@@ -64,6 +64,20 @@ def test_an_index_holds_what_was_embedded(photos, tmp_path):
     assert hits[1].similarity < 0.9
 
 
+def test_few_images_are_embedded_without_padding(monkeypatch):
+    counts, describe = [], Pixels._describe
+
+    def counted(self, pixels, with_logits):
+        counts.append(len(pixels))
+        return describe(self, pixels, with_logits)
+
+    monkeypatch.setattr(Pixels, "_describe", counted)
+    images = [torch.full((3, 4, 4), number, dtype=torch.uint8) for number in range(70)]
+    for num in (0, 1, 3, 70):
+        assert embed(Pixels(), images[:num]).shape == (num, 48)
+    assert counts == [1, 3, 64, 64]
+
+
 def test_only_new_and_changed_files_are_embedded_again(photos, tmp_path):
     path = tmp_path / "photos.index"
     make(photos, path)
