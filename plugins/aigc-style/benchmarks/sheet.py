@@ -106,7 +106,7 @@ def sheet(options: argparse.Namespace, photos: Sequence[Path], ways: Sequence[st
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
         picture.thumbnail((cell, cell), Image.Resampling.LANCZOS)
-        result.paste(picture, (left + (cell - picture.width) // 2, top + (cell - picture.height) // 2))
+        result.paste(picture, (left + (cell - picture.width) // 2, top + cell - picture.height))
         for number, line in enumerate(lines):
             draw.text((left, top + cell + TEXT * number), line, fill="black", font=font)
 
