@@ -11,16 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aigc_lightning.core.attention import AttentionModel, TextAttentionModel, attention_grid
 from aigc_lightning.core.capabilities import (
-    AttentionModel,
     Embedder,
     FirstStage,
     InvertibleGenerator,
     LikelihoodModel,
-    TextAttentionModel,
     TextEmbedder,
     Tokenizer,
-    attention_grid,
     likelihood_kind,
     takes,
 )

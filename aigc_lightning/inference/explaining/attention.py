@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aigc_lightning.core.capabilities import AttentionModel, TextAttentionModel, attention_grid
+from aigc_lightning.core.attention import AttentionModel, TextAttentionModel, attention_grid
 from aigc_lightning.core.io.pictures import image_grid, to_uint8
 from aigc_lightning.inference.explaining.page import LabelledMap, Part, heat
 

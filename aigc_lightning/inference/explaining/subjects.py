@@ -8,14 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aigc_lightning.core.capabilities import (
-    AttentionModel,
-    Classifier,
-    InvertibleGenerator,
-    LatentGenerator,
-    TextAttentionModel,
-    takes,
-)
+from aigc_lightning.core.attention import AttentionModel, TextAttentionModel
+from aigc_lightning.core.capabilities import Classifier, InvertibleGenerator, LatentGenerator, takes
 from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.pictures import to_uint8
 from aigc_lightning.data.base import ImageDataModule
