@@ -184,6 +184,8 @@ def sample(
     chosen = list(dict.fromkeys(int(seed) for seed in seeds))
     if not chosen or min(chosen) < 0:
         raise UserError("There are no seeds, or some are negative.", "Give whole numbers from 0 on.")
+    if Path(out).suffix == ".npz":
+        raise UserError(f"{out} is one file, and this function writes pictures.", "Use aigc sample, or give a folder.")
     keys = signing_keys(sign)
     given = {name: str(value) for name, value in options.items()}
     paths = write_samples(

@@ -62,6 +62,7 @@ def test_scores_are_a_mapping_and_a_table(trained, judge, folder):
         (lambda: fit("dcgan_digits", model={"widht": 4}, run="x"), "widht"),
         (lambda: sample("nowhere", [0]), "nowhere"),
         (lambda: sample("nowhere", [-1]), "negative"),
+        (lambda: sample("nowhere", [0], out="samples.npz"), "one file"),
         (lambda: evaluate("nowhere"), "nowhere"),
         (lambda: edit("nowhere", "a.png"), "a.png"),
     ],
