@@ -23,6 +23,7 @@ from aigc_lightning.core.io.escape import shown
 from aigc_lightning.core.io.output import echo
 from aigc_lightning.core.records import checked_state
 from aigc_lightning.core.run.loop_state import steps_asked
+from aigc_lightning.core.run.shared_processor import SharedProcessor
 from aigc_lightning.errors import UserError
 
 _REFRESH = 0.2  # seconds between two updates of the live lines
@@ -67,6 +68,7 @@ class Progress(ProgressBar):
         self._losses: LossLog | None = None
         self._grids: Grids | None = None
         self._private: PrivateTraining | None = None
+        self._processor: SharedProcessor | None = None
 
     def enable(self) -> None:
         """Enable the display."""
@@ -96,6 +98,7 @@ class Progress(ProgressBar):
         self._grids = next((callback for callback in callbacks if isinstance(callback, Grids)), None)
         self._private = next((callback for callback in callbacks if isinstance(callback, PrivateTraining)), None)
         self._start_step, self._speed, self._waits = -1, Speed(), Speed()
+        self._processor = SharedProcessor() if pl_module.device.type == "cpu" else None
         self._world_size = trainer.world_size  # a chain of properties, too long for each step
         self._running = True
         if _is_terminal():
@@ -121,6 +124,8 @@ class Progress(ProgressBar):
             self._due = now + self._pause
         else:
             self._show(now)
+            if self._processor is not None and (advice := self._processor.look()) is not None:
+                echo(advice)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the final progress."""
