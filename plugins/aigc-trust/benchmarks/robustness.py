@@ -31,17 +31,20 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--size", type=int, default=64, help="height and width of held-out images")
     parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--samples", metavar="RUN", help="mark samples of this generator instead of held-out images")
     parser.add_argument("--unmarked", action="store_true", help="also count false positives in crops 8 pixels apart")
     options = parser.parse_args()
     torch.manual_seed(0)
     model = load(options.run).model
     images = held_out(model.spec.channels, options.size, options.images)
+    if options.samples:
+        images = attacks.rounded(load(options.samples).model.sample(range(options.images)))
     payload = 0xBEEF
     word = torch.from_numpy(encode(payload, model.payload_bits))
     marked = attacks.rounded(model.mark(images, payload))
     error = (marked - images).square().mean(dim=(1, 2, 3)) / 4
     psnr = -10 * error.log10()
-    print(f"{len(images)} held-out images of {options.size} pixels, {model.payload_bits} bits")
+    print(f"{len(images)} images of {images.shape[-1]} pixels, {model.payload_bits} bits")
     print(f"PSNR: mean {psnr.mean():.1f} dB, least {psnr.min():.1f} dB\n")
     print("| attack | bits | payload read | payload read without a mark |\n|---|---|---|---|")
     for name, attack in ATTACKS.items():
