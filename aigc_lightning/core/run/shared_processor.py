@@ -12,8 +12,8 @@ _LEAST_SHARE = 0.75  # of the time of its threads; alone on a machine, a run get
 class SharedProcessor:
     """Says, once, when the threads of this process often wait for each other because other programs run.
 
-    Threads meet after each layer, so one that waits for a processor holds up all of them. Seen with `dcgan_digits` on two
-    processors while other programs ran: 57 ms a step with one thread, 138 ms with two; alone, 49 and 46.
+    Threads meet after each layer, so one that waits for a processor holds up all of them. Seen with `dcgan_digits` on
+    two processors while other programs ran: 57 ms a step with one thread, 138 ms with two; alone, 49 and 46.
     """
 
     def __init__(self) -> None:
