@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO
 from aigc_lightning.core.io.checksums import check_archive, read_tensors, write_tensors
+from aigc_lightning.core.run.machine import machine_line
 
 LAYERS = 50
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
+    print(machine_line())
     weights = {f"layer{number}": torch.randn(options.megabytes * 250_000 // LAYERS) for number in range(LAYERS)}
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         found = measured(ways(Path(name), weights), options.rounds)

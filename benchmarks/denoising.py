@@ -27,6 +27,7 @@ from torch import Tensor
 from aigc_lightning.core.capabilities import Editor
 from aigc_lightning.core.checkpoint import load_model
 from aigc_lightning.core.io.pictures import image_grid, save_png, to_uint8
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.base import to_signed
 from aigc_lightning.data.corruptions import GaussianNoise, corrupt
 from aigc_lightning.data.sets.photos import VAL_PHOTOS, load_photo, tiles
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="PNG with columns noisy | NL-means | autoencoder | clean")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     model = load_model(options.run)
     assert isinstance(model, Editor)
     clean = held_out()

@@ -23,6 +23,7 @@ from torch.nn.functional import softplus
 from torch.optim import Adam
 
 from aigc_lightning.core.engine.distributed import PlayersStrategy
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.core.spec import ImageSpec
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--case", default="", help="only cases with this prefix, without the second table")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    print(machine_line())
     cases = {name: case for name, case in CASES.items() if name.startswith(options.case)}
     measured = {name: compare(**case, blocks=options.blocks) for name, case in cases.items()}
     rows = {name: [times.cpu if options.cpu_time else times.wall for times in both] for name, both in measured.items()}

@@ -28,6 +28,7 @@ from torch import Tensor
 from aigc_lightning.core.capabilities import takes
 from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.io.pictures import to_uint8
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.sets.torchvision_sets import FashionMNIST
 from aigc_lightning.evaluation import Extractor, find_extractor
 from aigc_lightning.inference import load
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the training")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     options.out.mkdir(parents=True, exist_ok=True)
     judge = find_extractor(options.judge)
     real = real_moments(judge, options)

@@ -27,6 +27,7 @@ from steps import Counter
 from torch import nn
 
 from aigc_lightning.callbacks.compiled import Compiled
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.training.precision import fast_products
 
 SECONDS_OF_A_BLOCK = 0.5
@@ -171,7 +172,7 @@ def main() -> None:
         parser.exit(1, f"No such case: {', '.join(unknown)}. Choose from {', '.join(cases)}.\n")
     bench = Bench("cpu" if options.cpu else "gpu", 2 if options.cpu else options.blocks)
     name = "CPU" if options.cpu else torch.cuda.get_device_name()
-    print(f"{name}, torch {torch.__version__}\n")
+    print(f"{name}; {machine_line()}\n")
     head = ["model", "precision", "compiled", "images/s", "plain loop", "ratio", "share", "waiting", "MB"]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     for case_name in options.cases or cases:

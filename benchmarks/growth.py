@@ -31,6 +31,8 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from aigc_lightning.core.run.machine import machine_line
+
 MIB = 2**20
 
 
@@ -278,6 +280,7 @@ def main() -> None:
     if options.measure:
         measure(options.measure)
         return
+    print(machine_line())
     found: dict[str, Any] = {}
     for name in SERIES:
         command = [sys.executable, __file__, "--measure", name]

@@ -33,6 +33,7 @@ from torchvision.io import decode_image
 
 from aigc_lightning.commands.data.prepare import main as prepare
 from aigc_lightning.commands.data.shard import main as shard
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.core.run.quiet import quiet_console
 from aigc_lightning.data.augment import Augment
 from aigc_lightning.data.base import ArraySource, ImageDataModule
@@ -254,6 +255,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     files.MEMORY_LIMIT = 0  # so that image_folder reads its files
     with tempfile.TemporaryDirectory() as folder:
         from_files(Path(folder) / "run", options.rounds)

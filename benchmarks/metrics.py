@@ -29,6 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from aigc_lightning.core.run.machine import machine_line
+
 FEATURES = 2048
 LIBRARIES = ("ours", "torchmetrics", "torch-fidelity")
 TASKS = ("FID", "FID and KID")
@@ -262,6 +264,7 @@ def main() -> None:
         measure(library, task, options.num)
         return
     torch.set_num_threads(1)
+    print(machine_line())
     compare_libraries(options.num, options.rounds)
     compare_distances(options.rounds)
 

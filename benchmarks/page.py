@@ -19,6 +19,8 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
+from aigc_lightning.core.run.machine import machine_line
+
 ROWS = 10_000
 #: Resolves with the milliseconds from a click on what a selector and a text find to the frame after a condition holds.
 UNTIL = """([selector, text, condition]) => new Promise((resolve) => {
@@ -86,6 +88,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1, help="of the server's models (default: 1)")
     options = parser.parse_args()
+    print(machine_line())
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(options.run, Path(folder) / "digits")

@@ -22,6 +22,7 @@ from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.run.machine import machine_line
 
 PRESETS = ("dcgan_digits", "vae_digits", "cnn_digits", "autoencoder_photos", "pix2pix_shapes", "cyclegan_shapes")
 
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder that has FashionMNIST")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    print(machine_line())
     short_names.limit()
     table = ["| preset | 32-true | bf16-mixed | speedup |", "|---|---|---|---|"]
     for argument in options.presets:

@@ -26,6 +26,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from aigc_lightning.core.run.machine import machine_line
+
 torch.set_num_threads(1)
 Floats = npt.NDArray[np.float32]
 METHODS = ("product", "usearch", "faiss")
@@ -99,6 +101,7 @@ def main() -> None:
     if options.measure:
         measure(options.measure, options.num, options.queries)
         return
+    print(machine_line())
     print(f"| {options.num:,} x {SIZE} | recall@{NEIGHBOURS} | a query | to build | bytes an embedding |")
     print("|---|---|---|---|---|")
     exact: list[list[int]] = []

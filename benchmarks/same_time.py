@@ -23,6 +23,7 @@ from plain_loops import PlainDCGAN
 from torchvision.io import write_png
 
 from aigc_lightning.core.io.pictures import to_uint8
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.sets.torchvision_sets import FashionMNIST
 
 NUM = 10_000
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("same_time"), help="folder that does not exist yet")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    print(machine_line())
     options.out.mkdir(parents=True)
     data = FashionMNIST(options.data, batch_size=64)
     write_real(data, options.out / "real")

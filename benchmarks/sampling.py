@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from aigc_lightning.core.chunks import sampled_chunks
 from aigc_lightning.core.io.atomic import replacing
 from aigc_lightning.core.io.pictures import to_picture, to_uint8
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.sample import Wanted, write_samples
 from aigc_lightning.inference.sample_archive import write_archive
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
+    print(machine_line())
     ways: list[Callable[[str, list[int], Path], None]] = [networks_alone, into_one_file, as_the_command, one_at_a_time]
     times: dict[str, list[float]] = {way.__name__: [] for way in ways}
     with tempfile.TemporaryDirectory() as name:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.decode import decode
 from aigc_lightning.metrics.pairs import psnr
 from aigc_lightning.metrics.resize import resize
@@ -24,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
+    print(machine_line())
     worst = 0.0
     print("| scale | images | PSNR (Y) | published |\n|---|---|---|---|")
     for scale, published in PUBLISHED.items():

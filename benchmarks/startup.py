@@ -23,6 +23,8 @@ import lightning.pytorch as pl
 import numpy as np
 from PIL import Image
 
+from aigc_lightning.core.run.machine import machine_line
+
 STARTED = "STARTUP_BEGAN"  # the variable that tells a run when it was started
 
 
@@ -113,6 +115,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=0)
     parser.add_argument("--imports", action="store_true")
     options = parser.parse_args()
+    print(machine_line())
     with tempfile.TemporaryDirectory() as name:
         settings = {f"first step of {options.config}": ["--config", options.config]}
         for count in (options.files // 100, options.files) if options.files else ():

@@ -30,6 +30,7 @@ from plain_loops import same_networks
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.core.run.memory import keep_memory
 
 
@@ -211,6 +212,7 @@ def main() -> None:
     if options.memory_of:
         print_memory(CASES[names[0]], options.precision[0], options.memory_of, options.data)
         return
+    print(machine_line())
     head = ["model", "precision", "images/s", "plain loop", "ratio", "wall ratio", "GFLOP", "plain", "share"]
     head += ["plain", *([] if options.no_memory else ["MB", "plain"])]
     table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.sets.torchvision_sets import FashionMNIST
 from aigc_lightning.losses.kullback_leibler import from_standard_normal
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    print(machine_line())
     data = FashionMNIST(options.root, size=SIZE)
     train, test = (source.images(range(len(source))) for source in (data.train_source(), data.val_source()))
     rivals: dict[str, Callable[[], Rival]] = {

@@ -14,13 +14,12 @@ from lightning.pytorch import Trainer
 from aigc_lightning.callbacks.ending import asking_to_stop
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.core.run.launch import agreed
+from aigc_lightning.core.run.machine import bf16_support
 
 AUTO = "auto"
 FULL, HALF = "32-true", "bf16-mixed"
 #: Compute capability of the first NVIDIA GPUs that multiply bf16 (Ampere).
 _FIRST_CAPABILITY = (8, 0)
-#: CPU features that accelerate bf16, by torch's names for them, fastest first.
-_CPU_FEATURES = {"amx_tile": "matrix units for bf16 (AMX)", "avx512_bf16": "instructions for bf16 (AVX-512)"}
 
 
 class Choice(NamedTuple):
@@ -141,14 +140,7 @@ def _for_gpus(trainer: Any) -> Choice:
 
 
 def _for_cpu() -> Choice:
-    units = [label for unit, label in _CPU_FEATURES.items() if _has(unit)]
-    if units:
-        return Choice(HALF, f"the CPU has {units[0]}")
+    support = bf16_support()
+    if support:
+        return Choice(HALF, f"the CPU has {support}")
     return Choice(FULL, "the CPU has no instructions that make bf16 faster (AMX or AVX-512 BF16)")
-
-
-def _has(unit: str) -> bool:
-    """Return whether the CPU has a feature, by its name in `torch.cpu.get_capabilities`."""
-    if hasattr(torch.cpu, "get_capabilities"):
-        return bool(torch.cpu.get_capabilities().get(unit, False))
-    return bool(getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)())  # before torch 2.11

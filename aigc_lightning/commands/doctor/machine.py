@@ -1,6 +1,5 @@
 """`aigc doctor`: a report on this machine."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
@@ -35,13 +34,15 @@ def _machine() -> dict[str, str]:
     """Return what a bug report should say about the machine."""
     import torch  # takes seconds: only after the options have been validated
 
+    from aigc_lightning.core.run.machine import processor
+
     report = {"python": platform.python_version(), "system": platform.platform()}
     for name in _PACKAGES:
         try:
             report[name] = version(name)
         except PackageNotFoundError:
             report[name] = "not installed"
-    report["processors"] = f"{os.cpu_count()} ({torch.get_num_threads()} threads in torch)"
+    report["processors"] = f"{processor()}; {torch.get_num_threads()} threads in torch"
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     report["GPUs"] = ", ".join(names) or "none that torch can use"
     launch = launched()

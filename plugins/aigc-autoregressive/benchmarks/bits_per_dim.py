@@ -16,6 +16,7 @@ from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.capabilities import LikelihoodModel, likelihood_kind, takes
 from aigc_lightning.core.checkpoint import load_with_record
 from aigc_lightning.core.run.folder import find_checkpoint
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.metrics.likelihood import bits_per_dim
 from PIL import Image
 from torch import Tensor
@@ -29,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="runs of models with likelihoods; the first one's data are compressed")
     runs = [(run, *load_with_record(find_checkpoint(run))) for run in parser.parse_args().runs]
+    print(machine_line())
     made = runs[0][2]["data"]
     source = build_data(made["class_path"], made["config"]).val_source()
     indices = range(len(source))

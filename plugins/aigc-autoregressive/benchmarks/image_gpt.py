@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.core.run.memory import keep_memory
 from torch import Tensor, nn
 from torch.nn import functional
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--transformers", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    print(machine_line())
     keep_memory()  # as `aigc fit` does
     torch.manual_seed(0)
     length, size = options.side**2, (options.side, options.side)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.inference import load
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--options", type=json.loads, default={})
     given = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     model: Any = load(given.run).model
     judge: Any = load(given.judge).model
     labels = [seed % model.num_classes for seed in range(given.num)]

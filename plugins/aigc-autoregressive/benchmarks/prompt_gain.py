@@ -12,6 +12,7 @@ import argparse
 from dataclasses import replace
 
 import torch
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.sets.scenes import COLORS, KINDS, Scene, random_scene
 from aigc_lightning.data.sets.shapes import Shapes
 from aigc_lightning.inference import load
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=256)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     model = load(options.run).model
     assert isinstance(model, TokenModel)
     scenes = [random_scene(_HELD_OUT, number) for number in range(options.num)]

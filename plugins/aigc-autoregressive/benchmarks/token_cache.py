@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from aigc_lightning import ImageSpec
 from aigc_lightning.core.checkpoint import save_weights
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.core.run.memory import keep_memory
 from aigc_lightning.yaml_file import read_yaml
 from image_gpt import seconds
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     keep_memory()  # as `aigc fit` does
     torch.manual_seed(0)
     images, labels = torch.rand(options.batch, *SPEC.shape) * 2 - 1, torch.arange(options.batch) % 10

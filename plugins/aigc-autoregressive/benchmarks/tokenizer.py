@@ -16,6 +16,7 @@ from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.checkpoint import load_with_record
 from aigc_lightning.core.io.pictures import image_grid, save_png, to_uint8
 from aigc_lightning.core.run.folder import find_checkpoint
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.evaluation.extractors import find_extractor
 from aigc_lightning.metrics.frechet import frechet_distance
 from aigc_lightning.metrics.moments import Moments
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--codes", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     loaded, record = load_with_record(find_checkpoint(options.run))
     model: Any = loaded.eval()
     judge = find_extractor(options.judge)

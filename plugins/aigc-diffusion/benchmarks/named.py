@@ -8,6 +8,7 @@ import argparse
 
 import torch
 from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.inference import load
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=1.0)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     model, judge = load(options.run).model, load(options.judge).model
     seeds = range(options.num)
     labels = [seed % model.spec.num_classes for seed in seeds]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from aigc_lightning.core.run.machine import machine_line
 from torch import Tensor, nn
 
 from aigc_diffusion.networks import DiT, UNet
@@ -181,8 +182,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     torch.manual_seed(0)
-    print(f"batch {options.batch}, 1 thread, fp32, {torch.backends.cpu.get_cpu_capability()}")
+    print(f"batch {options.batch}, fp32")
     print("| beside | parameters (theirs) | images/s (theirs) | ratio | MiB (theirs) | ratio |")
     print("|---|---|---|---|---|---|")
     for name, pair in PAIRS.items():

@@ -12,6 +12,7 @@ import argparse
 import numpy as np
 import torch
 from aigc_lightning.core.chunks import sampled
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.sets.scenes import COLORS, GROUNDS, Scene, random_scene
 from aigc_lightning.data.sets.shapes import Shapes
 from aigc_lightning.inference import load
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=None)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     judge, model = load(options.judge).model, load(options.run).model
     numbers = range(_SKIPPED, _SKIPPED + options.num)
     scenes = [random_scene(_HELD_OUT, number) for number in numbers]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from aigc_lightning.core.run.machine import machine_line
 from torch.utils.flop_counter import FlopCounterMode
 
 from aigc_diffusion.networks import ConditionedNetwork, Conditions, UNet
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    print(machine_line())
     torch.manual_seed(0)
     networks = {name: make() for name, make in NETWORKS.items()}
     steps = {name: make_step(network, options.batch, options.size) for name, network in networks.items()}

@@ -16,6 +16,7 @@ from importlib import import_module
 
 import torch
 from aigc_lightning import ImageSpec
+from aigc_lightning.core.run.machine import machine_line
 from torch import Tensor, nn
 
 from aigc_restore.models.sr import SuperResolution
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     print(
         "| network, x4 | ours, s | spandrel, s | ratio | megapixels/s | largest difference |\n|---|---|---|---|---|---|"
     )

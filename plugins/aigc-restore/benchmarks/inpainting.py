@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from aigc_lightning.core.checkpoint import load_model
 from aigc_lightning.core.io.pictures import image_grid, save_png
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.sets.photos import Photos
 from torch import Tensor
 
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="PNG with columns degraded | methods | original")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     cpu = torch.device("cpu")
     methods: dict[str, Method] = {"smooth": lambda x, m: push_pull(x, m).clamp(-1, 1)}
     methods["biharmonic"] = Biharmonic(cpu).edit

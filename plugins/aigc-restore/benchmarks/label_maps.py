@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from aigc_lightning.core.checkpoint import load_model
 from aigc_lightning.core.io.pictures import image_grid, save_png, to_uint8
+from aigc_lightning.core.run.machine import machine_line
 from PIL import Image
 from torch import Tensor
 
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="PNG with columns photograph | network | CRF | labels")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     model = load_model(options.run)
     images = pairs(options.folder, model.spec.width, options.num)
     pixels = [torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 127.5 - 1 for photo, _ in images]

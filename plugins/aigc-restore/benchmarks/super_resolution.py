@@ -23,6 +23,7 @@ import torch
 from aigc_lightning.core.checkpoint import load_model
 from aigc_lightning.core.io.pictures import save_png, to_picture
 from aigc_lightning.core.resampling import reduced
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.base import to_signed
 from aigc_lightning.data.decode import decode
 from aigc_lightning.evaluation.feature_network import FeatureNetwork
@@ -117,6 +118,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="PNG with columns bicubic | runs | original")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     models = {Path(run).name: load_model(run) for run in options.runs}
     scales = {model.scale for model in models.values() if isinstance(model, SuperResolution)}
     if len(scales) != 1:

@@ -18,6 +18,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from aigc_lightning import ImageSpec
+from aigc_lightning.core.run.machine import machine_line
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 from torch.optim import Adam
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     torch.manual_seed(0)
     large = _SIDE * options.scale
     batch = {

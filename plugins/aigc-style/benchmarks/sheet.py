@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from aigc_lightning.cli import main as aigc
 from aigc_lightning.core.io.pictures import to_picture, to_uint8
+from aigc_lightning.core.run.machine import machine_line
 from judges import network, style_errors
 from PIL import Image, ImageDraw, ImageFont
 
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="longer side in pixels")
     parser.add_argument("--cell", type=int, default=128, help="side of a picture in the sheet, in pixels")
     options = parser.parse_args()
+    print(machine_line())
     if options.fast and len(options.fast) != len(options.styles):
         parser.error("give one run of style_fast for each style")
     photos = prepared(options.photos, options.folder, options.size)

@@ -19,6 +19,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.core.run.memory import keep_memory
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.testing import NoiseImages
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--precision", default="32-true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    print(machine_line())
     pl.seed_everything(0, verbose=False)
     data = NoiseImages(channels=3, height=options.size, width=options.size, batch_size=options.batch)
     model = StyleGAN2(data.spec, channel_base=options.channel_base, r1_every=4, path_length_every=2)

@@ -4,6 +4,7 @@ import argparse
 
 import torch
 from aigc_lightning import load
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data import Photos
 from aigc_lightning.data.sets.digits import Digits
 from aigc_lightning.data.sets.photos import VAL_PHOTOS
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--samples", metavar="RUN", help="mark samples of this generator instead of held-out images")
     parser.add_argument("--unmarked", action="store_true", help="also count false positives in crops 8 pixels apart")
     options = parser.parse_args()
+    print(machine_line())
     torch.manual_seed(0)
     model = load(options.run).model
     images = held_out(model.spec.channels, options.size, options.images)
