@@ -15,7 +15,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from aigc_lightning.errors import UserError
 
-_PADDING, _START, _FIRST_BYTE = 0, 1, 2
+#: Tokens: of padding, before each text, and of the byte 0, which those of the others follow.
+PADDING, START, FIRST_BYTE = 0, 1, 2
+#: The number of tokens.
+NUM_TOKENS = FIRST_BYTE + 256
 
 
 class EncodedText(NamedTuple):
@@ -46,7 +49,7 @@ class ByteEncoder(nn.Module):
     def __init__(self, size: int = 128, depth: int = 3, heads: int = 4, max_length: int = 96) -> None:
         super().__init__()
         self.size, self.max_length = size, max_length
-        self.bytes = nn.Embedding(_FIRST_BYTE + 256, size)
+        self.bytes = nn.Embedding(NUM_TOKENS, size)
         self.positions = nn.Parameter(0.02 * torch.randn(max_length, size))
         self.layers = nn.ModuleList(_Layer(size, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(size)
@@ -58,9 +61,9 @@ class ByteEncoder(nn.Module):
         Raises:
             UserError: a text that is too long.
         """
-        tokens = torch.full((len(texts), self.max_length), _PADDING)
+        tokens = torch.full((len(texts), self.max_length), PADDING)
         for row, text in zip(tokens, texts, strict=True):
-            numbers = [_START, *(_FIRST_BYTE + byte for byte in text.encode())]
+            numbers = [START, *(FIRST_BYTE + byte for byte in text.encode())]
             if len(numbers) > self.max_length:
                 raise UserError(
                     f"A text has {len(numbers) - 1} bytes: {text[:40]!r}...",
@@ -71,7 +74,7 @@ class ByteEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> EncodedText:
         """Return the embeddings of texts' tokens (B, L)."""
-        mask = tokens != _PADDING
+        mask = tokens != PADDING
         features = self.bytes(tokens) + self.positions
         for layer in self.layers:
             features = layer(features, mask)

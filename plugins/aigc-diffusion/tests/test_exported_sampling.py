@@ -43,8 +43,7 @@ def graph_of(model: Diffusion) -> tuple[ExportGraph, exported_sampling.Run]:
         assert list(inputs) == list(graph.inputs)
         with torch.no_grad():
             output = graph.call(**{name: torch.from_numpy(value) for name, value in inputs.items()})
-        assert isinstance(output, torch.Tensor)
-        return [output.numpy()]
+        return [part.numpy() for part in (output if isinstance(output, tuple) else (output,))]
 
     return graph, run
 
@@ -55,13 +54,14 @@ def test_images_are_those_of_the_model(options, monkeypatch):
     graph, run = graph_of(model)
     noise = np.stack([exported_sampling.normal(seed, SPEC.shape) for seed in seeds])
     classes = labels if "labels" in graph.inputs else None
+    condition = exported_sampling.condition_of(graph.loop.settings, seeds, classes, None)
     for steps in (1, 2, 9):
         clipped = exported_sampling.sample(run, graph.loop.settings, seeds, steps=steps)
         assert clipped.dtype == np.float32 and np.abs(clipped - model.sample(seeds, steps=steps).numpy()).max() < 1e-4
         with monkeypatch.context() as patch:  # untrained models of noise give black and white
             patch.setattr(model, "images", lambda states: states)
             expected = model.sample(seeds, classes, steps=steps).numpy()
-        found = exported_sampling.denoised(run, graph.loop.settings, noise, classes, steps)
+        found = exported_sampling.denoised(run, graph.loop.settings, noise, condition, steps)
         assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
@@ -79,23 +79,40 @@ def test_classes_and_guidance():
     graph, run = graph_of(model)
     assert graph.loop.settings["has_guidance"] and graph.inputs["labels"].high == 3  # the fourth is no class
     expected = model.sample([1, 2], [2, 0], steps=3, guidance=3.0).numpy()
-    found = exported_sampling.sample(run, graph.loop.settings, [1, 2], [2, 0], 3, 3.0)
+    found = exported_sampling.sample(run, graph.loop.settings, [1, 2], [2, 0], steps=3, guidance=3.0)
     assert np.abs(found - expected).max() < 1e-4
-    assert np.abs(found - exported_sampling.sample(run, graph.loop.settings, [1, 2], [2, 0], 3)).max() > 1e-3
+    assert np.abs(found - exported_sampling.sample(run, graph.loop.settings, [1, 2], [2, 0], steps=3)).max() > 1e-3
     never_without = graph_of(made(conditions="labels", condition_dropout=0.0))[0]
     assert not never_without.loop.settings["has_guidance"] and never_without.inputs["labels"].high == 2
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7), (16,)])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7), (16,), (15,), (1, 2, 1)])
 def test_noise_of_a_seed_is_that_of_pytorch(shape):
     seeds = [0, 7, 2**40]
     found = np.stack([exported_sampling.normal(seed, shape) for seed in seeds])
     assert np.abs(found - seeded_normal(seeds, *shape).numpy()).max() < 1e-5
 
 
+def test_prompts_and_guidance():
+    texts = ["a cat", "ein Bär"]
+    model = made(ImageSpec(1, 8, 8, captions=True), conditions="prompts")
+    graph, run = graph_of(model)
+    settings = graph.loop.settings
+    assert graph.inputs["texts"].shape == ("batch", settings["text_length"]) and settings["has_guidance"]
+    assert torch.equal(torch.from_numpy(exported_sampling.tokens(texts, 96)), model.network.texts.tokenize(texts))
+    expected = model.sample([1, 2], prompts=texts, steps=3, guidance=3.0).numpy()
+    found = exported_sampling.sample(run, settings, [1, 2], prompts=texts, steps=3, guidance=3.0)
+    assert np.abs(found - expected).max() < 1e-4
+    nothing = exported_sampling.sample(run, settings, [1, 2], steps=3)
+    assert np.abs(nothing - model.sample([1, 2], steps=3).numpy()).max() < 1e-4
+    assert np.abs(found - nothing).max() > 1e-3
+    with pytest.raises(ValueError, match="100 bytes, and the model reads 95"):
+        exported_sampling.tokens(["a" * 100], 96)
+
+
 def test_what_has_no_loop_is_refused_with_the_reason():
-    prompts = made(ImageSpec(1, 8, 8, captions=True), conditions="prompts").export_graphs()
-    assert prompts == dict.fromkeys(("sample", "edit"), "its network is evaluated many times for an image")
+    graphs = made(ImageSpec(1, 8, 8, task="paired")).export_graphs()
+    assert list(graphs) == ["edit"] and "from noise alone" in graphs["edit"]
     assert isinstance(made().export_graphs()["edit"], str)
 
 

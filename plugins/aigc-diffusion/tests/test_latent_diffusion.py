@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
 from aigc_lightning.core.checkpoint import load_with_record, save_weights
 from aigc_lightning.core.component import load_component
+from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.models.autoencoder import Autoencoder
 from aigc_lightning.models.cnn import CNN
 from aigc_lightning.models.vae import VAE
@@ -54,6 +56,22 @@ def test_the_process_works_on_normalised_latents(stages, kind, shape):
     assert torch.allclose(deviation, torch.ones(shape[0]), atol=1e-3)
     first_stage: Any = model.first_stage
     assert torch.allclose(model.images(states), first_stage.edit(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["maps", "vectors"])
+def test_an_exported_network_gives_the_images_of_its_latents(stages, kind):
+    model = made(first_stage=stages[kind])
+    model.latent_mean.uniform_(-1, 1)
+    graph = model.export_graphs()["denoise"]
+    assert isinstance(graph, ExportGraph) and graph.outputs == ("predictions", "images") and graph.loop is not None
+
+    def run(inputs: Any) -> list[Any]:
+        with torch.no_grad():
+            output = graph.call(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        return [part.numpy() for part in output]
+
+    found = graph.loop.module.sample(run, graph.loop.settings, [3, 4], steps=3)
+    assert np.abs(found - model.sample([3, 4], steps=3).numpy()).max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["maps", "vectors"])

@@ -3,12 +3,12 @@
     python FILE_sample.py --seeds 0 1 2
 
 The network is FILE.onnx beside this file, and its metadata say of which process it is. Images are those of
-`aigc sample` for the same seeds and classes: by DPM-Solver++(2M), or Euler's method for MeanFlow.
+`aigc sample` for the same seeds, and classes or texts: by DPM-Solver++(2M), or Euler's method for MeanFlow.
 
 Papers: Lu et al., DPM-Solver++, 2022, https://arxiv.org/abs/2211.01095 (algorithm 2); Karras et al., EDM, NeurIPS 2022,
 https://arxiv.org/abs/2206.00364 (table 1); Geng et al., MeanFlow, NeurIPS 2025, https://arxiv.org/abs/2505.13447
-Shapes: B batch, C channels, H and W height and width, K noise levels of a sample. Times t go from the largest to 0, and
-states are alpha(t) image + t noise, where alpha is 1 for EDM, else 1 - t.
+Shapes: B batch, C channels, H and W height and width, K noise levels of a sample, L tokens of a text. Times t go from
+the largest to 0, and states are alpha(t) image + t noise, where alpha is 1 for EDM, else 1 - t.
 """
 
 import argparse
@@ -34,8 +34,10 @@ def sample(
     settings: Settings,
     seeds: Sequence[int],
     labels: Sequence[int] | None = None,
+    prompts: Sequence[str] | None = None,
     steps: int = 18,
     guidance: float = 1.0,
+    images: Run | None = None,
 ) -> Array:
     """Return one image per seed, float32 (B, C, H, W) in [-1, 1].
 
@@ -44,26 +46,64 @@ def sample(
         settings: of the process, from the metadata.
         seeds: non-negative.
         labels: the class of each image, for models with classes; by default the seed modulo their number.
+        prompts: the text of each image, for models with prompts; by default none.
         steps: of the sampler.
-        guidance: strength of the class; 1 is none.
+        guidance: strength of the class or text; 1 is none.
+        images: for models of latents, the exported network where only the image is wanted, the last output of `run`.
     """
     noise = np.stack([normal(seed, settings["shape"]) for seed in seeds])
-    if settings["num_classes"] and labels is None:
-        labels = [seed % settings["num_classes"] for seed in seeds]
-    return np.clip(denoised(run, settings, noise, labels, steps, guidance), -1, 1)
+    condition = condition_of(settings, seeds, labels, prompts)
+    states = denoised(run, settings, noise, condition, steps, guidance)
+    if not settings["has_images"]:
+        return np.clip(states, -1, 1)
+    levels = np.tile(np.asarray(_levels(settings, settings["min_time"], 0.0), np.float32), (len(states), 1))
+    found: Array = (run if images is None else images)({"states": states, "levels": levels, **condition})[-1]
+    return found
+
+
+def condition_of(
+    settings: Settings, seeds: Sequence[int], labels: Sequence[int] | None, prompts: Sequence[str] | None
+) -> dict[str, Array]:
+    """Return the input that says what the images are of, by its name; none for models without classes and prompts."""
+    if settings["num_classes"]:
+        chosen = [seed % settings["num_classes"] for seed in seeds] if labels is None else labels
+        return {"labels": np.asarray(chosen, np.int64)}
+    if settings["text_length"]:
+        return {"texts": tokens([""] * len(seeds) if prompts is None else prompts, settings["text_length"])}
+    return {}
+
+
+def tokens(texts: Sequence[str], length: int) -> Array:
+    """Return the tokens int64 (B, L) of texts: 1, then their bytes in UTF-8 plus 2, then zeros.
+
+    Raises:
+        ValueError: a text that is too long.
+    """
+    found = np.zeros((len(texts), length), np.int64)
+    for row, text in zip(found, texts, strict=True):
+        numbers = [1, *(2 + byte for byte in text.encode())]
+        if len(numbers) > length:
+            raise ValueError(f"A text has {len(numbers) - 1} bytes, and the model reads {length - 1}: {text[:40]!r}")
+        row[: len(numbers)] = numbers
+    return found
 
 
 def denoised(
-    run: Run, settings: Settings, noise: Array, labels: Sequence[int] | None, steps: int, guidance: float = 1.0
+    run: Run,
+    settings: Settings,
+    noise: Array,
+    condition: Mapping[str, Array],
+    steps: int,
+    guidance: float = 1.0,
 ) -> Array:
-    """Return the images to which standard normal noise, float32 (B, C, H, W), leads, not clipped; see `sample`."""
+    """Return the states to which standard normal noise, float32 (B, C, H, W), leads, not clipped; see `sample`."""
     x = (noise * np.float32(settings["max_time"])).astype(np.float64)
     last: tuple[Array, float] | None = None  # the previous estimate of the images, and its lambda
     for t, s in pairwise(grid(settings, steps).tolist()):
         if settings["process"] == "mean_flow":
-            x = x + (s - t) * _predicted(run, settings, x, t, s, labels, guidance)
+            x = x + (s - t) * _predicted(run, settings, x, t, s, condition, guidance)
             continue
-        x0 = mixed = _image(settings, x, t, _predicted(run, settings, x, t, t, labels, guidance))
+        x0 = mixed = _image(settings, x, t, _predicted(run, settings, x, t, t, condition, guidance))
         now, then = _lambda(settings, t), _lambda(settings, s)
         if last is not None and then < inf and last[1] > -inf:
             mixed = x0 + (then - now) / (2 * (now - last[1])) * (x0 - last[0])
@@ -99,18 +139,23 @@ def grid(settings: Settings, steps: int) -> Array:
 
 
 def _predicted(
-    run: Run, settings: Settings, x: Array, t: float, s: float, labels: Sequence[int] | None, guidance: float
+    run: Run, settings: Settings, x: Array, t: float, s: float, condition: Mapping[str, Array], guidance: float
 ) -> Array:
     """Return what the network says about states x at time t, from which a step leads to s."""
     inputs = {"states": (_input_scale(settings, t) * x).astype(np.float32)}
     inputs["levels"] = np.tile(np.asarray(_levels(settings, t, s), np.float32), (len(x), 1))
-    if labels is not None:
-        inputs["labels"] = np.asarray(labels, np.int64)
-    (output,) = run(inputs)
+    output = run({**inputs, **condition})[0]
     if guidance != 1:
-        (other,) = run({**inputs, "labels": np.full(len(x), settings["num_classes"], np.int64)})  # of no class
+        other = run({**inputs, **_of_nothing(settings, condition)})[0]
         output = other + np.float32(guidance) * (output - other)
     return output.astype(np.float64)
+
+
+def _of_nothing(settings: Settings, condition: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the input that says that the images are of no class, or no text."""
+    if "texts" in condition:
+        return {"texts": tokens([""] * len(condition["texts"]), settings["text_length"])}
+    return {"labels": np.full(len(condition["labels"]), settings["num_classes"], np.int64)}
 
 
 def _image(settings: Settings, x: Array, t: float, output: Array) -> Array:
@@ -180,10 +225,16 @@ def normal(seed: int, shape: Sequence[int]) -> Array:
     """Return the standard normal numbers, float32 (C, H, W), that PyTorch draws for a seed of `aigc`.
 
     Both draw 32-bit numbers of the Mersenne twister, and PyTorch makes normal ones of them in blocks of 16 (Box and
-    Muller); the last block is drawn again if it is not whole.
+    Muller); the last block is drawn again if it is not whole. Fewer than 16 numbers are made in pairs, of 53 bits each.
     """
     state = np.random.RandomState((_mixed(seed) >> 1) & 0xFFFFFFFF)
     count = int(np.prod(shape))
+    if count < 16:
+        pairs = state.randint(0, 2**32, ((count + 1) // 2, 2, 2), dtype=np.uint32).astype(np.uint64)
+        angle, radius = ((pairs[..., 0] << np.uint64(32) | pairs[..., 1]) % np.uint64(2**53) * 2.0**-53).T
+        radius, angle = np.sqrt(-2 * np.log1p(-radius)), 2 * np.pi * angle
+        few = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)[:count]
+        return few.astype(np.float32).reshape(tuple(shape))
     numbers = _uniform(state, count)
     whole = count // 16 * 16
     values = np.append(_box_muller(numbers[:whole]), numbers[whole:])
@@ -231,31 +282,50 @@ def main() -> None:
     """Write `seed_N.png` for each seed into the current folder."""
     import onnxruntime
 
-    parser = argparse.ArgumentParser(description="Make images with the exported network beside this file.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--labels", type=int, nargs="+", help="the class of each image (default: seed modulo classes)")
-    parser.add_argument("--steps", type=int, default=18)
-    parser.add_argument("--guidance", type=float, default=1.0, help="strength of the class (default: 1, none)")
-    options = parser.parse_args()
     here = Path(__file__)
     session = onnxruntime.InferenceSession(here.with_name(here.stem.removesuffix("_sample") + ".onnx"))
     settings = json.loads(session.get_modelmeta().custom_metadata_map["aigc"])["loop"]["settings"]
+    options = _options(settings)
+    only_what_is_asked = onnxruntime.RunOptions()
+    only_what_is_asked.only_execute_path_to_fetches = True
+
+    def run(output: str) -> Run:
+        return lambda inputs: session.run([output], dict(inputs), only_what_is_asked)
+
+    images = sample(run("predictions"), settings, **vars(options), images=run("images"))
+    for seed, image in zip(options.seeds, images, strict=True):
+        write_png(Path(f"seed_{seed}.png"), image)
+        print(f"seed_{seed}.png")
+
+
+def _options(settings: Settings) -> argparse.Namespace:
+    """Return the arguments of `sample` from the command line, checked."""
+    parser = argparse.ArgumentParser(description="Make images with the exported network beside this file.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    if settings["num_classes"]:
+        help_ = "the class of each image (default: seed modulo classes)"
+        parser.add_argument("--labels", type=int, nargs="+", help=help_)
+    if settings["text_length"]:
+        parser.add_argument("--prompts", nargs="+", help="the text of each image (default: none), or one for all")
+    parser.add_argument("--steps", type=int, default=18)
+    if settings["has_guidance"]:
+        parser.add_argument("--guidance", type=float, default=1.0, help="strength of class or text (default: 1, none)")
+    options = parser.parse_args()
     if min(options.seeds) < 0 or options.steps < 1:
         parser.error("seeds are at least 0, steps at least 1")
-    if options.labels is not None:
+    if getattr(options, "labels", None) is not None:
         if len(options.labels) != len(options.seeds):
             parser.error("give one label for each seed")
         if not all(0 <= label < settings["num_classes"] for label in options.labels):
             parser.error(f"the model has {settings['num_classes']} classes")
-    if options.guidance != 1 and not settings["has_guidance"]:
-        parser.error("the model was not trained for guidance")
-    images = sample(
-        lambda inputs: session.run(None, dict(inputs)),
-        settings, options.seeds, options.labels, options.steps, options.guidance,
-    )  # fmt: skip
-    for seed, image in zip(options.seeds, images, strict=True):
-        write_png(Path(f"seed_{seed}.png"), image)
-        print(f"seed_{seed}.png")
+    if getattr(options, "prompts", None) is not None:
+        if len(options.prompts) == 1:
+            options.prompts *= len(options.seeds)
+        if len(options.prompts) != len(options.seeds):
+            parser.error("give one prompt, or one for each seed")
+        if max(len(text.encode()) for text in options.prompts) >= settings["text_length"]:
+            parser.error(f"prompts have at most {settings['text_length'] - 1} bytes")
+    return options
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop, GraphInput, label_input
+from aigc_lightning.networks.byte_encoder import FIRST_BYTE, NUM_TOKENS, PADDING, START
+from torch import Tensor
 
 from aigc_diffusion import exported_sampling
 from aigc_diffusion.processes import EDM, VP, MeanFlow, Process
@@ -22,12 +24,11 @@ _STEPS = 4
 def export_graphs(model: "DiffusionInference") -> dict[str, ExportGraph | str]:
     """Return `denoise`, the network with the sampler's loop beside it, and the reasons why nothing else is exported.
 
-    Models of latents, prompts and pairs have no such loop.
+    A model of latents also gives the images of its states. Models of pairs have no such loop.
     """
-    if model.spec.task != "generation" or model.first_stage is not None or model.condition_name == "prompts":
-        return dict.fromkeys(("sample", "edit"), _MANY)
+    if model.spec.task != "generation":
+        return {"edit": f"{_MANY}, and the loop around it makes images from noise alone"}
     network: Any = model.averaged("network")
-    num_classes = network.num_classes
     time = torch.tensor([model.process.max_time, model.process.min_time], dtype=torch.float64)
     levels = model.process.level(time, torch.zeros_like(time) if model.process.level_size > 1 else time)
     inputs = {
@@ -35,31 +36,52 @@ def export_graphs(model: "DiffusionInference") -> dict[str, ExportGraph | str]:
         "levels": GraphInput(
             ("batch", model.process.level_size), float(levels.min()), float(levels.max()), meaning="their noise"
         ),
+        **_condition_input(model),
     }
-    if num_classes:
-        # The number after the last is that of no class.
-        inputs["labels"] = label_input(num_classes + (model.condition_dropout > 0))
 
-    def call(states: torch.Tensor, levels: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
-        prediction: torch.Tensor = network(states, levels, labels)
-        return prediction
+    def call(
+        states: Tensor, levels: Tensor, labels: Tensor | None = None, texts: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        text = () if texts is None else network.texts(texts)
+        prediction: Tensor = network(states, levels, labels, *text)
+        return prediction if model.first_stage is None else (prediction, model.images(states))
 
     with torch.no_grad():  # DiT keeps what it computes of positions; the first to ask must not be a trace
         zeros = torch.zeros(1, *model.state_shape, device=model.device)
-        call(zeros, zeros.new_zeros(1, model.process.level_size))
+        network(zeros, zeros.new_zeros(1, model.process.level_size))
 
-    guided = {"guidance": 2.0} if num_classes and model.condition_dropout > 0 else {}
-    options: dict[str, Any] = {"steps": _STEPS, **guided}
-    loop = ExportLoop(
-        exported_sampling,
-        _settings(model),
-        {"seeds": _SEEDS, **options},
-        lambda: model.sample(_SEEDS, **options),
-    )
+    has_images = model.first_stage is not None
     graph = ExportGraph(
-        network, call, inputs, ("predictions",), meaning="what the process's network predicts", loop=loop
+        model,
+        call,
+        inputs,
+        ("predictions", "images") if has_images else ("predictions",),
+        meaning="what the process's network predicts" + ("; images of the states, in [-1, 1]" if has_images else ""),
+        loop=_loop(model),
     )
     return {"denoise": graph, "edit": _MANY}
+
+
+def _condition_input(model: "DiffusionInference") -> dict[str, GraphInput]:
+    """Return the input that says of which class the images are, or what texts they are of."""
+    network: Any = model.network
+    if model.condition_name == "prompts":
+        shape = ("batch", network.texts.max_length)
+        meaning = f"bytes of texts plus {FIRST_BYTE}, after a {START} and before as many {PADDING} as are left"
+        return {"texts": GraphInput(shape, PADDING, NUM_TOKENS - 1, integers=True, meaning=meaning)}
+    if network.num_classes:  # the number after the last is that of no class
+        return {"labels": label_input(network.num_classes + (model.condition_dropout > 0))}
+    return {}
+
+
+def _loop(model: "DiffusionInference") -> ExportLoop:
+    options: dict[str, Any] = {"steps": _STEPS}
+    if model.condition_name == "prompts":
+        options["prompts"] = ["a", "", "two words"]
+    if model.condition_name != "none" and model.condition_dropout > 0:
+        options["guidance"] = 2.0
+    example = {"seeds": _SEEDS, **options}
+    return ExportLoop(exported_sampling, _settings(model), example, lambda: model.sample(**example))
 
 
 def _settings(model: "DiffusionInference") -> dict[str, Any]:
@@ -77,5 +99,7 @@ def _settings(model: "DiffusionInference") -> dict[str, Any]:
         "times": process.times.tolist() if isinstance(process, VP) else [],
         "shape": list(model.state_shape),
         "num_classes": model.network.num_classes,
-        "has_guidance": bool(model.network.num_classes and model.condition_dropout > 0),
+        "text_length": 0 if model.network.texts is None else model.network.texts.max_length,
+        "has_guidance": model.condition_name != "none" and model.condition_dropout > 0,
+        "has_images": model.first_stage is not None,
     }
