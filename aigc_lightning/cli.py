@@ -16,10 +16,13 @@ from aigc_lightning import __version__, plugins
 from aigc_lightning.core.io.atomic import is_full
 from aigc_lightning.core.io.output import echo, safe_messages, traceback_text
 from aigc_lightning.core.io.redaction import meet
+from aigc_lightning.core.run.memory import keep_memory
 from aigc_lightning.errors import UserError, debugging
 
 USER_ERROR = 2
 _LONGEST = 800  # characters of a line of a message
+#: Commands that give freed memory back to the system: a server, and training, which decides it by the device.
+_THRIFTY = ("fit", "validate", "test", "predict", "ui")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,6 +96,8 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0].startswith("-"):
         raise UserError(f"{arguments[0]} comes before a command.", "Write `aigc COMMAND OPTIONS`; see aigc --help.")
     command: Callable[[list[str]], Any] = plugins.find("command", arguments[0]).load()
+    if arguments[0] not in _THRIFTY:
+        keep_memory()
     return int(command(_without_model_files(arguments[1:])) or 0)
 
 

@@ -174,6 +174,16 @@ def test_only_mistakes_are_answered_shortly(monkeypatch, capsys):
         cli.main(["anything"])
 
 
+@pytest.mark.parametrize(("command", "keeps"), [("evaluate", True), ("index", True), ("fit", False), ("ui", False)])
+def test_commands_that_use_models_keep_the_memory_that_they_free(command, keeps, monkeypatch):
+    called = []
+    monkeypatch.setattr("aigc_lightning.cli.keep_memory", lambda: called.append("kept"))
+    found = SimpleNamespace(load=lambda: lambda arguments: called.append("run"))
+    monkeypatch.setattr("aigc_lightning.cli.plugins.find", lambda kind, name: found)
+    cli.main([command])
+    assert called == (["kept", "run"] if keeps else ["run"])
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

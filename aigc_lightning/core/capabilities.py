@@ -113,6 +113,15 @@ class Classifier(Protocol):
 
 
 @runtime_checkable
+class EmbeddingClassifier(Embedder, Classifier, Protocol):
+    """Classifies by its embeddings, so that one pass gives both."""
+
+    def classify_embeddings(self, embeddings: Tensor) -> Tensor:
+        """Return the logits (B, K) that `classify` returns for images with these embeddings (B, D) of `embed`."""
+        ...
+
+
+@runtime_checkable
 class FirstStage(Protocol):
     """Compresses images to latents in which another model can work, such as a diffusion model.
 

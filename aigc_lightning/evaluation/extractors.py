@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aigc_lightning import plugins
-from aigc_lightning.core.capabilities import Classifier, Embedder
+from aigc_lightning.core.capabilities import Classifier, Embedder, EmbeddingClassifier
 from aigc_lightning.core.component import load_component
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.io.checksums import tensors_digest
@@ -64,8 +64,12 @@ class ModelExtractor(Extractor):
         images = pixels / 127.5 - 1
         model = self.network
         assert isinstance(model, Embedder)
-        logits = model.classify(images) if with_logits and isinstance(model, Classifier) else None
-        return Features(model.embed(images), logits)
+        features, logits = model.embed(images), None
+        if with_logits and isinstance(model, EmbeddingClassifier):
+            logits = model.classify_embeddings(features)
+        elif with_logits and isinstance(model, Classifier):
+            logits = model.classify(images)
+        return Features(features, logits)
 
 
 def find_extractor(name: str, *, resize: str | None = None, weights: Path | None = None) -> Extractor:

@@ -92,6 +92,12 @@ class CNN(ImageModel):
         with self.inference():
             return self.features(images.to(self.device, self.head.weight.dtype))
 
+    def classify_embeddings(self, embeddings: Tensor) -> Tensor:
+        """Return the logits (B, K) of images with these features (B, D)."""
+        with self.inference():
+            logits: Tensor = self.head(embeddings)
+        return logits
+
     # ---- training
 
     def features(self, images: Tensor) -> Tensor:

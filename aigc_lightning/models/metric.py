@@ -129,8 +129,15 @@ class Metric(ImageModel):
 
     def _classify(self, images: Tensor) -> Tensor:
         """Return logits (B, K) for images (B, C, H, W) in [-1, 1]."""
+        return self.classify_embeddings(self.embed(images))
+
+    def classify_embeddings(self, embeddings: Tensor) -> Tensor:
+        """Return the logits (B, K) of embeddings (B, D), without a margin, for the losses with classes."""
         with self.inference():
-            return self.logits(self(images.to(self.device, self.embedding.weight.dtype)))
+            if self.loss == "arcface":
+                return self.scale * cosines(embeddings, self.head.weight)  # type: ignore[arg-type]  # a linear layer
+            logits: Tensor = self.head(embeddings)
+        return logits
 
     def _embed_text(self, texts: Sequence[str]) -> Tensor:
         """Return embeddings (B, D) of texts, to be compared with those of images by cosine similarity."""
@@ -144,13 +151,6 @@ class Metric(ImageModel):
         """Return embeddings (B, D), with gradients, in the network's current mode."""
         vectors: Tensor = self.embedding(self.backbone(images.contiguous(memory_format=torch.channels_last)))
         return vectors
-
-    def logits(self, vectors: Tensor) -> Tensor:
-        """Return logits (B, K) of embeddings (B, D), without a margin."""
-        if self.loss == "arcface":
-            return self.scale * cosines(vectors, self.head.weight)  # type: ignore[arg-type]  # a linear layer
-        logits: Tensor = self.head(vectors)
-        return logits
 
     def loss_of(self, views: list[Tensor], labels: Tensor | None, captions: Sequence[str] = ()) -> Tensor:
         """Return the loss of views of the same images, a scalar.

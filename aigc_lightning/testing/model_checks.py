@@ -16,6 +16,7 @@ from aigc_lightning.core.capabilities import (
     Classifier,
     Editor,
     Embedder,
+    EmbeddingClassifier,
     Generator,
     LatentGenerator,
     capabilities,
@@ -127,7 +128,12 @@ def output_is_an_image(model: ImageModel, spec: ImageSpec) -> None:
             require(vectors.ndim == 2 and len(vectors) == len(images), f"embed() returns {tuple(vectors.shape)}.")
         if isinstance(model, Classifier) and spec.num_classes:
             wanted = (len(images), spec.num_classes)
-            require(tuple(model.classify(images).shape) == wanted, f"classify() does not return {wanted}.")
+            logits = model.classify(images)
+            require(tuple(logits.shape) == wanted, f"classify() does not return {wanted}.")
+            if isinstance(model, EmbeddingClassifier):
+                again = model.classify_embeddings(model.embed(images))
+                message = "classify_embeddings(), given what embed() returns, does not return the logits of classify()."
+                require(again.shape == logits.shape and torch.allclose(again, logits, atol=1e-4), message)
 
 
 def survives_a_checkpoint(case: ModelCase) -> None:

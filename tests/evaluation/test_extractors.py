@@ -30,6 +30,13 @@ def test_a_classifier_of_ours_gives_its_features_and_logits(cnn, images, tmp_pat
     assert extractor(images, with_logits=False).logits is None
 
 
+def test_a_judge_is_run_once_for_features_and_logits(cnn, images, monkeypatch):
+    passes, features = [], cnn.features
+    monkeypatch.setattr(cnn, "features", lambda given: passes.append(len(given)) or features(given))
+    ModelExtractor(cnn)(images)
+    assert passes[1:] == [len(images)]  # the first says how many features there are
+
+
 def test_other_sizes_and_channels_are_brought_to_the_models_own(cnn):
     extractor = ModelExtractor(cnn)
     flat = torch.tensor([10, 100, 250]).byte().view(3, 1, 1, 1)

@@ -124,7 +124,7 @@ def test_an_extractor_that_knows_nothing_is_refused(own_judge, monkeypatch):
         check_extractor(untrained, images, labels, DATA.spec.class_names)
     constant = CNN(DATA.spec, width=4).eval()
     # nothing changes its distances
-    monkeypatch.setattr(constant, "embed", lambda images: torch.zeros(len(images), 32))
+    monkeypatch.setattr(constant, "embed", lambda images: torch.zeros(len(images), constant.head.in_features))
     with pytest.raises(UserError, match="do not grow with blur"):
         check_extractor(ModelExtractor(constant), images, None, ())
     passed = check_extractor(own_judge.extractor, images, labels, DATA.spec.class_names)

@@ -12,8 +12,9 @@ def keep_memory() -> bool:
     """Make this process keep freed memory for its whole life.
 
     By default glibc returns large blocks to the system at once and requests new ones in the next step, and the system
-    fills all their pages with zeros. A training step frees and requests the same blocks again and again, which costs
-    large networks a tenth of their time on CPUs.
+    fills all their pages with zeros. A step of training and a batch of images free and request the same blocks again
+    and again, which costs large networks a tenth of their training time on CPUs, and EfficientNet-Lite0 at work more
+    than half of its time (`benchmarks/evaluation.py`).
 
     Returns:
         Whether it succeeded; systems with another C library than glibc are left unchanged.
