@@ -98,7 +98,7 @@ class Progress(ProgressBar):
         self._grids = next((callback for callback in callbacks if isinstance(callback, Grids)), None)
         self._private = next((callback for callback in callbacks if isinstance(callback, PrivateTraining)), None)
         self._start_step, self._speed, self._waits = -1, Speed(), Speed()
-        self._processor = SharedProcessor() if pl_module.device.type == "cpu" else None
+        self._processor = SharedProcessor(trainer.num_devices) if pl_module.device.type == "cpu" else None
         self._world_size = trainer.world_size  # a chain of properties, too long for each step
         self._running = True
         if _is_terminal():

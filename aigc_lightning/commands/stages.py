@@ -37,7 +37,8 @@ def _run(stage: Stage, argv: list[str]) -> int:
     # Threads that spin while they wait take CPU time from each other on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     launch = launched()
-    is_first = launch is None or launch.rank == 0
+    # Processes that the first one started know it by this variable.
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0" if launch is None else launch.rank == 0
     if is_first and "lightning" not in sys.modules and not request.prints_only:
         echo(f"Starting {request.name} ...", flush=True)
 

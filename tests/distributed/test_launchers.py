@@ -73,7 +73,7 @@ def one(tmp_path_factory):
 )
 def test_two_processes_of_any_launcher_equal_one(command, options, one, tmp_path):
     code, output = ended(start(tmp_path, *EQUAL, "--data.batch_size=400", *options, command=command), tmp_path)
-    assert code == 0, output
+    assert code == 0 and output.count("Starting dcgan_digits") == 1, output
     assert output.count("becomes PlayersStrategy") == any("strategy" in option for option in options)
     first, second = (read_checkpoint(run / "checkpoints" / "last.ckpt") for run in (one, tmp_path / RUN))
     assert first["global_step"] == second["global_step"] == 20

@@ -1,4 +1,4 @@
-"""Whether other programs take the processor from a run."""
+"""Whether a run has more threads than processors, or other programs take the processors from it."""
 
 import os
 import time
@@ -10,19 +10,30 @@ _LEAST_SHARE = 0.75  # of the time of its threads; alone on a machine, a run get
 
 
 class SharedProcessor:
-    """Says, once, when the threads of this process often wait for each other because other programs run.
+    """Says, once, when the threads of a run often wait for each other: too many of them, or other programs run.
 
     Threads meet after each layer, so one that waits for a processor holds up all of them. Seen with `dcgan_digits` on
-    two processors while other programs ran: 57 ms a step with one thread, 138 ms with two; alone, 49 and 46.
+    two processors while other programs ran: 57 ms a step with one thread, 138 ms with two; alone, 46 and 34.
+
+    Args:
+        processes: of the run on this machine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int = 1) -> None:
+        self._processes = processes
         self._first: tuple[float, float] | None = None
-        self._is_over = torch.get_num_threads() == 1 or not hasattr(os, "getloadavg")
+        self._is_over = False
 
     def look(self) -> str | None:
         """Return advice if there is reason for it, else None; to be called every now and then."""
         if self._is_over:
+            return None
+        threads, processors = torch.get_num_threads(), os.cpu_count() or 1
+        if self._processes > 1 and self._processes * threads > processors:
+            self._is_over = True
+            return _too_many(self._processes, threads, processors)
+        if threads == 1 or not hasattr(os, "getloadavg"):
+            self._is_over = True
             return None
         now, used = time.perf_counter(), time.process_time()
         if self._first is None:
@@ -31,7 +42,7 @@ class SharedProcessor:
         if seconds < _PATIENCE_S:
             return None
         self._is_over = True
-        threads, load, processors = torch.get_num_threads(), os.getloadavg()[0], os.cpu_count() or 1
+        load = os.getloadavg()[0]
         share = (used - self._first[1]) / seconds / threads
         if share > _LEAST_SHARE or load < processors + 1:
             return None
@@ -39,3 +50,12 @@ class SharedProcessor:
             f"Other programs use the processors too (load {load:.1f} on {processors}), and threads that wait for each "
             f"other are slow: if that lasts, start with OMP_NUM_THREADS=1 instead of {threads} threads."
         )
+
+
+def _too_many(processes: int, threads: int, processors: int) -> str:
+    of_threads = "" if threads == 1 else f" of {threads} threads"
+    remedy = f"--trainer.devices {processors} is faster"
+    if threads > 1:
+        best = max(1, processors // processes)
+        remedy = f"start with OMP_NUM_THREADS={best}, or without that variable"
+    return f"{processes} processes{of_threads} share {processors} processors and wait for each other: {remedy}."

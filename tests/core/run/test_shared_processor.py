@@ -1,4 +1,4 @@
-"""Advice when other programs take the processor."""
+"""Advice when threads wait for each other."""
 
 import os
 import time
@@ -27,3 +27,20 @@ def test_advice_is_given_once_if_threads_wait(threads, share, load, is_told, mon
     advice = [one for one in told if one is not None]
     assert len(advice) == is_told and told[:3] == [None] * 3
     assert not is_told or ("OMP_NUM_THREADS=1" in advice[0] and "load 4.0 on 2" in advice[0])
+
+
+@pytest.mark.parametrize(
+    ("processes", "threads", "advice"),
+    [
+        (2, 2, "2 processes of 2 threads share 2 processors and wait for each other: start with OMP_NUM_THREADS=1"),
+        (3, 1, "3 processes share 2 processors and wait for each other: --trainer.devices 2 is faster."),
+        (2, 1, None),
+    ],
+)
+def test_too_many_processes_are_said_at_once(processes, threads, advice, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    processor = SharedProcessor(processes)
+    found = processor.look()
+    assert found == advice if advice is None else found is not None and found.startswith(advice)
+    assert processor.look() is None
