@@ -19,7 +19,7 @@ from aigc_lightning.core.io.atomic import remove_pieces
 from aigc_lightning.core.io.download import is_address
 from aigc_lightning.core.io.redaction import redacted
 from aigc_lightning.core.records import RECORD_KEY, check_resumable
-from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE, find_checkpoint, run_numbers
+from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE, find_checkpoint, run_folder, run_numbers
 from aigc_lightning.core.run.launch import agreed
 from aigc_lightning.core.run.lock import RunLock, claim, claim_chosen, claim_new
 from aigc_lightning.core.run.log import say
@@ -243,7 +243,7 @@ def _target(values: Any, request: Request) -> Path | None:
     if is_address(values.resume):
         return find_checkpoint(values.resume)
     if values.resume not in ("auto", "latest"):
-        target = Path(values.resume)
+        target = run_folder(Path(values.resume))
     elif values.run is not None:
         target = Path(values.run)
     else:
