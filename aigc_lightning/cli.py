@@ -21,8 +21,8 @@ from aigc_lightning.errors import UserError, debugging
 
 USER_ERROR = 2
 _LONGEST = 800  # characters of a line of a message
-#: Commands that give freed memory back to the system: a server, and training, which decides it by the device.
-_THRIFTY = ("fit", "validate", "test", "predict", "ui")
+#: Commands that decide by the device whether to keep the memory that they free.
+_STAGES = ("fit", "validate", "test", "predict")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +96,7 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0].startswith("-"):
         raise UserError(f"{arguments[0]} comes before a command.", "Write `aigc COMMAND OPTIONS`; see aigc --help.")
     command: Callable[[list[str]], Any] = plugins.find("command", arguments[0]).load()
-    if arguments[0] not in _THRIFTY:
+    if arguments[0] not in _STAGES:
         keep_memory()
     return int(command(_without_model_files(arguments[1:])) or 0)
 

@@ -174,7 +174,7 @@ def test_only_mistakes_are_answered_shortly(monkeypatch, capsys):
         cli.main(["anything"])
 
 
-@pytest.mark.parametrize(("command", "keeps"), [("evaluate", True), ("index", True), ("fit", False), ("ui", False)])
+@pytest.mark.parametrize(("command", "keeps"), [("evaluate", True), ("index", True), ("ui", True), ("fit", False)])
 def test_commands_that_use_models_keep_the_memory_that_they_free(command, keeps, monkeypatch):
     called = []
     monkeypatch.setattr("aigc_lightning.cli.keep_memory", lambda: called.append("kept"))

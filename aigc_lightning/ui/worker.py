@@ -13,6 +13,7 @@ from queue import Queue
 from typing import Any, Literal
 
 from aigc_lightning.core.io.redaction import redacted_text
+from aigc_lightning.core.run.memory import return_memory
 from aigc_lightning.errors import UserError
 from aigc_lightning.ui.paths import NotThereError
 
@@ -159,3 +160,5 @@ class Worker:
                 job.error, job.state = redacted_text(f"{error.what} {error.hint}".strip()), "failed"
             except Exception as error:  # of a model; the server lives on
                 job.error, job.state = redacted_text(f"{type(error).__name__}: {error}"), "failed"
+            finally:
+                return_memory()
