@@ -12,8 +12,10 @@ from aigc_lightning.cli import main
 from aigc_lightning.core.checkpoint import save_weights
 from aigc_lightning.testing import DataConformance, ModelConformance
 from PIL import Image
+from torch.nn import functional
 
 from aigc_style.adain import AdaIN
+from aigc_style.bands import band_palettes, match_bands, mixed_palettes
 from aigc_style.networks.decoder import Decoder
 from aigc_style.statistics import moments
 
@@ -49,6 +51,20 @@ def test_what_is_decoded_has_the_statistics_of_the_style() -> None:
     for found, wanted in zip(model._styled(content, style), style, strict=True):
         for one, other in zip(moments(found), moments(wanted), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
+def test_edits_have_the_contrast_and_the_colours_of_the_style_at_each_scale() -> None:
+    photo, style = images(0, 1, 3, 64, 48), images(1, 1, 3, 40, 56)
+    photo = functional.avg_pool2d(photo, 5, 1, 2)  # smooth, unlike the style
+    wanted, before = band_palettes(style), band_palettes(photo)
+    assert len(wanted.mean) == 6
+    found = band_palettes(match_bands(photo, wanted)).covariance
+    errors = [(one - wanted.covariance).flatten(1).norm(dim=1) for one in (found, before.covariance)]
+    assert (errors[0][:4] < 0.4 * errors[1][:4]).all()
+    torch.testing.assert_close(found[-1], wanted.covariance[-1], atol=1e-3, rtol=0)
+    torch.testing.assert_close(match_bands(style, wanted), style, atol=5e-3, rtol=0)
+    both = mixed_palettes([before, wanted], [0.25, 0.75])
+    torch.testing.assert_close(both.covariance, 0.25 * before.covariance + 0.75 * wanted.covariance)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 50), (33, 47)])

@@ -3,9 +3,9 @@
 Papers: Huang, Belongie, Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization, ICCV 2017,
 https://arxiv.org/abs/1703.06868; Sheng et al., Avatar-Net, CVPR 2018, https://arxiv.org/abs/1805.03857 (skips).
 Departures from the first paper: EfficientNet-Lite0 or a `cnn` in place of VGG-19; since its maps have few channels,
-finer ones are stylised as well and join the decoder; edits take the mean and covariance of the style's colours, which
-few training styles cannot teach a decoder; the style loss compares Gram matrices, relative to the style's;
-the differences between neighbouring pixels are one of its layers (`features.py`).
+finer ones are stylised as well and join the decoder; edits take the style's contrast and colours at each scale
+(`bands.py`), which few training styles cannot teach a decoder; the style loss compares Gram matrices, relative to the
+style's; the differences between neighbouring pixels are one of its layers (`features.py`).
 Shapes: B batch, R styles of an image, C channels, H and W height and width in pixels, h and w those of styles. Images
 lie in [-1, 1].
 """
@@ -29,6 +29,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam
 
+from aigc_style.bands import MULTIPLE, band_palettes, match_bands, mixed_palettes
 from aigc_style.features import DEFAULT, differences, reduction
 from aigc_style.networks.decoder import Decoder
 from aigc_style.networks.encoder import LiteEncoder
@@ -39,9 +40,7 @@ from aigc_style.statistics import (
     gram,
     gram_loss,
     layer_weights,
-    match_palette,
     moments,
-    palette,
 )
 
 _SMALLEST, _MULTIPLE = 16, 8  # pixels that the encoder and the decoder's padding need
@@ -127,18 +126,19 @@ class AdaIN(ImageModel):
         shares = layer_weights(_numbers(weights, several.shape[1]), several.shape[1])
         with self.inference():
             content = self._maps(images.to(self.device, dtype))
-            mixed = [torch.zeros_like(maps) for maps in content]
+            maps = [torch.zeros_like(own) for own in content]
             for share, style in zip(shares, several.unbind(dim=1), strict=True):
                 styled = self._styled(content, self._maps(style.to(self.device, dtype)))
-                mixed = [one + share * other for one, other in zip(mixed, styled, strict=True)]
-            mixed = [torch.lerp(own, other, strength) for own, other in zip(content, mixed, strict=True)]
-            colors = self._colors(images, several, shares, strength)
-            result = match_palette(self._decoded(mixed, images).to(colors[0]), *colors)
+                maps = [one + share * other for one, other in zip(maps, styled, strict=True)]
+            maps = [torch.lerp(own, other, strength) for own, other in zip(content, maps, strict=True)]
+            found = [band_palettes(one.to(self.device)) for one in (images, *several.unbind(dim=1))]
+            wanted = mixed_palettes(found, [1 - strength, *(strength * share for share in shares)])
+            result = match_bands(self._decoded(maps, images).to(wanted.mean), wanted)
         return result.float().clamp(-1, 1)
 
     def export_graphs(self) -> dict[str, ExportGraph | str]:
         """Return the graph of `edit`, for sizes that need no padding."""
-        return derived_graphs(self, multiple=_MULTIPLE)
+        return derived_graphs(self, multiple=MULTIPLE)
 
     # ---- training
 
@@ -199,15 +199,6 @@ class AdaIN(ImageModel):
 
     def _styled(self, content: Sequence[Tensor], style: Sequence[Tensor]) -> list[Tensor]:
         return [adain(one, *moments(other)) for one, other in zip(content, style, strict=True)]
-
-    def _colors(self, images: Tensor, styles: Tensor, shares: list[float], strength: float) -> tuple[Tensor, Tensor]:
-        """Return the mean and covariance of the colours of images (B, C, H, W) in R styles (B, R, C, h, w)."""
-        own = palette(images.to(self.device))
-        found = [palette(style.to(self.device)) for style in styles.unbind(dim=1)]
-        means, covariances = (torch.stack(parts, dim=1) for parts in zip(*found, strict=True))
-        weights = torch.tensor(shares).to(means).view(1, -1, 1, 1)
-        mixed = (weights * means).sum(dim=1), (weights * covariances).sum(dim=1)
-        return torch.lerp(own[0], mixed[0], strength), torch.lerp(own[1], mixed[1], strength)
 
     def _decoded(self, maps: Sequence[Tensor], images: Tensor) -> Tensor:
         """Return the images of maps, as large as `images`."""

@@ -14,9 +14,11 @@ from aigc_lightning.core.engine.autocast import without_autocast
 from torch import Tensor
 from torch.nn import functional
 
-#: Added to the variance of a channel, so that a constant one has a deviation that can be divided by.
+#: Added to the variance of a channel, so that a constant one has a deviation that can be divided by. The rounding of
+#: pixels to 8 bits has half this variance.
 EPSILON = 1e-5
-_ITERATIONS = 20  # enough for colours whose variances differ by a factor of 100,000
+_ITERATIONS = 20  # enough for variances that differ by a factor of 100,000
+_RELATIVE = 1e-6  # added to matrices whose roots are taken, relative to their trace
 
 
 class Losses(NamedTuple):
@@ -62,46 +64,57 @@ def adain(content: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     return (content - own_mean) / own_deviation * deviation + mean
 
 
-def palette(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean (B, C, 1) and the covariance (B, C, C) of the colours of images (B, C, H, W)."""
+class Palette(NamedTuple):
+    """The mean (..., C, 1) and the covariance (..., C, C) of the colours of images."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def palette(images: Tensor) -> Palette:
+    """Return the palettes of images (B, C, H, W)."""
     rows = images.flatten(2)
     mean = rows.mean(dim=2, keepdim=True)
     centred = rows - mean
     with without_autocast(images.device):
-        return mean, centred @ centred.transpose(1, 2) / rows.shape[2]
+        return Palette(mean, centred @ centred.transpose(1, 2) / rows.shape[2])
 
 
-def match_palette(images: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Return images whose colours have another mean and covariance, each moved as little as possible.
+def match_palettes(images: Sequence[Tensor], wanted: Palette) -> list[Tensor]:
+    """Return images with other palettes, whose colours are each moved as little as possible.
 
     It is the optimal transport between normal distributions.
     Source: Pitie, Kokaram, The Linear Monge-Kantorovitch Linear Colour Mapping for Example-Based Colour Transfer,
     CVMP 2007.
 
     Args:
-        images: (B, C, H, W).
-        mean: (B, C, 1).
-        covariance: (B, C, C).
+        images: K of them, of one size or of several, (B, C, ...) each.
+        wanted: (K, B, C, 1) and (K, B, C, C).
     """
-    own_mean, own = palette(images)
-    with without_autocast(images.device):
-        root, inverse = _roots(own)
-        transform = inverse @ _roots(root @ covariance @ root)[0] @ inverse
-        return (transform @ (images.flatten(2) - own_mean) + mean).view_as(images)
+    own = [palette(one) for one in images]
+    with without_autocast(images[0].device):
+        # Added to both covariances, so that an image that has the palette already keeps its colours.
+        ridge = EPSILON * torch.eye(images[0].shape[1], dtype=images[0].dtype, device=images[0].device)
+        root, inverse = _roots(torch.cat([one.covariance for one in own]) + ridge)
+        between, _ = _roots(root @ (wanted.covariance.flatten(0, 1) + ridge) @ root)
+        transforms = (inverse @ between @ inverse).view_as(wanted.covariance)
+        return [
+            (transform @ (image.flatten(2) - before.mean) + mean).view_as(image)
+            for image, before, transform, mean in zip(images, own, transforms, wanted.mean, strict=True)
+        ]
 
 
 def _roots(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the square roots of symmetric matrices (B, C, C), and their inverses, by the Newton-Schulz iteration.
+    """Return the square roots of symmetric matrices (N, C, C), and their inverses, by the Newton-Schulz iteration.
 
-    Products alone, which every runtime of an exported graph knows. `EPSILON` is added to the eigenvalues.
+    Products alone, which every runtime of an exported graph knows, and few of them, which keeps the graph small.
     """
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-    matrices = matrices + EPSILON * identity
     trace = matrices.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
-    root, inverse = matrices / trace, identity
+    root, inverse = matrices / trace + _RELATIVE * identity, identity.expand_as(matrices)
     for _ in range(_ITERATIONS):
-        change = 1.5 * identity - 0.5 * inverse @ root
-        root, inverse = root @ change, change @ inverse
+        change = torch.baddbmm(identity, inverse, root, beta=1.5, alpha=-0.5)
+        root, inverse = torch.bmm(root, change), torch.bmm(change, inverse)
     return root * trace.sqrt(), inverse / trace.sqrt()
 
 
