@@ -58,6 +58,7 @@ def main() -> None:
         model = load_model(options.run)
         assert isinstance(model, Inpaint)
         methods["inpaint"] = model.edit
+        methods["inpaint, ensemble"] = lambda x, m: model.edit(x, m, ensemble=True)
     sets = {name: held_out(kind, options.num) for name, kind in KINDS.items()}
     columns: dict[str, tuple[Tensor, Tensor]] = {}
     for name, (images, masks) in sets.items():

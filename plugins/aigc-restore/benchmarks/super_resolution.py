@@ -1,11 +1,14 @@
-"""Trained networks and interpolation on the same photographs, as a table.
+"""Trained networks and interpolation on the same photographs, as one table.
 
-    python benchmarks/super_resolution.py FOLDER RUN... [--judge] [--picture FILE]
+    python benchmarks/super_resolution.py RUN... [--folders FOLDER...] [--ensemble] [--judge] [--picture FILE]
 
-FOLDER holds large images (.png). Those that come in pairs, as in Set5 (`img_001_SRF_2_HR.png` and `..._LR.png`), are
-used at the scale of their names with the small images that are there; all others are cut to a multiple of the scale and
-reduced as in MATLAB's imresize. Scores are means over the images: PSNR (dB) and SSIM of the luma without a border as
-wide as the scale, of results that are rounded to 8 bits. Time is CPU time per megapixel of the result, on one thread.
+The photographs are those of the folders (.png) and the two held-out ones of `photos`. Those that come in pairs, as in
+Set5 (`img_001_SRF_2_HR.png` and `..._LR.png`), are used at the scale of their names with the small images that are
+there; all others are cut to a multiple of the scale and reduced as in MATLAB's imresize. Runs of different scales get
+tables of their own.
+
+Scores are means over the images: PSNR (dB) and SSIM of the luma without a border as wide as the scale, of results that
+are rounded to 8 bits. Time is CPU time per megapixel of the result, on one thread.
 
 `--judge` adds two scores that know nothing of the training: the gradients' energy at frequencies that the small image
 cannot have, divided by that of the original (1 is as sharp), and the distance from the original in the features of
@@ -26,9 +29,11 @@ from aigc_lightning.core.resampling import reduced
 from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.base import to_signed
 from aigc_lightning.data.decode import decode
+from aigc_lightning.data.sets.photos import VAL_PHOTOS, load_photo
 from aigc_lightning.evaluation.feature_network import FeatureNetwork
 from aigc_lightning.metrics.pairs import cropped, luma, psnr, ssim
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from aigc_restore.editors.resizing import Bicubic, Lanczos
 from aigc_restore.models.sr import SuperResolution
@@ -47,10 +52,14 @@ def pairs(folder: Path, scale: int) -> list[Pair]:
         if "_HR" in path.name and small_file.exists():
             found.append((decode(small_file)[None], large))
         else:
-            height, width = (side // scale * scale for side in large.shape[-2:])
-            large = large[..., :height, :width]
-            found.append((reduced(large.float(), scale).byte(), large))
+            found.append(pair(large, scale))
     return found
+
+
+def pair(large: Tensor, scale: int) -> Pair:
+    height, width = (side // scale * scale for side in large.shape[-2:])
+    large = large[..., :height, :width]
+    return reduced(large.float(), scale).byte(), large
 
 
 def rounded(images: Tensor) -> Tensor:
@@ -100,54 +109,78 @@ def scores(method: Method, images: list[Pair], scale: int) -> tuple[float, float
     return float(torch.cat(decibels).mean()), float(torch.cat(similarity).mean()), seconds / pixels * 1e6
 
 
-def sheet(methods: dict[str, Method], images: list[Pair], scale: int, size: int = 128) -> Tensor:
-    """Return rows of crops from the middle of up to four images: every method's, then the original."""
+def sheet(methods: dict[str, Method], images: list[Pair], scale: int, size: int = 96) -> Tensor:
+    """Return rows of crops from the middle of up to five images, three times as large, small image and original too."""
     rows = []
-    for small, large in images[:4]:
-        top, left = (max((side - size) // 2, 0) for side in large.shape[-2:])
-        whole = [rounded(method(to_signed(small))).byte() for method in methods.values()]
-        rows.append(torch.cat([part[0, :, top : top + size, left : left + size] for part in [*whole, large]], dim=2))
-    return torch.cat(rows, dim=1)
+    for small, large in images[:5]:
+        top, left = (max((side - size) // 2, 0) // scale * scale for side in large.shape[-2:])
+        first = interpolate(small.float(), scale_factor=scale).byte()
+        whole = [first, *(rounded(method(to_signed(small))).byte() for method in methods.values()), large]
+        rows.append(torch.cat([part[0, :, top : top + size, left : left + size] for part in whole], dim=2))
+    return interpolate(torch.cat(rows, dim=1)[None].float(), scale_factor=3)[0].byte()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("runs", nargs="+")
-    parser.add_argument("--judge", action="store_true", help="sharpness and distance in features")
-    parser.add_argument("--picture", type=Path, help="PNG with columns bicubic | runs | original")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    print(machine_line())
-    models = {Path(run).name: load_model(run) for run in options.runs}
-    scales = {model.scale for model in models.values() if isinstance(model, SuperResolution)}
-    if len(scales) != 1:
-        parser.error("the runs are not all of sr with one scale")
-    scale, cpu = scales.pop(), torch.device("cpu")
+def methods_of(models: dict[str, SuperResolution], scale: int, ensemble: bool) -> dict[str, Method]:
+    cpu = torch.device("cpu")
     methods: dict[str, Method] = {
         "bicubic": lambda images: Bicubic(cpu).edit(images, scale=scale),
         "Lanczos": lambda images: Lanczos(cpu).edit(images, scale=scale),
     }
     for name, model in models.items():
-        assert isinstance(model, SuperResolution)
         methods[name] = model.edit
-        methods[f"{name}, ensemble"] = lambda images, model=model: model.edit(images, ensemble=True)  # type: ignore[misc]
-    images = pairs(options.folder, scale)
-    network = FeatureNetwork("efficientnet_lite0") if options.judge else None
-    more = " fine gradients | feature distance |" if network else ""
-    print(f"| x{scale}, {len(images)} images | PSNR (Y), dB | SSIM (Y) | s per megapixel |{more}")
-    print(f"|---|---|---|---|{'---|---|' if network else ''}")
+        if ensemble:
+            methods[f"{name}, ensemble"] = lambda images, model=model: model.edit(images, ensemble=True)  # type: ignore[misc]
+    return methods
+
+
+def print_table(
+    methods: dict[str, Method], sets: dict[str, list[Pair]], scale: int, network: FeatureNetwork | None
+) -> None:
+    print(f"| x{scale} | {' | '.join(f'{name} ({len(images)})' for name, images in sets.items())} | s per megapixel |")
+    print(f"|---|{'---|' * len(sets)}---|")
     for name, method in methods.items():
-        decibels, similarity, seconds = scores(method, images, scale)
-        row = f"| {name} | {decibels:.2f} | {similarity:.4f} | {seconds:.2f} |"
-        if network:
-            sharpness, distance = judged(method, images, scale, network)
-            row += f" {sharpness:.2f} | {distance:.4f} |"
-        print(row, flush=True)
-    if options.picture is not None:
-        shown = {name: method for name, method in methods.items() if name == "bicubic" or name in models}
-        text = {"columns": " | ".join([*shown, "original"])}
-        save_png(to_picture(sheet(shown, images, scale)), options.picture, text)
+        cells, seconds = [], []
+        for images in sets.values():
+            decibels, similarity, spent = scores(method, images, scale)
+            cells.append(f"{decibels:.2f} dB, {similarity:.4f}")
+            seconds.append(spent)
+            if network:
+                sharpness, distance = judged(method, images, scale, network)
+                cells[-1] += f", fine gradients {sharpness:.2f}, distance {distance:.4f}"
+        print(f"| {name} | {' | '.join(cells)} | {sum(seconds) / len(seconds):.2f} |", flush=True)
+    print()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--folders", nargs="*", type=Path, default=[], help="of photographs, such as Set5")
+    parser.add_argument(
+        "--ensemble", action="store_true", help="also the mean over eight orientations, 8 times as slow"
+    )
+    parser.add_argument("--judge", action="store_true", help="sharpness and distance in features")
+    parser.add_argument("--picture", type=Path, help="PNG with columns small | bicubic | runs | original")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(machine_line())
+    by_scale: dict[int, dict[str, SuperResolution]] = {}
+    for run in options.runs:
+        model = load_model(run)
+        if not isinstance(model, SuperResolution):
+            parser.error(f"{run} is not a run of sr")
+        by_scale.setdefault(model.scale, {})[Path(run).name] = model
+    if options.picture is not None and len(by_scale) > 1:
+        parser.error("a picture needs runs of one scale")
+    network = FeatureNetwork("efficientnet_lite0") if options.judge else None
+    for scale, models in sorted(by_scale.items()):
+        methods = methods_of(models, scale, options.ensemble)
+        sets = {folder.name: pairs(folder, scale) for folder in options.folders}
+        sets["photos"] = [pair(load_photo(name)[None], scale) for name in VAL_PHOTOS]
+        if options.picture is not None:
+            shown = {name: method for name, method in methods.items() if name == "bicubic" or name in models}
+            text = {"columns": " | ".join(["small", *shown, "original"])}
+            save_png(to_picture(sheet(shown, next(iter(sets.values())), scale)), options.picture, text)
+        print_table(methods, sets, scale, network)
 
 
 if __name__ == "__main__":
