@@ -1,5 +1,6 @@
 """`inpaint` keeps every promise of a plugin, and fills holes from what is around them."""
 
+import math
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from aigc_restore.inpainting.choice import NETWORKS
 from aigc_restore.inpainting.fourier import SpectralTransform
 from aigc_restore.inpainting.partial import PartialConvolution
 from aigc_restore.losses.style import gram, style
-from aigc_restore.models.inpaint import Inpaint, hole_psnr
+from aigc_restore.models.inpaint import Inpaint, hole_psnr, log_hole_error
 
 SPEC = ImageSpec(3, 32, 32, task="restoration", masks=True)
 TINY = {"partial": {"width": 4, "num_levels": 2}, "gated": {"width": 2}, "fourier": {"width": 4, "num_blocks": 1}}
@@ -80,6 +81,29 @@ def test_networks_learn_to_fill_better_than_smoothly(network):
         optimizer.step()
         errors.append(float((error * masks).mean().detach()))
     assert errors[-1] < 0.8 * errors[0]
+
+
+def test_the_logarithm_counts_each_image_alike():
+    images, targets = torch.zeros(2, 3, 8, 8, requires_grad=True), torch.zeros(2, 3, 8, 8)
+    targets[0], targets[1] = 0.4, 0.04
+    masks = torch.zeros(2, 1, 8, 8)
+    masks[..., :3, :] = 1
+    loss = log_hole_error(images, targets, masks)
+    scores = hole_psnr(images, targets, masks).mean() * math.log(10) / 10
+    assert float(loss.detach()) == pytest.approx(math.log(4) - float(scores), abs=0.04)
+    loss.backward()
+    sizes = (images.grad.abs() * targets.abs()).flatten(1).sum(1)
+    assert float(sizes[0]) == pytest.approx(float(sizes[1]), rel=0.1) and not images.grad[..., 3:, :].any()
+
+
+def test_the_mean_over_orientations_keeps_the_surroundings_and_turns_with_the_image():
+    model, masks = made("gated"), holes()
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    filled = model.edit(images, masks, ensemble=True)
+    assert torch.equal(torch.where(masks > 0, images, filled), images)
+    turned = model.edit(images.rot90(1, (2, 3)), masks.rot90(1, (2, 3)), ensemble=True)
+    torch.testing.assert_close(turned, filled.rot90(1, (2, 3)), atol=1e-5, rtol=0)
+    assert (filled - model.edit(images, masks)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("stride", [1, 2])

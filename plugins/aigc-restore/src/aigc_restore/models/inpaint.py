@@ -3,13 +3,13 @@
 Papers: Liu et al., ECCV 2018, https://arxiv.org/abs/1804.07723 (partial convolutions; losses of hole and surroundings);
 Yu et al., ICCV 2019, https://arxiv.org/abs/1806.03589 (gated convolutions); Suvorov et al., LaMa, WACV 2022,
 https://arxiv.org/abs/2109.07161 (Fourier convolutions; adversarial loss with R1); Mescheder et al., ICML 2018,
-https://arxiv.org/abs/1801.04406 (R1)
+https://arxiv.org/abs/1801.04406 (R1); Chen et al., HINet, CVPRW 2021, https://arxiv.org/abs/2105.06086 (PSNR as loss)
 Departures from the papers: the network learns the difference from a smooth filling (pull and push); no loss of total
 variation; the networks are smaller, see their modules.
 Shapes: B batch, C channels, H and W height and width in pixels. Images lie in [-1, 1].
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from aigc_lightning.core.adversarial import AdversarialModel
@@ -27,12 +27,15 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Adam
 
+from aigc_restore.ensemble import self_ensemble
 from aigc_restore.inpainting.choice import Filler, NetworkName, make_filler
 from aigc_restore.inpainting.fourier import FourierBlock
 from aigc_restore.inpainting.gated import GatedConvolution
 from aigc_restore.inpainting.partial import PartialConvolution
 from aigc_restore.inpainting.push_pull import push_pull
 from aigc_restore.losses.style import style
+
+_FLOOR = 1e-4  # of the squared error of which the logarithm is taken: about one level of 8 bits
 
 
 class Inpaint(AdversarialModel):
@@ -46,7 +49,9 @@ class Inpaint(AdversarialModel):
         spec: format of the images; declared by the data.
         network: "partial", "gated" or "fourier" convolutions.
         network_options: arguments of the network, such as {"width": 48}.
-        hole_weight: weight of the absolute error in the hole.
+        hole_loss: "absolute" error, or "logarithm" of each image's mean squared error in its hole, which is the PSNR up
+            to a factor: images that are easy to fill count as much as others.
+        hole_weight: weight of that error.
         valid_weight: weight of the absolute error of what the network makes of everything else, which is not used.
         feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed only in training, and only with a weight.
         perceptual_weight: weight of the squared difference in the features of that network.
@@ -77,6 +82,7 @@ class Inpaint(AdversarialModel):
         spec: ImageSpec,
         network: NetworkName = "gated",
         network_options: dict[str, Any] | None = None,
+        hole_loss: Literal["absolute", "logarithm"] = "absolute",
         hole_weight: float = 6.0,
         valid_weight: float = 1.0,
         feature_network: str | None = None,
@@ -103,7 +109,7 @@ class Inpaint(AdversarialModel):
                 "model.perceptual_weight and model.style_weight need a network that provides the features.",
                 "Set model.feature_network to a run of cnn or to vgg16.",
             )
-        self.hole_weight, self.valid_weight = hole_weight, valid_weight
+        self.hole_loss, self.hole_weight, self.valid_weight = hole_loss, hole_weight, valid_weight
         self.feature_network, self.perceptual_weight, self.style_weight = (
             feature_network,
             perceptual_weight,
@@ -126,18 +132,25 @@ class Inpaint(AdversarialModel):
 
     # ---- inference
 
-    def edit(self, images: Tensor, masks: Tensor) -> Tensor:
+    def edit(self, images: Tensor, masks: Tensor, *, ensemble: bool = False) -> Tensor:
         """Return images (B, C, H, W) in [-1, 1] with their holes filled by the averaged network.
 
         Args:
             images: (B, C, H, W) in [-1, 1], whose sides are multiples of `size_multiple`.
             masks: (B, 1, H, W), 1 in holes and 0 elsewhere.
+            ensemble: average the results for the image mirrored and turned in all eight ways.
         """
         network = self.averaged("generator")
         dtype = next(network.parameters()).dtype
         images, masks = images.to(self.device), (masks.to(self.device) > 0.5)
         with self.inference():
-            filled = network(images.to(dtype), masks.to(dtype)).float().clamp(-1, 1)
+            joined = torch.cat([images.to(dtype), masks.to(dtype)], dim=1)
+
+            def filling(both: Tensor) -> Tensor:
+                output: Tensor = network(both[:, :-1], both[:, -1:])
+                return output
+
+            filled = (self_ensemble(filling, joined) if ensemble else filling(joined)).float().clamp(-1, 1)
         return torch.where(masks, filled, images.float())
 
     def export_graphs(self) -> dict[str, str]:
@@ -166,6 +179,8 @@ class Inpaint(AdversarialModel):
         hole, valid = (error * masks).mean(), (error * (1 - masks)).mean()
         self.record("hole_error", hole)
         self.record("valid_error", valid)
+        if self.hole_loss == "logarithm":
+            hole = log_hole_error(output, images, masks)
         loss: Tensor = self.hole_weight * hole + self.valid_weight * valid
         filled = torch.where(masks > 0.5, output, images)
         if self.features is not None:
@@ -212,6 +227,18 @@ class Inpaint(AdversarialModel):
         self.log_held_out("loss", (filled - images).abs().flatten(1).mean(dim=1))
         for name, output in {"hole_psnr": filled, "smooth_hole_psnr": push_pull(images, masks).clamp(-1, 1)}.items():
             self.log_held_out(name, hole_psnr(output, images, masks))
+
+
+def log_hole_error(images: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
+    """Return the mean over images of the logarithm of the mean squared error in the hole, a scalar.
+
+    Args:
+        images: (B, C, H, W) in [-1, 1].
+        targets: the same.
+        masks: (B, 1, H, W), 1 in holes and 0 elsewhere.
+    """
+    squared = ((images - targets).square() * masks).flatten(1).sum(1)
+    return (squared / (masks.flatten(1).sum(1).clamp_min(1) * images.shape[1]) + _FLOOR).log().mean()
 
 
 def hole_psnr(images: Tensor, targets: Tensor, masks: Tensor) -> Tensor:
