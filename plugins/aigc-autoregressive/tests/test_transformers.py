@@ -54,7 +54,8 @@ def condition(batch: int, *, classes: bool = True, context: bool = True) -> Cond
     labels = torch.randint(3, (batch,), generator=generator)
     tokens = torch.randn(batch, 3, 5, generator=generator).double()
     present = torch.arange(3) <= torch.arange(batch)[:, None]  # contexts of one token, of two, and so on
-    return Condition(labels if classes else None, *((tokens, present) if context else ()))
+    summary = torch.randn(batch, SMALL["width"], generator=generator).double()
+    return Condition(labels if classes else None, *((tokens, present, None, summary) if context else ()))
 
 
 def gpt_condition(kind: str, batch: int) -> Condition:
@@ -146,6 +147,7 @@ def test_conditions_matter_and_may_be_dropped(kind):
     plain = transformer(inputs, given)
     assert not torch.allclose(transformer(inputs, replace(given, labels=(given.labels + 1) % 3)), plain)
     assert not torch.allclose(transformer(inputs, replace(given, context=given.context + 1)), plain)
+    assert not torch.allclose(transformer(inputs, replace(given, summary=-given.summary)), plain)
     padded = given.context.masked_fill(~given.present.unsqueeze(-1), 7.0)
     torch.testing.assert_close(transformer(inputs, replace(given, context=padded)), plain, rtol=1e-10, atol=1e-10)
     dropped = replace(given, dropped=torch.tensor([False, True]))

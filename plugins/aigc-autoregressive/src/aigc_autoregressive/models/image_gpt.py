@@ -108,7 +108,7 @@ class ImageGPTModel(TokenModel):
             num_classes=self.num_classes,
             **context_of(text),
         )
-        self.network = Conditioned(transformer, text)
+        self.network = Conditioned(transformer, text, width)
 
     def attention_maps(
         self, images: Tensor, labels: Sequence[int] | None = None, prompts: Sequence[str] | None = None

@@ -97,7 +97,7 @@ class MaskGITModel(TokenModel):
             num_classes=self.num_classes,
             **context_of(text),
         )
-        self.network = Conditioned(transformer, text)
+        self.network = Conditioned(transformer, text, width)
 
     def sample(
         self,

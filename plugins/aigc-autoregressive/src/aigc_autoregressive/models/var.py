@@ -85,7 +85,7 @@ class VARModel(TokenModel):
             num_classes=self.num_classes,
             **context_of(text),
         )
-        self.network = Conditioned(transformer, text)
+        self.network = Conditioned(transformer, text, width)
 
     def sample(
         self,

@@ -25,6 +25,8 @@ class KeyValueCache:
         self.longest, self.length = longest, 0
         #: Which of its first tokens may be attended to, bool (B, n); None for all. What follows them always may.
         self.present: Tensor | None = None
+        #: What is added to each token that follows, (B, 1, W); None for nothing.
+        self.summary: Tensor | None = None
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

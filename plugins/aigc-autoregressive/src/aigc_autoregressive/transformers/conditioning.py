@@ -22,12 +22,14 @@ class Condition:
         context: tokens of a text encoder or the like, (B, T, features), T at most what the model was made for.
         present: which of the context's tokens there are, bool (B, T); None for all.
         dropped: samples that are without condition all the same, bool (B,).
+        summary: of the context, added to each of the image's tokens, (B, W).
     """
 
     labels: Tensor | None = None
     context: Tensor | None = None
     present: Tensor | None = None
     dropped: Tensor | None = None
+    summary: Tensor | None = None
 
     def guided(self, batch: int, device: torch.device) -> "Condition":
         """Return a condition of twice the batch, the second half being without condition."""
@@ -37,7 +39,20 @@ class Condition:
 
         dropped = torch.zeros(batch, dtype=torch.bool, device=device) if self.dropped is None else self.dropped
         dropped = torch.cat([dropped, torch.ones_like(dropped)])
-        return Condition(twice(self.labels), twice(self.context), twice(self.present), dropped)
+        parts = (twice(part) for part in (self.labels, self.context, self.present))
+        return Condition(*parts, dropped, twice(self.summary))
+
+    def with_summary(self, tokens: Tensor) -> Tensor:
+        """Return an image's tokens (B, N, W) with the summary added to each, unless it is absent or dropped."""
+        summary = self.kept_summary
+        return tokens if summary is None else tokens + summary
+
+    @property
+    def kept_summary(self) -> Tensor | None:
+        """What is added to each token, (B, 1, W): the summary, or 0 for samples without condition."""
+        if self.summary is None or self.dropped is None:
+            return None if self.summary is None else self.summary.unsqueeze(1)
+        return self.summary.masked_fill(self.dropped.unsqueeze(1), 0).unsqueeze(1)
 
 
 #: Nothing in particular.
@@ -64,7 +79,7 @@ class Prefix(nn.Module):
     def forward(self, condition: Condition, batch: int) -> tuple[Tensor, Tensor | None]:
         """Return the tokens, (B, T + 1, W), and which of them there are, bool (B, T + 1); None for all."""
         check_parts(condition, classes=self.classes.num_classes > 0, context=self.context is not None)
-        last = self.classes(condition, batch).unsqueeze(1)
+        last = condition.with_summary(self.classes(condition, batch).unsqueeze(1))
         if self.context is None:
             return last, None
         tokens, present = self.context(condition, batch)
@@ -130,7 +145,7 @@ def check_parts(condition: Condition, *, classes: bool, context: bool) -> None:
     """
     if condition.labels is not None and not classes:
         raise UserError("The model was made without classes and cannot draw one.", "Leave the class out.")
-    if condition.context is not None and not context:
+    if not context and (condition.context is not None or condition.summary is not None):
         raise UserError("The model was made without context and cannot follow a prompt.", "Leave the prompt out.")
 
 

@@ -93,7 +93,7 @@ class ImageGPT(nn.Module):
     def features(self, tokens: Tensor, condition: Condition = OPEN) -> Tensor:
         """Return what each token is predicted from, (B, N, W)."""
         prefix, present = self.prefix(condition, tokens.shape[0])  # a dimension of exported programs
-        inputs = torch.cat([prefix, self._embedded(tokens[:, :-1], 0)], dim=1)
+        inputs = torch.cat([prefix, condition.with_summary(self._embedded(tokens[:, :-1], 0))], dim=1)
         mask = None if present is None else _causal(extended(present, self.num_tokens - 1))
         return self._features(inputs, 0, mask, [None] * len(self.blocks))[:, self.prefix.length - 1 :]
 
@@ -111,7 +111,7 @@ class ImageGPT(nn.Module):
         """Return logits of the first token, (B, K)."""
         prefix, present = self.prefix(condition, batch)
         for cache in caches:
-            cache.present = present
+            cache.present, cache.summary = present, condition.kept_summary
         features = self._features(prefix, 0, None if present is None else _causal(present), caches)
         logits: Tensor = self.output(features[:, -1])
         return logits
@@ -119,7 +119,9 @@ class ImageGPT(nn.Module):
     def step(self, caches: list[KeyValueCache], tokens: Tensor, place: int) -> Tensor:
         """Return logits of the token after a place, (B, K), given the token at this place, (B,)."""
         embedded = self._embedded(tokens.unsqueeze(1), place)
-        present = caches[0].present
+        present, summary = caches[0].present, caches[0].summary
+        if summary is not None:
+            embedded = embedded + summary
         mask = None if present is None else extended(present, place + 1)[:, None, None]
         logits: Tensor = self.output(self._features(embedded, self.prefix.length + place, mask, caches)[:, 0])
         return logits

@@ -2,7 +2,8 @@
 
 Paper: Chang et al., MaskGIT: Masked Generative Image Transformer, CVPR 2022, https://arxiv.org/abs/2202.04200
 Departs from the paper: the loss is divided by the expected number of masked tokens; what is to be shown may also be
-given as context tokens, and guidance is possible since the mask in the place of the class leaves the class open.
+given as context tokens and their summary, and guidance is possible since the mask in the place of the class leaves the
+class open.
 Shapes: B batch, N tokens of an image, K codes, W width.
 """
 
@@ -87,6 +88,7 @@ class MaskGIT(nn.Module):
         batch = tokens.shape[0]  # a dimension of exported programs
         classes = self.num_codes + 1 + labels_or_open(condition, batch, -1, tokens.device)  # open: the mask token
         embedded, mask = self.table(torch.cat([classes.unsqueeze(1), tokens], dim=1)) + self.positions.weight, None
+        embedded = condition.with_summary(embedded)
         if self.context is not None:
             context, present = self.context(condition, batch)
             embedded = torch.cat([context, embedded], dim=1)

@@ -2,7 +2,7 @@
 
 Paper: Tian et al., Visual Autoregressive Modeling, NeurIPS 2024, https://arxiv.org/abs/2404.02905
 Departs from the paper: without stochastic depth; what is to be shown may also be given as context tokens, which all
-scales see.
+scales see, and as a summary of these, which is added to the class.
 Shapes: B batch, N tokens of all scales, n tokens of one, S scales, K codes, Z latent channels, W width, T context
 tokens.
 """
@@ -130,7 +130,7 @@ class VAR(nn.Module):
         The latter is bool (B, T), or None without context.
         """
         check_parts(condition, classes=self.classes.num_classes > 0, context=self.context is not None)
-        shown: Tensor = self.classes(condition, batch)
+        shown: Tensor = condition.with_summary(self.classes(condition, batch).unsqueeze(1)).squeeze(1)
         if self.context is None:
             return shown, shown.new_empty(batch, 0, shown.shape[1]), None
         context, present = self.context(condition, batch)
