@@ -39,8 +39,7 @@ class Condition:
 
         dropped = torch.zeros(batch, dtype=torch.bool, device=device) if self.dropped is None else self.dropped
         dropped = torch.cat([dropped, torch.ones_like(dropped)])
-        parts = (twice(part) for part in (self.labels, self.context, self.present))
-        return Condition(*parts, dropped, twice(self.summary))
+        return Condition(twice(self.labels), twice(self.context), twice(self.present), dropped, twice(self.summary))
 
     def with_summary(self, tokens: Tensor) -> Tensor:
         """Return an image's tokens (B, N, W) with the summary added to each, unless it is absent or dropped."""
