@@ -19,6 +19,7 @@ from typing import cast
 import torch
 from aigc_lightning.core.checkpoint import load_model
 from aigc_lightning.core.io.pictures import save_png, to_picture
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.base import to_signed
 from aigc_lightning.data.sets.photos import load_photo
 from aigc_lightning.inference.tiles import Tiling, apply_in_tiles, equals_whole, free_tiling
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    print(machine_line())
     photo = to_signed(load_photo("chelsea"))
     top, left = (max(side - options.size, 0) // 2 for side in photo.shape[1:])
     image = photo[:, top : top + options.size, left : left + options.size].contiguous()
