@@ -1,7 +1,7 @@
 """How often a model of captioned shapes draws what held-out captions say.
 
     aigc fit --model cnn --data shapes --data.size 32 --data.num_train 20000 --trainer.max_steps 1500 --run judge
-    python benchmarks/text.py RUN judge [--num 500] [--steps 18] [--guidance 1]
+    python benchmarks/text.py RUN judge [--num 500] [--steps 18] [--guidance 1] [--temperature 1]
 
 The form of the larger shape is what the classifier calls it; real pictures show its accuracy. The colour is
 decided by the drawing's rules: the colour of the palette that most pixels are nearest to, the background left out.
@@ -46,6 +46,10 @@ def rightness(images: Tensor, scenes: list[Scene], judge: object) -> tuple[float
     return float(np.mean(form)), float(np.mean(colour)), float(np.mean(both))
 
 
+#: Of the models' own `sample`.
+_OPTIONS = ("steps", "guidance", "temperature")
+
+
 def main() -> None:
     """Print the shares for real pictures and for those of the run."""
     parser = argparse.ArgumentParser()
@@ -54,6 +58,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=500)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--guidance", type=float, default=None)
+    parser.add_argument("--temperature", type=float, default=None, help="of models that draw tokens")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(machine_line())
@@ -62,7 +67,7 @@ def main() -> None:
     scenes = [random_scene(_HELD_OUT, number) for number in numbers]
     data = Shapes(size=model.spec.height, num_val=_SKIPPED + options.num)
     real = data.samples(data.val_source()).read(numbers)["image"]
-    own = {name: value for name in ("steps", "guidance") if (value := getattr(options, name)) is not None}
+    own = {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}
     made = sampled(model, list(numbers), prompts=[scene.caption for scene in scenes], **own)  # type: ignore[arg-type]
     print("| pictures | form | colour | both |\n|---|---|---|---|")
     for name, images in {"real": real, f"{options.run}, {own}": made}.items():
