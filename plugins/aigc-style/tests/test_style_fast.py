@@ -6,9 +6,13 @@ import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
 from aigc_lightning.testing import ModelConformance
+from torch.nn import functional
 
+from aigc_style.bands import band_palettes
 from aigc_style.features import StyleFeatures
 from aigc_style.networks.transform import TransformNet
+from aigc_style.pictures import read_style
+from aigc_style.statistics import resized
 from aigc_style.style_fast import StyleFast
 
 
@@ -56,6 +60,22 @@ def test_the_losses_are_those_of_the_style(network: str) -> None:
     losses = model.losses(torch.rand(2, 3, 32, 32))
     assert losses.content.tolist() == [0, 0] and losses.style.min() > 0
     torch.testing.assert_close(losses.total(0.5), losses.style)
+
+
+def test_edits_have_the_contrast_and_the_colours_of_the_style_at_their_size() -> None:
+    model = made(style="brick")
+    model.setup("fit")
+    picture, _ = read_style("brick")
+    photo = torch.rand(1, 3, 48, 80) * 2 - 1
+    for size in ((128, 128), (90, 130)):  # one of the sizes that are measured, and one between two
+        styled = model.eval().edit(functional.interpolate(photo, size, mode="bicubic"))
+        wanted, found = (band_palettes(one).covariance for one in (resized(picture, size), styled))
+        torch.testing.assert_close(found[-1], wanted[-1], atol=0.01, rtol=0.15)
+        errors, sizes = (one.flatten(1).norm(dim=1) for one in (found - wanted, wanted))
+        assert (errors[:4] < 0.35 * sizes[:4] + 1e-3).all()
+    restored = made(style="brick")
+    restored.load_state_dict(model.state_dict())
+    torch.testing.assert_close(restored.eval().edit(photo), model.edit(photo))
 
 
 def test_what_it_cannot_learn_from_is_refused() -> None:

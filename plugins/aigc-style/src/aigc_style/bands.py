@@ -3,19 +3,23 @@
 Papers: Burt, Adelson, The Laplacian Pyramid as a Compact Image Code, IEEE Transactions on Communications 1983; Heeger,
 Bergen, Pyramid-Based Texture Analysis/Synthesis, SIGGRAPH 1995 (a texture's bands are matched one by one).
 Departures from the second paper: means and covariances of colours in place of histograms, and no orientations.
-Shapes: B batch, C channels, H and W height and width in pixels, K = 5 bands.
+Shapes: B batch, C channels, H and W height and width in pixels, K = 5 bands, S = 5 sizes.
 """
 
 from collections.abc import Sequence
+from math import log2
 
 import torch
 from aigc_lightning.networks.residual import crop, pad_to_least, pad_to_multiple
 from torch import Tensor
 from torch.nn import functional
 
-from aigc_style.statistics import Palette, match_palettes, palette
+from aigc_style.statistics import Palette, match_palettes, palette, resized
 
 _HALVINGS = 4
+NUM_BANDS = _HALVINGS + 1
+#: Square roots of areas in pixels, each twice the one before.
+SIDES = (64, 128, 256, 512, 1024)
 _ROUNDS = 3  # since a change of one band shows a little in its neighbours
 #: Pixels of which heights and widths that need no padding are multiples.
 MULTIPLE = 2**_HALVINGS
@@ -26,6 +30,23 @@ def band_palettes(images: Tensor) -> Palette:
     """Return the palettes of the bands of images (B, C, H, W), from fine to coarse, and their own: (K + 1, B, ...)."""
     found = [palette(one) for one in (*_bands(_padded(images)), images)]
     return Palette(*(torch.stack(parts) for parts in zip(*found, strict=True)))
+
+
+def palettes_by_size(style: Tensor) -> Palette:
+    """Return the palettes (S, K + 1, C, ...) of the bands of a style (1, C, H, W), resized to each of `SIDES`."""
+    scales = [side / (style.shape[-2] * style.shape[-1]) ** 0.5 for side in SIDES]
+    sizes = [(max(1, round(scale * style.shape[-2])), max(1, round(scale * style.shape[-1]))) for scale in scales]
+    found = [band_palettes(resized(style, size)) for size in sizes]
+    return Palette(*(torch.stack(parts).squeeze(2) for parts in zip(*found, strict=True)))
+
+
+def at_size(palettes: Palette, images: Tensor) -> Palette:
+    """Return the palettes (K + 1, B, C, ...) of a style that is as large as images (B, C, H, W), from those by size."""
+    area = images.new_ones(images.shape[-2:]).sum()  # of the image, also in exported programs
+    place = (0.5 * torch.log2(area) - log2(SIDES[0])).clamp(0, len(SIDES) - 1)
+    shares = (1 - (torch.arange(len(SIDES), device=images.device) - place).abs()).clamp_min(0)
+    parts = ((shares.view(-1, 1, 1, 1) * part).sum(dim=0).unsqueeze(1) for part in palettes)
+    return Palette(*(part.expand(-1, images.shape[0], -1, -1) for part in parts))
 
 
 def mixed_palettes(choices: Sequence[Palette], shares: Sequence[float]) -> Palette:

@@ -18,7 +18,7 @@ from torch.nn import functional
 #: pixels to 8 bits has half this variance.
 EPSILON = 1e-5
 _ITERATIONS = 20  # enough for variances that differ by a factor of 100,000
-_RELATIVE = 1e-6  # added to matrices whose roots are taken, relative to their trace
+_RELATIVE = 1e-4  # of the trace of a matrix, added before its root is taken; less amplifies the rounding of greys
 
 
 class Losses(NamedTuple):

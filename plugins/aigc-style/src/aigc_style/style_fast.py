@@ -4,7 +4,8 @@ Paper: Johnson, Alahi, Li, Perceptual Losses for Real-Time Style Transfer and Su
 https://arxiv.org/abs/1603.08155
 Departures from the paper: those of the network (`networks/transform.py`); any network for the features; losses relative
 to the style's and the photographs' own features; the differences between neighbouring pixels are a layer of the style
-(`features.py`), in place of total variation; cosine decay of the learning rate.
+(`features.py`), in place of total variation; edits take the style's contrast and colours at each scale (`bands.py`);
+cosine decay of the learning rate.
 Shapes: B batch, C channels, H and W height and width in pixels. Images lie in [-1, 1].
 """
 
@@ -24,10 +25,11 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam
 
+from aigc_style.bands import MULTIPLE, NUM_BANDS, SIDES, at_size, match_bands, palettes_by_size
 from aigc_style.features import DEFAULT, StyleFeatures
-from aigc_style.networks.transform import REDUCTION, ResidualBlock, TransformNet
+from aigc_style.networks.transform import ResidualBlock, TransformNet
 from aigc_style.pictures import read_style
-from aigc_style.statistics import Losses, content_loss, gram, gram_loss, resized
+from aigc_style.statistics import Losses, Palette, content_loss, gram, gram_loss, resized
 
 
 class StyleFast(ImageModel):
@@ -59,6 +61,8 @@ class StyleFast(ImageModel):
     monitor = "val/loss"
     size_multiple = 1  # any size
     reach = math.inf  # instance norm: every pixel depends on all others
+    palette_mean: Tensor
+    palette_covariance: Tensor
 
     def __init__(
         self,
@@ -86,6 +90,9 @@ class StyleFast(ImageModel):
         self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
         self.network = TransformNet(spec.channels, width, num_blocks)
         self.network.to(memory_format=torch.channels_last)
+        channels, shape = spec.channels, (len(SIDES), NUM_BANDS + 1)  # of the style's bands, measured before training
+        self.register_buffer("palette_mean", torch.zeros(*shape, channels, 1))
+        self.register_buffer("palette_covariance", torch.eye(channels).expand(*shape, -1, -1).clone())
         self.features: StyleFeatures | None = None  # not registered as a sub-module, so not part of this model
         self.grams: list[Tensor] = []  # of the style, by layer
 
@@ -95,11 +102,14 @@ class StyleFast(ImageModel):
         """Return images (B, C, H, W) of any size in the style that was learned."""
         with self.inference():
             styled: Tensor = self(images.to(self.device, next(self.network.parameters()).dtype))
-        return styled.float().clamp(-1, 1)
+            styled = styled.to(self.palette_mean).contiguous()  # else rounding depends on the size of the batch
+            wanted = at_size(Palette(self.palette_mean, self.palette_covariance), styled)
+            result = match_bands(styled, wanted)
+        return result.float().clamp(-1, 1)
 
     def export_graphs(self) -> dict[str, ExportGraph | str]:
         """Return the graph of `edit`, for sizes that need no padding."""
-        return derived_graphs(self, multiple=REDUCTION)
+        return derived_graphs(self, multiple=MULTIPLE)
 
     # ---- training
 
@@ -111,6 +121,8 @@ class StyleFast(ImageModel):
         refer(self, "feature_network", self.feature_network, self.features.sha256)
         picture, digest = read_style(self.style)
         refer(self, "style", self.style, digest)
+        for known, found in zip((self.palette_mean, self.palette_covariance), palettes_by_size(picture), strict=True):
+            known.copy_(found)
         scale = self.style_size / max(picture.shape[-2:])
         picture = resized(picture, (round(scale * picture.shape[-2]), round(scale * picture.shape[-1])))
         with torch.no_grad():
