@@ -15,6 +15,7 @@ from aigc_autoregressive.models.maskgit import MaskGITModel
 from aigc_autoregressive.models.var import VARModel
 from aigc_autoregressive.models.vqgan import VQGANModel
 from aigc_autoregressive.noise import gumbel
+from aigc_autoregressive.transformers.word_vectors import NUM_ROWS, rows_of
 
 NAMES = ("a", "b")
 SMALL = ImageSpec(1, 4, 4, class_names=NAMES)
@@ -106,9 +107,35 @@ def test_classes_and_guidance(kind, tokenizers):
     graph, run = graph_of(model)
     assert graph.loop.settings["has_guidance"] and graph.inputs["labels"].high == 2  # the third is no class
     expected = model.sample([1, 2], [1, 1], guidance=3.0).numpy()
-    assert np.abs(exported_sampling.sample(run, graph.loop.settings, [1, 2], [1, 1], 1.0, 3.0) - expected).max() < 1e-5
+    assert (
+        np.abs(exported_sampling.sample(run, graph.loop.settings, [1, 2], [1, 1], guidance=3.0) - expected).max() < 1e-5
+    )
     always = graph_of(made(SMALL, conditions="labels", condition_dropout=0.0))[0]
     assert not always.loop.settings["has_guidance"] and always.inputs["labels"].high == 1
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_prompts_and_guidance(kind, tokenizers):
+    spec = ImageSpec(1, 8, 8, captions=True) if kind == "var" else ImageSpec(1, 4, 4, captions=True)
+    options = {"tokenizer": tokenizers["scales"]} if kind == "var" else {}
+    text: Any = {"size": 8, "depth": 1, "heads": 2, "max_length": 24}
+    model = made(spec, kind, conditions="prompts", text_options=text, **options)
+    graph, run = graph_of(model)
+    settings, prompts = graph.loop.settings, ["Two words", "", "\u7ea2\u661f und Rot"]
+    assert graph.inputs["texts"].shape == graph.inputs["words"].shape == ("batch", 24) and settings["has_guidance"]
+    expected = model.sample(SEEDS, prompts=prompts, guidance=3.0).numpy()
+    found = exported_sampling.sample(run, settings, SEEDS, prompts=prompts, guidance=3.0)
+    assert np.abs(found - expected).max() < 1e-5
+    nothing = exported_sampling.sample(run, settings, SEEDS)
+    assert np.abs(nothing - model.sample(SEEDS).numpy()).max() < 1e-5 and np.abs(nothing - found).max() > 1e-3
+    with pytest.raises(ValueError, match="24 bytes, and the model reads 23"):
+        exported_sampling.sample(run, settings, [0], prompts=["a" * 24])
+
+
+def test_the_numbers_of_words_are_those_of_the_model():
+    for text in ("a Red  star", "", "\u7ea2\u661f und \u30b9", "STRASSE stra\u00dfe"):
+        found = exported_sampling.words_of(text, NUM_ROWS)
+        assert found == [row + 1 for row in rows_of(text)] and len(found) <= len(text.encode()) + 1
 
 
 def test_the_image_alone_may_be_asked_for(tokenizers):
@@ -127,5 +154,3 @@ def test_noise_is_that_of_the_model():
 
 def test_what_is_refused_with_the_reason():
     assert "1,056 tokens" in made(ImageSpec(1, 32, 33)).export_graphs()["sample"]
-    refused = made(ImageSpec(1, 4, 4, captions=True), conditions="prompts").export_graphs()
-    assert list(refused) == ["sample", "edit", "embed"] and "takes texts" in refused["sample"]

@@ -7,7 +7,7 @@ from torch import nn
 
 from aigc_autoregressive.transformers import Condition, ImageGPT
 from aigc_autoregressive.transformers.conditioned import Conditioned
-from aigc_autoregressive.transformers.word_vectors import NUM_ROWS, WordVectors, rows_of
+from aigc_autoregressive.transformers.word_vectors import NUM_ROWS, WordVectors, numbers_of, rows_of
 
 
 def test_a_text_is_its_words_and_pairs_of_neighbours():
@@ -22,10 +22,10 @@ def test_vectors_are_sums_and_do_not_depend_on_the_other_texts():
     words = WordVectors(4)
     table = words.table.weight
     expected = table[rows_of("two words")].sum(0) / 3**0.5
-    found = words(["two words", "", "many more words than these"])
+    found = words(numbers_of(["two words", "", "many more words than these"]))
     torch.testing.assert_close(found[0], expected)
-    torch.testing.assert_close(words(["two words"])[0], expected)
-    assert not found[1].any() and words(["", ""]).shape == (2, 4)
+    torch.testing.assert_close(words(numbers_of(["two words"]))[0], expected)
+    assert not found[1].any() and words(numbers_of(["", ""])).shape == (2, 4)
 
 
 @pytest.mark.parametrize("caption", ["a {} star and a {} circle", "a {} circle, then a {} star"])
@@ -40,7 +40,7 @@ def test_a_transformer_soon_reads_which_of_two_words_matters(caption):
     tokens = torch.tensor(pairs)[:, :1].expand(-1, 2)  # the colour named first
     optimizer = torch.optim.Adam([*words.parameters(), *transformer.parameters()], lr=5e-3)
     for _ in range(40):
-        loss = -transformer.log_prob(tokens, Condition(summary=words(texts))).mean()
+        loss = -transformer.log_prob(tokens, Condition(summary=words(numbers_of(texts)))).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -51,6 +51,6 @@ def test_the_condition_of_texts_has_the_vectors_of_their_words():
     text = ByteEncoder(size=8, depth=1, heads=2, max_length=12)
     network = Conditioned(nn.Identity(), text, 16)
     found = network.condition(None, ["a dog", ""])
-    torch.testing.assert_close(found.summary, network.words(["a dog", ""]))
+    torch.testing.assert_close(found.summary, network.words(numbers_of(["a dog", ""])))
     assert found.dropped.tolist() == [False, True]
     assert Conditioned(nn.Identity(), None, 16).words is None

@@ -3,20 +3,22 @@
     python FILE_sample.py --seeds 0 1 2
 
 The network is FILE.onnx beside this file; of an image's tokens it gives the logits of each, and of models with a
-tokenizer also the image. Images are those of `aigc sample` for the same seeds and classes, as far as two tokens are not
-as good as equal. Without a cache of keys and values, each step costs a pass over the whole image.
+tokenizer also the image. Images are those of `aigc sample` for the same seeds, and classes or texts, as far as two
+tokens are not as good as equal. Without a cache of keys and values, each step costs a pass over the whole image.
 
 Papers: Chen et al., Generative Pretraining from Pixels, ICML 2020 (token by token); Chang et al., MaskGIT, CVPR 2022,
 https://arxiv.org/abs/2202.04200 (the most confident tokens first); Tian et al., Visual Autoregressive Modeling, NeurIPS
 2024, https://arxiv.org/abs/2404.02905 (scale by scale)
-Shapes: B batch, N tokens of an image, P places, K codes, C channels, H and W height and width.
+Shapes: B batch, N tokens of an image, L tokens of a text, P places, K codes, C channels, H and W height and width.
 """
 
 import argparse
 import json
+import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ Run = Callable[[Mapping[str, Array]], Sequence[Array]]
 #: Returns the logits (B, N, K) of tokens (B, N), led to the class by a strength, of which 1 is none.
 Predict = Callable[[Array, float], Array]
 Settings = Mapping[str, Any]
+#: Kana and ideographs, each of which is a word.
+_ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 
 
 def sample(
@@ -35,6 +39,7 @@ def sample(
     settings: Settings,
     seeds: Sequence[int],
     labels: Sequence[int] | None = None,
+    prompts: Sequence[str] | None = None,
     temperature: float = 1.0,
     guidance: float = 1.0,
     steps: int = 8,
@@ -48,23 +53,20 @@ def sample(
         settings: shape, codes, classes and order of the tokens, from the metadata.
         seeds: non-negative.
         labels: the class of each image, for models with classes; by default the seed modulo their number.
+        prompts: the text of each image, for models with prompts; by default none.
         temperature: below 1 draws likelier tokens, 0 the likeliest.
-        guidance: strength of the class; 1 is none.
+        guidance: strength of the class or text; 1 is none.
         steps: of `maskgit`; in each, all tokens that are missing are drawn and the most confident ones stay.
         choice_temperature: of `maskgit`: of the noise on the confidences.
         images: the exported network where only the image is wanted, the last output of `run`.
     """
-    if settings["num_classes"] and labels is None:
-        labels = [seed % settings["num_classes"] for seed in seeds]
-
-    def inputs(tokens: Array, labels: Sequence[int] | None) -> dict[str, Array]:
-        return {"tokens": tokens, **({} if labels is None else {"labels": np.asarray(labels, np.int64)})}
+    shown, of_nothing = _conditions(settings, seeds, labels, prompts)
 
     def predict(tokens: Array, strength: float) -> Array:
-        logits = run(inputs(tokens, labels))[0]
+        logits = run({"tokens": tokens, **shown})[0]
         if strength == 1:
             return logits
-        open_ = run(inputs(tokens, [settings["num_classes"]] * len(seeds)))[0]  # of any class
+        open_ = run({"tokens": tokens, **of_nothing})[0]
         guided: Array = open_ + np.float32(strength) * (logits - open_)
         return guided
 
@@ -73,12 +75,49 @@ def sample(
     else:
         tokens = _in_parts(predict, settings, seeds, temperature, guidance)
     if settings["has_tokenizer"]:
-        found: Array = (run if images is None else images)(inputs(tokens, labels))[-1]
+        found: Array = (run if images is None else images)({"tokens": tokens, **shown})[-1]
         return found
     channels, height, width = settings["shape"]
     pixels = tokens.reshape(len(seeds), height, width, channels).transpose(0, 3, 1, 2)
     result: Array = pixels.astype(np.float32) * np.float32(2 / (settings["num_codes"] - 1)) - 1
     return result
+
+
+def _conditions(
+    settings: Settings, seeds: Sequence[int], labels: Sequence[int] | None, prompts: Sequence[str] | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the inputs that say what the images are of, and those that leave it open."""
+    count = len(seeds)
+    if settings["num_classes"]:
+        chosen = [seed % settings["num_classes"] for seed in seeds] if labels is None else labels
+        return {"labels": np.asarray(chosen, np.int64)}, {"labels": np.full(count, settings["num_classes"], np.int64)}
+    if settings["text_length"]:
+        nothing = [""] * count
+        return _texts(settings, nothing if prompts is None else prompts), _texts(settings, nothing)
+    return {}, {}
+
+
+def _texts(settings: Settings, texts: Sequence[str]) -> dict[str, Array]:
+    """Return the numbers of texts' bytes and of their words, int64 (B, L) each.
+
+    Raises:
+        ValueError: a text that is too long.
+    """
+    length = settings["text_length"]
+    found = np.zeros((2, len(texts), length), np.int64)
+    for place, text in enumerate(texts):
+        numbers = [1, *(2 + byte for byte in text.encode())]
+        if len(numbers) > length:
+            raise ValueError(f"A text has {len(numbers) - 1} bytes, and the model reads {length - 1}: {text[:40]!r}")
+        words = words_of(text, settings["num_word_rows"])
+        found[0, place, : len(numbers)], found[1, place, : len(words)] = numbers, words
+    return {"texts": found[0], "words": found[1]}
+
+
+def words_of(text: str, num_rows: int) -> list[int]:
+    """Return the numbers of a text's words and of its pairs of neighbours: checksums from 1 to the number of rows."""
+    words = re.findall(rf"[{_ALONE}]|[^\s{_ALONE}]+", text.casefold())
+    return [1 + zlib.crc32(part.encode()) % num_rows for part in (*words, *map(" ".join, pairwise(words)))]
 
 
 def _in_parts(predict: Predict, settings: Settings, seeds: Sequence[int], temperature: float, guidance: float) -> Array:
@@ -186,9 +225,14 @@ def _options(settings: Settings) -> argparse.Namespace:
     """Return the arguments of `sample` from the command line, checked."""
     parser = argparse.ArgumentParser(description="Make images with the exported network beside this file.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--labels", type=int, nargs="+", help="the class of each image (default: seed modulo classes)")
+    if settings["num_classes"]:
+        help_ = "the class of each image (default: seed modulo classes)"
+        parser.add_argument("--labels", type=int, nargs="+", help=help_)
+    if settings["text_length"]:
+        parser.add_argument("--prompts", nargs="+", help="the text of each image (default: none), or one for all")
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1: likelier tokens (default: 1)")
-    parser.add_argument("--guidance", type=float, default=1.0, help="strength of the class (default: 1, none)")
+    if settings["has_guidance"]:
+        parser.add_argument("--guidance", type=float, default=1.0, help="strength of class or text (default: 1, none)")
     if settings["order"] == "confidence":
         parser.add_argument("--steps", type=int, default=8, help="in which tokens are drawn (default: 8)")
         parser.add_argument(
@@ -199,13 +243,18 @@ def _options(settings: Settings) -> argparse.Namespace:
         parser.error("seeds and the temperature are at least 0")
     if settings["order"] == "confidence" and (options.steps < 1 or options.choice_temperature < 0):
         parser.error("steps are at least 1, the choice temperature at least 0")
-    if options.labels is not None:
+    if getattr(options, "labels", None) is not None:
         if len(options.labels) != len(options.seeds):
             parser.error("give one label for each seed")
         if not all(0 <= label < settings["num_classes"] for label in options.labels):
             parser.error(f"the model has {settings['num_classes']} classes")
-    if options.guidance != 1 and not settings["has_guidance"]:
-        parser.error("the model was not trained for guidance")
+    if getattr(options, "prompts", None) is not None:
+        if len(options.prompts) == 1:
+            options.prompts *= len(options.seeds)
+        if len(options.prompts) != len(options.seeds):
+            parser.error("give one prompt, or one for each seed")
+        if max(len(text.encode()) for text in options.prompts) >= settings["text_length"]:
+            parser.error(f"prompts have at most {settings['text_length'] - 1} bytes")
     return options
 
 

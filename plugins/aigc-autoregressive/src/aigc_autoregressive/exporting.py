@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop, GraphInput, label_input
+from aigc_lightning.networks.byte_encoder import FIRST_BYTE, NUM_TOKENS, PADDING, START
 from torch import Tensor
 
 from aigc_autoregressive import exported_sampling
 from aigc_autoregressive.transformers.conditioning import Condition
+from aigc_autoregressive.transformers.word_vectors import NUM_ROWS
 
 if TYPE_CHECKING:
     from aigc_autoregressive.models.token_model import TokenModel
@@ -43,8 +45,6 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
     lengths = [rows * columns * maps.channels for rows, columns in maps.grids]
     if order == "tokens":
         lengths = [1] * maps.num_tokens
-    if model.condition_name == "prompts":
-        return {"sample": "its network takes texts, which are no tensors", **refused}
     if len(lengths) > _MOST_PASSES:
         many = f"its images have {len(lengths):,} tokens, each a pass over all; {_MOST_PASSES:,} at most"
         return {"sample": many, **refused}
@@ -52,9 +52,18 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
     inputs = {"tokens": GraphInput(("batch", maps.num_tokens), 0, maps.num_codes - 1 + has_mask, integers=True)}
     if model.num_classes:
         inputs["labels"] = label_input(model.num_classes + model.has_guidance)  # the last is that of an open class
+    network: Any = model.averaged("network")
+    text_length = 0 if network.text is None else network.text.max_length
+    if text_length:
+        inputs.update(_text_inputs(text_length))
 
-    def call(tokens: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        found = logits(tokens, Condition(labels=labels))
+    def call(
+        tokens: Tensor, labels: Tensor | None = None, texts: Tensor | None = None, words: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        shown = Condition(labels=labels)
+        if texts is not None and words is not None:
+            shown = network.condition_of_tokens(texts, words)
+        found = logits(tokens, shown)
         # While an image is drawn it has masked tokens, which are no codes.
         return (found, maps.images(tokens.clamp(max=maps.num_codes - 1))) if has_tokenizer else found
 
@@ -64,16 +73,29 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
         "lengths": lengths,
         "num_codes": maps.num_codes,
         "num_classes": model.num_classes,
+        "text_length": text_length,
+        "num_word_rows": NUM_ROWS,
         "has_guidance": model.has_guidance,
         "has_tokenizer": has_tokenizer,
     }
     drawing: Any = model
+    example: dict[str, Any] = {"seeds": _SEEDS, **({"prompts": ["a B", "\u00e9"]} if text_length else {})}
     graph = ExportGraph(
         model,
         call,
         inputs,
         ("logits", "images") if has_tokenizer else ("logits",),
         meaning="logits of each token; images of the tokens, in [-1, 1]" if has_tokenizer else "of each token",
-        loop=ExportLoop(exported_sampling, settings, {"seeds": _SEEDS}, lambda: drawing.sample(_SEEDS)),
+        loop=ExportLoop(exported_sampling, settings, example, lambda: drawing.sample(**example)),
     )
     return {"predict": graph, **refused}
+
+
+def _text_inputs(length: int) -> dict[str, GraphInput]:
+    """Return the inputs that say what texts the images are of."""
+    bytes_meaning = f"bytes of texts plus {FIRST_BYTE}, after a {START} and before as many {PADDING} as are left"
+    words_meaning = "checksums of words and pairs of words plus 1, and 0 where a text has fewer"
+    return {
+        "texts": GraphInput(("batch", length), PADDING, NUM_TOKENS - 1, integers=True, meaning=bytes_meaning),
+        "words": GraphInput(("batch", length), 0, NUM_ROWS, integers=True, meaning=words_meaning),
+    }

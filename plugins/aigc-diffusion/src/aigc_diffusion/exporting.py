@@ -77,7 +77,7 @@ def _condition_input(model: "DiffusionInference") -> dict[str, GraphInput]:
 def _loop(model: "DiffusionInference") -> ExportLoop:
     options: dict[str, Any] = {"steps": _STEPS}
     if model.condition_name == "prompts":
-        options["prompts"] = ["a", "", "two words"]
+        options["prompts"] = ["a b", "", "\u00e9"]
     if model.condition_name != "none" and model.condition_dropout > 0:
         options["guidance"] = 2.0
     example = {"seeds": _SEEDS, **options}

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
-from aigc_lightning.networks.byte_encoder import ByteEncoder
+from aigc_lightning.networks.byte_encoder import PADDING, ByteEncoder
 from torch import Tensor, nn
 
 from aigc_autoregressive.transformers.conditioning import Condition
-from aigc_autoregressive.transformers.word_vectors import WordVectors
+from aigc_autoregressive.transformers.word_vectors import WordVectors, numbers_of
 
 
 class Conditioned(nn.Module):
@@ -32,9 +31,26 @@ class Conditioned(nn.Module):
             texts: B texts, of which empty ones leave it open; None for transformers without context.
             dropped: samples that are without condition all the same, bool (B,).
         """
-        if texts is None or self.text is None or self.words is None:
+        if texts is None or self.text is None:
             return Condition(labels=labels, dropped=dropped)
-        encoded = self.text(self.text.tokenize(texts).to(self.text.positions.device))
-        empty = torch.tensor([not text for text in texts], device=encoded.mask.device)
+        device = self.text.positions.device
+        return self.condition_of_tokens(
+            self.text.tokenize(texts).to(device), numbers_of(texts).to(device), labels, dropped
+        )
+
+    def condition_of_tokens(
+        self, tokens: Tensor, words: Tensor, labels: Tensor | None = None, dropped: Tensor | None = None
+    ) -> Condition:
+        """Return the condition of texts that are given as numbers.
+
+        Args:
+            tokens: of the texts, int64 (B, L), as `ByteEncoder.tokenize` returns them.
+            words: of the texts, int64 (B, n), as `numbers_of` returns them.
+            labels: classes, int64 (B,); None leaves them open.
+            dropped: samples that are without condition all the same, bool (B,).
+        """
+        assert self.text is not None and self.words is not None
+        encoded = self.text(tokens)
+        empty = (tokens[:, 1:] == PADDING).all(dim=1)
         dropped = empty if dropped is None else dropped | empty
-        return Condition(labels, encoded.tokens, encoded.mask, dropped, self.words(texts))
+        return Condition(labels, encoded.tokens, encoded.mask, dropped, self.words(words))

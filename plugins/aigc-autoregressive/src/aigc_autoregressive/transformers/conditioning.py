@@ -128,7 +128,9 @@ class ContextTokens(nn.Module):
         tokens, present = pad(self.projection(context), (0, 0, 0, filled)), pad(present, (0, filled))
         empty = ~present.any(1, keepdim=True)
         absent = empty if condition.dropped is None else empty | condition.dropped[:, None]
-        return torch.where(absent.unsqueeze(-1), self.absent, tokens), torch.where(absent, only_first, present)
+        # Not a choice between Booleans, of which onnxruntime knows none.
+        present = (absent & only_first) | (~absent & present)
+        return torch.where(absent.unsqueeze(-1), self.absent, tokens), present
 
 
 def extended(present: Tensor, count: int) -> Tensor:

@@ -35,17 +35,20 @@ class WordVectors(nn.Module):
         self.table = nn.Embedding(NUM_ROWS, width)
         nn.init.normal_(self.table.weight, std=0.02)
 
-    def forward(self, texts: Sequence[str]) -> Tensor:
-        """Return the vectors (B, W) of B texts; 0 for those without words."""
-        device = self.table.weight.device
-        numbers = [rows_of(text) for text in texts]
-        longest = max(map(len, numbers), default=0)
-        rows = torch.tensor([row + [0] * (longest - len(row)) for row in numbers], dtype=torch.int64, device=device)
-        counts = torch.tensor([len(row) for row in numbers], device=device).unsqueeze(1)
-        present = torch.arange(longest, device=device) < counts
-        vectors = self.table(rows.view(len(texts), longest)) * present.unsqueeze(-1)
-        found: Tensor = vectors.sum(1) / counts.clamp_min(1).sqrt()
+    def forward(self, words: Tensor) -> Tensor:
+        """Return the vectors (B, W) of texts, given by `numbers_of`; 0 for those without words."""
+        present = words > 0
+        vectors = self.table((words - 1).clamp_min(0)) * present.unsqueeze(-1)
+        found: Tensor = vectors.sum(1) / present.sum(1, keepdim=True).clamp_min(1).sqrt()
         return found
+
+
+def numbers_of(texts: Sequence[str]) -> Tensor:
+    """Return one more than the rows of the words and pairs of texts, int64 (B, n), and 0 where a text has fewer."""
+    numbers = [[row + 1 for row in rows_of(text)] for text in texts]
+    longest = max(map(len, numbers), default=0)
+    padded = [row + [0] * (longest - len(row)) for row in numbers]
+    return torch.tensor(padded, dtype=torch.int64).view(len(texts), longest)
 
 
 def rows_of(text: str) -> list[int]:
