@@ -53,9 +53,8 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
     if model.num_classes:
         inputs["labels"] = label_input(model.num_classes + model.has_guidance)  # the last is that of an open class
     network: Any = model.averaged("network")
-    text_length = 0 if network.text is None else network.text.max_length
-    if text_length:
-        inputs.update(_text_inputs(text_length))
+    if network.text is not None:
+        inputs.update(_text_inputs(network.text.max_length))
 
     def call(
         tokens: Tensor, labels: Tensor | None = None, texts: Tensor | None = None, words: Tensor | None = None
@@ -67,28 +66,35 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
         # While an image is drawn it has masked tokens, which are no codes.
         return (found, maps.images(tokens.clamp(max=maps.num_codes - 1))) if has_tokenizer else found
 
-    settings: dict[str, Any] = {
-        "order": order,
-        "shape": list(model.spec.shape),
-        "lengths": lengths,
-        "num_codes": maps.num_codes,
-        "num_classes": model.num_classes,
-        "text_length": text_length,
-        "num_word_rows": NUM_ROWS,
-        "has_guidance": model.has_guidance,
-        "has_tokenizer": has_tokenizer,
-    }
     drawing: Any = model
-    example: dict[str, Any] = {"seeds": _SEEDS, **({"prompts": ["a B", "\u00e9"]} if text_length else {})}
+    example: dict[str, Any] = {"seeds": _SEEDS, **({"prompts": ["a B", "\u00e9"]} if network.text is not None else {})}
     graph = ExportGraph(
         model,
         call,
         inputs,
         ("logits", "images") if has_tokenizer else ("logits",),
         meaning="logits of each token; images of the tokens, in [-1, 1]" if has_tokenizer else "of each token",
-        loop=ExportLoop(exported_sampling, settings, example, lambda: drawing.sample(**example)),
+        loop=ExportLoop(
+            exported_sampling, _settings(model, order, lengths), example, lambda: drawing.sample(**example)
+        ),
     )
     return {"predict": graph, **refused}
+
+
+def _settings(model: "TokenModel", order: Order, lengths: list[int]) -> dict[str, Any]:
+    """Return what the loop has to know, as plain values."""
+    text: Any = model.network.text
+    return {
+        "order": order,
+        "shape": list(model.spec.shape),
+        "lengths": lengths,
+        "num_codes": model.maps.num_codes,
+        "num_classes": model.num_classes,
+        "text_length": 0 if text is None else text.max_length,
+        "num_word_rows": NUM_ROWS,
+        "has_guidance": model.has_guidance,
+        "has_tokenizer": model.tokenizer is not None,
+    }
 
 
 def _text_inputs(length: int) -> dict[str, GraphInput]:
