@@ -13,7 +13,7 @@ class SharedProcessor:
     """Says, once, when the threads of a run often wait for each other: too many of them, or other programs run.
 
     Threads meet after each layer, so one that waits for a processor holds up all of them. Seen with `dcgan_digits` on
-    two processors while other programs ran: 57 ms a step with one thread, 138 ms with two; alone, 46 and 34.
+    two processors while other programs ran: 57 ms a step with one thread, 138 ms with two; alone, 46 and 33 to 47.
 
     Args:
         processes: of the run on this machine.
