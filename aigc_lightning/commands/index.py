@@ -44,7 +44,6 @@ def index(argv: list[str]) -> int:
     from aigc_lightning.core.run.quiet import quiet_console
     from aigc_lightning.evaluation.extractors import find_extractor
     from aigc_lightning.inference.loaded_model import chosen_device
-    from aigc_lightning.inference.retrieval.graph import EXACT, is_available, update_graph
     from aigc_lightning.inference.retrieval.indexing import update
 
     out = options.out.expanduser()
@@ -53,18 +52,12 @@ def index(argv: list[str]) -> int:
         source = _source(options, own, extractor)
         with counting("Embedding") as watch:
             changes = update(out, extractor, _address(options.embedder), source, watch)
-        is_large = len(changes.result.entries) > EXACT
-        if is_large and is_available():
-            with counting("Linking") as watch:
-                update_graph(out, changes.result.vectors, watch)
     if changes.unreadable:
         some = ", ".join(map(shown, changes.unreadable[:_SHOWN]))
         more = f" and {len(changes.unreadable) - _SHOWN} more" if len(changes.unreadable) > _SHOWN else ""
         echo(f"Left out, since they cannot be read: {some}{more}.", error=True)
     total = counted(len(changes.result.entries), "image")
     echo(f"{total} in {out}: {changes.embedded} embedded now, {changes.removed} removed.")
-    if is_large and not is_available():
-        echo(f"Searches of more than {EXACT:,} images are faster with: pip install 'aigc-lightning[usearch]'")
     echo(f"Next: {command('aigc', 'search', out, 'PICTURE')}")
     return 0
 

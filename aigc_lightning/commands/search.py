@@ -128,13 +128,11 @@ def _check(options: argparse.Namespace) -> None:
 
 def _similar(options: argparse.Namespace, index: "ImageIndex", extractor: "Extractor") -> _Found:
     """Return the images that are most similar to the query."""
-    from aigc_lightning.inference.retrieval.graph import EXACT, open_graph
     from aigc_lightning.inference.retrieval.search import search as most_similar
     from aigc_lightning.inference.retrieval.sheets import Cell
 
     query = _query(options, extractor)
-    graph = open_graph(options.index.expanduser(), index.vectors) if len(index.entries) > EXACT else None
-    hits = most_similar(index, query.vector, options.num or _IMAGES, graph)
+    hits = most_similar(index, query.vector, options.num or _IMAGES)
     rows = [{"name": hit.name, "similarity": f"{hit.similarity:.4f}"} for hit in hits]
     cells = [] if query.picture is None else [Cell(query.picture, query.name, "query")]
     cells += [Cell(index.entries[row["name"]].picture, row["name"], row["similarity"]) for row in rows]
