@@ -21,7 +21,11 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.report import STYLE, Picture, embedded
 
 PAGE_FILE, JSON_FILE = "explanation.html", "explanation.json"
-_MAPS_STYLE = ".maps{display:flex;flex-wrap:wrap;gap:.6rem}.maps figure{margin:0;text-align:center;max-width:9rem}"
+_MAPS_STYLE = (
+    ".maps{display:flex;flex-wrap:wrap;gap:.6rem}.maps figure{margin:0;text-align:center;max-width:9rem}"
+    "img{image-rendering:pixelated;max-width:100%;height:auto}"
+)
+_SMALL = 500  # pixels of width below which a picture is shown at twice its size
 _CLIPPED = 0.99  # quantile of a map that gets the full colour
 
 
@@ -113,8 +117,7 @@ def _values(part: Part) -> dict[str, Any]:
 def _shown(part: Part) -> str:
     picture = ""
     if part.picture is not None:
-        image = embedded(Picture(part.picture, part.title, part.caption))
-        picture = f"<figure><img alt='{html(part.title)}' src='{image}'></figure>"
+        picture = f"<figure>{_image(part.picture, part.title, part.caption)}</figure>"
     for name in dict.fromkeys(map_.picture for map_ in part.maps):
         picture += f"<div class='maps'>{''.join(_labelled(map_) for map_ in part.maps if map_.picture == name)}</div>"
     table = ""
@@ -126,8 +129,13 @@ def _shown(part: Part) -> str:
 
 
 def _labelled(map_: LabelledMap) -> str:
-    image = embedded(Picture(image_grid(map_.image[None], 1), map_.label, ""))
-    return f"<figure><img alt='{html(map_.label)}' src='{image}'><figcaption>{html(map_.label)}</figcaption></figure>"
+    image = _image(image_grid(map_.image[None], 1), map_.label, "")
+    return f"<figure>{image}<figcaption>{html(map_.label)}</figcaption></figure>"
+
+
+def _image(picture: Image.Image, title: str, caption: str) -> str:
+    width = picture.width * (2 if picture.width < _SMALL else 1)
+    return f"<img alt='{html(title)}' width='{width}' src='{embedded(Picture(picture, title, caption))}'>"
 
 
 def _formatted(value: Any) -> str:
