@@ -17,6 +17,7 @@ from aigc_lightning.core.io.atomic import is_full
 from aigc_lightning.core.io.output import echo, safe_messages, traceback_text
 from aigc_lightning.core.io.redaction import meet
 from aigc_lightning.core.run.memory import keep_memory
+from aigc_lightning.core.run.waiting import limit_spinning
 from aigc_lightning.errors import UserError, debugging
 
 USER_ERROR = 2
@@ -95,6 +96,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if arguments[0].startswith("-"):
         raise UserError(f"{arguments[0]} comes before a command.", "Write `aigc COMMAND OPTIONS`; see aigc --help.")
+    limit_spinning()
     command: Callable[[list[str]], Any] = plugins.find("command", arguments[0]).load()
     if arguments[0] not in _STAGES:
         keep_memory()

@@ -34,8 +34,6 @@ def _run(stage: Stage, argv: list[str]) -> int:
     if request.help:
         echo(*short_help(stage).split("\n"))
         return 0
-    # Threads that spin while they wait take CPU time from each other on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     launch = launched()
     # Processes that the first one started know it by this variable.
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" if launch is None else launch.rank == 0
