@@ -75,6 +75,8 @@ from aigc_lightning.evaluation.scores import CHANGED_COPY_RATE
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 
+#: Batch keys of an editor's input, and of the images with which its edits are compared as a set, by the data's task.
+_SETS = {"unpaired": ("image_a", "image_b"), "generation": ("image", "image")}
 _SHOWN = 64
 _ROWS = 8
 
@@ -125,8 +127,9 @@ class _Model(Evaluation):
         edits = isinstance(model, Editor) and task in FIELDS
         translates = isinstance(model, Editor) and task == "unpaired"
         samples = isinstance(model, Generator) and task == "generation"
+        reconstructs = edits and task == "generation" and not samples
         has_likelihood = isinstance(model, LikelihoodModel) and task == "generation"
-        unfit = [*([] if edits else self.of_pairs()), *([] if translates or samples else self.of_sets())]
+        unfit = [*([] if edits else self.of_pairs()), *([] if translates or samples or reconstructs else self.of_sets())]
         unfit += [BITS_PER_DIM] if BITS_PER_DIM in self.asked and not has_likelihood else []
         embeds = [name for name in (RETRIEVAL, FEW_SHOT) if name in self.asked]
         unfit += [] if isinstance(model, Embedder) and data.spec.num_classes else embeds
@@ -144,9 +147,10 @@ class _Model(Evaluation):
             raise _nothing_to_score(model, task, unfit)
         pairs = edits and bool(self.of_pairs() or not self.asked)
         sets = (translates or samples) and bool(self.of_sets() or not self.asked)
+        sets |= reconstructs and bool(self.of_sets() or (self.options.extractor and not self.asked))
         robust_edits, robust_samples = robust and edits and not classifies, robust and not (edits or classifies)
         scored = {
-            "edit": robust_edits or pairs or (sets and translates),
+            "edit": robust_edits or pairs or (sets and not samples),
             "sample": robust_samples or (generalises and samples) or (sets and samples),
             "log_likelihood": has_likelihood,
         }
@@ -167,7 +171,7 @@ class _Model(Evaluation):
             self._edit(model, data, *FIELDS[task])
         why = self._likelihood(model, data, alone=not others) if has_likelihood else ""
         if sets:
-            self._generate(model, data, translates)
+            self._generate(model, data, None if samples else _SETS[task])
         if why:
             last = self.sections[-1]
             self.sections[-1] = replace(last, left_out={**last.left_out, BITS_PER_DIM: why})
@@ -218,7 +222,8 @@ class _Model(Evaluation):
             return error.what
         return ""
 
-    def _generate(self, model: ImageModel, data: ImageDataModule, translates: bool) -> None:
+    def _generate(self, model: ImageModel, data: ImageDataModule, edited: tuple[str, str] | None) -> None:
+        """Score samples, or edits of one field of the data by another, as sets of images."""
         try:
             judge = self.judge()
         except UserError as error:
@@ -226,10 +231,10 @@ class _Model(Evaluation):
                 raise
             echo(f"Sets of images are not scored: {error.what} Give --extractor.")
             return
-        part: Part = self.options.part or ("val" if translates else "train")
-        reference = reference_of(data, part, self.options.num, "image_b" if translates else "image")
-        if translates:
-            given = DataImages(data, part, "image_a")
+        part: Part = self.options.part or ("val" if edited else "train")
+        reference = reference_of(data, part, self.options.num, edited[1] if edited else "image")
+        if edited:
+            given = DataImages(data, part, edited[0])
             numbers = chosen(len(given), len(reference.images))
             fake: ImageSet = Edits(model, given.subset(numbers), self._options_of(model, "edit"))
         else:
@@ -239,9 +244,10 @@ class _Model(Evaluation):
         generation = score_set(judge, fake, reference, self.of_sets(), paths and paths.compute)
         if paths and "perceptual_path_length" in generation.section.scores:
             generation.section.protocol["settings"]["perceptual_path_length"].update(paths.settings)
-        method = "edit" if translates else "sample"
+        method = "edit" if edited else "sample"
         generation.section.subject.update(described_options(model, method, self._options_of(model, method)))
-        generation.section.subject["seeds"] = f"{self.options.seed}-{self.options.seed + len(fake) - 1}"
+        if isinstance(fake, Samples):
+            generation.section.subject["seeds"] = f"{self.options.seed}-{self.options.seed + len(fake) - 1}"
         if isinstance(fake, Samples) and fake.prompts:
             generation.section.subject["prompts"] = "the captions of the reference, in order"
         self.add_generation(generation, fake, reference.images, judge)

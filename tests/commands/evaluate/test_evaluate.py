@@ -5,6 +5,7 @@ import json
 import pytest
 from torch import Tensor
 
+from aigc_lightning.models.autoencoder import Autoencoder
 from aigc_lightning.models.dcgan import DCGAN
 
 
@@ -144,8 +145,22 @@ def test_scores_that_cannot_be_computed_do_not_take_the_others_along(aigc, folde
     assert "ms_ssim) is left out" in (folder / "r" / "evaluation" / "report.html").read_text()
     done = aigc("evaluate", "r", "--num", 20, "--metrics", "psnr,ssim,ms_ssim")
     assert done.code == 2 and "ms_ssim" in done.err and "--metrics" in done.err
-    done = aigc("evaluate", "r", "--num", 20, "--metrics", "psnr,frechet_distance")
-    assert done.code == 2 and "no score frechet_distance" in done.err
+
+
+def test_reconstructions_are_scored_in_pairs_and_as_a_set(aigc, judge, folder, monkeypatch):
+    options = ["--model=autoencoder", "--model.width=4", "--data=digits", "--data.size=16", "--run=r"]
+    assert aigc("fit", *options, "--trainer.max_steps=1", "--trainer.accelerator=cpu").code == 0
+    judged = ("evaluate", "r", "--extractor", judge, "--num", 60)
+    assert aigc(*judged, "--out", "all").code == 0
+    pairs, sets = json.loads((folder / "all" / "scores.json").read_text())["sections"]
+    assert "psnr" in pairs["scores"] and {"frechet_distance", "precision"} < sets["scores"].keys()
+    assert sets["protocol"]["num_fake"] == 60 and "seeds" not in sets["subject"]
+    assert aigc(*judged, "--metrics", "frechet_distance", "--out", "one").code == 0
+    assert scores(folder / "one" / "scores.json") == {"frechet_distance": sets["scores"]["frechet_distance"]}
+    monkeypatch.setattr(Autoencoder, "edit", lambda self, images: images)
+    assert aigc(*judged, "--metrics", "frechet_distance", "--out", "same").code == 0
+    perfect = scores(folder / "same" / "scores.json")["frechet_distance"]
+    assert perfect == pytest.approx(0, abs=1e-3) and sets["scores"]["frechet_distance"] > 1
 
 
 def test_few_images_leave_scores_out(aigc, trained, judge, folder):
