@@ -1,13 +1,20 @@
 """`vqgan` keeps every promise of a plugin, with each quantizer and with its adversarial loss."""
 
+import csv
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from aigc_lightning import ImageSpec, UserError
+from aigc_lightning.cli import main
+from aigc_lightning.data import Digits
+from aigc_lightning.inference import load
 from aigc_lightning.testing import ModelConformance
 
 from aigc_autoregressive.models.vqgan import VQGANModel
+from aigc_autoregressive.tokenizers.usage import counts, dead_codes, perplexity, usage
 
 SMALL = ("model.width=4", "model.latent_channels=4", "data.size=16")
 SPEC = ImageSpec(1, 16, 16)
@@ -69,6 +76,77 @@ def test_the_codebook_starts_from_the_data():
     before = len(model.tokenizer.encode(images).indices.unique())
     model.setup_from_data(Data())
     assert len(model.tokenizer.encode(images).indices.unique()) == 16 > before
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Stand for the trainer of one process, at a step."""
+
+    def set_step(step: int) -> None:
+        strategy = SimpleNamespace(reduce=lambda values, reduce_op: values)
+        trainer = SimpleNamespace(global_step=step, world_size=1, strategy=strategy)
+        monkeypatch.setattr(VQGANModel, "trainer", trainer)
+
+    return set_step
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_the_adversarial_loss_starts_late_and_is_balanced(at_step, adaptive):
+    """Equation 7: its gradient at the last layer is as large as that of the other losses, times the weight."""
+    adversarial = {"adversarial_weight": 0.5, "adversarial_start": 3, "adaptive_weight": adaptive}
+    model = made(**adversarial, discriminator_layers=1, discriminator_width=4).train()
+    images = torch.rand(3, 1, 16, 16) * 2 - 1
+    at_step(2)
+    output, quantized = model.tokenizer(images)
+    error, against = (output - images).abs().mean(), -model.discriminator(output).mean()
+    plain = model.tokenizer_loss(images)
+    torch.testing.assert_close(plain, error + quantized.loss)
+    lengths = [
+        torch.autograd.grad(part, model.tokenizer.last_layer, retain_graph=True)[0].norm() for part in (error, against)
+    ]
+    at_step(3)
+    factor = 0.5 * (lengths[0] / (lengths[1] + 1e-4) if adaptive else 1)
+    torch.testing.assert_close(model.tokenizer_loss(images), plain + factor * against)
+    assert against.abs() > 1e-3 and not 0.9 < lengths[0] / lengths[1] < 1.1
+
+
+def test_the_discriminator_learns_from_the_start_of_its_loss(at_step, monkeypatch):
+    model = made(adversarial_weight=0.5, adversarial_start=3, discriminator_layers=1, discriminator_width=4)
+    updated: list[str] = []
+    monkeypatch.setattr(model, "update", lambda player, loss: updated.append(player))
+    for step in (2, 3):
+        at_step(step)
+        model.adversarial_step({"image": torch.zeros(1, 1, 16, 16)})
+    assert updated == ["tokenizer", "tokenizer", "discriminator"]
+
+
+def test_features_are_compared_where_there_is_a_weight(at_step):
+    at_step(0)
+    model = made(perceptual_weight=3.0, feature_network="somewhere").train()
+    images = torch.rand(3, 1, 16, 16) * 2 - 1
+    plain, (output, _) = model.tokenizer_loss(images), model.tokenizer(images)
+    model.features = lambda given: [given.mean(dim=(2, 3)), 2 * given]  # type: ignore[assignment]
+    difference = (output - images).mean(dim=(2, 3)).square().mean() + (2 * (output - images)).square().mean()
+    torch.testing.assert_close(model.tokenizer_loss(images), plain + 3 * difference / 2)
+
+
+def test_the_use_of_the_codebook_by_held_out_images_is_logged(tmp_path):
+    run = tmp_path / "run"
+    sizes = ["--model.width=4", "--model.latent_channels=4", "--data=digits", "--data.size=8"]
+    steps = ["--trainer.max_steps=2", "--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=2"]
+    quantizer = ["--model=vqgan", "--model.quantizer_options={num_codes: 40, width: 4}", "--trainer.accelerator=cpu"]
+    assert main(["fit", *quantizer, *sizes, *steps, "--run", str(run)]) == 0
+    model: Any = load(str(run)).model
+    held_out = Digits(size=8).val_source()
+    found = counts(model.tokens(held_out.images(range(len(held_out))).float() / 127.5 - 1), 40)
+    expected = {
+        "val/codebook_usage": usage(found).item(),
+        "val/perplexity": perplexity(found).item(),
+        "val/dead_codes": len(dead_codes(found)),
+    }
+    with (run / "metrics.csv").open() as lines:
+        rows = [row for row in csv.DictReader(lines) if row["val/psnr"]]
+    assert {name: float(rows[-1][name]) for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
