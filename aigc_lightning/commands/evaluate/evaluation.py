@@ -41,6 +41,8 @@ _ROWS = 8
 _NEIGHBOURS = 3
 #: Batch keys of an editor's input and target, by the data's task.
 FIELDS = {"paired": ("source", "target"), "restoration": ("degraded", "image"), "generation": ("image", "image")}
+#: Those of editors whose results are compared as a set of images.
+SETS = {"unpaired": ("image_a", "image_b"), "generation": ("image", "image")}
 
 
 class Evaluation(ABC):

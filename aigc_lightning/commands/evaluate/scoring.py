@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from aigc_lightning.commands.evaluate.both_sides import CURVES, add_generalisation, add_membership, add_robustness
-from aigc_lightning.commands.evaluate.evaluation import FIELDS, Embeddings, Evaluation, Folders
+from aigc_lightning.commands.evaluate.evaluation import FIELDS, SETS, Embeddings, Evaluation, Folders
 from aigc_lightning.commands.listings import print_rows
 from aigc_lightning.config.data import chosen_data
 from aigc_lightning.core.capabilities import (
@@ -75,8 +75,6 @@ from aigc_lightning.evaluation.scores import CHANGED_COPY_RATE
 from aigc_lightning.inference.loaded_model import LoadedModel
 from aigc_lightning.inference.model_options import model_options
 
-#: Batch keys of an editor's input, and of the images with which its edits are compared as a set, by the data's task.
-_SETS = {"unpaired": ("image_a", "image_b"), "generation": ("image", "image")}
 _SHOWN = 64
 _ROWS = 8
 
@@ -129,7 +127,8 @@ class _Model(Evaluation):
         samples = isinstance(model, Generator) and task == "generation"
         reconstructs = edits and task == "generation" and not samples
         has_likelihood = isinstance(model, LikelihoodModel) and task == "generation"
-        unfit = [*([] if edits else self.of_pairs()), *([] if translates or samples or reconstructs else self.of_sets())]
+        makes_sets = translates or samples or reconstructs
+        unfit = [*([] if edits else self.of_pairs()), *([] if makes_sets else self.of_sets())]
         unfit += [BITS_PER_DIM] if BITS_PER_DIM in self.asked and not has_likelihood else []
         embeds = [name for name in (RETRIEVAL, FEW_SHOT) if name in self.asked]
         unfit += [] if isinstance(model, Embedder) and data.spec.num_classes else embeds
@@ -146,8 +145,8 @@ class _Model(Evaluation):
         if unfit or not (others or has_likelihood):
             raise _nothing_to_score(model, task, unfit)
         pairs = edits and bool(self.of_pairs() or not self.asked)
-        sets = (translates or samples) and bool(self.of_sets() or not self.asked)
-        sets |= reconstructs and bool(self.of_sets() or (self.options.extractor and not self.asked))
+        by_default = not self.asked and (self.options.extractor or not reconstructs)
+        sets = makes_sets and bool(self.of_sets() or by_default)
         robust_edits, robust_samples = robust and edits and not classifies, robust and not (edits or classifies)
         scored = {
             "edit": robust_edits or pairs or (sets and not samples),
@@ -171,7 +170,7 @@ class _Model(Evaluation):
             self._edit(model, data, *FIELDS[task])
         why = self._likelihood(model, data, alone=not others) if has_likelihood else ""
         if sets:
-            self._generate(model, data, None if samples else _SETS[task])
+            self._generate(model, data, None if samples else SETS[task])
         if why:
             last = self.sections[-1]
             self.sections[-1] = replace(last, left_out={**last.left_out, BITS_PER_DIM: why})
