@@ -18,6 +18,7 @@ from aigc_lightning.core.io.pictures import image_grid, save_png, to_uint8
 from aigc_lightning.core.run.folder import find_checkpoint
 from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.evaluation.extractors import find_extractor
+from aigc_lightning.evaluation.image_sets import DataImages
 from aigc_lightning.metrics.frechet import frechet_distance
 from aigc_lightning.metrics.moments import Moments
 from aigc_lightning.metrics.pairs import psnr
@@ -30,11 +31,12 @@ _AT_ONCE = 100
 
 
 def meanings(images: Tensor, tokens: Tensor, num_codes: int, factor: int) -> Tensor:
-    """Return the mean surroundings of each code, (K, C, 3f, 3f) f pixels a token; -1 where a code does not occur."""
-    patches = unfold(pad(images, (factor,) * 4, value=-1.0), 3 * factor, stride=factor).transpose(1, 2).flatten(0, 1)
+    """Return the mean surroundings of each code inside the images, (K, C, 3f, 3f), f pixels a token; -1 without any."""
+    counted = torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
+    patches = unfold(pad(counted, (factor,) * 4), 3 * factor, stride=factor).transpose(1, 2).flatten(0, 1)
     sums = torch.zeros(num_codes, patches.shape[1]).index_add(0, tokens.flatten(), patches)
-    found = counts(tokens, num_codes).unsqueeze(1)
-    return torch.where(found > 0, sums / found.clamp_min(1), -1.0).view(num_codes, -1, 3 * factor, 3 * factor)
+    colours, found = sums.view(num_codes, -1, 3 * factor, 3 * factor).tensor_split([-1], dim=1)
+    return torch.where(found > 0, colours / found.clamp_min(1), -1.0)
 
 
 def main() -> None:
@@ -50,8 +52,8 @@ def main() -> None:
     loaded, record = load_with_record(find_checkpoint(options.run))
     model: Any = loaded.eval()
     judge = find_extractor(options.judge)
-    source = build_data(record["data"]["class_path"], record["data"]["config"]).val_source()
-    images = source.images(range(min(options.num, len(source)))).float() / 127.5 - 1
+    held_out = DataImages(build_data(record["data"]["class_path"], record["data"]["config"]), "val")
+    images = held_out.read(range(min(options.num, len(held_out))))[0].float() / 127.5 - 1
     tokens = torch.cat([model.tokens(part) for part in images.split(_AT_ONCE)])
     made = torch.cat([model.from_tokens(part) for part in tokens.split(_AT_ONCE)])
     moments = [
