@@ -10,4 +10,5 @@ from . import likelihood as likelihood
 from . import nonsaturating as nonsaturating
 from . import penalties as penalties
 from . import reconstruction as reconstruction
+from . import shifted as shifted
 from . import wasserstein as wasserstein

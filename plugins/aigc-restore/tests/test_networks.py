@@ -10,6 +10,7 @@ from aigc_restore.networks.rcan import RCAN
 from aigc_restore.networks.rrdb import RRDB
 from aigc_restore.networks.swinir import SwinIR, joined, shift_mask, windows
 from aigc_restore.networks.unet_discriminator import UNetDiscriminator
+from aigc_restore.networks.upsampling import SteadyConv2d
 
 LIGHT = {"width": 60, "depths": (6,) * 4, "num_heads": (6,) * 4, "upsampler": "direct"}
 TINY = {
@@ -116,3 +117,24 @@ def test_the_u_net_judges_every_pixel():
     assert logits.shape == (2, 1, 16, 24)
     # Real-ESRGAN's has 64 features and 4,376,897 parameters.
     assert count(UNetDiscriminator(3, 64)) == 4_376_897
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_steady_sub_pixel_layers_keep_even_areas_even(scale):
+    plain, steady = (EDSR(3, scale, **TINY[EDSR], steady=steady).eval() for steady in (False, True))
+    steady.load_state_dict(plain.state_dict())  # a run can begin with the weights of one that is not
+    even = torch.full((1, 3, 16, 16), 0.3)
+    inner = slice(7 * scale, -7 * scale)  # away from the borders, where zeros enter
+    with torch.no_grad():
+        spread = [float(network(even)[0, 0, inner, inner].std()) for network in (plain, steady)]
+    assert spread[0] > 1e-3 and spread[1] < 1e-6
+
+
+def test_a_steady_convolution_with_equal_sums_is_a_convolution():
+    layer = SteadyConv2d(3, 2)
+    with torch.no_grad():
+        for parameter in (layer.weight, layer.bias):
+            parameter.copy_(parameter.unflatten(0, (3, 4))[:, :1].expand(-1, 4, *parameter.shape[1:]).flatten(0, 1))
+    features = torch.randn(2, 3, 5, 6)
+    expected = nn.functional.conv2d(features, layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(layer(features), expected)

@@ -107,6 +107,21 @@ def test_the_relativistic_loss_of_a_batch_is_the_mean_of_its_images():
     torch.testing.assert_close(relativistic.discriminator(real, fake), torch.stack(parts).mean())
 
 
+def test_the_discriminator_sees_images_moved_against_its_grid(monkeypatch):
+    model = made(adversarial_weight=1.0, discriminator_width=4)
+    monkeypatch.setattr(SuperResolution, "step", 0)
+    monkeypatch.setattr(model, "uniform", lambda count, numbers: torch.full((count, numbers), 0.5))
+    monkeypatch.setattr(model, "record", lambda name, value: None)
+    seen: list[torch.Tensor] = []
+    model.discriminator.register_forward_pre_hook(lambda network, images: seen.append(images[0]))
+    small, target = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
+    for loss in (model.generator_loss, model.discriminator_loss):
+        loss(small, target)
+        real, fake = seen[-2:]
+        torch.testing.assert_close(real, target[..., 4:28, 4:28])
+        torch.testing.assert_close(fake, model.generator(small)[..., 4:28, 4:28])
+
+
 def test_a_run_begins_with_the_averaged_weights_of_another(tmp_path):
     preset = ["--config", "sr_photos_x2", *(f"--{setting}" for setting in SMALL), "--trainer.max_steps", "1"]
     preset += ["--model.schedule_steps", "null", "--trainer.limit_val_batches", "0", "--data.batch_size", "2"]

@@ -23,6 +23,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.feature_network import FeatureNetwork
 from aigc_lightning.losses.feature_matching import perceptual
 from aigc_lightning.losses.reconstruction import absolute, charbonnier
+from aigc_lightning.losses.shifted import shifted
 from aigc_lightning.metrics.pairs import psnr
 from aigc_lightning.networks.patchgan import PatchGAN, check_patches
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -57,7 +58,8 @@ class SuperResolution(AdversarialModel):
         residual: let the network learn the difference from bicubic enlargement.
         pixel_loss: "absolute" or "charbonnier" error of the pixels.
         pixel_weight: weight of that error once the adversarial loss has begun; before, it is 1.
-        feature_network: a run or checkpoint of `cnn`, or "vgg16"; needed only in training, and only with a weight.
+        feature_network: a run or checkpoint of `cnn`, "vgg16" or "efficientnet_lite0"; needed only in training, and
+            only with a weight.
         perceptual_weight: weight of the squared difference in the features of that network, from `adversarial_start`.
         adversarial_weight: weight of the loss of a discriminator; 0 for none.
         adversarial_start: batches of training on pixels alone before the other losses begin.
@@ -181,6 +183,7 @@ class SuperResolution(AdversarialModel):
         if not self._is_second_stage:
             return error
         loss = self.pixel_weight * error
+        output, target = self._shifted(output, target)
         if self.features is not None:
             with torch.no_grad():
                 wanted = self.features(target)
@@ -197,6 +200,7 @@ class SuperResolution(AdversarialModel):
         """Return the loss of the discriminator on targets and on enlarged images."""
         with torch.no_grad():
             output = self._enlarged(small)
+        output, target = self._shifted(output, target)
         real_logits = self.discriminator(target)
         self.observe_real(real_logits)
         return relativistic.discriminator(real_logits, self.discriminator(output))
@@ -227,6 +231,10 @@ class SuperResolution(AdversarialModel):
     @property
     def _is_second_stage(self) -> bool:
         return self.step >= self.adversarial_start
+
+    def _shifted(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        draws = self.uniform(len(target), 2)
+        return shifted(output, draws), shifted(target, draws)
 
     def _enlarged(self, small: Tensor) -> Tensor:
         output: Tensor = self.generator(small.contiguous(memory_format=torch.channels_last))

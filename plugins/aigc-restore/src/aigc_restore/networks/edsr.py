@@ -45,19 +45,27 @@ class EDSR(nn.Module):
         width: F.
         num_blocks: residual blocks.
         residual_scale: see `ResidualBlock`.
+        steady: whether even areas of an image stay even, without the pattern that sub-pixel convolutions can draw when
+            they are trained against a discriminator; the parameters are the same.
 
     Attributes:
         reach: number of input pixels in each direction on which an output pixel depends.
     """
 
     def __init__(
-        self, channels: int, scale: int, width: int = 64, num_blocks: int = 16, residual_scale: float = 1.0
+        self,
+        channels: int,
+        scale: int,
+        width: int = 64,
+        num_blocks: int = 16,
+        residual_scale: float = 1.0,
+        steady: bool = False,
     ) -> None:
         super().__init__()
         self.head = nn.Conv2d(channels, width, 3, padding=1)
         blocks = [ResidualBlock(width, residual_scale) for _ in range(num_blocks)]
         self.body = nn.Sequential(*blocks, nn.Conv2d(width, width, 3, padding=1))
-        self.upsampling = sub_pixel(width, scale)
+        self.upsampling = sub_pixel(width, scale, steady)
         self.last = nn.Conv2d(width, channels, 3, padding=1)
         self.reach = ceil(1 + 2 * num_blocks + 1 + sub_pixel_reach(scale) + 1 / scale)
 
