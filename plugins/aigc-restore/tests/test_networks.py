@@ -123,8 +123,8 @@ def test_the_u_net_judges_every_pixel():
 def test_steady_sub_pixel_layers_keep_even_areas_even(scale):
     plain, steady = (EDSR(3, scale, **TINY[EDSR], steady=steady).eval() for steady in (False, True))
     steady.load_state_dict(plain.state_dict())  # a run can begin with the weights of one that is not
-    even = torch.full((1, 3, 16, 16), 0.3)
-    inner = slice(7 * scale, -7 * scale)  # away from the borders, where zeros enter
+    even = torch.full((1, 3, 24, 24), 0.3)
+    inner = slice(9 * scale, -9 * scale)  # away from the borders, where zeros enter
     with torch.no_grad():
         spread = [float(network(even)[0, 0, inner, inner].std()) for network in (plain, steady)]
     assert spread[0] > 1e-3 and spread[1] < 1e-6
