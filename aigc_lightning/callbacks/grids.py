@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from aigc_lightning.callbacks.loggers import log_image, warn_instead
-from aigc_lightning.core.capabilities import Editor, Generator, num_sampled_classes, takes
+from aigc_lightning.core.capabilities import Editor, Generator, makes_images, num_sampled_classes, takes
 from aigc_lightning.core.chunks import sampled
 from aigc_lightning.core.io.atomic import inside, replacing
 from aigc_lightning.core.io.escape import shown
@@ -86,7 +86,7 @@ class Grids(pl.Callback):
         with whole_networks(model):
             if not trainer.is_global_zero:
                 return
-            if isinstance(model, Generator):
+            if makes_images(model):
                 self._draw_samples(trainer, model)
             if isinstance(model, Editor):
                 self._draw_edits(trainer, model)
@@ -127,7 +127,7 @@ class Grids(pl.Callback):
         cells = side_by_side(list(columns.values()))
         groups = max(1, round(near_square(len(cells)) / len(columns)))
         grid = image_grid(cells, groups * len(columns), group=len(columns))
-        stem = "edits" if isinstance(model, Generator) else "step"
+        stem = "edits" if makes_images(model) else "step"
         captions = self._held_out.get("caption", []) if takes(model.edit, "prompts") else []
         listed = "".join(f"{shown(caption)}\n" for caption in captions)
         text = {"columns": " | ".join(columns), **({"captions": listed} if listed else {})}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aigc_lightning.callbacks.loggers import log_metrics
-from aigc_lightning.core.capabilities import Generator
+from aigc_lightning.core.capabilities import Generator, makes_images
 from aigc_lightning.errors import UserError
 from aigc_lightning.metrics.sliced_wasserstein import random_directions, wasserstein_on_lines
 
@@ -96,7 +96,7 @@ class SlicedWasserstein(pl.Callback):
         self.on_validation_epoch_end(trainer, pl_module)
 
     def _scores(self, trainer: pl.Trainer, model: pl.LightningModule) -> bool:
-        return isinstance(model, Generator) and not trainer.sanity_checking
+        return makes_images(model) and not trainer.sanity_checking
 
     def _distance(self, trainer: pl.Trainer, model: pl.LightningModule) -> float:
         assert isinstance(model, Generator)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from inspect import signature
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, TypeGuard, get_args, runtime_checkable
 
 from torch import Tensor
 
@@ -273,6 +273,11 @@ def takes(method: Callable[..., Any] | None, argument: str) -> bool:
     """
     without = getattr(getattr(method, "__self__", None), "without_conditions", ())
     return method is not None and argument not in without and argument in signature(method).parameters
+
+
+def makes_images(model: Any) -> TypeGuard[Generator]:
+    """Return whether a model makes images from seeds alone; one that was trained on pairs may have `sample` as well."""
+    return isinstance(model, Generator) and getattr(getattr(model, "spec", None), "task", "generation") == "generation"
 
 
 def num_sampled_classes(model: Any) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from aigc_lightning import plugins
 from aigc_lightning.config.allowed_classes import path_of
-from aigc_lightning.core.capabilities import Generator
+from aigc_lightning.core.capabilities import makes_images
 from aigc_lightning.plugins.model_file import option_of
 from aigc_lightning.shell import command
 
@@ -17,6 +17,6 @@ def sampling(model: object, source: Path) -> str | None:
         source: the run or file with its weights.
     """
     class_path = path_of(type(model))
-    if not isinstance(model, Generator) or plugins.find_by_class_path("model", class_path) is None:
+    if not makes_images(model) or plugins.find_by_class_path("model", class_path) is None:
         return None
     return command("aigc", "sample", source, "--seeds", "0-15", "--out", "samples", "--grid", *option_of(class_path))

@@ -45,6 +45,16 @@ def test_a_model_that_cannot_sample_is_left_alone(fit, make_model, tmp_path: Pat
     assert grids.latest_path is None and not list(tmp_path.iterdir())
 
 
+def test_a_model_of_pairs_that_has_a_sample_is_not_asked_for_one(tmp_path: Path):
+    class OfPairs(ImageModel):
+        def sample(self, seeds):
+            raise AssertionError
+
+    grids = Grids()
+    grids.on_train_start(silent_trainer(default_root_dir=tmp_path), OfPairs(ImageSpec(1, 8, 8, task="paired")))
+    assert grids.latest_path is None
+
+
 def test_a_run_that_fails_leaves_a_timelapse_of_its_own_grids(fit, make_model, tmp_path: Path):
     (tmp_path / "grids").mkdir()
     (tmp_path / "grids" / "step_000999.png").write_text("of an earlier run that went further; no picture")
