@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
 from math import ceil
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from aigc_lightning.core.capabilities import (
     takes,
 )
 from aigc_lightning.core.checkpoint_file import first_line
+from aigc_lightning.core.export_loops import ExportLoop
 from aigc_lightning.errors import UserError
 
 #: A number, or the name of a dimension that may differ from call to call: "batch", "height" or "width".
@@ -60,25 +60,6 @@ class GraphInput:
         if self.integers:
             return torch.randint(int(self.low), int(self.high) + 1, shape, generator=generator)
         return torch.rand(shape, generator=generator) * (self.high - self.low) + self.low
-
-
-@dataclass(frozen=True)
-class ExportLoop:
-    """The loop around a program that is one step of many, such as a sampler: a Python file beside the program.
-
-    Args:
-        module: imports the standard library and NumPy alone, and onnxruntime where it is run as a program. Its file is
-            written beside the program, and its function `sample(run, settings, **example)` returns an array; `run`
-            takes arrays by name and returns a list of outputs, like the program.
-        settings: plain values that it needs; they are in the program's metadata.
-        example: what `sample` is called with when it is compared with the model.
-        expected: returns the model's own result for the example, a tensor.
-    """
-
-    module: ModuleType
-    settings: Mapping[str, Any]
-    example: Mapping[str, Any]
-    expected: Callable[[], Tensor]
 
 
 @dataclass(frozen=True)

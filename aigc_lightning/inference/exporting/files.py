@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from aigc_lightning import __version__
-from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop, export_graphs
+from aigc_lightning.core.export_graphs import ExportGraph, export_graphs
+from aigc_lightning.core.export_loops import ExportLoop
 from aigc_lightning.core.io.atomic import replacing
 from aigc_lightning.errors import UserError, did_you_mean
 from aigc_lightning.inference.exporting.formats import OPSET, Format, OnnxFile
@@ -73,6 +75,8 @@ def _written(
 ) -> Iterator[str]:
     if graph.loop is not None and changing is not None:
         raise ExportError(name, "its errors would add up in the loop around it", "Leave --quantize out.")
+    if name == "log_likelihood" and changing is not None:
+        raise ExportError(name, "it would not be exact any more", "Leave --quantize out.")
     script = _script(name, graph.loop, path) if form == "onnx" and graph.loop is not None else None
     proof = exported_and_proved(name, graph, form)
     metadata = _metadata(loaded, name, graph, proof)
@@ -95,7 +99,7 @@ def _written(
         )
     if script is not None and graph.loop is not None:
         with replacing(script) as temporary:
-            temporary.write_text(inspect.getsource(graph.loop.module), encoding="utf-8")
+            temporary.write_text(graph.loop.source(), encoding="utf-8")
         yield f"{script}: the loop around it, largest difference {proof.loop_difference:.1e}"
 
 
@@ -161,5 +165,13 @@ def _metadata(loaded: LoadedModel, name: str, graph: ExportGraph, proof: Proof) 
 def _about_loop(loop: ExportLoop, proof: Proof) -> dict[str, Any]:
     return {
         "settings": dict(loop.settings),
-        "proof": {"example": dict(loop.example), "largest_difference": proof.loop_difference},
+        "proof": {
+            "examples": [{name: _plain(value) for name, value in given.items()} for given, _ in loop.examples],
+            "largest_difference": proof.loop_difference,
+        },
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it is, and of an array its shape."""
+    return list(value.shape) if isinstance(value, np.ndarray) else value

@@ -6,13 +6,15 @@ Shapes: B batch, H and W height and width in pixels.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
 from aigc_lightning.core.checkpoint_file import first_line
-from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop
+from aigc_lightning.core.export_graphs import ExportGraph
+from aigc_lightning.core.export_loops import Example, ExportLoop
 from aigc_lightning.inference.exporting.formats import Array, Exported, Format, Runtime, exported
 from aigc_lightning.inference.exporting.traced import ExportError, Traced, traced
 
@@ -106,6 +108,8 @@ def proved(name: str, graph: ExportGraph, runtime: Runtime) -> list[Trial]:
 def loop_proved(name: str, loop: ExportLoop, runtime: Runtime) -> float:
     """Return the largest difference between what a loop makes with an exported program and what the model makes.
 
+    What runs is the text of the file that is written.
+
     Args:
         name: of the graph, for messages.
         loop: around the program.
@@ -114,10 +118,17 @@ def loop_proved(name: str, loop: ExportLoop, runtime: Runtime) -> float:
     Raises:
         ExportError: it fails or differs.
     """
+    module = ModuleType("loop")
+    exec(compile(loop.source(), f"the loop around {name}", "exec"), vars(module))
+    return max(_loop_difference(name, loop, module, runtime, example) for example in loop.examples)
+
+
+def _loop_difference(name: str, loop: ExportLoop, module: ModuleType, runtime: Runtime, example: Example) -> float:
+    given, model = example
     with torch.no_grad():
-        (expected,) = _as_arrays(loop.expected())
+        (expected,) = _as_arrays(model())
     try:
-        found: Array = loop.module.sample(runtime, loop.settings, **loop.example)
+        found: Array = module.sample(runtime, loop.settings, **given)
     except Exception as error:  # the model's own code and the runtime raise whatever they like
         raise ExportError(name, f"the loop around it fails: {first_line(error)}") from error
     if found.shape != expected.shape:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop, GraphInput
+from aigc_lightning.core.export_graphs import ExportGraph, GraphInput
+from aigc_lightning.core.export_loops import ExportLoop
 from aigc_lightning.inference.exporting import files
 from aigc_lightning.inference.exporting.proof import DifferenceError, exported_and_proved, loop_proved
 from aigc_lightning.inference.exporting.traced import ExportError
@@ -100,7 +101,7 @@ def test_the_file_beside_a_program(aigc, aigc_process, trained, folder, graph, m
     assert aigc_process(sys.executable, script).out == "[[8.0, 8.0]]\n"
     session = sys.modules["onnxruntime"].InferenceSession("step.onnx")
     about = json.loads(session.get_modelmeta().custom_metadata_map["aigc"])["loop"]
-    assert about == {"settings": {"steps": 3}, "proof": {"example": {"start": 1.0}, "largest_difference": 0.0}}
+    assert about == {"settings": {"steps": 3}, "proof": {"examples": [{"start": 1.0}], "largest_difference": 0.0}}
     quantized = aigc(*command, "--quantize", "int8")
     assert quantized.code == 2 and "add up" in quantized.err
 
