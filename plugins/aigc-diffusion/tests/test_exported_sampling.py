@@ -1,11 +1,13 @@
 """The sampler that is written beside an exported network makes the model's own images."""
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from aigc_lightning import ImageSpec
+from aigc_lightning.core import exported_files
 from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.image_model import seeded_normal
 
@@ -99,7 +101,7 @@ def test_prompts_and_guidance():
     graph, run = graph_of(model)
     settings = graph.loop.settings
     assert graph.inputs["texts"].shape == ("batch", settings["text_length"]) and settings["has_guidance"]
-    assert torch.equal(torch.from_numpy(exported_sampling.tokens(texts, 96)), model.network.texts.tokenize(texts))
+    assert torch.equal(torch.from_numpy(exported_files.text_tokens(texts, 96)), model.network.texts.tokenize(texts))
     expected = model.sample([1, 2], prompts=texts, steps=3, guidance=3.0).numpy()
     found = exported_sampling.sample(run, settings, [1, 2], prompts=texts, steps=3, guidance=3.0)
     assert np.abs(found - expected).max() < 1e-4
@@ -107,25 +109,68 @@ def test_prompts_and_guidance():
     assert np.abs(nothing - model.sample([1, 2], steps=3).numpy()).max() < 1e-4
     assert np.abs(found - nothing).max() > 1e-3
     with pytest.raises(ValueError, match="100 bytes, and the model reads 95"):
-        exported_sampling.tokens(["a" * 100], 96)
+        exported_files.text_tokens(["a" * 100], 96)
 
 
-def test_what_has_no_loop_is_refused_with_the_reason():
-    graphs = made(ImageSpec(1, 8, 8, task="paired")).export_graphs()
-    assert list(graphs) == ["edit"] and "from noise alone" in graphs["edit"]
-    assert isinstance(made().export_graphs()["edit"], str)
+def of_pairs(**options: Any) -> Diffusion:
+    return made(ImageSpec(1, 8, 8, task="paired"), **options)
 
 
-def test_pictures_can_be_read(tmp_path):
-    image_module = pytest.importorskip("PIL.Image")
-    for channels, mode in ((1, "L"), (3, "RGB")):
-        image = torch.rand(channels, 5, 4).numpy() * 2 - 1
-        exported_sampling.write_png(tmp_path / "a.png", image)
-        read = image_module.open(tmp_path / "a.png")
-        pixels = np.asarray(read).reshape(5, 4, channels).transpose(2, 0, 1)
-        assert read.mode == mode and np.abs(pixels / 127.5 - 1 - image).max() < 0.005
+def pictures_like(spec: ImageSpec) -> torch.Tensor:
+    levels = torch.randint(256, (3, *spec.shape), generator=torch.Generator().manual_seed(1))
+    return levels / 127.5 - 1
+
+
+@pytest.mark.parametrize("options", [{}, {"process": "edm"}, {"process": "vp"}, {"process": "mean_flow"}], ids=str)
+def test_pairs_are_translated(options):
+    model = of_pairs(**options)
+    graph, run = graph_of(model)
+    assert graph.inputs["sources"].shape == ("batch", 1, 8, 8) and graph.loop.settings["edits"] == "pairs"
+    pictures = pictures_like(SPEC)
+    expected = model.edit(pictures, seeds=[5, 0, 7], steps=3).numpy()
+    found = exported_sampling.sample(run, graph.loop.settings, [5, 0, 7], steps=3, pictures=pictures.numpy())
+    assert np.abs(found - expected).max() < 1e-4
+    others = exported_sampling.sample(run, graph.loop.settings, [5, 0, 7], steps=3, pictures=-pictures.numpy())
+    assert np.abs(found - others).max() > 1e-3  # it looks at the pictures
+    with pytest.raises(ValueError, match="none are given"):
+        exported_sampling.sample(run, graph.loop.settings, [0])
+
+
+@pytest.mark.parametrize(
+    "options", [{"conditions": "labels"}, {"process": "edm"}, {"process": "vp"}, {"process": "mean_flow"}], ids=str
+)
+def test_holes_are_filled_and_all_else_stays(options):
+    model = made(**options)
+    graph, run = graph_of(model)
+    pictures, masks = pictures_like(SPEC), torch.zeros(3, 1, 8, 8)
+    masks[:, :, 2:, 3:] = 1
+    for hole, strength, steps in ((masks, 0.0, 4), (None, 0.0, 4), (masks, 0.3, 7), (None, 1.0, 2), (None, 0.01, 3)):
+        expected = model.edit(pictures, masks=hole, seeds=[5, 0, 7], strength=strength, steps=steps).numpy()
+        given = {"masks": None if hole is None else hole.numpy(), "strength": strength, "steps": steps}
+        found = exported_sampling.sample(run, graph.loop.settings, [5, 0, 7], pictures=pictures.numpy(), **given)
+        assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-4
+        if hole is not None:
+            kept = hole.expand_as(pictures).numpy() == 0
+            assert np.array_equal(found[kept], pictures.numpy()[kept]) and not np.array_equal(found, pictures.numpy())
+
+
+def test_edits_with_prompts_and_guidance():
+    model = made(ImageSpec(1, 8, 8, captions=True), conditions="prompts")
+    graph, run = graph_of(model)
+    pictures, given = pictures_like(SPEC), {"prompts": ["a", "b c", ""], "guidance": 2.0, "steps": 3}
+    expected = model.edit(pictures, seeds=[0, 1, 2], **given).numpy()
+    found = exported_sampling.sample(run, graph.loop.settings, [0, 1, 2], pictures=pictures.numpy(), **given)
+    assert np.abs(found - expected).max() < 1e-4
+
+
+def test_what_is_not_exported_has_a_reason():
+    assert "gradients" in made().export_graphs()["log_likelihood"]
+    assert list(of_pairs().export_graphs()) == ["denoise"]
+    assert len(graph_of(made())[0].loop.examples) == 2  # edits are compared as well
 
 
 def test_the_file_needs_no_pytorch():
-    names = {name for name, value in vars(exported_sampling).items() if isinstance(value, type(np))}
-    assert names == {"argparse", "json", "np", "struct", "zlib"}
+    source = graph_of(made())[0].loop.source()
+    imported = set(re.findall(r"^\s*(?:from|import) ([a-z_A-Z]+)", source, flags=re.M))
+    standard = {"argparse", "collections", "itertools", "json", "math", "pathlib", "struct", "typing", "zlib"}
+    assert imported == {"numpy", "onnxruntime", "PIL"} | standard

@@ -75,6 +75,22 @@ def test_an_exported_network_gives_the_images_of_its_latents(stages, kind):
 
 
 @pytest.mark.parametrize("kind", ["maps", "vectors"])
+def test_an_exported_network_encodes_what_it_translates(stages, kind):
+    model = made(ImageSpec(1, 8, 8, task="paired"), first_stage=stages[kind])
+    graph = model.export_graphs()["denoise"]
+    assert isinstance(graph, ExportGraph) and graph.inputs["sources"].shape == ("batch", 1, 8, 8) and graph.loop
+    (example, expected), outputs = graph.loop.examples[0], graph.outputs
+    assert outputs == ("predictions", "images")
+
+    def run(inputs: Any) -> list[Any]:
+        with torch.no_grad():
+            return [part.numpy() for part in graph.call(**{name: torch.from_numpy(v) for name, v in inputs.items()})]
+
+    found = graph.loop.module.sample(run, graph.loop.settings, **example)
+    assert np.abs(found - expected().numpy()).max() < 1e-4 and found.shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("kind", ["maps", "vectors"])
 def test_everything_works_through_the_first_stage(stages, kind):
     model = made(first_stage=stages[kind], conditions="labels")
     assert model.sample([0, 1], [2, 0], steps=2, guidance=2.0).shape == (2, 1, 8, 8)

@@ -1,32 +1,47 @@
 """Images from the exported network of a diffusion model. Needs NumPy and onnxruntime alone.
 
     python FILE_sample.py --seeds 0 1 2
+    python FILE_sample.py --pictures photo.png
 
 The network is FILE.onnx beside this file, and its metadata say of which process it is. Images are those of
-`aigc sample` for the same seeds, and classes or texts: by DPM-Solver++(2M), or Euler's method for MeanFlow.
+`aigc sample` for the same seeds, and classes or texts, or those of `aigc edit` for the same pictures: by
+DPM-Solver++(2M), or Euler's method for MeanFlow.
 
 Papers: Lu et al., DPM-Solver++, 2022, https://arxiv.org/abs/2211.01095 (algorithm 2); Karras et al., EDM, NeurIPS 2022,
-https://arxiv.org/abs/2206.00364 (table 1); Geng et al., MeanFlow, NeurIPS 2025, https://arxiv.org/abs/2505.13447
+https://arxiv.org/abs/2206.00364 (table 1); Geng et al., MeanFlow, NeurIPS 2025, https://arxiv.org/abs/2505.13447;
+Meng et al., SDEdit, ICLR 2022, https://arxiv.org/abs/2108.01073 (edits)
 Shapes: B batch, C channels, H and W height and width, K noise levels of a sample, L tokens of a text. Times t go from
 the largest to 0, and states are alpha(t) image + t noise, where alpha is 1 for EDM, else 1 - t.
 """
 
-import argparse
-import json
-import struct
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import hypot, inf, log
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from aigc_lightning.core.exported_files import (
+    Array,
+    Run,
+    Settings,
+    asked,
+    opened,
+    option_parser,
+    text_tokens,
+    write_images,
+)
 
-Array = np.ndarray[Any, Any]
-#: Takes arrays by name and returns the outputs in order.
-Run = Callable[[Mapping[str, Array]], Sequence[Array]]
-Settings = Mapping[str, Any]
+#: The previous estimate of the images, and its lambda.
+Last = tuple[Array, float]
+
+
+class Known(NamedTuple):
+    """Pictures that are given, and what of them is to change."""
+
+    pictures: Array  # (B, C, H, W)
+    fill: Array  # bool (B, 1, H, W)
+    strength: float  # share of the sampler's time
 
 
 def sample(
@@ -38,8 +53,11 @@ def sample(
     steps: int = 18,
     guidance: float = 1.0,
     images: Run | None = None,
+    pictures: Array | None = None,
+    masks: Array | None = None,
+    strength: float = 0.0,
 ) -> Array:
-    """Return one image per seed, float32 (B, C, H, W) in [-1, 1].
+    """Return one image per seed, float32 (B, C, H, W) in [-1, 1]; with pictures, these as they were edited.
 
     Args:
         run: the exported network.
@@ -50,42 +68,45 @@ def sample(
         steps: of the sampler.
         guidance: strength of the class or text; 1 is none.
         images: for models of latents, the exported network where only the image is wanted, the last output of `run`.
+        pictures: float32 (B, C, H, W) in [-1, 1]: what models of pairs translate, and others noise and denoise.
+        masks: (B, 1, H, W), 1 where pictures are filled in; all else stays as it is. None for everywhere.
+        strength: share of the sampler's time for which pictures are noised; 0 chooses 0.6, and 1 with masks.
     """
     noise = np.stack([normal(seed, settings["shape"]) for seed in seeds])
-    condition = condition_of(settings, seeds, labels, prompts)
-    states = denoised(run, settings, noise, condition, steps, guidance)
+    condition = condition_of(settings, seeds, labels, prompts, pictures)
+    known = None
+    if pictures is not None and settings["edits"] == "holes":
+        fill = np.ones_like(pictures[:, :1]) if masks is None else masks
+        known = Known(pictures, fill > 0, strength or (0.6 if masks is None else 1.0))
+    states = denoised(run, settings, noise, condition, steps, guidance, known)
     if not settings["has_images"]:
-        return np.clip(states, -1, 1)
+        states = np.clip(states, -1, 1)
+        return states if known is None else np.where(known.fill, states, known.pictures)
     levels = np.tile(np.asarray(_levels(settings, settings["min_time"], 0.0), np.float32), (len(states), 1))
     found: Array = (run if images is None else images)({"states": states, "levels": levels, **condition})[-1]
     return found
 
 
 def condition_of(
-    settings: Settings, seeds: Sequence[int], labels: Sequence[int] | None, prompts: Sequence[str] | None
+    settings: Settings,
+    seeds: Sequence[int],
+    labels: Sequence[int] | None,
+    prompts: Sequence[str] | None,
+    pictures: Array | None = None,
 ) -> dict[str, Array]:
-    """Return the input that says what the images are of, by its name; none for models without classes and prompts."""
+    """Return the input that says what the images are of, by its name; none for models of images alone."""
+    if settings["edits"] == "pairs":
+        if pictures is None:
+            raise ValueError("The model translates or restores pictures, and none are given.")
+        return {"sources": pictures}
     if settings["num_classes"]:
         chosen = [seed % settings["num_classes"] for seed in seeds] if labels is None else labels
+        if pictures is not None:  # these are of no class
+            chosen = [settings["num_classes"]] * len(pictures)
         return {"labels": np.asarray(chosen, np.int64)}
     if settings["text_length"]:
-        return {"texts": tokens([""] * len(seeds) if prompts is None else prompts, settings["text_length"])}
+        return {"texts": text_tokens([""] * len(seeds) if prompts is None else prompts, settings["text_length"])}
     return {}
-
-
-def tokens(texts: Sequence[str], length: int) -> Array:
-    """Return the tokens int64 (B, L) of texts: 1, then their bytes in UTF-8 plus 2, then zeros.
-
-    Raises:
-        ValueError: a text that is too long.
-    """
-    found = np.zeros((len(texts), length), np.int64)
-    for row, text in zip(found, texts, strict=True):
-        numbers = [1, *(2 + byte for byte in text.encode())]
-        if len(numbers) > length:
-            raise ValueError(f"A text has {len(numbers) - 1} bytes, and the model reads {length - 1}: {text[:40]!r}")
-        row[: len(numbers)] = numbers
-    return found
 
 
 def denoised(
@@ -95,21 +116,36 @@ def denoised(
     condition: Mapping[str, Array],
     steps: int,
     guidance: float = 1.0,
+    known: Known | None = None,
 ) -> Array:
     """Return the states to which standard normal noise, float32 (B, C, H, W), leads, not clipped; see `sample`."""
-    x = (noise * np.float32(settings["max_time"])).astype(np.float64)
-    last: tuple[Array, float] | None = None  # the previous estimate of the images, and its lambda
-    for t, s in pairwise(grid(settings, steps).tolist()):
+    x, times = (noise * np.float32(settings["max_time"])).astype(np.float64), grid(settings, steps)
+    if known is not None:
+        times = times[min(round((1 - known.strength) * steps), steps - 1) :]
+        x = _noised(settings, known.pictures, noise, times[0])
+    last: Last | None = None
+    for t, s in pairwise(times.tolist()):
         if settings["process"] == "mean_flow":
             x = x + (s - t) * _predicted(run, settings, x, t, s, condition, guidance)
-            continue
-        x0 = mixed = _image(settings, x, t, _predicted(run, settings, x, t, t, condition, guidance))
-        now, then = _lambda(settings, t), _lambda(settings, s)
-        if last is not None and then < inf and last[1] > -inf:
-            mixed = x0 + (then - now) / (2 * (now - last[1])) * (x0 - last[0])
-        last = x0, now
-        x = s / t * x + (_alpha(settings, s) - s * _alpha(settings, t) / t) * mixed
+        else:
+            output = _predicted(run, settings, x, t, t, condition, guidance)
+            x, last = _multistep(settings, x, t, s, _image(settings, x, t, output), last)
+        if known is not None:
+            x = np.where(known.fill, x, _noised(settings, known.pictures, noise, s))
     return x.astype(np.float32)
+
+
+def _multistep(settings: Settings, x: Array, t: float, s: float, x0: Array, last: Last | None) -> tuple[Array, Last]:
+    """Return the states at time s for those at time t, in which the network sees the images x0; and what to keep."""
+    mixed, now, then = x0, _lambda(settings, t), _lambda(settings, s)
+    if last is not None and then < inf and last[1] > -inf:
+        mixed = x0 + (then - now) / (2 * (now - last[1])) * (x0 - last[0])
+    return s / t * x + (_alpha(settings, s) - s * _alpha(settings, t) / t) * mixed, (x0, now)
+
+
+def _noised(settings: Settings, pictures: Array, noise: Array, t: float) -> Array:
+    states: Array = _alpha(settings, t) * pictures.astype(np.float64) + t * noise.astype(np.float64)
+    return states
 
 
 # ---- processes
@@ -154,7 +190,7 @@ def _predicted(
 def _of_nothing(settings: Settings, condition: Mapping[str, Array]) -> dict[str, Array]:
     """Return the input that says that the images are of no class, or no text."""
     if "texts" in condition:
-        return {"texts": tokens([""] * len(condition["texts"]), settings["text_length"])}
+        return {"texts": text_tokens([""] * len(condition["texts"]), settings["text_length"])}
     return {"labels": np.full(len(condition["labels"]), settings["num_classes"], np.int64)}
 
 
@@ -262,70 +298,21 @@ def _mixed(seed: int) -> int:
     return state ^ (state >> 31)
 
 
-# ---- files
-
-
-def write_png(path: Path, image: Array) -> None:
-    """Write an image (C, H, W) in [-1, 1] of up to 4 channels as a PNG file."""
-    pixels = np.round((image.transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
-    height, width, channels = pixels.shape
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 8, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    chunks = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
-    )
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+# ---- the program
 
 
 def main() -> None:
-    """Write `seed_N.png` for each seed into the current folder."""
-    import onnxruntime
-
-    here = Path(__file__)
-    session = onnxruntime.InferenceSession(here.with_name(here.stem.removesuffix("_sample") + ".onnx"))
-    settings = json.loads(session.get_modelmeta().custom_metadata_map["aigc"])["loop"]["settings"]
-    options = _options(settings)
-    only_what_is_asked = onnxruntime.RunOptions()
-    only_what_is_asked.only_execute_path_to_fetches = True
-
-    def run(output: str) -> Run:
-        return lambda inputs: session.run([output], dict(inputs), only_what_is_asked)
-
-    images = sample(run("predictions"), settings, **vars(options), images=run("images"))
-    for seed, image in zip(options.seeds, images, strict=True):
-        write_png(Path(f"seed_{seed}.png"), image)
-        print(f"seed_{seed}.png")
-
-
-def _options(settings: Settings) -> argparse.Namespace:
-    """Return the arguments of `sample` from the command line, checked."""
-    parser = argparse.ArgumentParser(description="Make images with the exported network beside this file.")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    if settings["num_classes"]:
-        help_ = "the class of each image (default: seed modulo classes)"
-        parser.add_argument("--labels", type=int, nargs="+", help=help_)
-    if settings["text_length"]:
-        parser.add_argument("--prompts", nargs="+", help="the text of each image (default: none), or one for all")
-    parser.add_argument("--steps", type=int, default=18)
-    if settings["has_guidance"]:
-        parser.add_argument("--guidance", type=float, default=1.0, help="strength of class or text (default: 1, none)")
-    options = parser.parse_args()
-    if min(options.seeds) < 0 or options.steps < 1:
-        parser.error("seeds are at least 0, steps at least 1")
-    if getattr(options, "labels", None) is not None:
-        if len(options.labels) != len(options.seeds):
-            parser.error("give one label for each seed")
-        if not all(0 <= label < settings["num_classes"] for label in options.labels):
-            parser.error(f"the model has {settings['num_classes']} classes")
-    if getattr(options, "prompts", None) is not None:
-        if len(options.prompts) == 1:
-            options.prompts *= len(options.seeds)
-        if len(options.prompts) != len(options.seeds):
-            parser.error("give one prompt, or one for each seed")
-        if max(len(text.encode()) for text in options.prompts) >= settings["text_length"]:
-            parser.error(f"prompts have at most {settings['text_length'] - 1} bytes")
-    return options
+    """Write `seed_N.png` for each seed, or `NAME_edited.png` for each picture, into the current folder."""
+    settings, run = opened(Path(__file__))
+    parser = option_parser(settings)
+    parser.add_argument("--steps", type=int, default=18, help="of the sampler (default: 18)")
+    if settings["edits"] == "holes":
+        help_ = "share of the noise from which pictures are made anew (default: 0.6, with a mask 1)"
+        parser.add_argument("--strength", type=float, default=0.0, help=help_)
+    names, options = asked(parser, settings)
+    if options["steps"] < 1 or not 0 <= options.get("strength", 0) <= 1:
+        parser.error("steps are at least 1, the strength is from 0 to 1")
+    write_images(names, sample(run("predictions"), settings, **options, images=run("images")))
 
 
 if __name__ == "__main__":
