@@ -8,8 +8,10 @@ import torch
 from aigc_lightning import ImageSpec
 from aigc_lightning.core.checkpoint import save_weights
 from aigc_lightning.core.export_graphs import ExportGraph
+from aigc_lightning.inference.exporting.proof import exported_and_proved
 
-from aigc_autoregressive import exported_sampling
+from aigc_autoregressive import exported_noise, exported_sampling
+from aigc_autoregressive.levels import to_images
 from aigc_autoregressive.models.image_gpt import ImageGPTModel
 from aigc_autoregressive.models.maskgit import MaskGITModel
 from aigc_autoregressive.models.var import VARModel
@@ -51,8 +53,8 @@ def made(spec: ImageSpec, kind: str = "image_gpt", **options: Any) -> Any:
     return model.eval()
 
 
-def graph_of(model: Any) -> Any:
-    graph = model.export_graphs()["predict"]
+def graph_of(model: Any, name: str = "predict") -> Any:
+    graph = model.export_graphs()[name]
     assert isinstance(graph, ExportGraph)
 
     def run(inputs):
@@ -149,8 +151,65 @@ def test_the_image_alone_may_be_asked_for(tokenizers):
 
 def test_noise_is_that_of_the_model():
     expected = gumbel([0, 5, 2**63], [7, 900], 17).numpy()
-    assert np.abs(exported_sampling.gumbel([0, 5, 2**63], [7, 900], 17) - expected).max() < 1e-5
+    assert np.abs(exported_noise.gumbel([0, 5, 2**63], [7, 900], 17) - expected).max() < 1e-5
 
 
-def test_what_is_refused_with_the_reason():
-    assert "1,056 tokens" in made(ImageSpec(1, 32, 33)).export_graphs()["sample"]
+@pytest.mark.parametrize("kind", ["image_gpt", "maskgit"])
+def test_holes_are_filled_and_all_else_stays(kind):
+    model = made(ImageSpec(3, 4, 3), kind)
+    graph, run = graph_of(model)
+    pictures, masks = torch.rand(3, 3, 4, 3) * 2 - 1, torch.zeros(3, 1, 4, 3)
+    masks[0, :, 1:3, 1:] = masks[1:, :, :, 2] = 1
+    for hole in (masks, None):
+        expected = model.edit(pictures, masks=hole, seeds=SEEDS).numpy()
+        given = {"pictures": pictures.numpy(), "masks": None if hole is None else hole.numpy()}
+        found = exported_sampling.sample(run, graph.loop.settings, SEEDS, **given)
+        assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-5
+        if hole is not None:
+            kept = hole.expand_as(pictures).numpy() == 0
+            assert np.array_equal(found[kept], pictures.numpy()[kept]) and not np.array_equal(found, pictures.numpy())
+
+
+@pytest.mark.parametrize("kind", ["image_gpt", "maskgit"])
+def test_edits_with_classes_prompts_and_guidance(kind):
+    pictures = torch.rand(3, 1, 4, 4) * 2 - 1
+    text: Any = {"size": 8, "depth": 1, "heads": 2, "max_length": 24}
+    of_classes = made(SMALL, kind, conditions="labels")  # none of which an edit is given
+    of_prompts = made(ImageSpec(1, 4, 4, captions=True), kind, conditions="prompts", text_options=text)
+    for model, given in (
+        (of_classes, {}),
+        (of_prompts, {}),
+        (of_prompts, {"prompts": ["a", "", "b"], "guidance": 2.0}),
+    ):
+        graph, run = graph_of(model)
+        expected = model.edit(pictures, seeds=SEEDS, **given).numpy()
+        found = exported_sampling.sample(run, graph.loop.settings, SEEDS, pictures=pictures.numpy(), **given)
+        assert np.abs(found - expected).max() < 1e-5
+
+
+def test_likelihoods_are_those_of_the_model():
+    images = to_images(torch.randint(5, (2, 1, 4, 4)), 5)
+    model = made(SMALL, conditions="labels")
+    run = graph_of(model, "log_likelihood")[1]
+    for labels in ([1, 0], [0, 0]):
+        found = run({"images": images.numpy(), "labels": np.array(labels)})[0]
+        assert found.dtype == np.float64 and np.abs(found - model.log_likelihood(images, labels).numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["image_gpt", "maskgit"])
+def test_onnxruntime_gives_the_same(kind):
+    for name in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(name, reason="the extra onnx is not installed")
+    for name, graph in made(SMALL, kind, conditions="labels").export_graphs().items():
+        if isinstance(graph, ExportGraph):
+            proof = exported_and_proved(name, graph, "onnx")
+            assert max(trial.difference / max(1, trial.scale) for trial in proof.trials) < 1e-5
+            assert name == "log_likelihood" or proof.loop_difference < 1e-5
+
+
+def test_what_is_refused_with_the_reason(tokenizers):
+    assert "no encoder" in made(OF_TOKENS, "maskgit", tokenizer=tokenizers["vq"]).export_graphs()["edit"]
+    assert "edit" not in made(SMALL).export_graphs()
+    always = made(SMALL, conditions="labels", condition_dropout=0.0).export_graphs()
+    assert "never trained without labels" in always["edit"]
+    assert "1,056 passes" in made(ImageSpec(1, 32, 33)).export_graphs()["sample"]

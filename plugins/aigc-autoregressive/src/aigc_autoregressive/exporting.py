@@ -3,14 +3,17 @@
 Shapes: B batch, N tokens of an image, K codes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from aigc_lightning.core.export_graphs import ExportGraph, ExportLoop, GraphInput, label_input
+import torch
+from aigc_lightning.core import exported_files
+from aigc_lightning.core.export_graphs import ExportGraph, GraphInput, image_input, label_input
+from aigc_lightning.core.export_loops import Example, ExportLoop
 from aigc_lightning.networks.byte_encoder import FIRST_BYTE, NUM_TOKENS, PADDING, START
 from torch import Tensor
 
-from aigc_autoregressive import exported_sampling
+from aigc_autoregressive import exported_noise, exported_sampling
 from aigc_autoregressive.transformers.conditioning import Condition
 from aigc_autoregressive.transformers.word_vectors import NUM_ROWS
 
@@ -23,8 +26,8 @@ Order = Literal["tokens", "scales", "confidence"]
 Logits = Callable[[Tensor, Condition], Tensor]
 
 _SEEDS = [0, 1]  # whose images are compared with those of an exported program
-_MOST_PASSES = 1024  # over an image, token by token
-_DRAWN = "each drawing of tokens depends on the one before"
+MOST_PASSES = 1024  # over an image, of a loop
+LIKELIHOODS = "of images, each value of which is taken for the nearest level; in nats, float64"
 
 
 def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str, ExportGraph | str]:
@@ -37,48 +40,99 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
         order: in which it draws tokens.
         logits: of its averaged network; in the order "confidence" the token K stands for a masked one.
     """
-    refused: dict[str, ExportGraph | str] = {
-        "edit": _DRAWN,
-        "embed": "its features are taken from the middle of the network",
-    }
     maps = model.maps
+    refused: dict[str, ExportGraph | str] = {} if _edits(model) else {"edit": _why_no_edits(model)}
+    refused["embed"] = "its features are taken from the middle of the network"
     lengths = [rows * columns * maps.channels for rows, columns in maps.grids]
     if order == "tokens":
         lengths = [1] * maps.num_tokens
-    if len(lengths) > _MOST_PASSES:
-        many = f"its images have {len(lengths):,} tokens, each a pass over all; {_MOST_PASSES:,} at most"
-        return {"sample": many, **refused}
+    if len(lengths) > MOST_PASSES:
+        return {"sample": too_many_passes(len(lengths)), **refused}
     has_mask, has_tokenizer = order == "confidence", model.tokenizer is not None
-    inputs = {"tokens": GraphInput(("batch", maps.num_tokens), 0, maps.num_codes - 1 + has_mask, integers=True)}
-    if model.num_classes:
-        inputs["labels"] = label_input(model.num_classes + model.has_guidance)  # the last is that of an open class
-    network: Any = model.averaged("network")
-    if network.text is not None:
-        inputs.update(_text_inputs(network.text.max_length))
+    tokens = GraphInput(("batch", maps.num_tokens), 0, maps.num_codes - 1 + has_mask, integers=True)
 
     def call(
         tokens: Tensor, labels: Tensor | None = None, texts: Tensor | None = None, words: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        shown = Condition(labels=labels)
-        if texts is not None and words is not None:
-            shown = network.condition_of_tokens(texts, words)
-        found = logits(tokens, shown)
+        found = logits(tokens, _shown(model, labels, texts, words))
         # While an image is drawn it has masked tokens, which are no codes.
         return (found, maps.images(tokens.clamp(max=maps.num_codes - 1))) if has_tokenizer else found
 
-    drawing: Any = model
-    example: dict[str, Any] = {"seeds": _SEEDS, **({"prompts": ["a B", "\u00e9"]} if network.text is not None else {})}
     graph = ExportGraph(
         model,
         call,
-        inputs,
+        {"tokens": tokens, **_condition_inputs(model)},
         ("logits", "images") if has_tokenizer else ("logits",),
         meaning="logits of each token; images of the tokens, in [-1, 1]" if has_tokenizer else "of each token",
-        loop=ExportLoop(
-            exported_sampling, _settings(model, order, lengths), example, lambda: drawing.sample(**example)
-        ),
+        loop=_loop(model, _settings(model, order, lengths)),
     )
     return {"predict": graph, **refused}
+
+
+def likelihood_graph(model: "TokenModel", logits: Logits) -> ExportGraph:
+    """Return the exact log-likelihoods of images, by a model of the levels of pixels.
+
+    Args:
+        model: to export.
+        logits: of its averaged network, of each token by those before.
+    """
+
+    def call(
+        images: Tensor, labels: Tensor | None = None, texts: Tensor | None = None, words: Tensor | None = None
+    ) -> Tensor:
+        tokens = model.maps.tokens(images)
+        log_prob = logits(tokens, _shown(model, labels, texts, words)).log_softmax(-1)
+        return log_prob.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).double().sum(1)
+
+    inputs = {"images": image_input(model, dynamic=False), **_condition_inputs(model)}
+    return ExportGraph(model, call, inputs, ("log_likelihoods",), meaning=LIKELIHOODS)
+
+
+def _condition_inputs(model: "TokenModel") -> dict[str, GraphInput]:
+    """Return the inputs that say what the images are of."""
+    network: Any = model.averaged("network")
+    if model.num_classes:
+        return {"labels": label_input(model.num_classes + model.has_guidance)}  # the last is that of an open class
+    return {} if network.text is None else _text_inputs(network.text.max_length)
+
+
+def _shown(model: "TokenModel", labels: Tensor | None, texts: Tensor | None, words: Tensor | None) -> Condition:
+    network: Any = model.averaged("network")
+    if texts is None or words is None:
+        return Condition(labels=labels)
+    condition: Condition = network.condition_of_tokens(texts, words)
+    return condition
+
+
+def _edits(model: "TokenModel") -> str:
+    """Return "holes" if the loop fills holes of pictures, else ""."""
+    trained_open = model.condition_name == "none" or model.condition_dropout > 0
+    return "holes" if model.tokenizer is None and trained_open else ""
+
+
+def _why_no_edits(model: "TokenModel") -> str:
+    if model.tokenizer is not None:
+        return "the loop has no encoder of pictures"
+    return f"the model was never trained without {model.condition_name}"
+
+
+def _loop(model: "TokenModel", settings: Mapping[str, Any]) -> ExportLoop:
+    drawing: Any = model
+    example: dict[str, Any] = {"seeds": _SEEDS, **({"prompts": ["a B", "\u00e9"]} if settings["text_length"] else {})}
+    others: list[Example] = []
+    if settings["edits"]:
+        pictures = 2 * torch.rand(len(_SEEDS), *model.spec.shape, generator=torch.Generator().manual_seed(0)) - 1
+        masks = torch.zeros_like(pictures[:, :1])
+        masks[..., -(-masks.shape[-1] // 2) :] = 1
+        edit = {**example, "pictures": pictures.numpy(), "masks": masks.numpy()}
+        others.append((edit, lambda: drawing.edit(pictures, masks=masks, **example)))
+    parts = (exported_files, exported_noise)
+    return ExportLoop(exported_sampling, settings, example, lambda: drawing.sample(**example), parts, others)
+
+
+def too_many_passes(passes: int) -> str:
+    """Return why there is no loop that takes so many passes over an image."""
+    return f"an image takes {passes:,} passes, one for each token or pixel; {MOST_PASSES:,} at most"
 
 
 def _settings(model: "TokenModel", order: Order, lengths: list[int]) -> dict[str, Any]:
@@ -86,7 +140,8 @@ def _settings(model: "TokenModel", order: Order, lengths: list[int]) -> dict[str
     text: Any = model.network.text
     return {
         "order": order,
-        "shape": list(model.spec.shape),
+        "image_shape": list(model.spec.shape),
+        "edits": _edits(model),
         "lengths": lengths,
         "num_codes": model.maps.num_codes,
         "num_classes": model.num_classes,

@@ -19,7 +19,7 @@ from aigc_lightning.metrics.likelihood import bits_per_dim
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aigc_autoregressive.exporting import token_graphs
+from aigc_autoregressive.exporting import likelihood_graph, token_graphs
 from aigc_autoregressive.models.token_maps import Pixels
 from aigc_autoregressive.models.token_model import ConditionName, TokenModel, check_size, context_of
 from aigc_autoregressive.transformers.choice import Choice
@@ -226,8 +226,14 @@ class ImageGPTModel(TokenModel):
             self.log_held_out("bits_per_dim", bits_per_dim(-losses * prod(self.spec.shape), prod(self.spec.shape)))
 
     def export_graphs(self) -> dict[str, ExportGraph | str]:
-        """Return `predict`, the logits of each token by those before, and what is not exported and why."""
-        return token_graphs(self, "tokens", self._transformer)
+        """Return `predict`, the logits of each token by those before, and what is not exported and why.
+
+        Models of pixels have `log_likelihood` as well.
+        """
+        graphs = token_graphs(self, "tokens", self._transformer)
+        if isinstance(self.maps, Pixels):
+            graphs["log_likelihood"] = likelihood_graph(self, self._transformer)
+        return graphs
 
     def draw(self, seeds: Sequence[int], condition: Condition, known: Known | None, **options: Any) -> Tensor:
         """See `TokenModel`."""

@@ -11,6 +11,7 @@ import torch
 from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import check_needs
 from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -20,6 +21,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam
 
+from aigc_autoregressive.exporting_pixels import pixel_graphs
 from aigc_autoregressive.levels import to_images, to_levels
 from aigc_autoregressive.pixels import PixelCNN, PixelRNN, sample_pixels
 
@@ -153,9 +155,9 @@ class PixelModel(ImageModel):
         known = (to_levels(levels, _LEVELS) == to_levels(images, _LEVELS)).flatten(1).all(1)
         return found.masked_fill(~known, -torch.inf)
 
-    def export_graphs(self) -> dict[str, str]:
-        """Return why nothing is exported."""
-        return dict.fromkeys(("sample", "edit"), "each pixel is drawn given those before it")
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return `predict` with the loop that draws pixels, `log_likelihood`, and what is not exported and why."""
+        return pixel_graphs(self)
 
     # ---- training
 

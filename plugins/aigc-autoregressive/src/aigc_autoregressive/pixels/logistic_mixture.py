@@ -17,7 +17,7 @@ from torch.nn import functional
 from aigc_autoregressive.levels import to_images, to_levels
 from aigc_autoregressive.noise import to_gumbel, to_logistic
 
-_SMALLEST_LOG_SCALE = -7.0  # narrower, and the slopes become too steep to learn
+SMALLEST_LOG_SCALE = -7.0  # narrower, and the slopes become too steep to learn
 
 
 class Components(NamedTuple):
@@ -102,7 +102,8 @@ class LogisticMixture:
         logits, means, log_scales, below = torch.split(output, sizes, dim=-1)
         shape = (*output.shape[:-1], count, channels)
         coefficients = output.new_zeros(*shape, channels)
-        rows, columns = torch.tril_indices(channels, channels, -1, device=output.device)
-        coefficients[..., rows, columns] = below.tanh().reshape(*shape[:-1], -1)
-        log_scales = log_scales.reshape(shape).clamp_min(_SMALLEST_LOG_SCALE)
+        if channels > 1:
+            rows, columns = torch.tril_indices(channels, channels, -1, device=output.device)
+            coefficients[..., rows, columns] = below.tanh().reshape(*shape[:-1], -1)
+        log_scales = log_scales.reshape(shape).clamp_min(SMALLEST_LOG_SCALE)
         return Components(logits, means.reshape(shape), log_scales, coefficients)

@@ -69,7 +69,7 @@ class PixelRNN(nn.Module):
         for layer in self.layers:
             features = layer(features)
         logits: Tensor = self.head(features)
-        return logits.reshape(len(images), self.channels, self.num_levels, *images.shape[-2:])
+        return logits.reshape(images.shape[0], self.channels, self.num_levels, *images.shape[-2:])
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the log-probability of each pixel given those before it, in nats, (B, H, W)."""
