@@ -94,6 +94,7 @@ def test_likelihoods_are_those_of_the_model(kind):
     assert np.abs(found - model.log_likelihood(images, [2, 0]).numpy()).max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cnn", "rnn"])
 def test_onnxruntime_gives_the_same(kind):
     for name in ("onnxruntime", "onnxscript"):

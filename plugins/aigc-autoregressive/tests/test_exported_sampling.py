@@ -196,6 +196,7 @@ def test_likelihoods_are_those_of_the_model():
         assert found.dtype == np.float64 and np.abs(found - model.log_likelihood(images, labels).numpy()).max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image_gpt", "maskgit"])
 def test_onnxruntime_gives_the_same(kind):
     for name in ("onnxruntime", "onnxscript"):
