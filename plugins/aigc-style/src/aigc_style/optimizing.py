@@ -61,7 +61,7 @@ class Settings:
     steps: int = 100
     levels: int = 3
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
-    content_weight: float = 0.02
+    content_weight: float = 0.04
     style_scale: float = 1.0
     keep_colors: bool = False
 
