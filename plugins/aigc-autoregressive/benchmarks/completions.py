@@ -16,6 +16,7 @@ from aigc_lightning.core.checkpoint import load_with_record
 from aigc_lightning.core.io.pictures import image_grid, save_png, to_uint8
 from aigc_lightning.core.predictions import edited
 from aigc_lightning.core.run.folder import find_checkpoint
+from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.evaluation.image_sets import DataImages
 
 
@@ -39,7 +40,8 @@ def main() -> None:
         for seed in range(options.variants):
             columns.append(edited(model.eval(), batch, "image", seeds=[seed] * options.num).cpu())
     rows = to_uint8(torch.stack(columns, dim=1).flatten(0, 1))
-    save_png(image_grid(rows, len(columns)), options.out, {})
+    save_png(image_grid(rows, len(columns)), options.out, {"runs": " ".join(options.runs), "machine": machine_line()})
+    print(f"Sheet: {options.out}")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,10 @@ from aigc_lightning.evaluation.image_sets import FolderImages
 
 ROOT = Path(__file__).parents[3]
 P3 = rgb_profile(DISPLAY_P3, 2.2)
-# Files that read pictures which the package itself has just made, or what is no picture.
+# Files that read pictures which the package itself has just made, or what is no picture, or run without the package.
 _OWN = {
     "aigc_lightning/callbacks/loggers.py": "a grid of the run, for TensorBoard",
+    "aigc_lightning/core/exported_files.py": "the files beside exported programs, which have Pillow alone",
     "aigc_lightning/core/io/film.py": "all frames of a film, for its watermark",
     "aigc_lightning/core/io/pictures.py": "grids of the run, for a timelapse",
     "aigc_lightning/data/corruptions.py": "a JPEG in memory, to spoil a picture",
