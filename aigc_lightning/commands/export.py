@@ -18,6 +18,29 @@ _QUANTIZATIONS = ("int8", "int4-weights")
 
 def export(argv: list[str]) -> int:
     """Write a trained model as a file: its weights for `aigc`, or programs for other runtimes."""
+    parser = _parser()
+    data_options, rest = split_data_options(argv)
+    options = parse(parser, rest)
+    _check_changes(options, data_options)
+    if options.page is not None or options.runtime is not None:
+        return _page(options)
+    out = _with_ending(options.out or Path("model"), options.format)
+    if options.format == "safetensors":
+        if options.graph is not None:
+            raise UserError("Weights have no graphs: --graph needs --format onnx or pt2.", "Leave --graph out.")
+        return _weights(options.checkpoint, out)
+
+    from aigc_lightning.inference.exporting.files import written
+    from aigc_lightning.inference.loaded_model import LoadedModel
+
+    loaded = LoadedModel(options.checkpoint)
+    changing = _changing(options, data_options, loaded) if _changes(options) else None
+    for line in written(loaded, options.format, out, options.graph, changing):
+        echo(line)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "aigc export",
         export.__doc__,
@@ -63,25 +86,7 @@ def export(argv: list[str]) -> int:
     parser.add_argument(
         "--runtime", type=Path, metavar="FOLDER", help="of onnxruntime-web, for --page (default: that in node_modules)"
     )
-    data_options, rest = split_data_options(argv)
-    options = parse(parser, rest)
-    _check_changes(options, data_options)
-    if options.page is not None or options.runtime is not None:
-        return _page(options)
-    out = _with_ending(options.out or Path("model"), options.format)
-    if options.format == "safetensors":
-        if options.graph is not None:
-            raise UserError("Weights have no graphs: --graph needs --format onnx or pt2.", "Leave --graph out.")
-        return _weights(options.checkpoint, out)
-
-    from aigc_lightning.inference.exporting.files import written
-    from aigc_lightning.inference.loaded_model import LoadedModel
-
-    loaded = LoadedModel(options.checkpoint)
-    changing = _changing(options, data_options, loaded) if _changes(options) else None
-    for line in written(loaded, options.format, out, options.graph, changing):
-        echo(line)
-    return 0
+    return parser
 
 
 def _page(options: argparse.Namespace) -> int:

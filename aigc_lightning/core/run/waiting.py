@@ -2,7 +2,7 @@
 
 import os
 
-_SPINS = 2000  # about 40 microseconds: as long as Python takes from one layer to the next
+_SPINS = 2000  # 50 microseconds; fewer are slower alone, more are slower beside other programs
 
 
 def limit_spinning() -> None:
