@@ -3,11 +3,14 @@
 import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from aigc_lightning.core.export_graphs import ExportGraph
 
 #: What the function `sample` of a loop is called with, and what returns the model's own result for it.
 Example = tuple[Mapping[str, Any], Callable[[], Tensor]]
@@ -26,6 +29,8 @@ class ExportLoop:
         expected: returns the model's own result for the example, a tensor.
         parts: modules like it, of which it uses names: they are copied into its file.
         others: further examples.
+        programs: further programs, written beside the first. Each is an argument of `sample` by its name, which takes
+            and returns what `run` does.
     """
 
     module: ModuleType
@@ -34,6 +39,7 @@ class ExportLoop:
     expected: Callable[[], Tensor]
     parts: Sequence[ModuleType] = ()
     others: Sequence[Example] = ()
+    programs: Mapping[str, "ExportGraph"] = field(default_factory=dict)
 
     @property
     def examples(self) -> list[Example]:

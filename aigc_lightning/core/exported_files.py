@@ -8,6 +8,7 @@ Shapes: B batch, C channels, H and W height and width in pixels, L tokens of a t
 import argparse
 import json
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,11 +29,27 @@ def opened(script: Path) -> tuple[Settings, Callable[[str], Run]]:
     """Return the settings in the program beside a file, and what runs the program for one of its outputs."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(script.with_name(script.stem.removesuffix("_sample") + ".onnx"))
+    session = onnxruntime.InferenceSession(_program(script, ".onnx"))
     settings = json.loads(session.get_modelmeta().custom_metadata_map["aigc"])["loop"]["settings"]
     only_what_is_asked = onnxruntime.RunOptions()
     only_what_is_asked.only_execute_path_to_fetches = True
     return settings, lambda output: lambda inputs: session.run([output], dict(inputs), only_what_is_asked)
+
+
+def opened_beside(script: Path, name: str) -> Run:
+    """Return what runs another program beside a file, such as one that encodes pictures."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(_program(script, f"_{name}.onnx"))
+    return lambda inputs: session.run(None, dict(inputs))
+
+
+def _program(script: Path, ending: str) -> Path:
+    path = script.with_name(script.stem.removesuffix("_sample") + ending)
+    if not path.is_file():
+        print(f"{path} is missing; `aigc export` writes it beside {script.name}.", file=sys.stderr)
+        raise SystemExit(2)
+    return path
 
 
 def option_parser(settings: Settings) -> argparse.ArgumentParser:
@@ -135,6 +152,20 @@ def holes_of(pictures: Array, masks: Array | None) -> Array:
         return masks >= 0.5
     holes = np.zeros_like(pictures[:, :1], bool)
     holes[:, :, holes.shape[2] // 2 :] = True
+    return holes
+
+
+def pooled(holes: Array, size: Sequence[int]) -> Array:
+    """Return which cells of a grid of some rows and columns have a hole, bool (B, 1, rows, columns).
+
+    Args:
+        holes: bool (B, 1, H, W).
+        size: rows and columns, at most H and W. Cell i of n reaches from pixel iH // n to, rounded up, (i + 1)H / n.
+    """
+    for axis, count in zip((2, 3), size, strict=True):
+        length = holes.shape[axis]
+        bounds = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+        holes = np.stack([holes.take(range(*each), axis).any(axis) for each in bounds], axis)
     return holes
 
 

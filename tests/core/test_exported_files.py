@@ -4,9 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn.functional import adaptive_max_pool2d
 
-from aigc_lightning.core.exported_files import asked, option_parser, read_picture, write_png
+from aigc_lightning.core.exported_files import (
+    asked,
+    opened,
+    opened_beside,
+    option_parser,
+    pooled,
+    read_picture,
+    write_png,
+)
 
 SETTINGS = {"edits": "holes", "image_shape": [1, 4, 5], "num_classes": 0, "text_length": 8, "has_guidance": True}
 
@@ -48,6 +58,13 @@ def test_pictures_are_seen_in_the_models_colours_on_white(tmp_path):
     path = picture(tmp_path / "a.png", "RGBA", color=(255, 0, 0, 0))
     assert (read_picture(path, (3, 4, 5)) == 1).all() and (read_picture(path, (1, 4, 5)) == 1).all()
     assert read_picture(picture(tmp_path / "b.png", "RGB", color=(255, 0, 0)), (1, 4, 5)).max() < 0
+
+
+@pytest.mark.parametrize("grid", [(7, 9), (3, 4), (2, 2), (1, 1)])
+def test_cells_with_holes_are_those_of_pytorch(grid):
+    holes = np.random.default_rng(0).random((3, 1, 7, 9)) < 0.1
+    expected = adaptive_max_pool2d(torch.from_numpy(holes).float(), grid).numpy() > 0
+    assert np.array_equal(pooled(holes, grid), expected) and expected.any()
 
 
 def test_what_is_no_such_picture_is_refused(tmp_path):
@@ -104,3 +121,12 @@ def test_what_does_not_act_is_refused(of_line, capsys, tmp_path, monkeypatch, wo
     with pytest.raises(SystemExit, match="2"):
         of_line(*words, **settings)
     assert message in capsys.readouterr().err
+
+
+def test_a_missing_program_is_named(capsys, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    script = tmp_path / "model_sample.py"
+    for needed, name in ((lambda: opened(script), "model"), (lambda: opened_beside(script, "encode"), "model_encode")):
+        with pytest.raises(SystemExit, match="2"):
+            needed()
+        assert f"{name}.onnx is missing" in capsys.readouterr().err

@@ -79,28 +79,39 @@ def _written(
         raise ExportError(name, "it would not be exact any more", "Leave --quantize out.")
     script = _script(name, graph.loop, path) if form == "onnx" and graph.loop is not None else None
     proof = exported_and_proved(name, graph, form)
-    metadata = _metadata(loaded, name, graph, proof)
-    card = None
-    if changing is None:
-        with replacing(path) as temporary:
-            proof.file.write(temporary, json.dumps(metadata))
-    else:
+    if changing is not None:
         assert isinstance(proof.file, OnnxFile)
-        card = changing.write(name, graph, proof.file, path, metadata)
-    inputs = ", ".join(f"{key} {_shape(given.shape)}" for key, given in graph.inputs.items())
-    yield f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {name} of {inputs}"
-    if card is not None:
+        card = changing.write(name, graph, proof.file, path, _metadata(loaded, name, graph, proof))
+        yield _heading(path, name, graph)
         yield from card.lines()
         return
+    yield from _program(loaded, name, graph, proof, path)
+    if graph.loop is None:
+        return
+    for key, other in graph.loop.programs.items():
+        beside = path.with_name(f"{path.stem}_{key}{path.suffix}")
+        yield from _program(loaded, key, other, proof.programs[key], beside)
+    if script is not None:
+        with replacing(script) as temporary:
+            temporary.write_text(graph.loop.source(), encoding="utf-8")
+        yield f"{script}: the loop around it, largest difference {proof.loop_difference:.1e}"
+
+
+def _program(loaded: LoadedModel, name: str, graph: ExportGraph, proof: Proof, path: Path) -> Iterator[str]:
+    """Write a program as it is, and yield what was written and how it compares with the model."""
+    with replacing(path) as temporary:
+        proof.file.write(temporary, json.dumps(_metadata(loaded, name, graph, proof)))
+    yield _heading(path, name, graph)
     for trial in proof.trials:
         yield (
             f"  {sizes_text(trial.sizes)}: largest difference {trial.difference:.1e}, "
             f"{1000 * trial.seconds:.1f} ms with {proof.file.runtime}, {1000 * trial.model_seconds:.1f} ms with PyTorch"
         )
-    if script is not None and graph.loop is not None:
-        with replacing(script) as temporary:
-            temporary.write_text(graph.loop.source(), encoding="utf-8")
-        yield f"{script}: the loop around it, largest difference {proof.loop_difference:.1e}"
+
+
+def _heading(path: Path, name: str, graph: ExportGraph) -> str:
+    inputs = ", ".join(f"{key} {_shape(given.shape)}" for key, given in graph.inputs.items())
+    return f"{path} ({path.stat().st_size / 2**20:.1f} MiB): {name} of {inputs}"
 
 
 def _script(name: str, loop: ExportLoop, path: Path) -> Path:

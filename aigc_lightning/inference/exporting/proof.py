@@ -4,8 +4,9 @@ Shapes: B batch, H and W height and width in pixels.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -56,12 +57,14 @@ class Proof:
         file: in its format.
         trials: the comparisons.
         loop_difference: the largest between the results of the loop around it and the model's; None without a loop.
+        programs: those that the loop needs besides this one.
     """
 
     program: Traced
     file: Exported
     trials: list[Trial]
     loop_difference: float | None = None
+    programs: Mapping[str, "Proof"] = field(default_factory=dict)
 
 
 def exported_and_proved(name: str, graph: ExportGraph, form: Format) -> Proof:
@@ -84,8 +87,8 @@ def exported_and_proved(name: str, graph: ExportGraph, form: Format) -> Proof:
             program = traced(name, graph, all_sizes)
             file = exported(name, graph, program, form)
             run = file.run()
-            trials = proved(name, graph, run)
-            return Proof(program, file, trials, None if graph.loop is None else loop_proved(name, graph.loop, run))
+            proof = Proof(program, file, proved(name, graph, run))
+            return proof if graph.loop is None else _with_loop(proof, name, graph.loop, run, form)
         except ExportError as error:
             problems.append(error)
     raise problems[0]
@@ -105,7 +108,13 @@ def proved(name: str, graph: ExportGraph, runtime: Runtime) -> list[Trial]:
     return [_trial(name, graph, runtime, number) for number in range(len(graph.trials))]
 
 
-def loop_proved(name: str, loop: ExportLoop, runtime: Runtime) -> float:
+def _with_loop(proof: Proof, name: str, loop: ExportLoop, runtime: Runtime, form: Format) -> Proof:
+    programs = {key: exported_and_proved(key, graph, form) for key, graph in loop.programs.items()}
+    difference = loop_proved(name, loop, runtime, {key: other.file.run() for key, other in programs.items()})
+    return replace(proof, loop_difference=difference, programs=programs)
+
+
+def loop_proved(name: str, loop: ExportLoop, runtime: Runtime, others: Mapping[str, Runtime] | None = None) -> float:
     """Return the largest difference between what a loop makes with an exported program and what the model makes.
 
     What runs is the text of the file that is written.
@@ -114,21 +123,23 @@ def loop_proved(name: str, loop: ExportLoop, runtime: Runtime) -> float:
         name: of the graph, for messages.
         loop: around the program.
         runtime: runs the program.
+        others: run the loop's further programs, by name.
 
     Raises:
         ExportError: it fails or differs.
     """
     module = ModuleType("loop")
     exec(compile(loop.source(), f"the loop around {name}", "exec"), vars(module))
-    return max(_loop_difference(name, loop, module, runtime, example) for example in loop.examples)
+    sample = partial(module.sample, runtime, loop.settings, **(others or {}))
+    return max(_loop_difference(name, sample, example) for example in loop.examples)
 
 
-def _loop_difference(name: str, loop: ExportLoop, module: ModuleType, runtime: Runtime, example: Example) -> float:
+def _loop_difference(name: str, sample: Callable[..., Array], example: Example) -> float:
     given, model = example
     with torch.no_grad():
         (expected,) = _as_arrays(model())
     try:
-        found: Array = module.sample(runtime, loop.settings, **given)
+        found = sample(**given)
     except Exception as error:  # the model's own code and the runtime raise whatever they like
         raise ExportError(name, f"the loop around it fails: {first_line(error)}") from error
     if found.shape != expected.shape:

@@ -86,6 +86,30 @@ def test_holes_are_filled_and_all_else_stays(kind):
 
 
 @pytest.mark.parametrize("kind", ["cnn", "rnn"])
+def test_the_class_of_a_picture_is_drawn_by_its_probability(kind):
+    model = made(kind, ImageSpec(1, 4, 3, class_names=NAMES), conditions="labels")
+    graph, run = graph_of(model)
+    program = graph.loop.programs["log_prob"]
+    pictures, masks, given = torch.rand(3, 1, 4, 3) * 2 - 1, torch.zeros(3, 1, 4, 3), []
+    masks[0, :, 2:] = masks[1:, :, 1:, 1:] = 1
+
+    def log_prob(inputs):
+        with torch.no_grad():
+            return [program.call(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()]
+
+    def watched(inputs):
+        given.append(inputs["labels"].tolist())
+        return run(inputs)
+
+    for seeds in ([0, 1, 2], [3, 4, 2**40]):
+        expected = model.edit(pictures, masks=masks, seeds=seeds).numpy()
+        options = {"pictures": pictures.numpy(), "masks": masks.numpy(), "log_prob": log_prob}
+        found = exported_pixels.sample(watched, graph.loop.settings, seeds, **options)
+        assert np.abs(found - expected).max() < 1e-5
+    assert len({tuple(labels) for labels in given}) == 2  # one for each call of `sample`
+
+
+@pytest.mark.parametrize("kind", ["cnn", "rnn"])
 def test_likelihoods_are_those_of_the_model(kind):
     model = made(kind, ImageSpec(3, 3, 2, class_names=NAMES), conditions="labels", num_levels=17)
     images = to_images(torch.randint(17, (2, 3, 3, 2)), 17)
@@ -99,7 +123,8 @@ def test_likelihoods_are_those_of_the_model(kind):
 def test_onnxruntime_gives_the_same(kind):
     for name in ("onnxruntime", "onnxscript"):
         pytest.importorskip(name, reason="the extra onnx is not installed")
-    for name, graph in made(kind, ImageSpec(1, 4, 4), num_levels=5).export_graphs().items():
+    spec = ImageSpec(1, 4, 4, class_names=NAMES)
+    for name, graph in made(kind, spec, num_levels=5, conditions="labels").export_graphs().items():
         proof = exported_and_proved(name, graph, "onnx")
         assert max(trial.difference / max(1, trial.scale) for trial in proof.trials) < 1e-5
         assert name == "log_likelihood" or proof.loop_difference < 1e-5
@@ -109,5 +134,3 @@ def test_what_is_refused_with_the_reason():
     graphs = made("rnn", ImageSpec(3, 19, 18)).export_graphs()
     assert "1,026 passes" in graphs["sample"] and isinstance(graphs["log_likelihood"], ExportGraph)
     assert "predict" in made("cnn", ImageSpec(3, 19, 18)).export_graphs()
-    with_classes = made("cnn", ImageSpec(1, 4, 4, class_names=NAMES), conditions="labels").export_graphs()
-    assert "class" in with_classes["edit"] and "holes" not in str(with_classes["predict"].loop.settings)

@@ -154,15 +154,24 @@ def test_noise_is_that_of_the_model():
     assert np.abs(exported_noise.gumbel([0, 5, 2**63], [7, 900], 17) - expected).max() < 1e-5
 
 
+def encoded(loop: Any) -> Any:
+    """Return what the argument `encode` of a loop is: None for models of pixels."""
+    if not loop.programs:
+        return None
+    return lambda inputs: [loop.programs["encode"].call(torch.from_numpy(inputs["images"])).numpy()]
+
+
 @pytest.mark.parametrize("kind", ["image_gpt", "maskgit"])
-def test_holes_are_filled_and_all_else_stays(kind):
-    model = made(ImageSpec(3, 4, 3), kind)
+@pytest.mark.parametrize("spec", [ImageSpec(3, 4, 3), OF_TOKENS], ids=["pixels", "tokens"])
+def test_holes_are_filled_and_all_else_stays(kind, spec, tokenizers):
+    model = made(spec, kind, **({"tokenizer": tokenizers["vq"]} if spec is OF_TOKENS else {}))
     graph, run = graph_of(model)
-    pictures, masks = torch.rand(3, 3, 4, 3) * 2 - 1, torch.zeros(3, 1, 4, 3)
+    pictures, masks = torch.rand(3, *spec.shape) * 2 - 1, torch.zeros(3, 1, *spec.shape[1:])
     masks[0, :, 1:3, 1:] = masks[1:, :, :, 2] = 1
     for hole in (masks, None):
         expected = model.edit(pictures, masks=hole, seeds=SEEDS).numpy()
         given = {"pictures": pictures.numpy(), "masks": None if hole is None else hole.numpy()}
+        given["encode"] = encoded(graph.loop)
         found = exported_sampling.sample(run, graph.loop.settings, SEEDS, **given)
         assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-5
         if hole is not None:
@@ -196,20 +205,34 @@ def test_likelihoods_are_those_of_the_model():
         assert found.dtype == np.float64 and np.abs(found - model.log_likelihood(images, labels).numpy()).max() < 1e-6
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_features_are_those_of_the_model(kind, tokenizers):
+    options = {"tokenizer": tokenizers["scales" if kind == "var" else "vq"]}
+    model = made(OF_TOKENS, kind, conditions="labels", **options)
+    graph = graph_of(model, "embed")[0]
+    proof = exported_and_proved("embed", graph, "pt2")  # at three batches, none of them that of the trace
+    assert max(trial.difference for trial in proof.trials) < 1e-5 and min(trial.scale for trial in proof.trials) > 0.01
+    images = graph.example(2)["images"]
+    assert np.ptp(model.embed(images).numpy(), axis=0).max() > 1e-3  # they depend on the images
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["image_gpt", "maskgit"])
-def test_onnxruntime_gives_the_same(kind):
+@pytest.mark.parametrize("kind", ["image_gpt", "maskgit", "tokens"])
+def test_onnxruntime_gives_the_same(kind, tokenizers):
     for name in ("onnxruntime", "onnxscript"):
         pytest.importorskip(name, reason="the extra onnx is not installed")
-    for name, graph in made(SMALL, kind, conditions="labels").export_graphs().items():
+    of_tokens = {"tokenizer": tokenizers["vq"], "conditions": "labels"}
+    model = made(OF_TOKENS, **of_tokens) if kind == "tokens" else made(SMALL, kind, conditions="labels")
+    for name, graph in model.export_graphs().items():
         if isinstance(graph, ExportGraph):
             proof = exported_and_proved(name, graph, "onnx")
             assert max(trial.difference / max(1, trial.scale) for trial in proof.trials) < 1e-5
-            assert name == "log_likelihood" or proof.loop_difference < 1e-5
+            assert graph.loop is None or proof.loop_difference < 1e-5
+            assert list(proof.programs) == (["encode"] if kind == "tokens" and name == "predict" else [])
 
 
 def test_what_is_refused_with_the_reason(tokenizers):
-    assert "no encoder" in made(OF_TOKENS, "maskgit", tokenizer=tokenizers["vq"]).export_graphs()["edit"]
+    assert "coarser ones" in made(OF_TOKENS, "var", tokenizer=tokenizers["scales"]).export_graphs()["edit"]
     assert "edit" not in made(SMALL).export_graphs()
     always = made(SMALL, conditions="labels", condition_dropout=0.0).export_graphs()
     assert "never trained without labels" in always["edit"]

@@ -8,8 +8,12 @@ import pytest
 import torch
 from aigc_lightning import ImageSpec
 from aigc_lightning.core import exported_files
+from aigc_lightning.core.checkpoint import save_weights
 from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.image_model import seeded_normal
+from aigc_lightning.inference.exporting.proof import exported_and_proved
+from aigc_lightning.models.autoencoder import Autoencoder
+from aigc_lightning.models.vae import VAE
 
 from aigc_diffusion import exported_sampling
 from aigc_diffusion.model import Diffusion
@@ -163,7 +167,41 @@ def test_edits_with_prompts_and_guidance():
     assert np.abs(found - expected).max() < 1e-4
 
 
-def test_what_is_not_exported_has_a_reason():
+@pytest.fixture(params=["maps", "vectors"])
+def of_latents(request, tmp_path) -> Diffusion:
+    """A model of an autoencoder's latents, which are maps of places, or of a VAE's, which are vectors."""
+    torch.manual_seed(0)
+    stage = Autoencoder(SPEC, width=4, num_halvings=1, code_channels=2) if request.param == "maps" else VAE(SPEC)
+    save_weights(stage, tmp_path / "stage.safetensors", {})
+    model = made(conditions="labels", first_stage=str(tmp_path / "stage.safetensors"))
+    model.latent_mean.fill_(0.1)
+    model.latent_std.fill_(0.5)
+    return model
+
+
+def test_pictures_of_models_of_latents_are_encoded_by_a_program_of_its_own(of_latents):
+    graph, run = graph_of(of_latents)
+    encoder, pictures = graph.loop.programs["encode"], pictures_like(SPEC)
+    latents = encoder.call(pictures)
+    assert torch.equal(latents, of_latents.states(pictures)) and latents.shape[1:] == of_latents.state_shape
+    masks = torch.zeros(3, 1, 8, 8)
+    masks[0, :, 2:, 3:] = masks[1:, :, 7, 5] = 1
+    for hole, strength in ((masks, 0.0), (None, 0.0), (masks, 0.4)):
+        expected = of_latents.edit(pictures, masks=hole, seeds=[5, 0, 7], strength=strength, steps=4).numpy()
+        given = {"masks": None if hole is None else hole.numpy(), "strength": strength, "steps": 4}
+        given["encode"] = lambda inputs: [encoder.call(torch.from_numpy(inputs["images"])).detach().numpy()]
+        found = exported_sampling.sample(run, graph.loop.settings, [5, 0, 7], pictures=pictures.numpy(), **given)
+        assert np.abs(found - expected).max() < 1e-4 and np.abs(found - pictures.numpy()).max() > 1e-3
+        if hole is not None:
+            kept = hole.numpy() == 0
+            assert np.array_equal(found[kept], pictures.numpy()[kept])
+    proof = exported_and_proved("denoise", graph, "pt2")
+    assert max(trial.difference for trial in proof.programs["encode"].trials) < 1e-5
+
+
+def test_what_is_not_exported_has_a_reason(of_latents):
+    assert "no likelihood" in of_latents.export_graphs()["log_likelihood"]
+    assert "edit" not in of_latents.export_graphs()
     assert "gradients" in made().export_graphs()["log_likelihood"]
     assert list(of_pairs().export_graphs()) == ["denoise"]
     assert len(graph_of(made())[0].loop.examples) == 2  # edits are compared as well
@@ -172,5 +210,5 @@ def test_what_is_not_exported_has_a_reason():
 def test_the_file_needs_no_pytorch():
     source = graph_of(made())[0].loop.source()
     imported = set(re.findall(r"^\s*(?:from|import) ([a-z_A-Z]+)", source, flags=re.M))
-    standard = {"argparse", "collections", "itertools", "json", "math", "pathlib", "struct", "typing", "zlib"}
+    standard = {"argparse", "collections", "itertools", "json", "math", "pathlib", "struct", "sys", "typing", "zlib"}
     assert imported == {"numpy", "onnxruntime", "PIL"} | standard

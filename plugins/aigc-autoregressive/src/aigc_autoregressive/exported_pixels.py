@@ -5,7 +5,8 @@
 
 The network is FILE.onnx beside this file; of images it gives the distribution of each pixel by those before it. Images
 are those of `aigc sample` for the same seeds and classes, or those of `aigc edit` for the same pictures, as far as two
-levels are not as good as equal. Each pixel costs a pass over the whole image, in `pixelrnn` each channel of it.
+levels are not as good as equal. Each pixel costs a pass over the whole image, in `pixelrnn` each channel of it. With
+classes, FILE_log_prob.onnx tells of which class a picture is.
 
 Papers: Salimans et al., PixelCNN++, ICLR 2017, https://arxiv.org/abs/1701.05517 (mixtures of logistic distributions);
 van den Oord et al., Pixel Recurrent Neural Networks, ICML 2016, https://arxiv.org/abs/1601.06759 (levels)
@@ -23,6 +24,7 @@ from aigc_lightning.core.exported_files import (
     asked,
     holes_of,
     opened,
+    opened_beside,
     option_parser,
     write_images,
 )
@@ -41,6 +43,7 @@ def sample(
     temperature: float = 1.0,
     pictures: Array | None = None,
     masks: Array | None = None,
+    log_prob: Run | None = None,
 ) -> Array:
     """Return one image per seed, float32 (B, C, H, W) in [-1, 1]; with pictures, these with their holes filled.
 
@@ -50,22 +53,22 @@ def sample(
         seeds: non-negative.
         labels: the class of each image, for models with classes; by default the seed modulo their number.
         temperature: below 1 draws likelier pixels, 0 the likeliest.
-        pictures: float32 (B, C, H, W) in [-1, 1], for models without classes.
+        pictures: float32 (B, C, H, W) in [-1, 1].
         masks: (B, 1, H, W), 1 where pictures are filled and 0 where they stay as they are; the lower half by default.
+        log_prob: for pictures and models with classes, the program that gives log-probabilities of pixels.
     """
-    condition: dict[str, Array] = {}
-    if settings["num_classes"]:
-        chosen = [seed % settings["num_classes"] for seed in seeds] if labels is None else labels
-        condition["labels"] = np.asarray(chosen, np.int64)
-
-    def predict(images: Array) -> Array:
-        return run({"images": images, **condition})[0]
-
+    chosen = [seed % max(1, settings["num_classes"]) for seed in seeds] if labels is None else labels
     images = np.zeros((len(seeds), *settings["image_shape"]), np.float32)
     holes = np.ones_like(images[:, :1], bool)
     if pictures is not None:
         holes = holes_of(pictures, masks)
+        chosen = chosen if log_prob is None else _likely_classes(log_prob, settings, pictures, holes, seeds)
         images = np.where(holes, np.float32(0), pictures)
+    condition = {"labels": np.asarray(chosen, np.int64)} if settings["num_classes"] else {}
+
+    def predict(images: Array) -> Array:
+        return run({"images": images, **condition})[0]
+
     draw = _from_mixture if settings["num_components"] else _from_levels
     height, width = images.shape[2:]
     for place in range(height * width):
@@ -75,6 +78,22 @@ def sample(
             pixel = draw(predict, settings, images.copy(), place, numbers, temperature)
             images[at] = np.where(holes[at], pixel, images[at])
     return images
+
+
+def _likely_classes(
+    log_prob: Run, settings: Settings, pictures: Array, holes: Array, seeds: Sequence[int]
+) -> list[int]:
+    """Draw a class for each picture from its probability given the pixels before the first hole."""
+    count, before = len(pictures), holes.reshape(len(pictures), -1).cumsum(1) == 0
+    evidence = np.empty((settings["num_classes"], count))
+    for label in range(len(evidence)):
+        found = log_prob({"images": pictures, "labels": np.full(count, label, np.int64)})[0].reshape(count, -1)
+        evidence[label] = np.where(before, found, 0).sum(1)
+    shares = np.exp(evidence - evidence.max(0))
+    shares = (shares / shares.sum(0)).cumsum(0)
+    draws = uniform(seeds, [before.shape[1]], 1)[:, 0, 0]
+    classes: list[int] = (shares[:-1] <= draws).sum(0).tolist()
+    return classes
 
 
 def _from_levels(
@@ -132,6 +151,8 @@ def main() -> None:
     names, options = asked(parser, settings)
     if options["temperature"] < 0:
         parser.error("the temperature is at least 0")
+    if "pictures" in options and settings["num_classes"]:
+        options["log_prob"] = opened_beside(Path(__file__), "log_prob")
     write_images(names, sample(run("parameters"), settings, **options))
 
 

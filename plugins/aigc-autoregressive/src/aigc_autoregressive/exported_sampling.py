@@ -6,7 +6,7 @@
 The network is FILE.onnx beside this file; of an image's tokens it gives the logits of each, and of models with a
 tokenizer also the image. Images are those of `aigc sample` for the same seeds, and classes or texts, or those of
 `aigc edit` for the same pictures, as far as two tokens are not as good as equal. Without a cache of keys and values,
-each step costs a pass over the whole image.
+each step costs a pass over the whole image. Of models with a tokenizer, FILE_encode.onnx gives the tokens of pictures.
 
 Papers: Chen et al., Generative Pretraining from Pixels, ICML 2020 (token by token); Chang et al., MaskGIT, CVPR 2022,
 https://arxiv.org/abs/2202.04200 (the most confident tokens first); Tian et al., Visual Autoregressive Modeling, NeurIPS
@@ -29,7 +29,9 @@ from aigc_lightning.core.exported_files import (
     asked,
     holes_of,
     opened,
+    opened_beside,
     option_parser,
+    pooled,
     text_tokens,
     write_images,
 )
@@ -43,10 +45,8 @@ _ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 
 
 class Known(NamedTuple):
-    """Pictures that are given, and what of them is kept."""
+    """Tokens that are given, and which of them are kept."""
 
-    pictures: Array  # (B, C, H, W)
-    holes: Array  # bool (B, 1, H, W)
     tokens: Array  # int64 (B, N)
     kept: Array  # bool (B, N)
 
@@ -64,6 +64,7 @@ def sample(
     images: Run | None = None,
     pictures: Array | None = None,
     masks: Array | None = None,
+    encode: Run | None = None,
 ) -> Array:
     """Return one image per seed, float32 (B, C, H, W) in [-1, 1]; with pictures, these with their holes filled.
 
@@ -78,12 +79,12 @@ def sample(
         steps: of `maskgit`; in each, all tokens that are missing are drawn and the most confident ones stay.
         choice_temperature: of `maskgit`: of the noise on the confidences.
         images: the exported network where only the image is wanted, the last output of `run`.
-        pictures: float32 (B, C, H, W) in [-1, 1], for models of pixels.
+        pictures: float32 (B, C, H, W) in [-1, 1].
         masks: (B, 1, H, W), 1 where pictures are filled and 0 where they stay as they are; the lower half by default.
+        encode: of models with a tokenizer, the program that gives the tokens of pictures.
     """
     shown, of_nothing = _conditions(settings, seeds, labels, prompts)
-    known = None if pictures is None else _known(settings, pictures, masks)
-    if known is not None and prompts is None:
+    if pictures is not None and prompts is None:
         shown = of_nothing
 
     def predict(tokens: Array, strength: float) -> Array:
@@ -94,27 +95,45 @@ def sample(
         guided: Array = open_ + np.float32(strength) * (logits - open_)
         return guided
 
-    if settings["order"] == "confidence":
-        tokens = _by_confidence(predict, settings, seeds, temperature, guidance, steps, choice_temperature, known)
-    else:
-        tokens = _in_parts(predict, settings, seeds, temperature, guidance, known)
-    if settings["has_tokenizer"]:
-        found: Array = (run if images is None else images)({"tokens": tokens, **shown})[-1]
-        return found
+    def drawn(known: Known | None) -> Array:
+        if settings["order"] == "confidence":
+            tokens = _by_confidence(predict, settings, seeds, temperature, guidance, steps, choice_temperature, known)
+        else:
+            tokens = _in_parts(predict, settings, seeds, temperature, guidance, known)
+        if not settings["has_tokenizer"]:
+            return _of_levels(settings, tokens)
+        return (run if images is None else images)({"tokens": tokens, **shown})[-1]
+
+    if pictures is None:
+        return drawn(None)
+    holes = holes_of(pictures, masks)
+    kept = ~pooled(holes, settings["grid"]).reshape(len(seeds), -1).repeat(settings["tokens_of_place"], axis=1)
+    filled = _covered(pictures, holes)
+    for _ in range(settings["passes"]):
+        tokens = _levels(settings, filled) if encode is None else encode({"images": filled})[0]
+        filled = np.where(holes, drawn(Known(tokens, kept)), pictures)
+    return filled
+
+
+def _of_levels(settings: Settings, tokens: Array) -> Array:
+    """Return the images (B, C, H, W) of the levels of pixels, int64 (B, N)."""
     channels, height, width = settings["image_shape"]
-    pixels = tokens.reshape(len(seeds), height, width, channels).transpose(0, 3, 1, 2)
-    result: Array = pixels.astype(np.float32) * np.float32(2 / (settings["num_codes"] - 1)) - 1
-    return result if known is None else np.where(known.holes, result, known.pictures)
+    pixels = tokens.reshape(len(tokens), height, width, channels).transpose(0, 3, 1, 2)
+    images: Array = pixels.astype(np.float32) * np.float32(2 / (settings["num_codes"] - 1)) - 1
+    return images
 
 
-def _known(settings: Settings, pictures: Array, masks: Array | None) -> Known:
-    holes, last = holes_of(pictures, masks), settings["num_codes"] - 1
-    levels = np.round((pictures + 1) * np.float32(last / 2)).clip(0, last).astype(np.int64)
-    tokens, kept = (
-        np.broadcast_to(part, pictures.shape).transpose(0, 2, 3, 1).reshape(len(pictures), -1)
-        for part in (levels, ~holes)
-    )
-    return Known(pictures, holes, tokens, kept)
+def _levels(settings: Settings, images: Array) -> Array:
+    last = settings["num_codes"] - 1
+    levels = np.round((images + 1) * np.float32(last / 2)).clip(0, last).astype(np.int64)
+    return levels.transpose(0, 2, 3, 1).reshape(len(images), -1)
+
+
+def _covered(images: Array, holes: Array) -> Array:
+    """Return images whose holes have the mean colour of the rest."""
+    rest = ~holes
+    mean = (images * rest).sum((2, 3), keepdims=True) / rest.sum((2, 3), keepdims=True).clip(1)
+    return np.where(holes, mean.astype(np.float32), images)
 
 
 def _conditions(
@@ -230,6 +249,8 @@ def main() -> None:
     names, options = asked(parser, settings)
     if options["temperature"] < 0 or options.get("steps", 1) < 1 or options.get("choice_temperature", 0) < 0:
         parser.error("steps are at least 1, the temperatures at least 0")
+    if "pictures" in options and settings["has_tokenizer"]:
+        options["encode"] = opened_beside(Path(__file__), "encode")
     write_images(names, sample(run("logits"), settings, **options, images=run("images")))
 
 

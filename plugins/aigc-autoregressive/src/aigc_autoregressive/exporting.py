@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from aigc_lightning.core import exported_files
-from aigc_lightning.core.export_graphs import ExportGraph, GraphInput, image_input, label_input
+from aigc_lightning.core.export_graphs import ExportGraph, GraphInput, image_input, image_trials, label_input
 from aigc_lightning.core.export_loops import Example, ExportLoop
 from aigc_lightning.networks.byte_encoder import FIRST_BYTE, NUM_TOKENS, PADDING, START
 from torch import Tensor
@@ -31,9 +31,9 @@ LIKELIHOODS = "of images, each value of which is taken for the nearest level; in
 
 
 def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str, ExportGraph | str]:
-    """Return `predict`, the logits of each token, with the loop that draws them, and what is not exported and why.
+    """Return `predict`, the logits of each token, with the loop that draws them; `embed`; and what is not exported.
 
-    With a tokenizer it also gives the image of the tokens.
+    With a tokenizer `predict` also gives the image of the tokens.
 
     Args:
         model: to export.
@@ -41,13 +41,15 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
         logits: of its averaged network; in the order "confidence" the token K stands for a masked one.
     """
     maps = model.maps
-    refused: dict[str, ExportGraph | str] = {} if _edits(model) else {"edit": _why_no_edits(model)}
-    refused["embed"] = "its features are taken from the middle of the network"
+    others: dict[str, ExportGraph | str] = {} if _edits(model, order) else {"edit": _why_no_edits(model)}
+    others["embed"] = ExportGraph(
+        model, model.embed, {"images": image_input(model, dynamic=False)}, ("embeddings",), trials=image_trials(model)
+    )
     lengths = [rows * columns * maps.channels for rows, columns in maps.grids]
     if order == "tokens":
         lengths = [1] * maps.num_tokens
     if len(lengths) > MOST_PASSES:
-        return {"sample": too_many_passes(len(lengths)), **refused}
+        return {"sample": too_many_passes(len(lengths)), **others}
     has_mask, has_tokenizer = order == "confidence", model.tokenizer is not None
     tokens = GraphInput(("batch", maps.num_tokens), 0, maps.num_codes - 1 + has_mask, integers=True)
 
@@ -66,7 +68,7 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
         meaning="logits of each token; images of the tokens, in [-1, 1]" if has_tokenizer else "of each token",
         loop=_loop(model, _settings(model, order, lengths)),
     )
-    return {"predict": graph, **refused}
+    return {"predict": graph, **others}
 
 
 def likelihood_graph(model: "TokenModel", logits: Logits) -> ExportGraph:
@@ -104,16 +106,27 @@ def _shown(model: "TokenModel", labels: Tensor | None, texts: Tensor | None, wor
     return condition
 
 
-def _edits(model: "TokenModel") -> str:
+def _edits(model: "TokenModel", order: Order) -> str:
     """Return "holes" if the loop fills holes of pictures, else ""."""
-    trained_open = model.condition_name == "none" or model.condition_dropout > 0
-    return "holes" if model.tokenizer is None and trained_open else ""
+    return "holes" if order != "scales" and _is_open(model) else ""
 
 
 def _why_no_edits(model: "TokenModel") -> str:
-    if model.tokenizer is not None:
-        return "the loop has no encoder of pictures"
+    if _is_open(model):
+        return "the tokens of what stays are found anew while coarser ones are drawn"
     return f"the model was never trained without {model.condition_name}"
+
+
+def _is_open(model: "TokenModel") -> bool:
+    return model.condition_name == "none" or model.condition_dropout > 0
+
+
+def _programs(model: "TokenModel", settings: Mapping[str, Any]) -> dict[str, ExportGraph]:
+    """Return `encode`, which gives the tokens of pictures, where a tokenizer does."""
+    if not settings["edits"] or not settings["has_tokenizer"]:
+        return {}
+    inputs = {"images": image_input(model, dynamic=False)}
+    return {"encode": ExportGraph(model, model.maps.tokens, inputs, ("tokens",), meaning="of images, int64")}
 
 
 def _loop(model: "TokenModel", settings: Mapping[str, Any]) -> ExportLoop:
@@ -127,7 +140,8 @@ def _loop(model: "TokenModel", settings: Mapping[str, Any]) -> ExportLoop:
         edit = {**example, "pictures": pictures.numpy(), "masks": masks.numpy()}
         others.append((edit, lambda: drawing.edit(pictures, masks=masks, **example)))
     parts = (exported_files, exported_noise)
-    return ExportLoop(exported_sampling, settings, example, lambda: drawing.sample(**example), parts, others)
+    expected, programs = (lambda: drawing.sample(**example)), _programs(model, settings)
+    return ExportLoop(exported_sampling, settings, example, expected, parts, others, programs)
 
 
 def too_many_passes(passes: int) -> str:
@@ -141,7 +155,10 @@ def _settings(model: "TokenModel", order: Order, lengths: list[int]) -> dict[str
     return {
         "order": order,
         "image_shape": list(model.spec.shape),
-        "edits": _edits(model),
+        "edits": _edits(model, order),
+        "grid": list(model.maps.grids[-1]),
+        "tokens_of_place": model.maps.channels,
+        "passes": model.maps.passes,
         "lengths": lengths,
         "num_codes": model.maps.num_codes,
         "num_classes": model.num_classes,

@@ -3,12 +3,13 @@
 Shapes: B batch, C channels, H and W height and width in pixels.
 """
 
+from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from aigc_lightning.core import exported_files
-from aigc_lightning.core.export_graphs import ExportGraph, image_input, label_input
+from aigc_lightning.core.export_graphs import ExportGraph, GraphInput, image_input, label_input
 from aigc_lightning.core.export_loops import Example, ExportLoop
 from torch import Tensor
 
@@ -43,25 +44,33 @@ def pixel_graphs(model: "PixelModel") -> dict[str, ExportGraph | str]:
 
     likelihood = ExportGraph(model, log_likelihood, inputs, ("log_likelihoods",), meaning=LIKELIHOODS)
     graphs: dict[str, ExportGraph | str] = {"log_likelihood": likelihood}
-    if model.num_classes:
-        graphs["edit"] = "a class is drawn by its probability first"
     settings = _settings(model)
     passes = prod(model.spec.shape) if settings["num_components"] == 0 else model.spec.height * model.spec.width
     if passes > MOST_PASSES:
         return {**graphs, "sample": too_many_passes(passes)}
     meaning = "of the mixture of each pixel" if settings["num_components"] else "logits of the levels of each number"
-    loop = _loop(model, settings)
+    loop = _loop(model, settings, {"log_prob": _log_prob(model, inputs)} if model.num_classes else {})
     return {"predict": ExportGraph(model, network, inputs, ("parameters",), meaning=meaning, loop=loop), **graphs}
 
 
-def _loop(model: "PixelModel", settings: dict[str, Any]) -> ExportLoop:
-    others: list[Example] = []
-    if settings["edits"]:
-        pictures = 2 * torch.rand(len(_SEEDS), *model.spec.shape, generator=torch.Generator().manual_seed(0)) - 1
-        edit = {"seeds": _SEEDS, "pictures": pictures.numpy()}
-        others.append((edit, lambda: model.edit(pictures, seeds=_SEEDS)))
-    parts = (exported_files, exported_noise)
-    return ExportLoop(exported_pixels, settings, {"seeds": _SEEDS}, lambda: model.sample(_SEEDS), parts, others)
+def _log_prob(model: "PixelModel", inputs: Mapping[str, GraphInput]) -> ExportGraph:
+    """Return the program that tells how probable pixels are in a class, by those before them."""
+    network: Any = model.averaged("network")
+
+    def log_prob(images: Tensor, labels: Tensor) -> Tensor:
+        found: Tensor = network.log_prob(images, labels).double()
+        return found
+
+    return ExportGraph(
+        model, log_prob, inputs, ("log_probs",), meaning="of each pixel by those before, in nats, float64"
+    )
+
+
+def _loop(model: "PixelModel", settings: dict[str, Any], programs: Mapping[str, ExportGraph]) -> ExportLoop:
+    pictures = 2 * torch.rand(len(_SEEDS), *model.spec.shape, generator=torch.Generator().manual_seed(0)) - 1
+    edit: Example = {"seeds": _SEEDS, "pictures": pictures.numpy()}, lambda: model.edit(pictures, seeds=_SEEDS)
+    parts, sampled = (exported_files, exported_noise), (lambda: model.sample(_SEEDS))
+    return ExportLoop(exported_pixels, settings, {"seeds": _SEEDS}, sampled, parts, [edit], programs)
 
 
 def _settings(model: "PixelModel") -> dict[str, Any]:
@@ -75,7 +84,7 @@ def _settings(model: "PixelModel") -> dict[str, Any]:
         "num_draws": channels * model.num_levels if mixture is None else mixture.num_draws,
         "least_log_scale": SMALLEST_LOG_SCALE,
         "num_classes": model.num_classes,
-        "edits": "" if model.num_classes else "holes",
+        "edits": "holes",
         "text_length": 0,
         "has_guidance": False,
     }

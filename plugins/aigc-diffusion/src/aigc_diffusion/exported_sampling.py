@@ -27,7 +27,9 @@ from aigc_lightning.core.exported_files import (
     Settings,
     asked,
     opened,
+    opened_beside,
     option_parser,
+    pooled,
     text_tokens,
     write_images,
 )
@@ -37,9 +39,9 @@ Last = tuple[Array, float]
 
 
 class Known(NamedTuple):
-    """Pictures that are given, and what of them is to change."""
+    """Pictures or latents that are given, and what of them is to change."""
 
-    pictures: Array  # (B, C, H, W)
+    states: Array  # (B, C, H, W)
     fill: Array  # bool (B, 1, H, W)
     strength: float  # share of the sampler's time
 
@@ -56,6 +58,7 @@ def sample(
     pictures: Array | None = None,
     masks: Array | None = None,
     strength: float = 0.0,
+    encode: Run | None = None,
 ) -> Array:
     """Return one image per seed, float32 (B, C, H, W) in [-1, 1]; with pictures, these as they were edited.
 
@@ -71,20 +74,26 @@ def sample(
         pictures: float32 (B, C, H, W) in [-1, 1]: what models of pairs translate, and others noise and denoise.
         masks: (B, 1, H, W), 1 where pictures are filled in; all else stays as it is. None for everywhere.
         strength: share of the sampler's time for which pictures are noised; 0 chooses 0.6, and 1 with masks.
+        encode: for models of latents, the program that makes them of pictures.
     """
     noise = np.stack([normal(seed, settings["shape"]) for seed in seeds])
     condition = condition_of(settings, seeds, labels, prompts, pictures)
-    known = None
-    if pictures is not None and settings["edits"] == "holes":
-        fill = np.ones_like(pictures[:, :1]) if masks is None else masks
-        known = Known(pictures, fill > 0, strength or (0.6 if masks is None else 1.0))
-    states = denoised(run, settings, noise, condition, steps, guidance, known)
+    if pictures is None or settings["edits"] == "pairs":
+        states = denoised(run, settings, noise, condition, steps, guidance)
+        return _pictured(run if images is None else images, settings, states, condition)
+    fill = np.ones_like(pictures[:, :1], bool) if masks is None else masks > 0
+    given = pictures if encode is None else encode({"images": pictures})[0]
+    known = Known(given, pooled(fill, settings["shape"][1:]), strength or (0.6 if masks is None else 1.0))
+    states = np.where(known.fill, denoised(run, settings, noise, condition, steps, guidance, known), given)
+    return np.where(fill, _pictured(run if images is None else images, settings, states, condition), pictures)
+
+
+def _pictured(run: Run, settings: Settings, states: Array, condition: Mapping[str, Array]) -> Array:
+    """Return the images of states that are free of noise, float32 (B, C, H, W) in [-1, 1]."""
     if not settings["has_images"]:
-        states = np.clip(states, -1, 1)
-        return states if known is None else np.where(known.fill, states, known.pictures)
+        return np.clip(states, -1, 1)
     levels = np.tile(np.asarray(_levels(settings, settings["min_time"], 0.0), np.float32), (len(states), 1))
-    found: Array = (run if images is None else images)({"states": states, "levels": levels, **condition})[-1]
-    return found
+    return run({"states": states, "levels": levels, **condition})[-1]
 
 
 def condition_of(
@@ -122,7 +131,7 @@ def denoised(
     x, times = (noise * np.float32(settings["max_time"])).astype(np.float64), grid(settings, steps)
     if known is not None:
         times = times[min(round((1 - known.strength) * steps), steps - 1) :]
-        x = _noised(settings, known.pictures, noise, times[0])
+        x = _noised(settings, known.states, noise, times[0])
     last: Last | None = None
     for t, s in pairwise(times.tolist()):
         if settings["process"] == "mean_flow":
@@ -131,7 +140,7 @@ def denoised(
             output = _predicted(run, settings, x, t, t, condition, guidance)
             x, last = _multistep(settings, x, t, s, _image(settings, x, t, output), last)
         if known is not None:
-            x = np.where(known.fill, x, _noised(settings, known.pictures, noise, s))
+            x = np.where(known.fill, x, _noised(settings, known.states, noise, s))
     return x.astype(np.float32)
 
 
@@ -143,8 +152,8 @@ def _multistep(settings: Settings, x: Array, t: float, s: float, x0: Array, last
     return s / t * x + (_alpha(settings, s) - s * _alpha(settings, t) / t) * mixed, (x0, now)
 
 
-def _noised(settings: Settings, pictures: Array, noise: Array, t: float) -> Array:
-    states: Array = _alpha(settings, t) * pictures.astype(np.float64) + t * noise.astype(np.float64)
+def _noised(settings: Settings, clean: Array, noise: Array, t: float) -> Array:
+    states: Array = _alpha(settings, t) * clean.astype(np.float64) + t * noise.astype(np.float64)
     return states
 
 
@@ -312,6 +321,8 @@ def main() -> None:
     names, options = asked(parser, settings)
     if options["steps"] < 1 or not 0 <= options.get("strength", 0) <= 1:
         parser.error("steps are at least 1, the strength is from 0 to 1")
+    if "pictures" in options and settings["edits"] == "holes" and settings["has_images"]:
+        options["encode"] = opened_beside(Path(__file__), "encode")
     write_images(names, sample(run("predictions"), settings, **options, images=run("images")))
 
 

@@ -72,10 +72,9 @@ def _refused(model: "DiffusionInference") -> dict[str, ExportGraph | str]:
     """Return why some of what the model can do is not exported, neither as a program nor by the loop."""
     if model.spec.task != "generation":
         return {}
-    refused: dict[str, ExportGraph | str] = {"log_likelihood": "it needs gradients of the network"}
     if model.first_stage is not None:
-        return {"edit": "the loop has no encoder of pictures", "log_likelihood": "latents have no likelihood of images"}
-    return refused
+        return {"log_likelihood": "latents have no likelihood of images"}
+    return {"log_likelihood": "it needs gradients of the network"}
 
 
 def _condition_input(model: "DiffusionInference") -> dict[str, GraphInput]:
@@ -107,7 +106,15 @@ def _loop(model: "DiffusionInference") -> ExportLoop:
     sampled = dict(example)
     if model.condition_name != "none" and model.condition_dropout > 0:
         sampled["guidance"] = 2.0
-    return make(sampled, lambda: model.sample(**sampled), others=[] if model.first_stage is not None else [edited])
+    return make(sampled, lambda: model.sample(**sampled), others=[edited], programs=_programs(model))
+
+
+def _programs(model: "DiffusionInference") -> dict[str, ExportGraph]:
+    """Return `encode`, which makes latents of pictures, for models of latents."""
+    if model.first_stage is None:
+        return {}
+    inputs = {"images": image_input(model, dynamic=False)}
+    return {"encode": ExportGraph(model, model.states, inputs, ("states",), meaning="normalised latents of images")}
 
 
 def _settings(model: "DiffusionInference") -> dict[str, Any]:
@@ -126,7 +133,7 @@ def _settings(model: "DiffusionInference") -> dict[str, Any]:
         "times": process.times.tolist() if isinstance(process, VP) else [],
         "shape": list(model.state_shape),
         "image_shape": list(model.spec.shape),
-        "edits": "pairs" if is_pair else "holes" if model.first_stage is None else "",
+        "edits": "pairs" if is_pair else "holes",
         "num_classes": 0 if is_pair else model.network.num_classes,
         "text_length": 0 if is_pair or model.network.texts is None else model.network.texts.max_length,
         "has_guidance": not is_pair and model.condition_name != "none" and model.condition_dropout > 0,

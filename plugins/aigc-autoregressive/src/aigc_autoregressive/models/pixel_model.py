@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import check_needs
@@ -25,7 +26,6 @@ from aigc_autoregressive.exporting_pixels import pixel_graphs
 from aigc_autoregressive.levels import to_images, to_levels
 from aigc_autoregressive.pixels import PixelCNN, PixelRNN, sample_pixels
 
-_CLASS = 1  # key of the draw of a class
 _LEVELS = 256
 
 
@@ -202,8 +202,8 @@ class PixelModel(ImageModel):
         before = holes.flatten(1).cumsum(1) == 0
         evidence = self._by_class(images).flatten(2).masked_fill(~before, 0.0).sum(2)  # (K, B)
         shares = evidence.softmax(0).cumsum(0)
-        draws = [torch.rand((), generator=keyed.generator(seed, _CLASS), dtype=torch.float64) for seed in seeds]
-        return (shares[:-1] <= torch.stack(draws).to(shares)).sum(0)
+        draws = keyed.uniform(np.array(seeds, np.uint64), before.shape[1], 0)  # the place after all pixels
+        return (shares[:-1] <= torch.from_numpy(draws).to(shares)).sum(0)
 
     def _drawn_pixels(
         self,
