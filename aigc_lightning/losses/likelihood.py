@@ -94,10 +94,11 @@ def discretised_logistic(values: Tensor, means: Tensor, log_scales: Tensor, num_
     precisions = torch.exp(-log_scales)
     upper = (values + half - means) * precisions
     lower = (values - half - means) * precisions
-    # log(sigmoid(upper) - sigmoid(lower)) without cancellation.
-    below = functional.logsigmoid(upper)
-    above = functional.logsigmoid(-lower)
-    width = torch.log(-torch.expm1(-2 * half * precisions))
+    # log(sigmoid(upper) - sigmoid(lower)) without cancellation, and without `logsigmoid` and `expm1`, which lose it all
+    # when they become ONNX: log sigmoid(x) is -softplus(-x), and log(1 - exp(-x)) is log(tanh(x / 2)) + softplus(-x).
+    below = -functional.softplus(-upper)
+    above = -functional.softplus(lower)
+    width = torch.log(torch.tanh(half * precisions)) + functional.softplus(-2 * half * precisions)
     inside = below + above + width
     return torch.where(values < half - 1, below, torch.where(values > 1 - half, above, inside))
 

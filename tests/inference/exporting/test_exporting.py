@@ -12,6 +12,7 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.inference.exporting.formats import OnnxFile, ProgramFile
 from aigc_lightning.inference.exporting.proof import exported_and_proved, proved
 from aigc_lightning.inference.exporting.traced import ExportError, traced
+from aigc_lightning.losses.likelihood import discretised_logistic
 from aigc_lightning.models.autoencoder import Autoencoder
 from aigc_lightning.models.pix2pix import Pix2Pix
 
@@ -96,6 +97,23 @@ def test_onnx_has_the_names_of_dimensions_and_the_metadata(tmp_path):
     assert session.get_inputs()[0].name == "x" and session.get_inputs()[0].shape == ["batch", "size"]
     assert session.get_outputs()[0].name == "y" and session.get_outputs()[0].shape == ["batch", "2*size"]
     assert session.get_modelmeta().custom_metadata_map["aigc"] == "text"
+
+
+def test_log_probabilities_of_narrow_and_wide_pixels_survive_onnx():
+    for name in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(name, reason="the extra onnx is not installed")
+
+    def log_prob(owner, values, means, log_scales):
+        return discretised_logistic(values, means, log_scales, 17) * owner.weight
+
+    sizes = ("batch", "size")
+    given = {
+        "values": GraphInput(sizes, -1, 1),
+        "means": GraphInput(sizes, -2, 2),
+        "log_scales": GraphInput(sizes, -7, 7),
+    }
+    proof = exported_and_proved("log_prob", graph(log_prob, **given), "onnx")
+    assert max(trial.difference / trial.scale for trial in proof.trials) < 1e-6
 
 
 def edit_of(model):
