@@ -23,6 +23,7 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
 from aigc_lightning.core.run.machine import machine_line
+from aigc_lightning.data.base import ImageDataModule
 
 PRESETS = ("dcgan_digits", "vae_digits", "cnn_digits", "autoencoder_photos", "pix2pix_shapes", "cyclegan_shapes")
 
@@ -43,7 +44,7 @@ class Timer(pl.Callback):
         self.seconds.append(time.process_time() - self.began)
 
 
-def built(preset: str, root: str | None) -> tuple[pl.LightningModule, pl.LightningDataModule]:
+def built(preset: str, root: str | None) -> tuple[pl.LightningModule, ImageDataModule]:
     """Return the model and the data of a preset."""
     config = yaml.safe_load(plugins.find_preset(preset).read_text())
     given = dict(config["data"].get("init_args") or {})
