@@ -16,6 +16,7 @@ from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.inference.exporting.formats import Array, OnnxFile
 from aigc_lightning.inference.exporting.measured import Measured, Score, measured, score_of, session_of
 from aigc_lightning.inference.exporting.traced import ExportError
+from aigc_lightning.inference.exporting.transposed import without_transposed
 
 Quantization = Literal["int8", "int4-weights"]
 #: How a model became smaller: with fewer channels, or in any way beside another model.
@@ -129,7 +130,7 @@ def quantized(
 
 
 def _prepared(name: str, serialized: bytes) -> Any:
-    """Return the model with its normalisations folded into its convolutions, and with shapes.
+    """Return the model with its normalisations folded into its convolutions, no transposed ones, and with shapes.
 
     Raises:
         ExportError: nothing in it can be quantized.
@@ -144,11 +145,13 @@ def _prepared(name: str, serialized: bytes) -> Any:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath, options.log_severity_level = str(path), 4
         onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
-        model = ONNXModel(onnx.shape_inference.infer_shapes(onnx.load(path)))
+        loaded = onnx.load(path)
+    for number, node in enumerate(loaded.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    without_transposed(loaded)  # onnxruntime computes these in float32 alone
+    model = ONNXModel(onnx.shape_inference.infer_shapes(loaded))
     model.replace_gemm_with_matmul()
     model.clean_initializers()
-    for number, node in enumerate(model.model.graph.node):
-        node.name = node.name or f"{node.op_type}_{number}"
     if not any(node.op_type in _LAYERS for node in model.model.graph.node):
         raise ExportError(name, "it has no layer that can be quantized", "Leave --quantize out.")
     return model.model
