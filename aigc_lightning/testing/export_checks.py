@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aigc_lightning.core.capabilities import capabilities
 from aigc_lightning.core.checkpoint_file import first_line
 from aigc_lightning.core.export_graphs import ExportGraph, export_graphs
 from aigc_lightning.core.image_model import ImageModel
@@ -14,6 +15,41 @@ from aigc_lightning.inference.exporting.traced import ExportError
 from aigc_lightning.testing.cases import ModelCase
 from aigc_lightning.testing.checks import not_applicable, require
 from aigc_lightning.testing.model_checks import first_output
+
+#: The graphs by which a capability is exported, where they do not have its name.
+_GRAPHS = {"sample": ("decode",), "edit": ("edit", "edit_AtoB", "edit_BtoA"), "encode": ("encode", "embed")}
+#: Capabilities in the order of the table's columns.
+_COLUMNS = ("sample", "edit", "embed", "classify", "encode", "log_likelihood")
+
+
+def missing_rows(page: str, models: Mapping[str, ImageModel]) -> list[str]:
+    """Return the lines that a page lacks of a table that says how the capabilities of models are exported.
+
+    Args:
+        page: its text.
+        models: by the title of the line, such as "`dcgan`".
+    """
+    lines = page.splitlines()
+    return [row for title, model in models.items() if (row := _row(title, model.eval())) not in lines]
+
+
+def _row(title: str, model: ImageModel) -> str:
+    graphs, known = export_graphs(model), capabilities(model)
+    cells = [_cell(capability, graphs) if capability in known else "" for capability in _COLUMNS]
+    return f"| {title} | {' | '.join(cells)} |"
+
+
+def _cell(capability: str, graphs: Mapping[str, ExportGraph | str]) -> str:
+    loops = [name for name, graph in graphs.items() if isinstance(graph, ExportGraph) and graph.loop is not None]
+    if capability in ("sample", "edit") and loops and capability not in graphs:
+        return f"`{loops[0]}` in a loop"
+    wanted = _GRAPHS.get(capability, (capability,))
+    found = {name: graph for name in wanted if isinstance(graph := graphs.get(name), ExportGraph)}
+    if not found:
+        return "no"
+    names = list(found) if capability != "encode" else list(found)[:1]
+    size = "any size" if "height" in found[names[0]].dynamic else "one size"
+    return f"{', '.join(f'`{name}`' for name in names)}, {size}" if capability != "sample" else f"`{names[0]}`"
 
 
 def can_be_exported(case: ModelCase) -> None:
