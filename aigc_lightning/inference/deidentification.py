@@ -109,6 +109,7 @@ def deidentify(
     files = input_files([str(source)], target)
     names = {path: name.as_posix() for path, name in files}
     results = Results(target, files)
+    results.make_folder()
     outcome, made, skipped = [], 0, {}
     with replacing(target / REPORT) as temporary:  # whole lines, so that one that was cut off is not continued
         temporary.write_text("".join(f"{json.dumps(line)}\n" for line in (settings, *map(asdict, known.values()))))

@@ -53,8 +53,9 @@ def edit_files(
         marker: writes watermarks into the results.
 
     Raises:
-        UserError: the model cannot edit them.
+        UserError: the model cannot edit them, or the folder of the results cannot be written to.
     """
+    results.make_folder()
     overview = BeforeAfter()
     skipped: list[Path] = []
     done: list[Path] = []

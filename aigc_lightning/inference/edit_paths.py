@@ -27,16 +27,10 @@ class Results:
         also_read: other files that are read, such as masks.
 
     Raises:
-        UserError: the folder cannot be written to, or a result would overwrite an input.
+        UserError: a result would overwrite an input.
     """
 
     def __init__(self, out: Path, inputs: list[tuple[Path, PurePath]], also_read: Iterable[Path] = ()) -> None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"The folder {out} cannot be written: {error.strerror}.", "Choose another --out."
-            ) from error
         self.out = out
         self.paths = _result_paths(inputs, out)
         files = [*(path for path, _ in inputs), *also_read]
@@ -44,6 +38,18 @@ class Results:
         for path in (*self.paths.values(), out / SHEET, out / PAGE):
             if (overwritten := read.get(_identity(path) or (-1, -1))) is not None:
                 raise UserError(f"The results would overwrite {shown(overwritten)}.", "Choose another --out.")
+
+    def make_folder(self) -> None:
+        """Make the folder of the results.
+
+        Raises:
+            UserError: it cannot be written to.
+        """
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"The folder {self.out} cannot be written: {error.strerror}."
+            raise UserError(what, "Choose another --out.") from error
 
 
 def input_files(arguments: list[str], out: Path) -> list[tuple[Path, PurePath]]:

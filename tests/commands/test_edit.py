@@ -437,6 +437,7 @@ def test_mistakes(aigc, model, folder, arguments, parts):
     done = aigc("edit", *written)
     assert done.code == 2 and len(done.lines) <= 4
     assert all(part in done.err for part in parts), done.err
+    assert not (folder / "edited").exists()
 
 
 @pytest.mark.parametrize(
