@@ -20,7 +20,7 @@ from aigc_lightning.data.sets.photos import Photos
 from torch import Tensor
 
 from aigc_restore.data.masked_images import MaskedImages
-from aigc_restore.editors.filling import Biharmonic, NavierStokes, Telea
+from aigc_restore.editors.filling import Biharmonic, NavierStokes, Spectral, Telea
 from aigc_restore.inpainting.push_pull import push_pull
 from aigc_restore.models.inpaint import Inpaint, hole_psnr
 
@@ -51,7 +51,7 @@ def main() -> None:
     print(machine_line())
     cpu = torch.device("cpu")
     methods: dict[str, Method] = {"smooth": lambda x, m: push_pull(x, m).clamp(-1, 1)}
-    methods["biharmonic"] = Biharmonic(cpu).edit
+    methods |= {"spectral": Spectral(cpu).edit, "biharmonic": Biharmonic(cpu).edit}
     if importlib.util.find_spec("cv2") is not None:
         methods |= {"Telea": Telea(cpu).edit, "Navier-Stokes": NavierStokes(cpu).edit}
     if options.run is not None:

@@ -10,7 +10,7 @@ from aigc_lightning import UserError, plugins
 from aigc_lightning.core.resampling import enlarged
 from PIL import Image
 
-from aigc_restore.editors.filling import Biharmonic, NavierStokes, Telea
+from aigc_restore.editors.filling import Biharmonic, NavierStokes, Spectral, Telea
 from aigc_restore.editors.filters import Bilateral, Median, NonLocalMeans, noise_std
 from aigc_restore.editors.foreign import ForeignNetwork
 from aigc_restore.editors.resizing import Bicubic, Lanczos
@@ -19,7 +19,12 @@ from aigc_restore.networks.rrdb import RRDB
 CPU = torch.device("cpu")
 needs_opencv = pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="OpenCV is not installed")
 needs_spandrel = pytest.mark.skipif(importlib.util.find_spec("spandrel") is None, reason="spandrel is not installed")
-FILLING = [Biharmonic, pytest.param(Telea, marks=needs_opencv), pytest.param(NavierStokes, marks=needs_opencv)]
+FILLING = [
+    Biharmonic,
+    Spectral,
+    pytest.param(Telea, marks=needs_opencv),
+    pytest.param(NavierStokes, marks=needs_opencv),
+]
 
 
 def photo(size: int = 48) -> torch.Tensor:

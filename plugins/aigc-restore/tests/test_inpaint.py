@@ -9,8 +9,8 @@ from aigc_lightning import ImageSpec, UserError
 from aigc_lightning.testing import ModelConformance
 from torch import nn
 
-from aigc_restore.inpainting import push_pull
-from aigc_restore.inpainting.choice import NETWORKS
+from aigc_restore.inpainting import push_pull, spectral
+from aigc_restore.inpainting.choice import FILLINGS, NETWORKS
 from aigc_restore.inpainting.fourier import SpectralTransform
 from aigc_restore.inpainting.partial import PartialConvolution
 from aigc_restore.losses.style import gram, style
@@ -143,6 +143,67 @@ def test_a_filling_is_smoother_than_means_of_what_is_around(monkeypatch):
     monkeypatch.setattr(push_pull, "_STEPS", 0)
     bends = [push_pull._laplacian(one).square().sum() for one in (smooth, push_pull.push_pull(images, masks))]
     assert bends[0] < 0.5 * bends[1]
+
+
+def psnr(found: torch.Tensor, images: torch.Tensor, masks: torch.Tensor) -> float:
+    return float(hole_psnr(found, images, masks).mean())
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (110, 40)])
+def test_a_spectral_filling_continues_stripes_whatever_was_in_the_hole(height, width):
+    rows = torch.arange(height)[:, None] + 0 * torch.arange(width)
+    images = torch.sin(2 * math.pi * rows / 6).expand(2, 3, height, width) * 0.8
+    masks = torch.zeros(2, 1, height, width)
+    masks[0, :, 9:27, 10:30] = 1
+    masks[1, :, height - 25 : height - 10, 5:20] = 1
+    found = spectral.spectral(torch.where(masks > 0, 9.0, images), masks)
+    assert torch.equal(torch.where(masks > 0, images, found), images)
+    assert torch.equal(found, spectral.spectral(images, masks))
+    assert psnr(found, images, masks) > psnr(push_pull.push_pull(images, masks), images, masks) + 10
+    alone = spectral.spectral(images[1:], masks[1:])
+    torch.testing.assert_close(alone[0], found[1], atol=1e-4, rtol=0)
+
+
+def test_a_spectral_filling_of_nothing_is_smooth():
+    masks = holes()
+    flat = torch.tensor([0.3, -0.5]).view(2, 1, 1, 1).expand(2, 3, 32, 32)
+    torch.testing.assert_close(spectral.spectral(torch.where(masks > 0, 9.0, flat), masks), flat, atol=1e-4, rtol=0)
+    assert not spectral.spectral(flat, torch.ones_like(masks)).any()
+    assert torch.equal(spectral.spectral(flat, torch.zeros_like(masks)), flat)
+    pixel = torch.ones(1, 3, 1, 1)
+    assert torch.equal(spectral.spectral(pixel, torch.zeros(1, 1, 1, 1)), pixel)
+
+
+def test_the_basis_of_windows_is_orthonormal_and_its_blur_keeps_even_spectra():
+    basis = spectral._Basis((9, 12), 1.5, torch.zeros(1, dtype=torch.float64))
+    pixels = torch.randn(1, 3, 9, 12, dtype=torch.float64)
+    torch.testing.assert_close(basis.filtered(pixels, torch.ones(1, 1, 9, 12)), pixels)
+    even = torch.full((1, 1, 9, 12), 2.0, dtype=torch.float64)
+    torch.testing.assert_close(basis.blurred(even), even)
+    laplacian = -push_pull._laplacian(pixels)
+    tension = push_pull._TENSION * laplacian - push_pull._laplacian(laplacian)
+    torch.testing.assert_close(basis.filtered(pixels, 1 / basis.prior), tension, atol=1e-4, rtol=0)
+
+
+def test_conjugate_gradients_find_the_mean_in_the_hole():
+    basis = spectral._Basis((8, 7), 1.5, torch.zeros(1, dtype=torch.float64))
+    pixels, unknown = torch.randn(1, 1, 8, 7, dtype=torch.float64), torch.zeros(1, 1, 8, 7, dtype=torch.float64)
+    unknown[..., 2:5, 1:6] = 1
+    spectrum = basis.prior * (0.5 + torch.rand(1, 1, 8, 7, dtype=torch.float64))
+    units = torch.eye(56, dtype=torch.float64).view(56, 1, 8, 7)
+    covariance = basis.filtered(units, spectrum).view(56, 56)
+    hole = unknown.flatten() > 0
+    known = torch.linalg.solve(covariance[~hole][:, ~hole], pixels.flatten()[~hole])
+    found = spectral._solved(pixels, unknown, basis, spectrum, 40)
+    torch.testing.assert_close(found.flatten()[hole], covariance[hole][:, ~hole] @ known, atol=1e-6, rtol=0)
+    assert torch.equal(found.flatten()[~hole], pixels.flatten()[~hole])
+
+
+def test_training_starts_from_the_filling_that_is_named():
+    masks, images = holes(), torch.rand(2, 3, 32, 32)
+    for name, function in FILLINGS.items():
+        model = Inpaint(SPEC, "gated", network_options=TINY["gated"], filling=name)
+        torch.testing.assert_close(model.generator(images, masks), function(images, masks), atol=0, rtol=0)
 
 
 def test_a_spectral_transform_sees_the_whole_image():

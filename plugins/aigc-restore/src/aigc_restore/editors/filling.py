@@ -17,6 +17,7 @@ from aigc_lightning.errors import UserError
 from torch import Tensor
 
 from aigc_restore.editors.base import Classical, Pixels
+from aigc_restore.inpainting.spectral import spectral
 
 
 class Filling(Classical, ABC):
@@ -63,6 +64,16 @@ class Biharmonic(Filling):
         from skimage.restoration import inpaint_biharmonic
 
         return np.asarray(inpaint_biharmonic(pixels, hole, channel_axis=-1))
+
+
+class Spectral(Filling):
+    """The picture's own spectrum, which continues what repeats or runs straight in it; see `inpainting.spectral`."""
+
+    def filled(self, pixels: Pixels, hole: npt.NDArray[np.bool_]) -> Pixels:
+        """Return filled pixels; see `Filling.filled`."""
+        images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        masks = torch.from_numpy(hole)[None, None].to(images)
+        return np.asarray(spectral(images, masks)[0].permute(1, 2, 0).numpy())
 
 
 class OpenCV(Filling):

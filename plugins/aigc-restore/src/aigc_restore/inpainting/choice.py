@@ -10,8 +10,11 @@ from aigc_restore.inpainting.fourier import FourierNetwork
 from aigc_restore.inpainting.gated import GatedNetwork
 from aigc_restore.inpainting.partial import PartialUNet
 from aigc_restore.inpainting.push_pull import push_pull
+from aigc_restore.inpainting.spectral import spectral
 
 NetworkName = Literal["partial", "gated", "fourier"]
+FillingName = Literal["smooth", "spectral"]
+FILLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"smooth": push_pull, "spectral": spectral}
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "partial": PartialUNet,
     "gated": GatedNetwork,
@@ -21,33 +24,35 @@ _MOST = {"width": 1024, "num_blocks": 100, "num_levels": 8}
 
 
 class Filler(nn.Module):
-    """The sum of a smooth filling and a network, which starts at 0.
+    """The sum of a filling and a network, which starts at 0.
 
     Args:
         network: maps images (B, C, H, W) and masks (B, 1, H, W) to images; its last convolution is called `last`.
+        filling: a key of `FILLINGS`.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, filling: FillingName) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.filling = network, FILLINGS[filling]
         last = cast(nn.Conv2d, network.last)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(cast(Tensor, last.bias))
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return filled images (B, C, H, W), unclipped; what was in the holes does not matter."""
-        smooth = push_pull(images.float(), masks.float())
-        output: Tensor = self.network(smooth.to(images.dtype), masks)
-        return smooth + output
+        filled = self.filling(images.float(), masks.float())
+        output: Tensor = self.network(filled.to(images.dtype), masks)
+        return filled + output
 
 
-def make_filler(name: str, channels: int, options: dict[str, Any]) -> Filler:
+def make_filler(name: str, channels: int, options: dict[str, Any], filling: FillingName = "smooth") -> Filler:
     """Return a network by name.
 
     Args:
         name: a key of `NETWORKS`.
         channels: of the images.
         options: arguments of the network, such as {"width": 48}.
+        filling: what the network learns the difference from.
 
     Raises:
         UserError: it does not take these options.
@@ -57,7 +62,7 @@ def make_filler(name: str, channels: int, options: dict[str, Any]) -> Filler:
         if most and not (isinstance(value, int) and 1 <= value <= most):
             raise UserError(f"model.network_options.{option} is {value}.", f"Give a whole number from 1 to {most}.")
     try:
-        return Filler(NETWORKS[name](channels, **options))
+        return Filler(NETWORKS[name](channels, **options), filling)
     except TypeError as error:
         what = f"The network {name} cannot be built with {options}: {error}."
         raise UserError(what, "`aigc plugins show inpaint` describes model.network_options.") from error

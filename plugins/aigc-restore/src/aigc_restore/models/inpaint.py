@@ -4,7 +4,7 @@ Papers: Liu et al., ECCV 2018, https://arxiv.org/abs/1804.07723 (partial convolu
 Yu et al., ICCV 2019, https://arxiv.org/abs/1806.03589 (gated convolutions); Suvorov et al., LaMa, WACV 2022,
 https://arxiv.org/abs/2109.07161 (Fourier convolutions; adversarial loss with R1); Mescheder et al., ICML 2018,
 https://arxiv.org/abs/1801.04406 (R1); Chen et al., HINet, CVPRW 2021, https://arxiv.org/abs/2105.06086 (PSNR as loss)
-Departures from the papers: the network learns the difference from a smooth filling (pull and push); no loss of total
+Departures from the papers: the network learns the difference from a filling without learning; no loss of total
 variation; the networks are smaller, see their modules.
 Shapes: B batch, C channels, H and W height and width in pixels. Images lie in [-1, 1].
 """
@@ -28,11 +28,10 @@ from torch import Tensor
 from torch.optim import Adam
 
 from aigc_restore.ensemble import self_ensemble
-from aigc_restore.inpainting.choice import Filler, NetworkName, make_filler
+from aigc_restore.inpainting.choice import Filler, FillingName, NetworkName, make_filler
 from aigc_restore.inpainting.fourier import FourierBlock
 from aigc_restore.inpainting.gated import GatedConvolution
 from aigc_restore.inpainting.partial import PartialConvolution
-from aigc_restore.inpainting.push_pull import push_pull
 from aigc_restore.losses.style import style
 
 _FLOOR = 1e-4  # of the squared error of which the logarithm is taken: about one level of 8 bits
@@ -42,13 +41,15 @@ class Inpaint(AdversarialModel):
     """Inpainting: fills the holes of images of any size, and leaves all other pixels as they are.
 
     Trained on `masked_images`, or other data with masks. The same image and mask always give the same result. Held-out
-    images give `val/loss` and `val/hole_psnr`, and for comparison `val/smooth_hole_psnr` of the smooth filling that
-    training starts from (dB, of the pixels in the hole alone).
+    images give `val/loss` and `val/hole_psnr`, and for comparison `val/start_hole_psnr` of the filling that training
+    starts from (dB, of the pixels in the hole alone).
 
     Args:
         spec: format of the images; declared by the data.
         network: "partial", "gated" or "fourier" convolutions.
         network_options: arguments of the network, such as {"width": 48}.
+        filling: what the network learns the difference from: "smooth", or "spectral", which also continues what repeats
+            or runs straight in the picture; it is better, and takes 0.2 seconds for 96x96 pixels on a CPU.
         hole_loss: "absolute" error, or "logarithm" of each image's mean squared error in its hole, which is the PSNR up
             to a factor: images that are easy to fill count as much as others.
         hole_weight: weight of that error.
@@ -82,6 +83,7 @@ class Inpaint(AdversarialModel):
         spec: ImageSpec,
         network: NetworkName = "gated",
         network_options: dict[str, Any] | None = None,
+        filling: FillingName = "smooth",
         hole_loss: Literal["absolute", "logarithm"] = "absolute",
         hole_weight: float = 6.0,
         valid_weight: float = 1.0,
@@ -118,7 +120,7 @@ class Inpaint(AdversarialModel):
         self.features: FeatureNetwork | None = None  # not registered as a sub-module, so not part of this model
         self.adversarial_weight, self.r1_weight = adversarial_weight, r1_weight
         self.lr, self.warmup_steps, self.schedule_steps = lr, warmup_steps, schedule_steps
-        self.generator: Filler = make_filler(network, spec.channels, network_options or {})
+        self.generator: Filler = make_filler(network, spec.channels, network_options or {}, filling)
         self.size_multiple = int(self.generator.network.multiple)  # type: ignore[arg-type]
         if spec.height % self.size_multiple or spec.width % self.size_multiple:
             what = (
@@ -155,7 +157,7 @@ class Inpaint(AdversarialModel):
 
     def export_graphs(self) -> dict[str, str]:
         """Return why nothing is exported."""
-        return {"edit": "it starts from a smooth filling in as many levels as the size of the picture needs"}
+        return {"edit": "it starts from a filling whose steps depend on the size of the picture and its holes"}
 
     # ---- training
 
@@ -221,11 +223,12 @@ class Inpaint(AdversarialModel):
     # ---- held-out images
 
     def validation_step(self, batch: RestorationBatch, batch_idx: int) -> None:
-        """Score what held-out holes are filled with, beside a smooth filling."""
+        """Score what held-out holes are filled with, beside the filling that training starts from."""
         images, masks = batch["image"].float(), batch["mask"]
         filled = self.edit(images, masks)
         self.log_held_out("loss", (filled - images).abs().flatten(1).mean(dim=1))
-        for name, output in {"hole_psnr": filled, "smooth_hole_psnr": push_pull(images, masks).clamp(-1, 1)}.items():
+        start = self.generator.filling(images, masks).clamp(-1, 1)
+        for name, output in {"hole_psnr": filled, "start_hole_psnr": start}.items():
             self.log_held_out(name, hole_psnr(output, images, masks))
 
 
