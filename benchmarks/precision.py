@@ -22,6 +22,7 @@ from aigc_lightning.config.data_section import build_data
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.ema import Ema
 from aigc_lightning.core.engine.settings import Engine
+from aigc_lightning.core.rebuilding import with_dataclasses
 from aigc_lightning.core.run.machine import machine_line
 from aigc_lightning.data.base import ImageDataModule
 
@@ -52,7 +53,7 @@ def built(preset: str, root: str | None) -> tuple[pl.LightningModule, ImageDataM
         given["root"] = root
     data = build_data(plugins.find("data", config["data"]["class_path"]).class_path, given)
     model = plugins.find("model", config["model"]["class_path"]).load()
-    model = model(data.spec, **(config["model"].get("init_args") or {}))
+    model = model(data.spec, **with_dataclasses(model, config["model"].get("init_args") or {}))
     if isinstance(model, AdversarialModel):
         model.engine = Engine(**(config.get("engine") or {}))
     model.ema_settings = Ema(**(config.get("ema") or {}))

@@ -83,11 +83,10 @@ def main() -> None:
     keep_memory()
     short_names.limit()
     numbers = " | ".join(f"{number} thread{'s' * (number > 1)}" for number in options.threads)
-    table = [f"| images/s | {numbers} | gain |", f"|---|{'---|' * len(options.threads)}---|"]
+    print(f"| images/s | {numbers} | gain |\n|---|{'---|' * len(options.threads)}---|")
     for argument in options.presets or [name for name, *_ in plugins.presets() if not name.endswith("_gpu")]:
         preset, _, steps = argument.partition("=")
-        table.append(measured(preset, int(steps or 8), options.blocks, options.threads, options.data))
-    print("\n" + "\n".join(table))
+        print(measured(preset, int(steps or 8), options.blocks, options.threads, options.data), flush=True)
 
 
 if __name__ == "__main__":

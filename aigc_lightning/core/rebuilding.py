@@ -62,7 +62,7 @@ def build(model_class: Any, record: dict[str, Any], origin: Path) -> Any:
     """
     try:
         with recorded_components(record):
-            arguments = _with_dataclasses(model_class, record["config"])
+            arguments = with_dataclasses(model_class, record["config"])
             model = model_class(**{"spec": ImageSpec.from_dict(record["spec"]), **arguments})
         model.take_settings(record)
         model.configure_model()
@@ -77,7 +77,7 @@ def build(model_class: Any, record: dict[str, Any], origin: Path) -> Any:
     return model
 
 
-def _with_dataclasses(model_class: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+def with_dataclasses(model_class: Any, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments in which a mapping for a parameter that is a dataclass has become one, as in a config file."""
     arguments = dict(config)
     try:
