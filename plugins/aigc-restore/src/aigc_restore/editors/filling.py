@@ -67,7 +67,7 @@ class Biharmonic(Filling):
 
 
 class Spectral(Filling):
-    """The picture's own spectrum, which continues what repeats or runs straight in it; see `inpainting.spectral`."""
+    """The mean of a Gaussian process with the picture's own spectrum, which continues edges and stripes."""
 
     def filled(self, pixels: Pixels, hole: npt.NDArray[np.bool_]) -> Pixels:
         """Return filled pixels; see `Filling.filled`."""
