@@ -1,4 +1,4 @@
-"""The lines of docs/export.md about the models of this package."""
+"""The table of what the models of this package export, in its README."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from aigc_autoregressive.models.pixelrnn import PixelRNNModel
 from aigc_autoregressive.models.var import VARModel
 from aigc_autoregressive.models.vqgan import VQGANModel
 
-PAGE = Path(__file__).parents[3] / "docs" / "export.md"
+PAGE = Path(__file__).parents[1] / "README.md"
 
 
 def test_the_table_is_true(tmp_path):

@@ -1,4 +1,4 @@
-"""The lines of docs/export.md about the models of this package."""
+"""The table of what the models of this package export, in its README."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from aigc_lightning.testing.export_checks import missing_rows
 from aigc_restore.models.inpaint import Inpaint
 from aigc_restore.models.sr import SuperResolution
 
-PAGE = Path(__file__).parents[3] / "docs" / "export.md"
+PAGE = Path(__file__).parents[1] / "README.md"
 
 
 def test_the_table_is_true():

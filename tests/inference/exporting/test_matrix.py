@@ -40,6 +40,19 @@ def test_the_table_is_true():
     assert missing_rows(_PAGE.read_text(), {f"`{name}`": made(name) for name in names}) == []
 
 
+def test_the_table_of_packages_is_that_of_their_pages():
+    """Each package checks its own table."""
+    pages = [path.read_text() for path in sorted(_PAGE.parents[1].glob("plugins/*/README.md"))]
+    rows = [row for page in pages for row in _rows(page)]
+    assert len(rows) > 10 and sorted(rows) == sorted(_rows(_PAGE.read_text().split("packages in `plugins/`")[1]))
+
+
+def _rows(page: str) -> list[str]:
+    """Return the lines of the first table of what is exported in a page, if it has one."""
+    _, _, rest = page.partition("| encode | log_likelihood |\n|---|---|---|---|---|---|---|\n")
+    return [line for line in rest.split("\n\n")[0].splitlines() if line]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(_OPTIONS))
 def test_other_runtimes_give_the_same(name):
