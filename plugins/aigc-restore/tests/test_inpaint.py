@@ -181,7 +181,7 @@ def test_the_basis_of_windows_is_orthonormal_and_its_blur_keeps_even_spectra():
     even = torch.full((1, 1, 9, 12), 2.0, dtype=torch.float64)
     torch.testing.assert_close(basis.blurred(even), even)
     laplacian = -push_pull._laplacian(pixels)
-    tension = push_pull._TENSION * laplacian - push_pull._laplacian(laplacian)
+    tension = push_pull.TENSION * laplacian - push_pull._laplacian(laplacian)
     torch.testing.assert_close(basis.filtered(pixels, 1 / basis.prior), tension, atol=1e-4, rtol=0)
 
 

@@ -104,10 +104,15 @@ def sample(
             return _of_levels(settings, tokens)
         return (run if images is None else images)({"tokens": tokens, **shown})[-1]
 
-    if pictures is None:
-        return drawn(None)
+    return drawn(None) if pictures is None else _filled(drawn, settings, pictures, masks, encode)
+
+
+def _filled(
+    drawn: Callable[[Known], Array], settings: Settings, pictures: Array, masks: Array | None, encode: Run | None
+) -> Array:
+    """Return pictures whose holes have what is drawn given the tokens of the rest; each pass encodes them again."""
     holes = holes_of(pictures, masks)
-    kept = ~pooled(holes, settings["grid"]).reshape(len(seeds), -1).repeat(settings["tokens_of_place"], axis=1)
+    kept = ~pooled(holes, settings["grid"]).reshape(len(pictures), -1).repeat(settings["tokens_of_place"], axis=1)
     filled = _covered(pictures, holes)
     for _ in range(settings["passes"]):
         tokens = _levels(settings, filled) if encode is None else encode({"images": filled})[0]

@@ -14,7 +14,8 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 _STEPS = 16  # of conjugate gradients at full size, and twice as many at each smaller one, where they cost little
 _MOST_STEPS = 64
-_TENSION = 0.4  # weight of the gradients: the best of 0 to 0.4 on training crops of photographs
+#: Weight of the gradients: the best of 0 to 0.4 on training crops of photographs.
+TENSION = 0.4
 _TINY = 1e-20
 
 
@@ -46,12 +47,12 @@ def _filled(images: Tensor, known: Tensor, steps: int) -> Tensor:
 def _smoothed(images: Tensor, unknown: Tensor, steps: int) -> Tensor:
     """Make images (B, C, H, W) smoother where `unknown` (B, 1, H, W) is 1."""
     residual = -unknown * _roughness(images)
-    direction, size = residual, _dot(residual, residual)
+    direction, size = residual, dot(residual, residual)
     for _ in range(steps):
         curvature = unknown * _roughness(direction)
-        step = size / _dot(direction, curvature).clamp_min(_TINY)
+        step = size / dot(direction, curvature).clamp_min(_TINY)
         images, residual = images + step * direction, residual - step * curvature
-        before, size = size, _dot(residual, residual)
+        before, size = size, dot(residual, residual)
         direction = residual + size / before.clamp_min(_TINY) * direction
     return images
 
@@ -59,7 +60,7 @@ def _smoothed(images: Tensor, unknown: Tensor, steps: int) -> Tensor:
 def _roughness(images: Tensor) -> Tensor:
     """Return the gradient of half the sum of squared Laplacians and weighted squared gradients."""
     laplacian = _laplacian(images)
-    return _laplacian(laplacian) - _TENSION * laplacian
+    return _laplacian(laplacian) - TENSION * laplacian
 
 
 def _laplacian(images: Tensor) -> Tensor:
@@ -69,5 +70,6 @@ def _laplacian(images: Tensor) -> Tensor:
     return sides - 4 * images
 
 
-def _dot(first: Tensor, second: Tensor) -> Tensor:
+def dot(first: Tensor, second: Tensor) -> Tensor:
+    """Return the inner product of each image (B, C, H, W) with another, (B, 1, 1, 1)."""
     return (first * second).sum(dim=(1, 2, 3), keepdim=True)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aigc_restore.inpainting.push_pull import push_pull
+from aigc_restore.inpainting.push_pull import TENSION, dot, push_pull
 
 
 class _Stage(NamedTuple):
@@ -41,7 +41,6 @@ class _Stage(NamedTuple):
 
 # Chosen on training crops of photographs. Large windows know more of what repeats, small ones what changes.
 _STAGES = (_Stage(96, 2.0, 4, 12, 30), _Stage(32, 1.2, 2, 8, 12))
-_TENSION = 0.4  # of the spline, as in `push_pull`
 _PRIOR_WEIGHT = 0.1  # of the spline's spectrum in the estimate
 _LEAST_PRECISION = 1e-6  # keeps the spectrum of the mean finite
 _LEAST_KNOWN = 0.1  # share of a window, below which it is left as it is
@@ -124,7 +123,7 @@ class _Basis:
         # Eigenvalues of the negative Laplacian with a repeated border.
         height, width = (2 - 2 * torch.cos(math.pi * torch.arange(side) / side).to(like) for side in sides)
         squared = height[:, None] + width
-        self.prior = 1 / (_TENSION * squared + squared.square() + _LEAST_PRECISION)
+        self.prior = 1 / (TENSION * squared + squared.square() + _LEAST_PRECISION)
 
     def transform(self, pixels: Tensor) -> Tensor:
         """Return the coefficients (N, C, h, w) of pixels (N, C, h, w)."""
@@ -188,16 +187,12 @@ def _solved(pixels: Tensor, unknown: Tensor, basis: _Basis, spectrum: Tensor, st
     precision = 1 / spectrum
     residual = -unknown * basis.filtered(pixels, precision)
     direction = better = unknown * basis.filtered(residual, spectrum)
-    size = _dot(residual, better)
+    size = dot(residual, better)
     for _ in range(steps):
         curvature = unknown * basis.filtered(direction, precision)
-        step = size / _dot(direction, curvature).clamp_min(_TINY)
+        step = size / dot(direction, curvature).clamp_min(_TINY)
         pixels, residual = pixels + step * direction, residual - step * curvature
         better = unknown * basis.filtered(residual, spectrum)
-        before, size = size, _dot(residual, better)
+        before, size = size, dot(residual, better)
         direction = better + size / before.clamp_min(_TINY) * direction
     return pixels
-
-
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    return (first * second).sum(dim=(1, 2, 3), keepdim=True)
