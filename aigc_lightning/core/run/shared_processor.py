@@ -7,13 +7,16 @@ import torch
 
 _PATIENCE_S = 30.0  # from the first look to the verdict: the load is a mean over a minute
 _LEAST_SHARE = 0.75  # of the time of its threads; alone on a machine, a run gets 0.95 and more
+_WORTH_SHARE = 0.7  # of the time of processes: 1.4 times one of two, where two threads are mostly 1.4 to 1.6 times one
 
 
 class SharedProcessor:
-    """Says, once, when the threads of a run often wait for each other: too many of them, or other programs run.
+    """Says, once, when threads or processes of a run often wait: too many of them, or other programs run.
 
     Threads meet after each layer, so one that waits for a processor holds up all of them. `dcgan_digits` on two
     processors: 1,253 images/s with one thread and 801 with two beside one busy program; alone, 1,280 and 1,696.
+    Processes meet once a step, to average gradients: 1,920 with two. Where they wait for much of the time, as with
+    large networks and small batches, threads are faster.
 
     Args:
         processes: of the run on this machine.
@@ -32,7 +35,7 @@ class SharedProcessor:
         if self._processes > 1 and self._processes * threads > processors:
             self._is_over = True
             return _too_many(self._processes, threads, processors)
-        if threads == 1 or not hasattr(os, "getloadavg"):
+        if self._processes * threads == 1 or not hasattr(os, "getloadavg"):
             self._is_over = True
             return None
         now, used = time.perf_counter(), time.process_time()
@@ -44,7 +47,10 @@ class SharedProcessor:
         self._is_over = True
         load = os.getloadavg()[0]
         share = (used - self._first[1]) / seconds / threads
-        if share > _LEAST_SHARE or load < processors + 1:
+        is_busy = load >= processors + 1
+        if self._processes > 1 and share < _WORTH_SHARE and not is_busy:
+            return _rather_threads(self._processes, threads, share)
+        if threads == 1 or share > _LEAST_SHARE or not is_busy:
             return None
         return (
             f"Other programs use the processors too (load {load:.1f} on {processors}), and threads that wait for each "
@@ -59,3 +65,10 @@ def _too_many(processes: int, threads: int, processors: int) -> str:
         best = max(1, processors // processes)
         remedy = f"start with OMP_NUM_THREADS={best}, or without that variable"
     return f"{processes} processes{of_threads} share {processors} processors and wait for each other: {remedy}."
+
+
+def _rather_threads(processes: int, threads: int, share: float) -> str:
+    return (
+        f"Each of the {processes} processes computes in {100 * share:.0f} % of the time, and waits for the others or "
+        f"for data in the rest: one process of {processes * threads} threads may be faster (--trainer.devices 1)."
+    )
