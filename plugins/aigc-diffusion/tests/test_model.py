@@ -29,6 +29,7 @@ class TestEDM(ModelConformance):
         "model.process=edm",
         "model.loss_weight=uncertainty",
         "model.augment_probability=0.1",
+        "model.optimizer=muon",
         "ema.relative_widths=0.05,0.10",
     )
 

@@ -16,6 +16,7 @@ import torch
 from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import check_needs
 from aigc_lightning.core.component import check_encoder, embedded
+from aigc_lightning.core.engine.muon import Muon
 from aigc_lightning.core.engine.schedules import warm_cosine
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
@@ -23,7 +24,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.networks.byte_encoder import ByteEncoder
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from aigc_diffusion.attending import DiffusionAttention
 from aigc_diffusion.augment import LABEL_SIZE, NUM_DRAWS, augment
@@ -70,9 +71,11 @@ class Diffusion(DiffusionAttention):
         time_options: of that distribution: "mean" and "std" of the logarithm of the noise-to-signal ratio, and "shift".
         loss_weight: "none", "min_snr", "uncertainty" or "adaptive"; "auto" for "adaptive" with MeanFlow, else "none".
         augment_probability: probability of each of EDM's augmentations, of which the network is told; 0 for none.
-        lr: peak AdamW learning rate.
+        optimizer: "adamw", or "muon", which trains the weights of layers along orthogonalized momentum and the rest by
+            AdamW: fewer steps, each of them slower.
+        lr: peak learning rate.
         beta2: AdamW's second decay rate.
-        weight_decay: of AdamW.
+        weight_decay: decoupled; with "muon", of the weights that it trains.
         warmup_steps: batches of linear warm-up to the learning rate.
         schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
 
@@ -102,6 +105,7 @@ class Diffusion(DiffusionAttention):
         time_options: dict[str, float] | None = None,
         loss_weight: Literal["auto", "none", "min_snr", "uncertainty", "adaptive"] = "auto",
         augment_probability: float = 0.0,
+        optimizer: Literal["adamw", "muon"] = "adamw",
         lr: float = 1e-3,
         beta2: float = 0.99,
         weight_decay: float = 0.0,
@@ -126,7 +130,7 @@ class Diffusion(DiffusionAttention):
         self.without_conditions = (*({"labels", "prompts"} - {conditions}), *masks)
         self.condition_name, self.condition_dropout = conditions, condition_dropout
         self.augment_probability = augment_probability
-        self.lr, self.beta2, self.weight_decay = lr, beta2, weight_decay
+        self.optimizer, self.lr, self.beta2, self.weight_decay = optimizer, lr, beta2, weight_decay
         self.warmup_steps, self.schedule_steps = warmup_steps, schedule_steps
         self.first_stage = None if first_stage is None else embedded(self, "first_stage", first_stage)
         self.encoded_keys = () if first_stage is None else ("latent",)
@@ -213,9 +217,14 @@ class Diffusion(DiffusionAttention):
         self.log_held_out("loss", self.process.errors(conditions, images, noise, times))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW with a warm-up and, if the number of steps is given, a cosine decay."""
-        parameters = [*self.network.parameters(), *self.loss_weight.parameters()]
-        optimizer = AdamW(parameters, self.lr, betas=(0.9, self.beta2), weight_decay=self.weight_decay)
+        """Return the optimizer with a warm-up and, if the number of steps is given, a cosine decay."""
+        parts, betas, decay = [self.network, self.loss_weight], (0.9, self.beta2), self.weight_decay
+        optimizer: Optimizer
+        if self.optimizer == "muon":
+            optimizer = Muon(parts, self.lr, betas=betas, weight_decay=decay)
+        else:
+            parameters = [parameter for part in parts for parameter in part.parameters()]
+            optimizer = AdamW(parameters, self.lr, betas=betas, weight_decay=decay)
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
