@@ -122,6 +122,50 @@ def test_the_discriminator_sees_images_moved_against_its_grid(monkeypatch):
         torch.testing.assert_close(fake, model.generator(small)[..., 4:28, 4:28])
 
 
+def _with_first_weights(**options: Any) -> SuperResolution:
+    """Return a model whose first and trained weights are different random numbers."""
+    model = made(start_from="a run", residual=False, **options)
+    generator = torch.Generator().manual_seed(0)
+    for network in (model.first_generator, model.averaged("generator")):
+        for weight in network.parameters():
+            weight.data.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+def test_sharpness_takes_weights_between_the_first_and_the_trained_ones():
+    model, images = _with_first_weights(sharpness=0.25), torch.rand(1, 3, 6, 5) * 2 - 1
+    first, trained = model.first_generator, model.averaged("generator")
+    with torch.no_grad():
+        for network, sharpness in ((first, 0), (trained, 1)):
+            torch.testing.assert_close(model.edit(images, sharpness=sharpness), network(images).clamp(-1, 1))
+        found = model.edit(images)
+        for weight, begun in zip(trained.parameters(), first.parameters(), strict=True):
+            weight.copy_(0.25 * weight + 0.75 * begun)
+        torch.testing.assert_close(found, trained(images).clamp(-1, 1))
+
+
+def test_an_export_has_the_weights_of_the_sharpness_alone():
+    model, images = _with_first_weights(sharpness=0.25), torch.rand(2, 3, 8, 6) * 2 - 1
+    graph = model.export_graphs()["edit"]
+    torch.testing.assert_close(graph.call(images), model.edit(images))
+    torch.testing.assert_close(graph.owner.averaged("generator")(images).clamp(-1, 1), graph.call(images))
+
+
+@pytest.mark.parametrize("sharpness", [-0.1, 1.5, float("nan")])
+def test_a_sharpness_out_of_range_is_refused(sharpness):
+    with pytest.raises(UserError, match="out of range"):
+        made(start_from="a run", sharpness=sharpness)
+    with pytest.raises(UserError, match="out of range"):
+        _with_first_weights().edit(torch.zeros(1, 3, 4, 4), sharpness=sharpness)
+
+
+def test_sharpness_needs_a_first_run():
+    with pytest.raises(UserError, match="start_from"):
+        made(sharpness=0.5)
+    with pytest.raises(UserError, match="weights of one sharpness"):
+        made().edit(torch.zeros(1, 3, 4, 4), sharpness=0.5)
+
+
 def test_a_run_begins_with_the_averaged_weights_of_another(tmp_path):
     preset = ["--config", "sr_photos_x2", *(f"--{setting}" for setting in SMALL), "--trainer.max_steps", "1"]
     preset += ["--model.schedule_steps", "null", "--trainer.limit_val_batches", "0", "--data.batch_size", "2"]
@@ -131,6 +175,8 @@ def test_a_run_begins_with_the_averaged_weights_of_another(tmp_path):
     first, second = (load(tmp_path / name).model.averaged("generator").state_dict() for name in ("pixels", "b"))
     assert first["network.last.weight"].abs().max() > 0
     torch.testing.assert_close(second, first, atol=1e-9, rtol=0)
+    second, images = load(tmp_path / "b").model, torch.rand(1, 3, 6, 5) * 2 - 1
+    torch.testing.assert_close(second.edit(images, sharpness=0), load(tmp_path / "pixels").model.edit(images))
     with pytest.raises(UserError, match="differs from this one"):
         other = ["--model.network_options", "{width: 4, num_blocks: 2}", "--model.start_from", str(tmp_path / "pixels")]
         fit([*preset, *other, "--run", str(tmp_path / "c")])

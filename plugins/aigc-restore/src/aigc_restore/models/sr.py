@@ -2,13 +2,14 @@
 
 Papers: Lim et al., EDSR, CVPRW 2017, https://arxiv.org/abs/1707.02921 (absolute error; self-ensemble); Ledig et al.,
 SRGAN, CVPR 2017, https://arxiv.org/abs/1609.04802; Wang et al., ESRGAN, ECCVW 2018, https://arxiv.org/abs/1809.00219
-(pixels first, then perceptual and relativistic adversarial losses); Wang et al., Real-ESRGAN, ICCVW 2021,
-https://arxiv.org/abs/2107.10833 (U-Net discriminator)
+(pixels first, then perceptual and relativistic adversarial losses; network interpolation); Wang et al., Real-ESRGAN,
+ICCVW 2021, https://arxiv.org/abs/2107.10833 (U-Net discriminator)
 Departures from the papers: the network learns the difference from bicubic enlargement unless `residual` is off;
 PatchGAN in place of a discriminator with dense layers; one learning rate with cosine decay for all stages.
 Shapes: B batch, C channels, H and W height and width of the small image in pixels, S scale. Images lie in [-1, 1].
 """
 
+import copy
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,6 +17,7 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import RestorationBatch
 from aigc_lightning.core.component import load_component, refer
 from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.export_graphs import ExportGraph, derived_graphs
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.resampling import enlarged
 from aigc_lightning.core.spec import ImageSpec
@@ -66,6 +68,9 @@ class SuperResolution(AdversarialModel):
         discriminator: "patch" (PatchGAN for patches of 34x34 pixels) or "unet".
         discriminator_width: channels of its first layer.
         start_from: a run or checkpoint of `sr` with the same network, whose weights training begins with.
+        sharpness: of enlarged images, unless they are asked for with another: 0 takes the weights of `start_from`, 1
+            the trained ones, and a number between them weights in between (network interpolation: ESRGAN, section
+            3.4). Training ignores it.
         lr: peak Adam learning rate of both networks.
         warmup_steps: batches of linear warm-up to the learning rate.
         schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
@@ -96,6 +101,7 @@ class SuperResolution(AdversarialModel):
         discriminator: Literal["patch", "unet"] = "patch",
         discriminator_width: int = 32,
         start_from: str | None = None,
+        sharpness: float = 1.0,
         lr: float = 2e-4,
         warmup_steps: int = 0,
         schedule_steps: int | None = None,
@@ -112,16 +118,20 @@ class SuperResolution(AdversarialModel):
                 "model.perceptual_weight needs a network that provides the features.",
                 "Set model.feature_network to a run of cnn or to vgg16.",
             )
+        if start_from is None and sharpness != 1:
+            raise UserError("model.sharpness needs the weights of a first run.", "Set model.start_from to a run of sr.")
+        _check_sharpness(sharpness)
         self.scale = int(spec.scale)
         self.pixel_loss, self.pixel_weight = pixel_loss, pixel_weight
         self.feature_network, self.perceptual_weight = feature_network, perceptual_weight
         self.features: FeatureNetwork | None = None  # not registered as a sub-module, so not part of this model
         self.adversarial_weight, self.adversarial_start = adversarial_weight, adversarial_start
-        self.start_from = start_from
+        self.start_from, self.sharpness = start_from, sharpness
         self.lr, self.warmup_steps, self.schedule_steps = lr, warmup_steps, schedule_steps
         enlarging = make_network(network, spec.channels, self.scale, network_options or {})
-        self.generator = Enlarger(enlarging, self.scale, residual)
+        self.generator: nn.Module = Enlarger(enlarging, self.scale, residual)
         self.generator.to(memory_format=torch.channels_last)  # faster, with the same results
+        self.first_generator = None if start_from is None else copy.deepcopy(self.generator).requires_grad_(False)
         # Windows of tiles are then those of the whole image.
         self.size_multiple = int(getattr(enlarging, "side", 1))
         self.reach = float("inf") if enlarging.reach is None else float(enlarging.reach)  # type: ignore[arg-type]
@@ -131,18 +141,45 @@ class SuperResolution(AdversarialModel):
 
     # ---- inference
 
-    def edit(self, images: Tensor, *, ensemble: bool = False) -> Tensor:
+    def edit(self, images: Tensor, *, ensemble: bool = False, sharpness: float | None = None) -> Tensor:
         """Return images (B, C, S H, S W) in [-1, 1], enlarged by the averaged network.
 
         Args:
             images: (B, C, H, W) in [-1, 1], of any size.
             ensemble: average the results for the image mirrored and turned in all eight ways (EDSR, section 3.5).
+            sharpness: from 0, the weights that training began with, to 1, the trained ones; None for the model's own.
+
+        Raises:
+            UserError: a sharpness out of range, or of a model without `start_from`.
         """
-        network = self.averaged("generator")
+        network = self._enlarger(self.sharpness if sharpness is None else sharpness)
         images = images.to(self.device, next(network.parameters()).dtype)
         with self.inference():
             output = self_ensemble(network, images) if ensemble else network(images)
         return output.float().clamp(-1, 1)
+
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return the graph of `edit`, with the weights of the model's own sharpness alone."""
+        if self.sharpness == 1:
+            return derived_graphs(self)
+        model = copy.deepcopy(self)
+        model.generator, model.averages = self._enlarger(self.sharpness), nn.ModuleDict()
+        model.sharpness = 1.0
+        return derived_graphs(model)
+
+    def _enlarger(self, sharpness: float) -> nn.Module:
+        """Return the averaged network, or one with weights between it and the one that training began with."""
+        network = self.averaged("generator")
+        if sharpness == 1:
+            return network
+        if self.first_generator is None:
+            what = "The model has weights of one sharpness: it was not trained from another run."
+            raise UserError(what, "Leave out --sharpness, or give a run with model.start_from.")
+        _check_sharpness(sharpness)
+        between = copy.deepcopy(network)
+        for weight, first in zip(between.parameters(), self.first_generator.parameters(), strict=True):
+            weight.data.lerp_(first.to(weight), 1 - sharpness)
+        return between
 
     # ---- training
 
@@ -156,14 +193,16 @@ class SuperResolution(AdversarialModel):
 
     def setup_from_data(self, data: Any) -> None:
         """Take the averaged weights of another run, if `start_from` names one."""
-        if self.start_from is None:
+        if self.start_from is None or self.first_generator is None:
             return
         component = load_component(self.start_from)
         refer(self, "start_from", self.start_from, component.sha256)
         if not isinstance(component.model, SuperResolution):
             raise UserError(f"{self.start_from} is a run of {type(component.model).__name__}.", "Give a run of sr.")
+        weights = component.model.averaged("generator").state_dict()
         try:
-            self.generator.load_state_dict(component.model.averaged("generator").state_dict())
+            self.generator.load_state_dict(weights)
+            self.first_generator.load_state_dict(weights)
         except RuntimeError as error:
             what = f"The network of {self.start_from} differs from this one: {str(error).splitlines()[0]}"
             raise UserError(what, "Give both runs the same model.network, model.network_options and scale.") from error
@@ -248,6 +287,11 @@ def _check_data(spec: ImageSpec) -> None:
             f"Super-resolution needs small and large images of scale 2, 3, 4 or 8, but the data is {form} ({spec}).",
             "Use --data degraded_images with the corruption Downscale or SecondOrderDegradation.",
         )
+
+
+def _check_sharpness(sharpness: float) -> None:
+    if not 0 <= sharpness <= 1:
+        raise UserError(f"A sharpness of {sharpness} is out of range.", "Give a number from 0 to 1.")
 
 
 def _discriminator(kind: str, spec: ImageSpec, width: int) -> nn.Module:
