@@ -160,13 +160,25 @@ def pooled(holes: Array, size: Sequence[int]) -> Array:
 
     Args:
         holes: bool (B, 1, H, W).
+        size: rows and columns, see `hole_shares`.
+    """
+    return hole_shares(holes, size) > 0
+
+
+def hole_shares(holes: Array, size: Sequence[int]) -> Array:
+    """Return the share of each cell of a grid that is hole, float64 (B, 1, rows, columns).
+
+    Args:
+        holes: bool (B, 1, H, W).
         size: rows and columns, at most H and W. Cell i of n reaches from pixel iH // n to, rounded up, (i + 1)H / n.
     """
-    for axis, count in zip((2, 3), size, strict=True):
-        length = holes.shape[axis]
+    counts = np.stack([holes, np.ones_like(holes)]).astype(np.int64)
+    for axis, count in zip((3, 4), size, strict=True):
+        length = counts.shape[axis]
         bounds = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
-        holes = np.stack([holes.take(range(*each), axis).any(axis) for each in bounds], axis)
-    return holes
+        counts = np.stack([counts.take(range(*each), axis).sum(axis) for each in bounds], axis)
+    shares: Array = counts[0] / counts[1]
+    return shares
 
 
 def write_png(path: Path, image: Array) -> None:
@@ -187,7 +199,7 @@ def read_picture(path: Path, shape: Sequence[int]) -> Array:
 
     Args:
         path: of the file; an array in .npy is uint8 (H, W) or (H, W, C).
-        shape: C, H and W that it must have; colours are converted if it is no array.
+        shape: C, H and W that it must have, or C alone; colours are converted if it is no array.
 
     Raises:
         OSError: the file cannot be read.
@@ -195,8 +207,9 @@ def read_picture(path: Path, shape: Sequence[int]) -> Array:
     """
     pixels = np.load(path) if path.suffix == ".npy" else _with_pillow(path, shape[0])
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype != np.uint8 or pixels.shape != (shape[1], shape[2], shape[0]):
-        found, wanted = ("x".join(map(str, each)) for each in (pixels.shape, (*shape[1:], shape[0])))
+    expected = (*(shape[1:] or pixels.shape[:2]), shape[0])
+    if pixels.dtype != np.uint8 or pixels.shape != expected:
+        found, wanted = ("x".join(map(str, each)) for each in (pixels.shape, expected))
         raise ValueError(f"{path} is {found} of {pixels.dtype}, and the model takes {wanted} of uint8")
     image: Array = pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(127.5) - 1
     return image

@@ -38,6 +38,7 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ),
     }
     for name, model in models.items():
+        model.quantizer.codebook.codes.normal_()  # at first all are as near
         model.configure_model()
         save_weights(model, folder / f"{name}.safetensors", {})
     return {name: str(folder / f"{name}.safetensors") for name in models}
@@ -158,13 +159,17 @@ def encoded(loop: Any) -> Any:
     """Return what the argument `encode` of a loop is: None for models of pixels."""
     if not loop.programs:
         return None
-    return lambda inputs: [loop.programs["encode"].call(torch.from_numpy(inputs["images"])).numpy()]
+    call = loop.programs["encode"].call
+    return lambda inputs: [call(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()]
 
 
-@pytest.mark.parametrize("kind", ["image_gpt", "maskgit"])
-@pytest.mark.parametrize("spec", [ImageSpec(3, 4, 3), OF_TOKENS], ids=["pixels", "tokens"])
-def test_holes_are_filled_and_all_else_stays(kind, spec, tokenizers):
-    model = made(spec, kind, **({"tokenizer": tokenizers["vq"]} if spec is OF_TOKENS else {}))
+@pytest.mark.parametrize(
+    ("kind", "tokenizer"),
+    [*((kind, name) for kind in ("image_gpt", "maskgit") for name in ("", "vq")), ("var", "scales")],
+)
+def test_holes_are_filled_and_all_else_stays(kind, tokenizer, tokenizers):
+    spec = OF_TOKENS if tokenizer else ImageSpec(3, 4, 3)
+    model = made(spec, kind, **({"tokenizer": tokenizers[tokenizer]} if tokenizer else {}))
     graph, run = graph_of(model)
     pictures, masks = torch.rand(3, *spec.shape) * 2 - 1, torch.zeros(3, 1, *spec.shape[1:])
     masks[0, :, 1:3, 1:] = masks[1:, :, :, 2] = 1
@@ -179,12 +184,15 @@ def test_holes_are_filled_and_all_else_stays(kind, spec, tokenizers):
             assert np.array_equal(found[kept], pictures.numpy()[kept]) and not np.array_equal(found, pictures.numpy())
 
 
-@pytest.mark.parametrize("kind", ["image_gpt", "maskgit"])
-def test_edits_with_classes_prompts_and_guidance(kind):
-    pictures = torch.rand(3, 1, 4, 4) * 2 - 1
+@pytest.mark.parametrize("kind", MODELS)
+def test_edits_with_classes_prompts_and_guidance(kind, tokenizers):
+    options: Any = {"tokenizer": tokenizers["scales"]} if kind == "var" else {}
+    side = 8 if options else 4
+    pictures = torch.rand(3, 1, side, side) * 2 - 1
     text: Any = {"size": 8, "depth": 1, "heads": 2, "max_length": 24}
-    of_classes = made(SMALL, kind, conditions="labels")  # none of which an edit is given
-    of_prompts = made(ImageSpec(1, 4, 4, captions=True), kind, conditions="prompts", text_options=text)
+    of_classes = made(OF_TOKENS if options else SMALL, kind, conditions="labels", **options)  # an edit is given none
+    captioned = ImageSpec(1, side, side, captions=True)
+    of_prompts = made(captioned, kind, conditions="prompts", text_options=text, **options)
     for model, given in (
         (of_classes, {}),
         (of_prompts, {}),
@@ -192,7 +200,8 @@ def test_edits_with_classes_prompts_and_guidance(kind):
     ):
         graph, run = graph_of(model)
         expected = model.edit(pictures, seeds=SEEDS, **given).numpy()
-        found = exported_sampling.sample(run, graph.loop.settings, SEEDS, pictures=pictures.numpy(), **given)
+        given = {**given, "pictures": pictures.numpy(), "encode": encoded(graph.loop)}
+        found = exported_sampling.sample(run, graph.loop.settings, SEEDS, **given)
         assert np.abs(found - expected).max() < 1e-5
 
 
@@ -217,22 +226,25 @@ def test_features_are_those_of_the_model(kind, tokenizers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["image_gpt", "maskgit", "tokens"])
+@pytest.mark.parametrize("kind", ["image_gpt", "maskgit", "tokens", "var"])
 def test_onnxruntime_gives_the_same(kind, tokenizers):
     for name in ("onnxruntime", "onnxscript"):
         pytest.importorskip(name, reason="the extra onnx is not installed")
-    of_tokens = {"tokenizer": tokenizers["vq"], "conditions": "labels"}
-    model = made(OF_TOKENS, **of_tokens) if kind == "tokens" else made(SMALL, kind, conditions="labels")
+    options: Any = {
+        "tokens": {"tokenizer": tokenizers["vq"]},
+        "var": {"kind": "var", "tokenizer": tokenizers["scales"]},
+    }
+    options = options.get(kind, {"kind": kind})
+    model = made(OF_TOKENS if "tokenizer" in options else SMALL, conditions="labels", **options)
     for name, graph in model.export_graphs().items():
-        if isinstance(graph, ExportGraph):
+        if isinstance(graph, ExportGraph) and (kind != "var" or name == "predict"):
             proof = exported_and_proved(name, graph, "onnx")
             assert max(trial.difference / max(1, trial.scale) for trial in proof.trials) < 1e-5
             assert graph.loop is None or proof.loop_difference < 1e-5
-            assert list(proof.programs) == (["encode"] if kind == "tokens" and name == "predict" else [])
+            assert list(proof.programs) == (["encode"] if "tokenizer" in options and name == "predict" else [])
 
 
-def test_what_is_refused_with_the_reason(tokenizers):
-    assert "coarser ones" in made(OF_TOKENS, "var", tokenizer=tokenizers["scales"]).export_graphs()["edit"]
+def test_what_is_refused_with_the_reason():
     assert "edit" not in made(SMALL).export_graphs()
     always = made(SMALL, conditions="labels", condition_dropout=0.0).export_graphs()
     assert "never trained without labels" in always["edit"]

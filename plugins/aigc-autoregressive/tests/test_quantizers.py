@@ -325,3 +325,28 @@ def test_the_codebook_of_several_scales_can_start_from_their_residuals():
     assert vectors.shape == (2, 31, 4)
     made.codebook.start_from(vectors.flatten(0, 1))
     assert made.codebook.nearest(vectors).unique().numel() == 16
+
+
+def test_an_exported_codebook_takes_any_number_of_vectors():
+    found = quantizer("vq").codebook
+    assert found is not None
+
+    class Nearest(torch.nn.Module):
+        def forward(self, vectors: Tensor) -> Tensor:
+            return found.nearest(vectors)
+
+    program = torch.export.export(Nearest(), (noise(2, 4),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    vectors = noise(9000, 4)  # more than are compared at a time
+    assert torch.equal(program.module()(vectors), found.nearest(vectors))
+
+
+def test_tokens_are_found_again_after_coarser_ones():
+    made, latents = quantizer("multi_scale"), noise(3, 4, 4, 6, seed=2)
+    tokens = made(latents).indices
+    assert torch.equal(made.found_again(latents, tokens), tokens)
+    changed = tokens.clone()
+    changed[:, 0] = (tokens[:, 0] + 1) % 16
+    again = made.found_again(latents, changed)
+    assert torch.equal(again[:, :1], tokens[:, :1]) and not torch.equal(again[:, 1:7], tokens[:, 1:7])
+    left = latents - made.grown(changed[:, :1], 0)
+    assert torch.equal(again[:, 1:7], made.nearest(left, 1))

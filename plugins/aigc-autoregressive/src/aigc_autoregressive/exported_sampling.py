@@ -6,7 +6,8 @@
 The network is FILE.onnx beside this file; of an image's tokens it gives the logits of each, and of models with a
 tokenizer also the image. Images are those of `aigc sample` for the same seeds, and classes or texts, or those of
 `aigc edit` for the same pictures, as far as two tokens are not as good as equal. Without a cache of keys and values,
-each step costs a pass over the whole image. Of models with a tokenizer, FILE_encode.onnx gives the tokens of pictures.
+each step costs a pass over the whole image. Of models with a tokenizer, FILE_encode.onnx gives the tokens of pictures;
+of `var` those that follow coarser tokens.
 
 Papers: Chen et al., Generative Pretraining from Pixels, ICML 2020 (token by token); Chang et al., MaskGIT, CVPR 2022,
 https://arxiv.org/abs/2202.04200 (the most confident tokens first); Tian et al., Visual Autoregressive Modeling, NeurIPS
@@ -17,6 +18,7 @@ Shapes: B batch, N tokens of an image, L tokens of a text, P places, K codes, C 
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -27,11 +29,11 @@ from aigc_lightning.core.exported_files import (
     Run,
     Settings,
     asked,
+    hole_shares,
     holes_of,
     opened,
     opened_beside,
     option_parser,
-    pooled,
     text_tokens,
     write_images,
 )
@@ -47,7 +49,7 @@ _ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 class Known(NamedTuple):
     """Tokens that are given, and which of them are kept."""
 
-    tokens: Array  # int64 (B, N)
+    tokens: Callable[[Array], Array]  # of a picture, int64 (B, N), given coarser tokens (B, N) of models with scales
     kept: Array  # bool (B, N)
 
 
@@ -81,7 +83,8 @@ def sample(
         images: the exported network where only the image is wanted, the last output of `run`.
         pictures: float32 (B, C, H, W) in [-1, 1].
         masks: (B, 1, H, W), 1 where pictures are filled and 0 where they stay as they are; the lower half by default.
-        encode: of models with a tokenizer, the program that gives the tokens of pictures.
+        encode: of models with a tokenizer, the program that gives the tokens of pictures; with scales, of pictures and
+            the coarser tokens.
     """
     shown, of_nothing = _conditions(settings, seeds, labels, prompts)
     if pictures is not None and prompts is None:
@@ -112,12 +115,26 @@ def _filled(
 ) -> Array:
     """Return pictures whose holes have what is drawn given the tokens of the rest; each pass encodes them again."""
     holes = holes_of(pictures, masks)
-    kept = ~pooled(holes, settings["grid"]).reshape(len(pictures), -1).repeat(settings["tokens_of_place"], axis=1)
-    filled = _covered(pictures, holes)
+    kept, filled = ~_touched(settings, holes), _covered(pictures, holes)
     for _ in range(settings["passes"]):
-        tokens = _levels(settings, filled) if encode is None else encode({"images": filled})[0]
-        filled = np.where(holes, drawn(Known(tokens, kept)), pictures)
+        known = Known(partial(_tokens, settings, encode, filled), kept)
+        filled = np.where(holes, drawn(known), pictures)
     return filled
+
+
+def _touched(settings: Settings, holes: Array) -> Array:
+    """Return which tokens have a pixel in a hole, or at coarser scales half of their pixels, bool (B, N)."""
+    *coarse, finest = settings["grids"]
+    cells = [hole_shares(holes, grid) >= 0.5 for grid in coarse] + [hole_shares(holes, finest) > 0]
+    places = np.concatenate([each.reshape(len(holes), -1) for each in cells], axis=1)
+    return places.repeat(settings["tokens_of_place"], axis=1)
+
+
+def _tokens(settings: Settings, encode: Run | None, images: Array, tokens: Array) -> Array:
+    """Return the tokens of images (B, C, H, W), of models with scales given the coarser ones of other tokens."""
+    if encode is None:
+        return _levels(settings, images)
+    return encode({"images": images, **({"given": tokens} if settings["order"] == "scales" else {})})[0]
 
 
 def _of_levels(settings: Settings, tokens: Array) -> Array:
@@ -184,14 +201,14 @@ def _in_parts(
     known: Known | None = None,
 ) -> Array:
     """Return tokens, int64 (B, N), in parts of which each is drawn given those before: single tokens, or scales."""
-    lengths = settings["lengths"]
+    lengths, has_scales = settings["lengths"], settings["order"] == "scales"
     tokens, first = np.zeros((len(seeds), sum(lengths)), np.int64), 0
-    kept = np.zeros_like(tokens, bool)
-    if known is not None:
-        tokens, kept = known.tokens.copy(), known.kept
+    kept = np.zeros_like(tokens, bool) if known is None else known.kept
     for number, length in enumerate(lengths):
-        share = number / max(1, len(lengths) - 1) if settings["order"] == "scales" else 1.0
+        share = number / max(1, len(lengths) - 1) if has_scales else 1.0
         places = np.arange(first, first + length)
+        if known is not None and (has_scales or number == 0):
+            tokens[:, first:] = known.tokens(tokens)[:, first:]
         first += length
         if kept[:, places].all():
             continue
@@ -215,7 +232,7 @@ def _by_confidence(
     (length,), mask = settings["lengths"], settings["num_codes"]
     tokens = np.full((len(seeds), length), mask, np.int64)
     if known is not None:
-        tokens = np.where(known.kept, known.tokens, mask)
+        tokens = np.where(known.kept, known.tokens(tokens), mask)
     at_first = (tokens == mask).sum(1)
     for step in range(steps):
         masked = tokens == mask

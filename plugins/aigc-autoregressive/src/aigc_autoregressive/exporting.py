@@ -41,7 +41,8 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
         logits: of its averaged network; in the order "confidence" the token K stands for a masked one.
     """
     maps = model.maps
-    others: dict[str, ExportGraph | str] = {} if _edits(model, order) else {"edit": _why_no_edits(model)}
+    why_not = f"the model was never trained without {model.condition_name}"
+    others: dict[str, ExportGraph | str] = {} if _edits(model) else {"edit": why_not}
     others["embed"] = ExportGraph(
         model, model.embed, {"images": image_input(model, dynamic=False)}, ("embeddings",), trials=image_trials(model)
     )
@@ -51,7 +52,6 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
     if len(lengths) > MOST_PASSES:
         return {"sample": too_many_passes(len(lengths)), **others}
     has_mask, has_tokenizer = order == "confidence", model.tokenizer is not None
-    tokens = GraphInput(("batch", maps.num_tokens), 0, maps.num_codes - 1 + has_mask, integers=True)
 
     def call(
         tokens: Tensor, labels: Tensor | None = None, texts: Tensor | None = None, words: Tensor | None = None
@@ -63,7 +63,7 @@ def token_graphs(model: "TokenModel", order: Order, logits: Logits) -> dict[str,
     graph = ExportGraph(
         model,
         call,
-        {"tokens": tokens, **_condition_inputs(model)},
+        {"tokens": _token_input(model, has_mask), **_condition_inputs(model)},
         ("logits", "images") if has_tokenizer else ("logits",),
         meaning="logits of each token; images of the tokens, in [-1, 1]" if has_tokenizer else "of each token",
         loop=_loop(model, _settings(model, order, lengths)),
@@ -106,27 +106,27 @@ def _shown(model: "TokenModel", labels: Tensor | None, texts: Tensor | None, wor
     return condition
 
 
-def _edits(model: "TokenModel", order: Order) -> str:
+def _edits(model: "TokenModel") -> str:
     """Return "holes" if the loop fills holes of pictures, else ""."""
-    return "holes" if order != "scales" and _is_open(model) else ""
-
-
-def _why_no_edits(model: "TokenModel") -> str:
-    if _is_open(model):
-        return "the tokens of what stays are found anew while coarser ones are drawn"
-    return f"the model was never trained without {model.condition_name}"
-
-
-def _is_open(model: "TokenModel") -> bool:
-    return model.condition_name == "none" or model.condition_dropout > 0
+    return "holes" if model.condition_name == "none" or model.condition_dropout > 0 else ""
 
 
 def _programs(model: "TokenModel", settings: Mapping[str, Any]) -> dict[str, ExportGraph]:
     """Return `encode`, which gives the tokens of pictures, where a tokenizer does."""
     if not settings["edits"] or not settings["has_tokenizer"]:
         return {}
-    inputs = {"images": image_input(model, dynamic=False)}
-    return {"encode": ExportGraph(model, model.maps.tokens, inputs, ("tokens",), meaning="of images, int64")}
+    inputs, meaning = {"images": image_input(model, dynamic=False)}, "of images, int64"
+    call: Callable[..., Tensor] = model.maps.tokens
+    if settings["order"] == "scales":
+        tokens: Any = model
+        call, meaning = tokens.found_again, "of images, each after the coarser ones that are given, int64"
+        inputs["given"] = _token_input(model)
+    return {"encode": ExportGraph(model, call, inputs, ("tokens",), meaning=meaning)}
+
+
+def _token_input(model: "TokenModel", has_mask: bool = False) -> GraphInput:
+    maps = model.maps
+    return GraphInput(("batch", maps.num_tokens), 0, maps.num_codes - 1 + has_mask, integers=True)
 
 
 def _loop(model: "TokenModel", settings: Mapping[str, Any]) -> ExportLoop:
@@ -155,8 +155,8 @@ def _settings(model: "TokenModel", order: Order, lengths: list[int]) -> dict[str
     return {
         "order": order,
         "image_shape": list(model.spec.shape),
-        "edits": _edits(model, order),
-        "grid": list(model.maps.grids[-1]),
+        "edits": _edits(model),
+        "grids": [list(grid) for grid in model.maps.grids],
         "tokens_of_place": model.maps.channels,
         "passes": model.maps.passes,
         "lengths": lengths,

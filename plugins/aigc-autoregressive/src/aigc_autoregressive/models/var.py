@@ -178,6 +178,10 @@ class VARModel(TokenModel):
         """See `TokenModel`."""
         return sample_var(self._transformer, self._quantizer, seeds, condition, known=known, **options)
 
+    def found_again(self, images: Tensor, given: Tensor) -> Tensor:
+        """Return the tokens of images (B, C, H, W), each after the coarser ones of given tokens (B, N), (B, N)."""
+        return self._quantizer.found_again(self.known_options(images)["latents"], given)
+
     def known_options(self, images: Tensor) -> dict[str, Any]:
         """Return the latents of images (B, C, H, W), from which finer tokens follow where coarser ones were drawn."""
         tokenizer: Any = self.tokenizer

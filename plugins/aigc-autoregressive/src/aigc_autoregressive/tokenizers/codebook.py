@@ -83,11 +83,10 @@ class Codebook(nn.Module):
         """Return the number of the nearest code of each vector, int64 (...), for vectors (..., Z)."""
         flat = vectors.reshape(-1, vectors.shape[-1]).to(self.codes.dtype)
         lengths = self.codes.square().sum(1)
+        # An exported program would always have as many parts as when it was traced.
+        rows = (flat,) if torch.compiler.is_exporting() else torch.split(flat, _ROWS_AT_ONCE)
         with torch.autocast(vectors.device.type, enabled=False):
-            parts = [
-                torch.addmm(lengths, part, self.codes.T, alpha=-2).argmin(1)
-                for part in torch.split(flat, _ROWS_AT_ONCE)
-            ]
+            parts = [torch.addmm(lengths, part, self.codes.T, alpha=-2).argmin(1) for part in rows]
         return torch.cat(parts).view(vectors.shape[:-1])
 
     def lookup(self, indices: Tensor) -> Tensor:

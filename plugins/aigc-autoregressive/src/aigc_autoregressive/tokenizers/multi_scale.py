@@ -113,6 +113,20 @@ class MultiScaleQuantizer(Quantizer):
         sums = self.partial_sums(indices)[:-1]
         return torch.cat([to_vectors(self.shrunk(total, scale)) for scale, total in enumerate(sums, 1)], dim=1)
 
+    def nearest(self, latents: Tensor, scale: int) -> Tensor:
+        """Return the tokens (B, n) of a scale that are nearest to what is left of latents (B, Z, h, w)."""
+        return self.codebook.nearest(to_vectors(self.shrunk(latents, scale)))
+
+    def found_again(self, latents: Tensor, indices: Tensor) -> Tensor:
+        """Return the tokens of all scales, each quantized from what given coarser ones leave of latents, (B, N).
+
+        Args:
+            latents: (B, Z, h, w).
+            indices: tokens of all scales, (B, N), of which those of the last one do not matter.
+        """
+        rests = [latents, *(latents - total for total in self.partial_sums(indices)[:-1])]
+        return torch.cat([self.nearest(rest, scale) for scale, rest in enumerate(rests)], dim=1)
+
     def grown(self, tokens: Tensor, scale: int) -> Tensor:
         """Return what the tokens (B, n) of a scale add to the latents, (B, Z, h, w)."""
         codes = to_latents(self.codebook.lookup(tokens), self.scales[scale])

@@ -160,8 +160,7 @@ def sample_var(
         kept = known
         if known is not None and latents is not None:
             left = latents if total is None else latents - total
-            nearest = quantizer.codebook.nearest(to_vectors(quantizer.shrunk(left, scale)))
-            kept = known[0].slice_scatter(nearest, 1, first, first + length), known[1]
+            kept = known[0].slice_scatter(quantizer.nearest(left, scale), 1, first, first + length), known[1]
         found.append(_kept(drawn, kept, slice(first, first + length)))
         added = quantizer.grown(found[-1], scale)
         total = added if total is None else total + added
