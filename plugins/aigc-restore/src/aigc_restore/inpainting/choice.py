@@ -40,8 +40,11 @@ class Filler(nn.Module):
 
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return filled images (B, C, H, W), unclipped; what was in the holes does not matter."""
-        filled = self.filling(images.float(), masks.float())
-        output: Tensor = self.network(filled.to(images.dtype), masks)
+        return self.corrected(self.filling(images.float(), masks.float()), masks)
+
+    def corrected(self, filled: Tensor, masks: Tensor) -> Tensor:
+        """Return images (B, C, H, W), unclipped, of images whose holes are filled without learning."""
+        output: Tensor = self.network(filled.to(masks.dtype), masks)
         return filled + output
 
 

@@ -7,6 +7,8 @@ size; skip connections; no local Fourier units.
 Shapes: B batch, C channels, F features, H and W height and width in pixels.
 """
 
+import math
+
 import torch
 from aigc_lightning.core.engine.autocast import without_autocast
 from aigc_lightning.networks.norms import make_norm
@@ -33,13 +35,12 @@ class SpectralTransform(nn.Module):
 
     def _transformed(self, features: Tensor) -> Tensor:
         with without_autocast(features.device):  # there is no Fourier transform in half precision
-            spectrum = torch.fft.rfft2(features.float(), norm="ortho")
-            stacked = _activated(
-                self.spectral(torch.cat([spectrum.real, spectrum.imag], dim=1).to(self.spectral.weight))
+            # Runtimes of ONNX have no inverse of a real transform: exported programs have matrices instead.
+            forward, back = (
+                (_by_matrices, _back_by_matrices) if torch.compiler.is_exporting() else (_by_fft, _back_by_fft)
             )
-            real, imaginary = stacked.float().chunk(2, dim=1)
-            output: Tensor = torch.fft.irfft2(torch.complex(real, imaginary), s=features.shape[-2:], norm="ortho")
-            return output
+            stacked = _activated(self.spectral(forward(features.float()).to(self.spectral.weight)))
+            return back(stacked.float(), features)
 
 
 class FourierConvolution(nn.Module):
@@ -110,6 +111,53 @@ class FourierNetwork(nn.Module):
         features = _activated(self.up_2(torch.cat([_doubled(features), full], dim=1)))
         output: Tensor = self.last(features)
         return output
+
+
+def _by_fft(features: Tensor) -> Tensor:
+    """Return the spectrum of features (B, F, H, W): real and imaginary parts, (B, 2F, H, W // 2 + 1)."""
+    spectrum = torch.fft.rfft2(features, norm="ortho")
+    return torch.cat([spectrum.real, spectrum.imag], dim=1)
+
+
+def _back_by_fft(spectrum: Tensor, like: Tensor) -> Tensor:
+    """Return the features, of the shape of others, that have a spectrum (B, 2F, H, W // 2 + 1)."""
+    real, imaginary = spectrum.chunk(2, dim=1)
+    output: Tensor = torch.fft.irfft2(torch.complex(real, imaginary), s=like.shape[-2:], norm="ortho")
+    return output
+
+
+def _by_matrices(features: Tensor) -> Tensor:
+    """Return what `_by_fft` does, by matrices whose sizes may be symbols."""
+    rows, row_sines = _waves(features.shape[-2])
+    columns, column_sines = _waves(features.shape[-1], half=True)
+    real, imaginary = features @ columns.mT, -(features @ column_sines.mT)
+    return torch.cat([rows @ real + row_sines @ imaginary, rows @ imaginary - row_sines @ real], dim=1)
+
+
+def _back_by_matrices(spectrum: Tensor, like: Tensor) -> Tensor:
+    """Return what `_back_by_fft` does, by matrices whose sizes may be symbols."""
+    rows, row_sines = _waves(like.shape[-2])
+    columns, column_sines = _waves(like.shape[-1], half=True)
+    real, imaginary = spectrum.chunk(2, dim=1)
+    real, imaginary = rows @ real - row_sines @ imaginary, row_sines @ real + rows @ imaginary
+    place = torch.arange(like.shape[-1] // 2 + 1)
+    counts = torch.where((place == 0) | (2 * place == _number(like.shape[-1])), 1.0, 2.0)  # how often it occurs
+    return (counts * real) @ columns - (counts * imaginary) @ column_sines
+
+
+def _waves(size: int, half: bool = False) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines of frequencies at places, (size, size) or (size // 2 + 1, size), of length 1."""
+    places = torch.arange(size)
+    frequencies = torch.arange(size // 2 + 1) if half else places
+    number = _number(size)
+    angles = 2 * math.pi * (frequencies[:, None] * places % number).float() / number
+    scale = number.float().rsqrt()
+    return scale * angles.cos(), scale * angles.sin()
+
+
+def _number(size: int) -> Tensor:
+    """Return a size as a tensor, with which exported programs can compute where it is a symbol."""
+    return torch.ones(size, dtype=torch.int64).sum()
 
 
 def _activated(features: Tensor) -> Tensor:

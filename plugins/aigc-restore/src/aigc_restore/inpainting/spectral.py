@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aigc_restore.inpainting.push_pull import TENSION, dot, push_pull
+from aigc_restore.inpainting.push_pull import TENSION, dot, precise, push_pull
 
 
 class _Stage(NamedTuple):
@@ -64,10 +64,12 @@ def spectral(images: Tensor, masks: Tensor) -> Tensor:
 # One operation for compilers and graphs, which could not follow it: what it computes depends on where the holes are.
 @torch.library.custom_op("aigc_restore::spectral", mutates_args=())
 def _operator(images: Tensor, masks: Tensor) -> Tensor:
-    filled = push_pull(images, masks)
+    dtype = precise(images)
+    unknown = masks.to(dtype)
+    filled = push_pull(images.to(dtype), unknown)
     for stage in _STAGES:
-        filled = _filled(filled, masks, stage)
-    return torch.where(masks > 0.5, filled, images)
+        filled = _filled(filled, unknown, stage)
+    return torch.where(masks > 0.5, filled.to(images), images)
 
 
 @_operator.register_fake
@@ -105,7 +107,7 @@ def _starts(size: int, side: int) -> list[int]:
 @cache
 def _bump(size: int) -> Tensor:
     """Return weights (size,) that fall to about 0 at the ends of a window."""
-    return torch.sin(math.pi * (torch.arange(size) + 0.5) / size) ** 2
+    return torch.sin(math.pi * (torch.arange(size, dtype=torch.float64) + 0.5) / size) ** 2
 
 
 class _Basis:
@@ -121,8 +123,8 @@ class _Basis:
         self.cosines = [_cosines(side).to(like) for side in sides]
         self.blurs = [_blur(side, blur).to(like) for side in sides]
         # Eigenvalues of the negative Laplacian with a repeated border.
-        height, width = (2 - 2 * torch.cos(math.pi * torch.arange(side) / side).to(like) for side in sides)
-        squared = height[:, None] + width
+        height, width = (2 - 2 * torch.cos(math.pi * torch.arange(side, dtype=torch.float64) / side) for side in sides)
+        squared = (height[:, None] + width).to(like)
         self.prior = 1 / (TENSION * squared + squared.square() + _LEAST_PRECISION)
 
     def transform(self, pixels: Tensor) -> Tensor:
@@ -155,18 +157,15 @@ def _blur(size: int, std: float) -> Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def _mean(windows: Tensor, unknown: Tensor, stage: _Stage) -> Tensor:
+def _mean(pixels: Tensor, unknown: Tensor, stage: _Stage) -> Tensor:
     """Return the mean of a Gaussian process in the holes of windows, whose spectrum is estimated from each.
 
     Args:
-        windows: (N, C, h, w), filled.
+        pixels: of the windows (N, C, h, w), filled.
         unknown: (N, 1, h, w), 1 in holes and 0 elsewhere.
         stage: says how.
     """
-    # With float32, which is all that some devices have, conjugate gradients get less far: 0.1 dB.
-    dtype = torch.float32 if windows.device.type == "mps" else torch.float64
-    pixels, unknown = windows.to(dtype), unknown.to(dtype)
-    basis = _Basis((windows.shape[-2], windows.shape[-1]), stage.blur, pixels)
+    basis = _Basis((pixels.shape[-2], pixels.shape[-1]), stage.blur, pixels)
     spectrum, unit = basis.prior, None
     for number in range(stage.rounds):
         if number:
@@ -176,7 +175,7 @@ def _mean(windows: Tensor, unknown: Tensor, stage: _Stage) -> Tensor:
             unit = power.flatten(1)[:, 1:].mean(dim=1)[:, None, None, None].clamp_min(_TINY)
         estimate = basis.blurred(power / unit)
         spectrum = basis.prior * (_PRIOR_WEIGHT + (1 - _PRIOR_WEIGHT) * estimate)
-    return _solved(pixels, unknown, basis, spectrum, stage.last_steps).to(windows)
+    return _solved(pixels, unknown, basis, spectrum, stage.last_steps)
 
 
 def _solved(pixels: Tensor, unknown: Tensor, basis: _Basis, spectrum: Tensor, steps: int) -> Tensor:

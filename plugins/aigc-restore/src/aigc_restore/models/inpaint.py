@@ -16,6 +16,7 @@ from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.batch import RestorationBatch
 from aigc_lightning.core.component import refer
 from aigc_lightning.core.engine.schedules import warm_cosine
+from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.core.numbers import check_numbers
 from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.errors import UserError
@@ -28,6 +29,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from aigc_restore.ensemble import self_ensemble
+from aigc_restore.exporting import filling_graphs
 from aigc_restore.inpainting.choice import Filler, FillingName, NetworkName, make_filler
 from aigc_restore.inpainting.fourier import FourierBlock
 from aigc_restore.inpainting.gated import GatedConvolution
@@ -120,6 +122,7 @@ class Inpaint(AdversarialModel):
         self.features: FeatureNetwork | None = None  # not registered as a sub-module, so not part of this model
         self.adversarial_weight, self.r1_weight = adversarial_weight, r1_weight
         self.lr, self.warmup_steps, self.schedule_steps = lr, warmup_steps, schedule_steps
+        self.filling = filling
         self.generator: Filler = make_filler(network, spec.channels, network_options or {}, filling)
         self.size_multiple = int(self.generator.network.multiple)  # type: ignore[arg-type]
         if spec.height % self.size_multiple or spec.width % self.size_multiple:
@@ -155,9 +158,9 @@ class Inpaint(AdversarialModel):
             filled = (self_ensemble(filling, joined) if ensemble else filling(joined)).float().clamp(-1, 1)
         return torch.where(masks, filled, images.float())
 
-    def export_graphs(self) -> dict[str, str]:
-        """Return why nothing is exported."""
-        return {"edit": "it starts from a filling whose steps depend on the size of the picture and its holes"}
+    def export_graphs(self) -> dict[str, ExportGraph | str]:
+        """Return `fill`, the network, which the Python file beside it calls with the holes filled."""
+        return filling_graphs(self)
 
     # ---- training
 
