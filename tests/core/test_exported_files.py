@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn.functional import adaptive_max_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
 from aigc_lightning.core.exported_files import (
     asked,
+    hole_shares,
     opened,
     opened_beside,
     option_parser,
@@ -65,6 +66,8 @@ def test_cells_with_holes_are_those_of_pytorch(grid):
     holes = np.random.default_rng(0).random((3, 1, 7, 9)) < 0.1
     expected = adaptive_max_pool2d(torch.from_numpy(holes).float(), grid).numpy() > 0
     assert np.array_equal(pooled(holes, grid), expected) and expected.any()
+    shares = adaptive_avg_pool2d(torch.from_numpy(holes).float(), grid).numpy()
+    assert np.abs(hole_shares(holes, grid) - shares).max() < 1e-6
 
 
 def test_what_is_no_such_picture_is_refused(tmp_path):
@@ -72,6 +75,9 @@ def test_what_is_no_such_picture_is_refused(tmp_path):
         np.save(tmp_path / "a.npy", array)
         with pytest.raises(ValueError, match="takes 4x5x1 of uint8"):
             read_picture(tmp_path / "a.npy", (1, 4, 5))
+        with pytest.raises(ValueError, match=r"takes (4x5|5x4)x3 of uint8"):  # of any size
+            read_picture(tmp_path / "a.npy", [3])
+    assert read_picture(picture(tmp_path / "c.png", size=(5, 6)), [3]).shape == (3, 6, 5)
     with pytest.raises(ValueError, match="more than 8 bits"):
         read_picture(picture(tmp_path / "a.png", "I;16"), (1, 4, 5))
     with pytest.raises(ValueError, match="6x5x1"):
