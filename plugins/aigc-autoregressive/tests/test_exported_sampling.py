@@ -38,7 +38,7 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ),
     }
     for name, model in models.items():
-        model.quantizer.codebook.codes.normal_()  # at first all are as near
+        model.quantizer.codebook.codes.normal_(std=0.3)  # as far apart as latents
         model.configure_model()
         save_weights(model, folder / f"{name}.safetensors", {})
     return {name: str(folder / f"{name}.safetensors") for name in models}

@@ -120,12 +120,9 @@ def test_transforms_by_matrices_are_those_of_torch(size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("network", "filling"), [("partial", "smooth"), ("gated", "spectral"), ("fourier", "spectral")]
-)
-def test_onnxruntime_gives_the_same(network, filling):
+def test_onnxruntime_gives_the_same():
     for name in ("onnxruntime", "onnxscript"):
         pytest.importorskip(name, reason="the extra onnx is not installed")
-    proof = exported_and_proved("fill", made(network, filling)[1], "onnx")
+    proof = exported_and_proved("fill", made("fourier", "spectral")[1], "onnx")
     assert max(trial.difference for trial in proof.trials) < 1e-5
     assert proof.loop_difference is not None and proof.loop_difference < 1e-4

@@ -184,15 +184,18 @@ class Basis:
 
     def transform(self, pixels: Array) -> Array:
         """Return the coefficients (N, C, h, w) of pixels (N, C, h, w)."""
-        return self.rows @ pixels @ self.columns.T
+        coefficients: Array = self.rows @ pixels @ self.columns.T
+        return coefficients
 
     def filtered(self, pixels: Array, factors: Array) -> Array:
         """Return pixels (N, C, h, w) with their coefficients multiplied by factors (N, 1, h, w)."""
-        return self.rows.T @ (factors * self.transform(pixels)) @ self.columns
+        filtered: Array = self.rows.T @ (factors * self.transform(pixels)) @ self.columns
+        return filtered
 
     def blurred(self, spectrum: Array) -> Array:
         """Return a spectrum (N, 1, h, w), blurred over neighbouring frequencies."""
-        return self.row_blur @ spectrum @ self.column_blur.T
+        blurred: Array = self.row_blur @ spectrum @ self.column_blur.T
+        return blurred
 
 
 def _cosines(size: int) -> Array:
