@@ -15,6 +15,7 @@ from typing import Any, Literal
 from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.inference.exporting.formats import Array, OnnxFile
 from aigc_lightning.inference.exporting.measured import Measured, Score, measured, score_of, session_of
+from aigc_lightning.inference.exporting.pooling import without_pooling
 from aigc_lightning.inference.exporting.traced import ExportError
 from aigc_lightning.inference.exporting.transposed import without_transposed
 
@@ -26,6 +27,7 @@ Examples = Sequence[Mapping[str, Array]]
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _BLOCK = 32  # weights that share a 4-bit scale
 _LEAST_SAVED = 0.02  # of the file
+_LEAST_CHANNELS = 3  # of a convolution's input: with fewer, an 8-bit one takes longer than a float32 one
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def quantized(
 ) -> tuple[Any, Card]:
     """Return a quantized ONNX model (a protobuf message) and its card.
 
-    The first and the last layer stay float32 if the score is below the floor otherwise.
+    Convolutions of one or two channels stay float32, and the first and the last layer if the score is below the
+    floor otherwise.
 
     Args:
         name: of the graph, for messages.
@@ -115,7 +118,8 @@ def quantized(
     source = _prepared(name, file.serialized)
     layers = [node.name for node in source.graph.node if node.op_type in _LAYERS]
     expected = [file.run()(inputs)[0] for inputs in judged]
-    choices: list[list[str]] = [[]] if kind == "int4-weights" else [[], list(dict.fromkeys(layers[:1] + layers[-1:]))]
+    narrow = _narrow(source)
+    choices = [[]] if kind == "int4-weights" else [narrow, list(dict.fromkeys(layers[:1] + narrow + layers[-1:]))]
     results = []
     for kept in choices:
         model = _int4(name, source) if kind == "int4-weights" else _int8(name, source, calibration, kept)
@@ -130,7 +134,7 @@ def quantized(
 
 
 def _prepared(name: str, serialized: bytes) -> Any:
-    """Return the model with its normalisations folded into its convolutions, no transposed ones, and with shapes.
+    """Return the model with normalisations and means folded into convolutions, no transposed ones, and with shapes.
 
     Raises:
         ExportError: nothing in it can be quantized.
@@ -149,12 +153,25 @@ def _prepared(name: str, serialized: bytes) -> Any:
     for number, node in enumerate(loaded.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     without_transposed(loaded)  # onnxruntime computes these in float32 alone
+    without_pooling(loaded)  # and means in 8 bits no faster than in float32
+    del loaded.graph.value_info[:]
     model = ONNXModel(onnx.shape_inference.infer_shapes(loaded))
     model.replace_gemm_with_matmul()
     model.clean_initializers()
     if not any(node.op_type in _LAYERS for node in model.model.graph.node):
         raise ExportError(name, "it has no layer that can be quantized", "Leave --quantize out.")
     return model.model
+
+
+def _narrow(model: Any) -> list[str]:
+    """Return the names of the convolutions of few channels."""
+    shapes = {found.name: found.dims for found in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        groups = next((option.i for option in node.attribute if option.name == "group"), 1)
+        if node.op_type == "Conv" and groups == 1 and shapes.get(node.input[1], [0, 9])[1] < _LEAST_CHANNELS:
+            found.append(node.name)
+    return found
 
 
 class _Reader:
