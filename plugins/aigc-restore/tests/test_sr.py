@@ -7,6 +7,7 @@ import torch
 from aigc_lightning import ImageSpec, UserError, plugins
 from aigc_lightning.core.resampling import enlarged
 from aigc_lightning.inference.loaded_model import load
+from aigc_lightning.inference.model_options import model_options
 from aigc_lightning.testing import ModelConformance
 from torch import nn
 
@@ -136,7 +137,7 @@ def test_sharpness_takes_weights_between_the_first_and_the_trained_ones():
     model, images = _with_first_weights(sharpness=0.25), torch.rand(1, 3, 6, 5) * 2 - 1
     first, trained = model.first_generator, model.averaged("generator")
     with torch.no_grad():
-        for network, sharpness in ((first, 0), (trained, 1)):
+        for network, sharpness in ((first, 0), (trained, 4)):
             torch.testing.assert_close(model.edit(images, sharpness=sharpness), network(images).clamp(-1, 1))
         found = model.edit(images)
         for weight, begun in zip(trained.parameters(), first.parameters(), strict=True):
@@ -153,10 +154,15 @@ def test_an_export_has_the_weights_of_the_sharpness_alone():
 
 @pytest.mark.parametrize("sharpness", [-0.1, 1.5, float("nan")])
 def test_a_sharpness_out_of_range_is_refused(sharpness):
-    with pytest.raises(UserError, match="out of range"):
+    with pytest.raises(UserError, match=r"model\.sharpness is"):
         made(start_from="a run", sharpness=sharpness)
     with pytest.raises(UserError, match="out of range"):
         _with_first_weights().edit(torch.zeros(1, 3, 4, 4), sharpness=sharpness)
+
+
+def test_sharpness_is_an_option_of_the_command():
+    model = _with_first_weights(sharpness=0.5)
+    assert model_options(model, "edit", {"sharpness": "1.5"}) == {"sharpness": 1.5}
 
 
 def test_sharpness_needs_a_first_run():

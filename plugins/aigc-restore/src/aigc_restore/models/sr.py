@@ -68,9 +68,8 @@ class SuperResolution(AdversarialModel):
         discriminator: "patch" (PatchGAN for patches of 34x34 pixels) or "unet".
         discriminator_width: channels of its first layer.
         start_from: a run or checkpoint of `sr` with the same network, whose weights training begins with.
-        sharpness: of enlarged images, unless they are asked for with another: 0 takes the weights of `start_from`, 1
-            the trained ones, and a number between them weights in between (network interpolation: ESRGAN, section
-            3.4). Training ignores it.
+        sharpness: where images are enlarged with weights between those of `start_from`, 0, and the trained ones, 1
+            (network interpolation: ESRGAN, section 3.4). Training ignores it.
         lr: peak Adam learning rate of both networks.
         warmup_steps: batches of linear warm-up to the learning rate.
         schedule_steps: batches until the learning rate is 0 again, usually `trainer.max_steps`; None keeps it.
@@ -120,7 +119,8 @@ class SuperResolution(AdversarialModel):
             )
         if start_from is None and sharpness != 1:
             raise UserError("model.sharpness needs the weights of a first run.", "Set model.start_from to a run of sr.")
-        _check_sharpness(sharpness)
+        if not 0 < sharpness <= 1:
+            raise UserError(f"model.sharpness is {sharpness}.", "Give a number above 0 and up to 1.")
         self.scale = int(spec.scale)
         self.pixel_loss, self.pixel_weight = pixel_loss, pixel_weight
         self.feature_network, self.perceptual_weight = feature_network, perceptual_weight
@@ -141,18 +141,19 @@ class SuperResolution(AdversarialModel):
 
     # ---- inference
 
-    def edit(self, images: Tensor, *, ensemble: bool = False, sharpness: float | None = None) -> Tensor:
+    def edit(self, images: Tensor, *, ensemble: bool = False, sharpness: float = 1.0) -> Tensor:
         """Return images (B, C, S H, S W) in [-1, 1], enlarged by the averaged network.
 
         Args:
             images: (B, C, H, W) in [-1, 1], of any size.
             ensemble: average the results for the image mirrored and turned in all eight ways (EDSR, section 3.5).
-            sharpness: from 0, the weights that training began with, to 1, the trained ones; None for the model's own.
+            sharpness: relative to the model's own: 0 takes the weights that training began with, and 2 of a model
+                with a sharpness of 0.5 the trained ones.
 
         Raises:
-            UserError: a sharpness out of range, or of a model without `start_from`.
+            UserError: a sharpness out of range, or another than 1 of a model without `start_from`.
         """
-        network = self._enlarger(self.sharpness if sharpness is None else sharpness)
+        network = self._enlarger(sharpness)
         images = images.to(self.device, next(network.parameters()).dtype)
         with self.inference():
             output = self_ensemble(network, images) if ensemble else network(images)
@@ -163,22 +164,24 @@ class SuperResolution(AdversarialModel):
         if self.sharpness == 1:
             return derived_graphs(self)
         model = copy.deepcopy(self)
-        model.generator, model.averages = self._enlarger(self.sharpness), nn.ModuleDict()
+        model.generator, model.averages = self._enlarger(1.0), nn.ModuleDict()
         model.sharpness = 1.0
         return derived_graphs(model)
 
     def _enlarger(self, sharpness: float) -> nn.Module:
         """Return the averaged network, or one with weights between it and the one that training began with."""
-        network = self.averaged("generator")
-        if sharpness == 1:
+        network, share = self.averaged("generator"), sharpness * self.sharpness
+        if share == 1:
             return network
         if self.first_generator is None:
             what = "The model has weights of one sharpness: it was not trained from another run."
             raise UserError(what, "Leave out --sharpness, or give a run with model.start_from.")
-        _check_sharpness(sharpness)
+        if not 0 <= share <= 1:
+            hint = f"Give a number from 0 to {1 / self.sharpness:g}."
+            raise UserError(f"A sharpness of {sharpness} is out of range.", hint)
         between = copy.deepcopy(network)
         for weight, first in zip(between.parameters(), self.first_generator.parameters(), strict=True):
-            weight.data.lerp_(first.to(weight), 1 - sharpness)
+            weight.data.lerp_(first.to(weight), 1 - share)
         return between
 
     # ---- training
@@ -287,11 +290,6 @@ def _check_data(spec: ImageSpec) -> None:
             f"Super-resolution needs small and large images of scale 2, 3, 4 or 8, but the data is {form} ({spec}).",
             "Use --data degraded_images with the corruption Downscale or SecondOrderDegradation.",
         )
-
-
-def _check_sharpness(sharpness: float) -> None:
-    if not 0 <= sharpness <= 1:
-        raise UserError(f"A sharpness of {sharpness} is out of range.", "Give a number from 0 to 1.")
 
 
 def _discriminator(kind: str, spec: ImageSpec, width: int) -> nn.Module:
