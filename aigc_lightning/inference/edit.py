@@ -96,6 +96,8 @@ def edit_files(
     _say_counts(results, done, skipped)
     if done:
         skipped += _write_overview(overview, results.out, text({}), signer)
+    else:
+        results.drop_folder()
     return 1 if skipped or (signer and signer.failed) or (marker and marker.failed) else 0
 
 

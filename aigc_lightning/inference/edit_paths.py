@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from glob import glob, has_magic
 from itertools import takewhile
 from pathlib import Path, PurePath
@@ -31,7 +32,7 @@ class Results:
     """
 
     def __init__(self, out: Path, inputs: list[tuple[Path, PurePath]], also_read: Iterable[Path] = ()) -> None:
-        self.out = out
+        self.out, self._is_new = out, False
         self.paths = _result_paths(inputs, out)
         files = [*(path for path, _ in inputs), *also_read]
         read = {identity: path for path in files if (identity := _identity(path)) is not None}
@@ -45,11 +46,18 @@ class Results:
         Raises:
             UserError: it cannot be written to.
         """
+        self._is_new = not self.out.exists()
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             what = f"The folder {self.out} cannot be written: {error.strerror}."
             raise UserError(what, "Choose another --out.") from error
+
+    def drop_folder(self) -> None:
+        """Remove the folder of the results if it was made for them and there are none."""
+        if self._is_new:
+            with suppress(OSError):  # something else has written there
+                self.out.rmdir()
 
 
 def input_files(arguments: list[str], out: Path) -> list[tuple[Path, PurePath]]:

@@ -285,7 +285,7 @@ def test_damaged_files_are_named_and_skipped(aigc, model, folder):
     assert "3 pictures of 4 skipped" in done.err and "1 picture in o: a.png" in done.out
     assert sorted(path.name for path in (folder / "o").iterdir()) == ["a.png", "before_after.png", "compare.html"]
     alone = aigc("edit", model("Same"), "c.jpg", "--out", "p")
-    assert alone.code == 1 and alone.out == "" and not any((folder / "p").iterdir())
+    assert alone.code == 1 and alone.out == "" and not (folder / "p").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
@@ -337,6 +337,15 @@ def test_a_file_that_vanishes_is_skipped(aigc, folder, monkeypatch):
     monkeypatch.setattr(edit, "read_picture", vanishing)
     done = aigc("edit", "--ops", "flip=h", "a.png", "b.png", "c.png", "--out", "o")
     assert done.code == 1 and "Skipped: b.png" in done.err and "2 pictures in o: a.png to c.png" in done.out
+
+
+def test_no_new_folder_stays_if_all_is_skipped(aigc, folder):
+    (folder / "a.png").write_bytes(b"no picture")
+    (folder / "there").mkdir()
+    for out in ("new", "there"):
+        done = aigc("edit", "--ops", "flip=h", "a.png", "--out", out)
+        assert done.code == 1 and "1 picture of 1 skipped" in done.err
+    assert not (folder / "new").exists() and (folder / "there").is_dir()
 
 
 def test_a_sheet_that_cannot_be_written_is_named(aigc, folder):
