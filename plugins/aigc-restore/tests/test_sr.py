@@ -160,6 +160,14 @@ def test_a_sharpness_out_of_range_is_refused(sharpness):
         _with_first_weights().edit(torch.zeros(1, 3, 4, 4), sharpness=sharpness)
 
 
+def test_gradients_reach_the_trained_weights_at_any_sharpness():
+    model = _with_first_weights(sharpness=0.25)
+    with model.differentiable():
+        model.edit(torch.rand(1, 3, 6, 5)).square().mean().backward()
+    assert all(weight.grad is not None for weight in model.generator.parameters())
+    assert all(weight.grad is None for weight in model.first_generator.parameters())
+
+
 def test_sharpness_is_an_option_of_the_command():
     model = _with_first_weights(sharpness=0.5)
     assert model_options(model, "edit", {"sharpness": "1.5"}) == {"sharpness": 1.5}

@@ -10,6 +10,8 @@ Shapes: B batch, C channels, H and W height and width of the small image in pixe
 """
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -30,6 +32,7 @@ from aigc_lightning.metrics.pairs import psnr
 from aigc_lightning.networks.patchgan import PatchGAN, check_patches
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim import Adam
 
 from aigc_restore.ensemble import self_ensemble
@@ -153,10 +156,10 @@ class SuperResolution(AdversarialModel):
         Raises:
             UserError: a sharpness out of range, or another than 1 of a model without `start_from`.
         """
-        network = self._enlarger(sharpness)
-        images = images.to(self.device, next(network.parameters()).dtype)
+        images = images.to(self.device, next(self.generator.parameters()).dtype)
         with self.inference():
-            output = self_ensemble(network, images) if ensemble else network(images)
+            enlarge = self._enlarger(sharpness)
+            output = self_ensemble(enlarge, images) if ensemble else enlarge(images)
         return output.float().clamp(-1, 1)
 
     def export_graphs(self) -> dict[str, ExportGraph | str]:
@@ -164,12 +167,13 @@ class SuperResolution(AdversarialModel):
         if self.sharpness == 1:
             return derived_graphs(self)
         model = copy.deepcopy(self)
-        model.generator, model.averages = self._enlarger(1.0), nn.ModuleDict()
+        model.generator, model.averages = copy.deepcopy(self.averaged("generator")), nn.ModuleDict()
+        model.generator.load_state_dict(self._between(self.sharpness), strict=False)
         model.sharpness = 1.0
         return derived_graphs(model)
 
-    def _enlarger(self, sharpness: float) -> nn.Module:
-        """Return the averaged network, or one with weights between it and the one that training began with."""
+    def _enlarger(self, sharpness: float) -> Callable[[Tensor], Tensor]:
+        """Return the averaged network, or the same with weights between its own and those that training began with."""
         network, share = self.averaged("generator"), sharpness * self.sharpness
         if share == 1:
             return network
@@ -179,10 +183,14 @@ class SuperResolution(AdversarialModel):
         if not 0 <= share <= 1:
             hint = f"Give a number from 0 to {1 / self.sharpness:g}."
             raise UserError(f"A sharpness of {sharpness} is out of range.", hint)
-        between = copy.deepcopy(network)
-        for weight, first in zip(between.parameters(), self.first_generator.parameters(), strict=True):
-            weight.data.lerp_(first.to(weight), 1 - share)
-        return between
+        return partial(functional_call, network, self._between(share))
+
+    def _between(self, share: float) -> dict[str, Tensor]:
+        """Return weights of which a share is the averaged network's, and the rest those that training began with."""
+        assert self.first_generator is not None
+        first = dict(self.first_generator.named_parameters())
+        weights = self.averaged("generator").named_parameters()
+        return {name: torch.lerp(first[name].to(weight), weight, share) for name, weight in weights}
 
     # ---- training
 
