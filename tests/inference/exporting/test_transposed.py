@@ -28,11 +28,11 @@ def program(weight, bias, **options):
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "more", "operations"),
     [
-        (2, 2, 0, 0, "Conv DepthToSpace"),
-        (4, 2, 1, 0, "Conv DepthToSpace Slice"),
-        (3, 2, 1, 1, "Conv DepthToSpace Slice"),
-        ((5, 2), 2, (2, 0), (1, 0), "Conv DepthToSpace Slice"),
-        (6, 3, 1, 0, "Conv DepthToSpace Slice"),
+        (2, 2, 0, 0, "Conv"),
+        (4, 2, 1, 0, "Conv Slice"),
+        (3, 2, 1, 1, "Conv Slice"),
+        ((5, 2), 2, (2, 0), (1, 0), "Conv Slice"),
+        (6, 3, 1, 0, "Conv Slice"),
         (4, 1, 0, 0, "ConvTranspose"),  # nothing to spread
         (5, 3, 0, 2, "ConvTranspose"),  # more than the kernel reaches
     ],
@@ -45,7 +45,9 @@ def test_results_are_the_same_at_any_size(kernel, stride, padding, more, operati
     bias = random.standard_normal(5, np.float32) if with_bias else None
     model = program(weight, bias, strides=pairs[1], pads=[*pairs[2], *pairs[2]], output_padding=pairs[3])
     without_transposed(model)
-    assert " ".join(node.op_type for node in model.graph.node) == operations
+    kinds = [node.op_type for node in model.graph.node]
+    assert [kind for kind in kinds if kind in ("Conv", "ConvTranspose", "Slice")] == operations.split()
+    assert "DepthToSpace" not in kinds  # slow in 8 bits
     session = onnxruntime.InferenceSession(model.SerializeToString())
     for size in ((6, 7), (9, 4)):
         x = random.standard_normal((2, 3, *size), np.float32)
