@@ -87,6 +87,12 @@ def test_two_processes_of_any_launcher_equal_one(command, options, one, tmp_path
         assert logs[1][f"train/{player}_loss"][1] == pytest.approx(values, rel=1e-8)
 
 
+def until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize(
     ("name", "code", "to_all"),
     [("SIGTERM", 143, False), ("SIGINT", 130, True)],
@@ -94,9 +100,7 @@ def test_two_processes_of_any_launcher_equal_one(command, options, one, tmp_path
 )
 def test_a_signal_under_spawn(name, code, to_all, tmp_path):
     process = start(tmp_path, *SPAWN, "--checkpoints.every_n_steps=10", "--data.batch_size=16")
-    deadline = time.monotonic() + 60
-    while not (tmp_path / RUN / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until((tmp_path / RUN / "checkpoints" / "last.ckpt").exists)
     (os.killpg if to_all else os.kill)(process.pid, getattr(signal, name))
     found, output = ended(process, tmp_path, 60)
     assert found == code, output
@@ -116,12 +120,6 @@ def test_a_mistake_of_the_user_in_one_process_under_spawn(tmp_path):
     code, output = ended(process, tmp_path, 60)
     assert code == 2 and "Error: a mistake on the second process" in output, output
     assert "Traceback" not in output
-
-
-def until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("options", [SPAWN, DDP], ids=["spawn", "ddp"])
