@@ -15,8 +15,8 @@ class SharedProcessor:
 
     Threads meet after each layer, so one that waits for a processor holds up all of them. `dcgan_digits` on two
     processors: 1,253 images/s with one thread and 801 with two beside one busy program; alone, 1,280 and 1,696.
-    Processes meet once a step, to average gradients: 1,920 with two. Where they wait for much of the time, as with
-    large networks and small batches, threads are faster.
+    Processes meet once a step, to average gradients: 1,920 with two. Where they wait for much of the time, threads
+    may be faster.
 
     Args:
         processes: of the run on this machine.
