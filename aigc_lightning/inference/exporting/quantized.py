@@ -15,7 +15,7 @@ from typing import Any, Literal
 from aigc_lightning.core.export_graphs import ExportGraph
 from aigc_lightning.inference.exporting.formats import Array, OnnxFile
 from aigc_lightning.inference.exporting.measured import Measured, Score, measured, score_of, session_of
-from aigc_lightning.inference.exporting.pooling import without_pooling
+from aigc_lightning.inference.exporting.pooling import pad_8_bits, without_pooling
 from aigc_lightning.inference.exporting.traced import ExportError
 from aigc_lightning.inference.exporting.transposed import without_transposed
 
@@ -212,7 +212,9 @@ def _int8(name: str, source: Any, calibration: Examples, kept: list[str]) -> Any
             raise ExportError(name, reason, "Leave --quantize out.") from error
         finally:
             root.setLevel(level)
-        return onnx.load(path)
+        model = onnx.load(path)
+    pad_8_bits(model)
+    return model
 
 
 def _int4(name: str, source: Any) -> Any:
