@@ -8,8 +8,8 @@ of `sample` follow after another colon: diffusion_fashion_mnist:1000:steps=18,gu
 has is shown again, so the table can grow.
 
 ROOT has the folder FashionMNIST; RUN is a run of `cnn_fashion_mnist`. Images that were padded to 32x32 lose the padding
-again, and all are compared with the first training images as published, 28x28. The table has the Frechet distance
-of the judge's features, and the share of images in which the judge sees the class that was asked for.
+again, and all are compared with the first 10,000 training images as published, 28x28. The table has the Frechet
+distance of the judge's features, and the share of images in which the judge sees the class that was asked for.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from aigc_lightning.metrics import Moments, frechet_distance
 
 AT_ONCE = 500
 SIZE = 28
+REAL = 10_000  # images that all are compared with
 
 
 class Entry(NamedTuple):
@@ -66,14 +67,13 @@ def train(entry: Entry, options: argparse.Namespace, run: Path) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def real_moments(judge: Extractor, options: argparse.Namespace) -> Moments:
+def real_moments(judge: Extractor, root: str) -> Moments:
     """Return the moments of the judge's features of the first training images."""
-    data = FashionMNIST(options.data, size=SIZE)
+    data = FashionMNIST(root, size=SIZE)
     samples = data.samples(data.train_source())
     moments = Moments.empty(judge.num_features)
-    for first in range(0, options.num, AT_ONCE):
-        part = list(range(first, min(first + AT_ONCE, options.num)))
-        images = to_uint8(samples.__getitems__(part)["image"])
+    for first in range(0, REAL, AT_ONCE):
+        images = to_uint8(samples.__getitems__(list(range(first, first + AT_ONCE)))["image"])
         moments = moments.add(judge(images, with_logits=False).features)
     return moments
 
@@ -124,14 +124,14 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder that has FashionMNIST")
     parser.add_argument("--judge", required=True, help="a run of cnn_fashion_mnist")
     parser.add_argument("--out", type=Path, default=Path("equal_time"), help="folder of runs and results")
-    parser.add_argument("--num", type=int, default=10_000, help="images on each side")
+    parser.add_argument("--num", type=int, default=10_000, help="images of each row")
     parser.add_argument("--seed", type=int, default=0, help="of the training")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(machine_line())
     options.out.mkdir(parents=True, exist_ok=True)
     judge = find_extractor(options.judge)
-    real = real_moments(judge, options)
+    real = real_moments(judge, options.data)
     rows = [result(entry, judge, real, options) for entry in options.entries]
     print("| preset-steps-seed | training, core-seconds | Frechet distance | named rightly | ms an image |")
     print("|---|---|---|---|---|")
