@@ -17,7 +17,7 @@ from torch import Tensor
 from aigc_diffusion.processes import Process
 
 if TYPE_CHECKING:
-    from aigc_diffusion.inference import DiffusionInference
+    from aigc_diffusion.denoising_model import DenoisingModel
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def check_guidance(is_trained: bool, is_given: bool, scale: float) -> None:
         raise UserError(f"guidance is {scale}, but there is no prompt for it to strengthen.", "Leave it out.")
 
 
-def guiding_model(model: "DiffusionInference", address: str) -> "DiffusionInference":
+def guiding_model(model: "DenoisingModel", address: str) -> "DenoisingModel":
     """Return the model for autoguidance, on the device of the model that it guides.
 
     Args:
@@ -121,7 +121,7 @@ def guiding_model(model: "DiffusionInference", address: str) -> "DiffusionInfere
     return guide.to(model.device)
 
 
-def _meaning(model: "DiffusionInference") -> dict[str, object]:
+def _meaning(model: "DenoisingModel") -> dict[str, object]:
     """Return what has to be equal for the predictions of two models to be comparable."""
     process = {name: value for name, value in vars(model.process).items() if isinstance(value, str | float | int)}
     return {
