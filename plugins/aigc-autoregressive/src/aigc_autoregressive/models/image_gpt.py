@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from aigc_autoregressive.exporting import likelihood_graph, token_graphs
+from aigc_autoregressive.models.token_features import ConditionName
 from aigc_autoregressive.models.token_maps import Pixels
-from aigc_autoregressive.models.token_model import ConditionName, TokenModel, check_size, context_of
+from aigc_autoregressive.models.token_model import TokenModel, check_size, context_of
 from aigc_autoregressive.transformers.choice import Choice
 from aigc_autoregressive.transformers.conditioned import Conditioned
 from aigc_autoregressive.transformers.conditioning import Condition

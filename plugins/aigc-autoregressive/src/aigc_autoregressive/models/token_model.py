@@ -1,4 +1,4 @@
-"""What `image_gpt`, `maskgit` and `var` have in common: tokens, conditions, drawing, completion and training.
+"""What `image_gpt`, `maskgit` and `var` have in common: drawing, completion and training.
 
 Shapes: B batch, C channels, H and W height and width in pixels, h and w rows and columns of tokens, N tokens of an
 image, K classes. Images lie in [-1, 1].
@@ -6,34 +6,31 @@ image, K classes. Images lie in [-1, 1].
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from aigc_lightning.core import keyed
 from aigc_lightning.core.batch import check_needs
 from aigc_lightning.core.component import check_encoder, embedded
 from aigc_lightning.core.engine.schedules import warm_cosine
-from aigc_lightning.core.image_model import ImageModel
 from aigc_lightning.core.numbers import MOST_LAYERS, check_numbers
 from aigc_lightning.core.spec import ImageSpec
-from aigc_lightning.core.words import byte_words
 from aigc_lightning.errors import UserError
 from aigc_lightning.networks.byte_encoder import ByteEncoder
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 
+from aigc_autoregressive.models.token_features import ConditionName, TokenFeatures
 from aigc_autoregressive.models.token_maps import TokenMaps, make_token_maps
-from aigc_autoregressive.transformers.attention import Attention
 from aigc_autoregressive.transformers.conditioned import Conditioned
-from aigc_autoregressive.transformers.conditioning import OPEN, Condition
+from aigc_autoregressive.transformers.conditioning import Condition
 from aigc_autoregressive.transformers.sampling import Known
 
-ConditionName = Literal["none", "labels", "prompts"]
 _MASKS = 1  # key of the draws for held-out images
 
 
-class TokenModel(ImageModel):
+class TokenModel(TokenFeatures):
     """Base class of the transformers over tokens; a subclass builds the transformer.
 
     Args:
@@ -53,12 +50,10 @@ class TokenModel(ImageModel):
         UserError: the data or the tokenizer does not suit the model, or an argument is out of range.
     """
 
-    averaged_networks = ("network",)
     monitor = "val/loss"
     keeps_unmasked: ClassVar[bool] = True
     #: Random numbers that the loss of a sample needs, apart from those of layers.
     draws_of_loss: int = 0
-    network: Conditioned
 
     def __init__(
         self,
@@ -113,84 +108,9 @@ class TokenModel(ImageModel):
             **options: `guidance`, `choice`, and those of the model's own.
         """
 
-    @abstractmethod
-    def run(self, network: Conditioned, tokens: Tensor, condition: Condition) -> None:
-        """Run the transformer on tokens (B, N) with a condition."""
-
     def known_options(self, images: Tensor) -> dict[str, Any]:
         """Return what `draw` needs of images (B, C, H, W) that are given in part, apart from their tokens."""
         return {}
-
-    # ---- inference
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the mean of the middle block's features over all tokens, float (B, width), of images (B, C, H, W).
-
-        Source: Chen et al., Image GPT, ICML 2020, section 3.2: features are best in the middle of the network.
-        """
-        blocks = self._blocks
-        found: list[Tensor] = []
-        handle = blocks[(len(blocks) - 1) // 2].register_forward_hook(
-            lambda block, inputs, output: found.append(output)
-        )
-        try:
-            self._look_at(images)
-        finally:
-            handle.remove()
-        return found[0][:, -self.maps.num_tokens :].float().mean(1)
-
-    @property
-    def attention_grid(self) -> tuple[int, int]:
-        """Rows and columns of the finest token map, in which the channels of a pixel stand side by side."""
-        rows, columns = self.maps.grids[-1]
-        return rows, columns * self.maps.channels
-
-    def attention_maps(
-        self, images: Tensor, labels: Sequence[int] | None = None, prompts: Sequence[str] | None = None
-    ) -> dict[str, Tensor]:
-        """Return the attention weights of each block, float (B, heads, queries, keys), for images (B, C, H, W).
-
-        The last tokens are those of the image, in their order; before them there is what stands for the condition, a
-        text first.
-
-        Args:
-            images: in [-1, 1].
-            labels: the class of each image, for models with classes; left open by default.
-            prompts: the text of each image, for models with prompts; left open by default.
-
-        Raises:
-            UserError: a condition is given that the model was not trained with.
-        """
-        if labels is not None and not self.num_classes:
-            raise UserError("This model was trained without classes.", "Leave labels out.")
-        is_open = labels is None and prompts is None
-        condition = OPEN if is_open else self._condition(labels, prompts, 1.0)
-        attentions = [part for block in self._blocks for part in block.modules() if isinstance(part, Attention)]
-        for attention in attentions:
-            attention.seen = []
-        try:
-            self._look_at(images, condition)
-            return {f"block_{place}": (part.seen or [])[0].float() for place, part in enumerate(attentions)}
-        finally:
-            for attention in attentions:
-                attention.seen = None
-
-    def word_keys(self, prompt: str) -> list[tuple[str, range]]:
-        """Return the words of a prompt, each with the numbers of its bytes in the keys of `attention_maps`."""
-        return byte_words(prompt, first=1)  # after the token with which a text starts
-
-    def tokens(self, images: Tensor) -> Tensor:
-        """Return the tokens of images (B, C, H, W), int64 (B, N).
-
-        Raises:
-            UserError: the images differ in size from those of training.
-        """
-        if images.shape[1:] != torch.Size(self.spec.shape):
-            raise UserError(
-                f"This model was trained on images of {self.spec}, but got {images.shape[-2]}x{images.shape[-1]}.",
-                "Resize them first.",
-            )
-        return self.maps.tokens(images.to(self.device))
 
     # ---- training
 
@@ -233,26 +153,7 @@ class TokenModel(ImageModel):
         scheduler = warm_cosine(optimizer, self.warmup_steps, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    @property
-    def has_guidance(self) -> bool:
-        """Whether it is trained with and without condition."""
-        return self.condition_name != "none" and self.condition_dropout > 0
-
     # ---- parts
-
-    @property
-    def _averaged(self) -> Conditioned:
-        network: Any = self.averaged("network")
-        return network  # type: ignore[no-any-return]
-
-    @property
-    def _transformer(self) -> Any:
-        return self._averaged.transformer
-
-    @property
-    def _blocks(self) -> nn.ModuleList:
-        blocks: nn.ModuleList = self._transformer.blocks
-        return blocks
 
     def _text_encoder(self, options: dict[str, int] | None) -> ByteEncoder | None:
         if self.condition_name != "prompts":
@@ -265,10 +166,6 @@ class TokenModel(ImageModel):
                 "model.text_options takes size, depth, heads and max_length; a checkpoint with others needs the "
                 "version of the package that wrote it.",
             ) from error
-
-    def _look_at(self, images: Tensor, condition: Condition = OPEN) -> None:
-        with self.inference():
-            self.run(self._averaged, self.tokens(images), condition)
 
     def _of_batch(self, network: Conditioned, batch: Any, dropped: Tensor | None = None) -> Condition:
         labels = batch["label"] if self.num_classes else None
@@ -318,26 +215,6 @@ class TokenModel(ImageModel):
             return self.maps.images(
                 self.draw([0] * len(known[0]) if seeds is None else seeds, condition, known, **options)
             )
-
-    def _condition(self, labels: Sequence[int] | None, prompts: Sequence[str] | None, guidance: float) -> Condition:
-        """Return what is asked for, checked; without labels and prompts it is left open."""
-        if prompts is not None and self.condition_name != "prompts":
-            raise UserError("This model was trained without prompts.", "Leave prompts out.")
-        is_open = labels is None and prompts is None
-        if guidance != 1 and not self.has_guidance:
-            raise UserError(
-                "This model has no guidance: it was trained without classes and prompts, or never without them.",
-                "Leave guidance out, or train with model.conditions and model.condition_dropout.",
-            )
-        if guidance != 1 and is_open:
-            raise UserError(f"guidance is {guidance}, but there is nothing for it to strengthen.", "Leave it out.")
-        if is_open and self.condition_name != "none" and not self.condition_dropout:
-            raise UserError(f"This model was never trained without {self.condition_name}.", "Give them.")
-        if is_open:
-            return OPEN
-        numbers = None if labels is None else torch.tensor(list(labels), device=self.device)
-        with self.inference():
-            return self._averaged.condition(numbers, prompts)
 
 
 def _covered(images: Tensor, holes: Tensor) -> Tensor:

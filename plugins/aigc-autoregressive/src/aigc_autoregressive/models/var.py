@@ -16,7 +16,8 @@ from aigc_lightning.errors import UserError
 from torch import Tensor
 
 from aigc_autoregressive.exporting import token_graphs
-from aigc_autoregressive.models.token_model import ConditionName, TokenModel, check_size, context_of
+from aigc_autoregressive.models.token_features import ConditionName
+from aigc_autoregressive.models.token_model import TokenModel, check_size, context_of
 from aigc_autoregressive.tokenizers import MultiScaleQuantizer
 from aigc_autoregressive.transformers.choice import Choice
 from aigc_autoregressive.transformers.conditioned import Conditioned
