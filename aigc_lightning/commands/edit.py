@@ -67,7 +67,7 @@ def edit(argv: list[str]) -> int:
     references = [paired_files(given, files, "reference") for given in options.reference or ()]
     results = Results(options.out, files, [*masks.values(), *(path for found in references for path in found.values())])
 
-    from aigc_lightning.inference.edit import edit_files  # imports torch, which a mistake need not wait for
+    from aigc_lightning.inference.edit import Steps, edit_files  # imports torch, which a mistake need not wait for
     from aigc_lightning.inference.edit_conditions import Conditions
     from aigc_lightning.inference.picture_editor import load_editor
     from aigc_lightning.inference.trust.signer import PictureSigner
@@ -83,7 +83,7 @@ def edit(argv: list[str]) -> int:
         conditions = Conditions(masks, references, prompt, *rest)
         editor, origin = load_editor(target, options.device, options.tile, conditions)
     text = partial(edit_text, origin, ",".join(operation.text for operation in before + after))
-    return edit_files(results, editor, before, after, text, opaque=options.opaque, signer=signer, marker=marker)
+    return edit_files(results, Steps(editor, before, after, text, options.opaque, signer, marker))
 
 
 def _parser() -> argparse.ArgumentParser:

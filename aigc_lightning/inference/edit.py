@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,26 +26,15 @@ from aigc_lightning.inference.trust.watermark import PictureMarker
 
 #: Returns the metadata of a result, given what its model got beside the picture.
 Describe = Callable[[Mapping[str, object]], dict[str, str]]
+#: A picture before and after, its mask and its first reference.
+_Row = tuple[Image.Image, Image.Image, Image.Image | None, Image.Image | None]
 
 
-def edit_files(
-    results: Results,
-    editor: PictureEditor | None,
-    before: list[Operation],
-    after: list[Operation],
-    text: Describe,
-    *,
-    opaque: bool,
-    signer: PictureSigner | None = None,
-    marker: PictureMarker | None = None,
-) -> int:
-    """Edit files one by one and write the results, the sheet and the page; return the exit code.
-
-    A file that cannot be read, is too small for an operation, or whose result cannot be written is named and skipped;
-    the exit code is then 1, as it is if a result cannot be signed or marked.
+@dataclass(frozen=True)
+class Steps:
+    """What is done to each picture.
 
     Args:
-        results: the files and where their results go.
         editor: the model; None for operations alone.
         before: operations before the model.
         after: operations after the model.
@@ -51,6 +42,31 @@ def edit_files(
         opaque: composite transparent pictures on white first.
         signer: signs the results and the sheet.
         marker: writes watermarks into the results.
+    """
+
+    editor: PictureEditor | None
+    before: Sequence[Operation]
+    after: Sequence[Operation]
+    text: Describe
+    opaque: bool
+    signer: PictureSigner | None = None
+    marker: PictureMarker | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a result could not be signed or marked."""
+        return bool((self.signer and self.signer.failed) or (self.marker and self.marker.failed))
+
+
+def edit_files(results: Results, steps: Steps) -> int:
+    """Edit files one by one and write the results, the sheet and the page; return the exit code.
+
+    A file that cannot be read, is too small for an operation, or whose result cannot be written is named and skipped;
+    the exit code is then 1, as it is if a result cannot be signed or marked.
+
+    Args:
+        results: the files and where their results go.
+        steps: what is done to them.
 
     Raises:
         UserError: the model cannot edit them, or the folder of the results cannot be written to.
@@ -59,46 +75,73 @@ def edit_files(
     overview = BeforeAfter()
     skipped: list[Path] = []
     done: list[Path] = []
-    cut = False
     with _progress() as bar:
         files = bar.add_task("pictures", total=len(results.paths))
-        tiles = bar.add_task("tiles", visible=False)
-
+        tiles = _Tiles(bar)
         for path, result_path in results.paths.items():
             bar.update(files, description=escape(shown(path.name)))
             try:
-                source = read_picture(path, keep_colors=editor is None)
-                picture = apply_operations(on_white(source.picture) if opaque else source.picture, before)
-                seen, beside = picture, editor.beside(path, picture) if editor else NOTHING
-                if editor:
-                    number = len(editor.tiling(*picture.size))
-                    cut = cut or number > 1
-                    bar.reset(tiles, total=number, visible=number > 1)
-                    picture = editor.edit(picture, lambda count: bar.advance(tiles, count), beside)
-                picture, told = apply_operations(picture, after, seen), text(beside.record)
-                if marker:
-                    picture, told = marker.marked(picture, told, result_path)
-                with _writing(result_path):
-                    place = inside(results.out, result_path.relative_to(results.out))
-                    write_picture(picture, place, source, told)
-                if signer:
-                    signer.sign(place, told, parent=path)
+                row = _edited(path, result_path, results.out, steps, tiles)
             except UserError as error:
                 skipped.append(path)
                 bar.console.print(shown(_skipped(path, error)), markup=False, highlight=False, soft_wrap=True)
             else:
-                name = shown(result_path.relative_to(results.out).as_posix())
-                overview.add(name, source.picture, picture, beside.mask, next(iter(beside.references), None))
+                overview.add(shown(result_path.relative_to(results.out).as_posix()), *row)
                 done.append(result_path)
             bar.advance(files)
-    if editor and cut and (warning := editor.warning()):
+    if steps.editor and tiles.several and (warning := steps.editor.warning()):
         echo(warning, error=True)
     _say_counts(results, done, skipped)
     if done:
-        skipped += _write_overview(overview, results.out, text({}), signer)
+        skipped += _write_overview(overview, results.out, steps.text({}), steps.signer)
     else:
         results.drop_folder()
-    return 1 if skipped or (signer and signer.failed) or (marker and marker.failed) else 0
+    return 1 if skipped or steps.failed else 0
+
+
+class _Tiles:
+    """Shows the tiles of the picture at work, if there are several.
+
+    Args:
+        bar: that shows them.
+    """
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar, self._task = bar, bar.add_task("tiles", visible=False)
+        self.several = False  # for any picture so far
+
+    def start(self, number: int) -> None:
+        """Begin a picture of a number of tiles."""
+        self.several = self.several or number > 1
+        self._bar.reset(self._task, total=number, visible=number > 1)
+
+    def advance(self, count: int) -> None:
+        """Show that some tiles are done."""
+        self._bar.advance(self._task, count)
+
+
+def _edited(path: Path, result_path: Path, out: Path, steps: Steps, tiles: _Tiles) -> _Row:
+    """Edit a file, write the result and return what the overview shows.
+
+    Raises:
+        UserError: the file cannot be read or edited, or the result cannot be written.
+    """
+    editor = steps.editor
+    source = read_picture(path, keep_colors=editor is None)
+    picture = apply_operations(on_white(source.picture) if steps.opaque else source.picture, steps.before)
+    seen, beside = picture, editor.beside(path, picture) if editor else NOTHING
+    if editor:
+        tiles.start(len(editor.tiling(*picture.size)))
+        picture = editor.edit(picture, tiles.advance, beside)
+    picture, text = apply_operations(picture, steps.after, seen), steps.text(beside.record)
+    if steps.marker:
+        picture, text = steps.marker.marked(picture, text, result_path)
+    with _writing(result_path):
+        place = inside(out, result_path.relative_to(out))
+        write_picture(picture, place, source, text)
+    if steps.signer:
+        steps.signer.sign(place, text, parent=path)
+    return source.picture, picture, beside.mask, next(iter(beside.references), None)
 
 
 def _say_counts(results: Results, done: Sequence[Path], skipped: Sequence[Path]) -> None:

@@ -37,14 +37,7 @@ from aigc_lightning.errors import UserError
 from aigc_lightning.evaluation.classification import score_classifier
 from aigc_lightning.evaluation.extractors import ModelExtractor
 from aigc_lightning.evaluation.generation import score_set
-from aigc_lightning.evaluation.image_sets import (
-    DataImages,
-    Edits,
-    ImageSet,
-    Part,
-    Samples,
-    chosen,
-)
+from aigc_lightning.evaluation.image_sets import DataImages, Edits, ImageSet, Part, Samples, chosen
 from aigc_lightning.evaluation.likelihood_scores import score_likelihood
 from aigc_lightning.evaluation.membership_scores import has_losses
 from aigc_lightning.evaluation.pair_scores import score_pairs
@@ -111,16 +104,7 @@ class _Model(Evaluation):
     """A model on data: as a generator, an editor, a classifier or a likelihood model, whichever it is."""
 
     def score(self, data_options: list[str]) -> None:
-        loaded = LoadedModel(self.options.target, self.options.device)
-        model, path = loaded.model, loaded.path
-        data = chosen_data(data_options, loaded.record.get("data"), f"the record of {path.name}")
-        self.name = f"{loaded.name}, {path.stem}, on {type(data).__name__}"
-        self.folder = path.parent.parent / "evaluation" if path.parent.name == CHECKPOINTS else Path("evaluation")
-        self.record = {
-            **loaded.origin,
-            "step": loaded.record.get("step"),
-            "averaged_weights": len(model.averages) > 0,
-        }
+        model, data = self._loaded(data_options)
         task = data.spec.task
         edits = isinstance(model, Editor) and task in FIELDS
         translates = isinstance(model, Editor) and task == "unpaired"
@@ -174,6 +158,17 @@ class _Model(Evaluation):
         if why:
             last = self.sections[-1]
             self.sections[-1] = replace(last, left_out={**last.left_out, BITS_PER_DIM: why})
+
+    def _loaded(self, data_options: list[str]) -> tuple[ImageModel, ImageDataModule]:
+        """Return the model and its data, and note what the report says of them."""
+        loaded = LoadedModel(self.options.target, self.options.device)
+        model, path = loaded.model, loaded.path
+        data = chosen_data(data_options, loaded.record.get("data"), f"the record of {path.name}")
+        self.name = f"{loaded.name}, {path.stem}, on {type(data).__name__}"
+        self.folder = path.parent.parent / "evaluation" if path.parent.name == CHECKPOINTS else Path("evaluation")
+        step, averages = loaded.record.get("step"), len(model.averages)
+        self.record = {**loaded.origin, "step": step, "averaged_weights": averages > 0}
+        return model, data
 
     def _check_options(self, model: ImageModel, methods: Sequence[str]) -> None:
         """Refuse an option that none of the methods to be scored takes.
