@@ -74,7 +74,8 @@ def _written(
     loaded: LoadedModel, name: str, graph: ExportGraph, form: Format, path: Path, changing: CardWriter | None
 ) -> Iterator[str]:
     if graph.loop is not None and changing is not None:
-        raise ExportError(name, "its errors would add up in the loop around it", "Leave --quantize out.")
+        reason = "the Python file around it is proved with the program in float32"
+        raise ExportError(name, reason, "Leave --quantize out.")
     if name == "log_likelihood" and changing is not None:
         raise ExportError(name, "it would not be exact any more", "Leave --quantize out.")
     script = _script(name, graph.loop, path) if form == "onnx" and graph.loop is not None else None
