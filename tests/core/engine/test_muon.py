@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from aigc_lightning.core.engine.muon import Muon, orthogonalized
+from aigc_lightning.errors import UserError
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 6, 6)])
@@ -102,3 +103,17 @@ def test_a_closure_is_called_with_gradients():
 
     returned = [optimizer.step(closure) for _ in range(20)]
     assert losses[-1] < losses[0] and None not in returned
+
+
+def test_weights_that_processes_share_out_are_refused():
+    """Orthogonal steps need whole matrices."""
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    try:
+        from torch.distributed.fsdp import fully_shard
+
+        network = Layers()
+        fully_shard(network.linear, mesh=torch.distributed.init_device_mesh("cpu", (1,)))
+        with pytest.raises(UserError, match="Muon needs whole weights"):
+            Muon([network], lr=0.01)
+    finally:
+        torch.distributed.destroy_process_group()
