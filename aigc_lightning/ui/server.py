@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ class Page:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = Path(tempfile.mkdtemp(prefix="aigc-ui-"))  # readable by this user only
+        # Also where a server that could not start never gets to `close`.
+        self._remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         for name in ("uploads", "results"):
             (self.folder / name).mkdir()
         roots = [settings.root, *settings.data]
@@ -91,7 +94,7 @@ class Page:
         """End what is running, and remove uploads and results."""
         self.worker.close()
         self.training.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
 
     def start(self) -> dict[str, Any]:
         """Return what the page needs first."""

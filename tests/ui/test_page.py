@@ -1,5 +1,6 @@
 """What the panels ask for is what the commands would give."""
 
+import gc
 import json
 import shutil
 import socket
@@ -16,6 +17,7 @@ from aigc_lightning.core.run.lock import RunLock
 from aigc_lightning.errors import UserError
 from aigc_lightning.ui.models import Models
 from aigc_lightning.ui.runs import Runs
+from aigc_lightning.ui.server import Page, Settings
 from aigc_lightning.ui.worker import BusyError, CancelledError, Worker
 
 LAST = "trained/1/checkpoints/last.ckpt"
@@ -26,6 +28,15 @@ def ended(job):
     while job.state in ("waiting", "working") and time.monotonic() < until:
         time.sleep(0.01)
     return job.state
+
+
+def test_a_server_that_never_served_leaves_no_folder(tmp_path):
+    page = Page(Settings(tmp_path, "token", frozenset(), 0))
+    folder = page.folder
+    assert folder.is_dir()
+    del page
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_a_run_is_listed_with_its_state_by_the_lock(client, runs):
