@@ -45,8 +45,8 @@ class Steps:
     """
 
     editor: PictureEditor | None
-    before: Sequence[Operation]
-    after: Sequence[Operation]
+    before: list[Operation]
+    after: list[Operation]
     text: Describe
     opaque: bool
     signer: PictureSigner | None = None

@@ -105,14 +105,15 @@ def test_a_closure_is_called_with_gradients():
     assert losses[-1] < losses[0] and None not in returned
 
 
-def test_weights_that_processes_share_out_are_refused():
+def test_weights_that_processes_share_out_are_refused(tmp_path):
     """Orthogonal steps need whole matrices."""
-    torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
+        from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
         network = Layers()
-        fully_shard(network.linear, mesh=torch.distributed.init_device_mesh("cpu", (1,)))
+        fully_shard(network.linear, mesh=init_device_mesh("cpu", (1,)))
         with pytest.raises(UserError, match="Muon needs whole weights"):
             Muon([network], lr=0.01)
     finally:

@@ -17,13 +17,13 @@ from aigc_diffusion import exported_sampling
 from aigc_diffusion.processes import EDM, VP, MeanFlow, Process
 
 if TYPE_CHECKING:
-    from aigc_diffusion.denoising_model import DenoisingModel
+    from aigc_diffusion.inference import DiffusionInference
 
 _SEEDS = [0, 1, 2]  # whose images are compared
 _STEPS = 4
 
 
-def export_graphs(model: "DenoisingModel") -> dict[str, ExportGraph | str]:
+def export_graphs(model: "DiffusionInference") -> dict[str, ExportGraph | str]:
     """Return `denoise`, the network with the sampler's loop beside it, and the reasons why nothing else is exported.
 
     A model of latents also gives the images of its states.
@@ -68,7 +68,7 @@ def export_graphs(model: "DenoisingModel") -> dict[str, ExportGraph | str]:
     return {"denoise": graph, **_refused(model)}
 
 
-def _refused(model: "DenoisingModel") -> dict[str, ExportGraph | str]:
+def _refused(model: "DiffusionInference") -> dict[str, ExportGraph | str]:
     """Return why some of what the model can do is not exported, neither as a program nor by the loop."""
     if model.spec.task != "generation":
         return {}
@@ -77,7 +77,7 @@ def _refused(model: "DenoisingModel") -> dict[str, ExportGraph | str]:
     return {"log_likelihood": "it needs gradients of the network"}
 
 
-def _condition_input(model: "DenoisingModel") -> dict[str, GraphInput]:
+def _condition_input(model: "DiffusionInference") -> dict[str, GraphInput]:
     """Return the input that says of which class the images are, what texts they are of, or what they are made from."""
     network: Any = model.network
     if model.spec.task != "generation":
@@ -91,7 +91,7 @@ def _condition_input(model: "DenoisingModel") -> dict[str, GraphInput]:
     return {}
 
 
-def _loop(model: "DenoisingModel") -> ExportLoop:
+def _loop(model: "DiffusionInference") -> ExportLoop:
     make = partial(ExportLoop, exported_sampling, _settings(model), parts=(exported_files,))
     pictures = 2 * torch.rand(len(_SEEDS), *model.spec.shape, generator=torch.Generator().manual_seed(0)) - 1
     example: dict[str, Any] = {"seeds": _SEEDS, "steps": _STEPS}
@@ -109,7 +109,7 @@ def _loop(model: "DenoisingModel") -> ExportLoop:
     return make(sampled, lambda: model.sample(**sampled), others=[edited], programs=_programs(model))
 
 
-def _programs(model: "DenoisingModel") -> dict[str, ExportGraph]:
+def _programs(model: "DiffusionInference") -> dict[str, ExportGraph]:
     """Return `encode`, which makes latents of pictures, for models of latents."""
     if model.first_stage is None:
         return {}
@@ -117,7 +117,7 @@ def _programs(model: "DenoisingModel") -> dict[str, ExportGraph]:
     return {"encode": ExportGraph(model, model.states, inputs, ("states",), meaning="normalised latents of images")}
 
 
-def _settings(model: "DenoisingModel") -> dict[str, Any]:
+def _settings(model: "DiffusionInference") -> dict[str, Any]:
     """Return what the sampler has to know, as plain values."""
     process: Process = model.process
     is_pair = model.spec.task != "generation"
