@@ -110,14 +110,14 @@ def test_a_signal_under_spawn(name, code, to_all, tmp_path):
 
 def test_a_kill_of_one_process_under_spawn(tmp_path):
     process = start(tmp_path, *SPAWN, "--checkpoints.every_n_steps=20", "--data.batch_size=16", *trouble("KillOne"))
-    code, output = ended(process, tmp_path, 60)
+    code, output = ended(process, tmp_path)
     assert code == 2 and "was killed (SIGKILL)" in output, output
     assert read_checkpoint(tmp_path / RUN / "checkpoints" / "last.ckpt")["global_step"] == 20
 
 
 def test_a_mistake_of_the_user_in_one_process_under_spawn(tmp_path):
     process = start(tmp_path, *SPAWN, "--data.batch_size=16", *trouble("MistakeOnOne"))
-    code, output = ended(process, tmp_path, 60)
+    code, output = ended(process, tmp_path)
     assert code == 2 and "Error: a mistake on the second process" in output, output
     assert "Traceback" not in output
 
