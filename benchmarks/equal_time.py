@@ -51,7 +51,17 @@ class Entry(NamedTuple):
         """Read CONFIG:STEPS or CONFIG:STEPS:option=value,option=value."""
         config, steps, *rest = text.split(":")
         pairs = [part.split("=") for part in rest[0].split(",")] if rest else []
-        return cls(config, int(steps), {name: float(value) if "." in value else int(value) for name, value in pairs})
+        return cls(config, int(steps), {name: _value(value) for name, value in pairs})
+
+
+def _value(text: str) -> int | float | str:
+    """Return the number that a text is, or the text, such as the run of a guide."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def train(entry: Entry, options: argparse.Namespace, run: Path) -> float:
@@ -110,7 +120,7 @@ def result(entry: Entry, judge: Extractor, real: Moments, options: argparse.Name
     trained = options.out / f"{run.name}.json"
     if not trained.exists():
         trained.write_text(json.dumps({"seconds": train(entry, options, run)}))
-    suffix = "".join(f"-{name}={value}" for name, value in entry.options.items())
+    suffix = "".join(f"-{name}={value}" for name, value in entry.options.items()).replace(os.sep, "_")
     scored = options.out / f"{run.name}{suffix}-of-{options.num}.json"
     if not scored.exists():
         scored.write_text(json.dumps(score(run, entry, judge, real, options.num)))

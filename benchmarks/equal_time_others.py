@@ -56,13 +56,13 @@ class Project(NamedTuple):
         model: the network, or the network with its process.
         optimizer: the project's own, with a learning rate that is set in every step.
         loss: of images (B, 1, H, W) in [-1, 1].
-        sample: (N, 1, H, W) in [-1, 1] from a model, for a number of images and of steps.
+        sample: (N, 1, H, W) in [-1, 1] from a model, for a number of images.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     loss: Callable[[Tensor], Tensor]
-    sample: Callable[[nn.Module, int, int], Tensor]
+    sample: Callable[[nn.Module, int], Tensor]
 
 
 def lucidrains(steps: int) -> Project:
@@ -73,7 +73,7 @@ def lucidrains(steps: int) -> Project:
         Unet(dim=12, dim_mults=(1, 2, 4), channels=1), image_size=SIZE, timesteps=1000, sampling_timesteps=steps
     )
 
-    def sample(model: Any, count: int, steps: int) -> Tensor:
+    def sample(model: Any, count: int) -> Tensor:
         images: Tensor = model.sample(batch_size=count)
         return images * 2 - 1
 
@@ -82,7 +82,7 @@ def lucidrains(steps: int) -> Project:
 
 
 def diffusers(steps: int) -> Project:
-    """Return diffusers' U-Net with the scheduler of its example."""
+    """Return diffusers' U-Net with the scheduler of its example, which samples in a number of steps."""
     from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
     network = UNet2DModel(
@@ -102,7 +102,7 @@ def diffusers(steps: int) -> Project:
         predicted = network(scheduler.add_noise(images, noise, times), times).sample
         return nn.functional.mse_loss(predicted, noise)
 
-    def sample(model: Any, count: int, steps: int) -> Tensor:
+    def sample(model: Any, count: int) -> Tensor:
         ddim = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
         ddim.set_timesteps(steps)
         images = torch.randn(count, 1, SIZE, SIZE)
@@ -143,11 +143,11 @@ def train(project: Project, images: Tensor, entry: Entry) -> tuple[nn.Module, di
     return averaged, {"steps": steps, "seconds": time.process_time() - began, "loss": recent}
 
 
-def score(project: Project, model: nn.Module, judge: Extractor, real: Moments, num: int, steps: int) -> float:
+def score(project: Project, model: nn.Module, judge: Extractor, real: Moments, num: int) -> float:
     """Return the Frechet distance of a number of samples."""
     moments = Moments.empty(judge.num_features)
     for first in range(0, num, AT_ONCE):
-        images = project.sample(model, min(AT_ONCE, num - first), steps)
+        images = project.sample(model, min(AT_ONCE, num - first))
         moments = moments.add(judge(to_uint8(images), with_logits=False).features)
     return frechet_distance(moments, real)
 
@@ -175,7 +175,7 @@ def main() -> None:
         torch.manual_seed(options.seed)
         project = PROJECTS[entry.project](options.steps)
         model, spent = train(project, images, entry)
-        distance = score(project, model.eval(), judge, real, options.num, options.steps)
+        distance = score(project, model.eval(), judge, real, options.num)
         size = sum(parameter.numel() for parameter in project.model.parameters())
         row = {**entry._asdict(), **spent, "parameters": size, "frechet_distance": distance}
         name = f"{entry.project}-{entry.seconds:g}-{entry.lr:g}-{options.seed}-of-{options.num}-in-{options.steps}"
