@@ -17,21 +17,12 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from aigc_lightning import compat
 from aigc_lightning.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
-from aigc_lightning.callbacks.compiled import Compiled
-from aigc_lightning.callbacks.distillation import Distillation, distilling
-from aigc_lightning.callbacks.ema_snapshots import EmaSnapshots
-from aigc_lightning.callbacks.ending import Ending
+from aigc_lightning.callbacks.distillation import Distillation
 from aigc_lightning.callbacks.grids import Grids
-from aigc_lightning.callbacks.held_out_scores import SlicedWasserstein
-from aigc_lightning.callbacks.interruption import Interruption
 from aigc_lightning.callbacks.loggers import make_loggers
-from aigc_lightning.callbacks.loss_log import LossLog
-from aigc_lightning.callbacks.predictions import Predictions
-from aigc_lightning.callbacks.progress import Progress
-from aigc_lightning.callbacks.provenance import Provenance
 from aigc_lightning.config import explain, places, short_names, trainer_options
 from aigc_lightning.config.parser import Parser
-from aigc_lightning.config.recorded_options import settle, to_repeat
+from aigc_lightning.config.recorded_options import settle
 from aigc_lightning.config.request import Request, Stage, check_seed
 from aigc_lightning.core.adversarial import AdversarialModel
 from aigc_lightning.core.checkpoint import read_checkpoint
@@ -53,12 +44,14 @@ from aigc_lightning.core.spec import ImageSpec
 from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
 from aigc_lightning.plugins.model_file import option_of
-from aigc_lightning.training import averages, next_step, precision, privacy, profiling, resume
+from aigc_lightning.training import averages, next_step, precision, profiling, resume
 from aigc_lightning.training.engine_options import check_engine
 from aigc_lightning.training.launch_check import answering, check_launch, cluster_environment
+from aigc_lightning.training.own_callbacks import callbacks_of_training, callbacks_of_use
 from aigc_lightning.training.predicting import check_predicts, say_predictions
+from aigc_lightning.training.same_settings import check_same
 from aigc_lightning.training.strategy import adversarial_strategy, automatic_strategy, started_safely
-from aigc_lightning.training.trainer_values import check_values, set_default_limit
+from aigc_lightning.training.trainer_values import check_values, listed, set_default_limit
 from aigc_lightning.yaml_file import read_yaml
 
 
@@ -172,7 +165,7 @@ class TrainingCLI(LightningCLI):
             self.record = read_checkpoint(self.checkpoint)
         chosen = precision.settle(values, self.record)
         if self.checkpoint is not None and self.record is not None:
-            notes += resume.check_same(self.record, values, self.checkpoint)
+            notes += check_same(self.checkpoint, self.record, values)
         if self.stage == "fit":
             self.resources.enter_context(run_log(self.folder, ["aigc", "fit", *self.request.argv, *self._trust]))
             for line in [*notes, *([chosen] if chosen else [])]:
@@ -203,51 +196,50 @@ class TrainingCLI(LightningCLI):
             check_engine(self.model.engine, self.model)
         averages.settle(self.model, values["ema"], self.stage, self.request)
         trainer = values["trainer"]
-        max_images = values.get("max_images")
-        set_default_limit(trainer, max_images)
+        set_default_limit(trainer, values.get("max_images"))
         check_values(trainer)
-        trainer["plugins"] = [*(trainer["plugins"] or []), *cluster_environment()]
-        logged = values.get("logger") or []
-        wanted = [logged] if isinstance(logged, str) else logged
-        given = trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]
-        own = make_loggers(wanted, self.folder) if self.stage == "fit" else []
-        trainer["logger"] = [*own, *(logger for logger in given if isinstance(logger, Logger))] or False
-        trainer["strategy"] = started_safely(trainer["strategy"], self.model)
-        if isinstance(self.model, AdversarialModel) and self.stage == "fit":
-            trainer["strategy"] = adversarial_strategy(trainer, type(self.model).__name__)
-        else:
-            trainer["strategy"] = automatic_strategy(trainer, fits=self.stage == "fit", timeout=values["timeout"])
+        trainer["plugins"] = [*listed(trainer["plugins"]), *cluster_environment()]
+        trainer["strategy"] = self._strategy(values)
+        trainer["plugins"].append(AtomicCheckpointIO())
+        trainer["logger"] = self._loggers(values) or False
         trainer["default_root_dir"] = str(self.folder)
         trainer["use_distributed_sampler"] = False  # our sampler distributes the samples itself
-        trainer["plugins"].append(AtomicCheckpointIO())
         trainer["enable_checkpointing"] = self.stage == "fit" and trainer["enable_checkpointing"] is not False
         trainer["profiler"] = profiling.profiler(trainer["profiler"], self.folder)
-        given = trainer["callbacks"] or []
-        trainer["callbacks"] = [*(given if isinstance(given, list) else [given]), *self._own_callbacks(values)]
+        trainer["callbacks"] = [*listed(trainer["callbacks"]), *self._own_callbacks(values)]
         if trainer["benchmark"] is None and not trainer["deterministic"] and precision.uses_cuda(trainer):
             trainer["benchmark"] = True  # all images of a run have one size, so cuDNN's benchmarks pay off
         built = self.trainer_class(**trainer, **kwargs)
-        if values["timeout"] and isinstance(built.strategy, DDPStrategy):
-            compat.set_timeout(built.strategy, values["timeout"])
-        if max_images is not None:
-            images_per_step = self.datamodule.batch_size * built.world_size
-            built.fit_loop.epoch_loop.max_steps = max(1, -(-max_images // images_per_step))
+        self._set_limits(built, values)
         return built
+
+    def _loggers(self, values: Any) -> list[Logger]:
+        """Return the loggers of a run, and those of the config."""
+        own = make_loggers(listed(values.get("logger")), self.folder) if self.stage == "fit" else []
+        return [*own, *(logger for logger in listed(values["trainer"]["logger"]) if isinstance(logger, Logger))]
+
+    def _strategy(self, values: Any) -> Any:
+        """Return the strategy that suits the model."""
+        trainer = values["trainer"]
+        trainer["strategy"] = started_safely(trainer["strategy"], self.model)
+        if isinstance(self.model, AdversarialModel) and self.stage == "fit":
+            return adversarial_strategy(trainer, type(self.model).__name__)
+        return automatic_strategy(trainer, fits=self.stage == "fit", timeout=values["timeout"])
 
     def _own_callbacks(self, built: Any) -> list[Callback]:
         """Return the callbacks that a stage has in addition to the requested ones."""
-        trainer = built["trainer"]
-        progress = [] if trainer["enable_progress_bar"] is False else [Progress()]
         if self.stage != "fit":
-            return [SlicedWasserstein(), *progress, *([Predictions()] if self.stage == "predict" else [])]
+            return callbacks_of_use(self.stage, built)
         values = self.config["fit"]
-        repeated = [*to_repeat(values), *self._trust]
-        own = [*privacy.callbacks(built["privacy"], self.datamodule, self.folder), *distilling(built["distill"])]
-        own += [LossLog(), SlicedWasserstein(), built["grids"], Provenance(self.stage_parser, values), *progress]
-        if trainer["enable_checkpointing"]:
-            own += [built["checkpoints"], *([EmaSnapshots()] if built["ema"].widths else [])]
-        own += [Ending(trainer["max_time"], repeated), Interruption(repeated)]
-        return [*own, *([Compiled()] if values.compile else [])]
+        return callbacks_of_training(self.stage_parser, values, built, self.datamodule, self.folder, self._trust)
+
+    def _set_limits(self, trainer: Trainer, values: Any) -> None:
+        """Set how long processes wait for one another, and the images after which a run ends."""
+        if values["timeout"] and isinstance(trainer.strategy, DDPStrategy):
+            compat.set_timeout(trainer.strategy, values["timeout"])
+        if values.get("max_images") is not None:
+            images_per_step = self.datamodule.batch_size * trainer.world_size
+            trainer.fit_loop.epoch_loop.max_steps = max(1, -(-values["max_images"] // images_per_step))
 
     def fit(self, **_: Any) -> None:
         """Do nothing: `run` runs the stage once everything has been built."""

@@ -3,34 +3,24 @@
 import math
 import os
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from importlib import import_module
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
-from aigc_lightning.callbacks.provenance import precision_name
 from aigc_lightning.config.request import Request, value_of
 from aigc_lightning.core.checkpoint import read_checkpoint, step_of
-from aigc_lightning.core.ema import recorded_ema
 from aigc_lightning.core.io.atomic import remove_pieces
 from aigc_lightning.core.io.download import is_address
 from aigc_lightning.core.io.redaction import redacted
-from aigc_lightning.core.records import RECORD_KEY, check_resumable
+from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.core.run.folder import CHECKPOINTS, LAST, RUN_VARIABLE, find_checkpoint, run_folder, run_numbers
 from aigc_lightning.core.run.launch import agreed
 from aigc_lightning.core.run.lock import RunLock, claim, claim_chosen, claim_new
 from aigc_lightning.core.run.log import say
-from aigc_lightning.core.run.loop_state import check_global_batch, checked_stream
-from aigc_lightning.data.base import ImageDataModule
 from aigc_lightning.errors import UserError
-from aigc_lightning.plugins.model_file import changes
-from aigc_lightning.plugins.source import canonical
-from aigc_lightning.shell import command
-from aigc_lightning.training.averages import settings_of
-from aigc_lightning.training.launch_check import num_devices
 
 RUNS = Path("runs")
 #: Sections of a config, and where a record keeps them.
@@ -167,75 +157,6 @@ def run_of_checkpoint(values: Any, request: Request) -> tuple[Path | None, Path]
     return checkpoint, checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
 
 
-def check_same(record: dict[str, Any], values: Any, checkpoint: Path) -> list[str]:
-    """Check that the settings of the model, engine and data are those of the checkpoint.
-
-    Returns:
-        Messages for the user about what could not be compared.
-
-    Raises:
-        UserError: they differ; the message names each difference.
-    """
-    made = record["aigc"]
-    given_model = str(values.model.class_path)
-    if not _is_same_class(made["class_path"], given_model):
-        raise UserError(
-            f"{checkpoint} holds a {made['class_path']} and the config asks for a {given_model}.",
-            "Give the config of the checkpoint's run, or another checkpoint.",
-        )
-    notes, differences = changes(made, checkpoint), _differences("model", made["config"], _init_args(values.model))
-    goes_on = hasattr(values, "resume")
-    if "data" in made:
-        if _is_same_class(made["data"]["class_path"], values.data.class_path):
-            counted = goes_on and _same_global_batch(record, values)
-            free = (*_data_class(values.data).free_on_resume, *(["batch_size"] if counted else []))
-            differences += _differences("data", made["data"]["config"], _init_args(values.data), free)
-            if goes_on and not counted:
-                notes.append(
-                    f"{checkpoint} does not say on how many processes it was made: taken to be as many as now."
-                )
-        else:
-            differences.append(f"data is {made['data']['class_path']} there and {values.data.class_path} here")
-    if goes_on:
-        check_resumable(record, checkpoint)
-        free = ("checkpoint_activations",)  # when they are computed again, they are the same
-        differences += _differences("engine", made.get("engine", {}), values.engine.as_dict(), free)
-        for name, off in {"privacy": "epsilon", "distill": "teacher"}.items():
-            differences += _differences(name, made.get(name, {off: None}), values[name].as_dict())
-        if "ema" in made or "engine" in made:
-            now = asdict(settings_of(values))
-            differences += _differences("ema", asdict(recorded_ema(made)), now, ("snapshot_every",))
-        if made.get("seed") != values.seed_everything:
-            differences.append(f"seed_everything is {made.get('seed')} there and {values.seed_everything} here")
-        if made.get("precision", precision := precision_name(values.trainer.precision)) != precision:
-            differences.append(f"trainer.precision is {made['precision']} there and {precision} here")
-    if differences:
-        again = f"A run goes on with its own settings: {command('aigc', 'fit', '--resume', checkpoint)}"
-        hint = f"{again}\nFor other settings, start a new run without --resume." if goes_on else "Leave them out."
-        raise UserError(f"{checkpoint} was made with other settings: {'; '.join(differences)}.", hint)
-    return notes
-
-
-def _same_global_batch(record: dict[str, Any], values: Any) -> bool:
-    """Check that the global batch size is the checkpoint's; return whether the checkpoint records it.
-
-    Raises:
-        UserError: the global batch size differs.
-    """
-    state = record.get(_data_class(values.data).__qualname__)
-    if state is None:  # written by version 0.1
-        return False
-    saved, batch_size = checked_stream(state), _init_args(values.data).get("batch_size")
-    if isinstance(batch_size, int):
-        check_global_batch(saved, batch_size, num_devices(values.trainer) * int(values.trainer.num_nodes))
-    return True
-
-
-def _is_same_class(one: str, other: str) -> bool:
-    """Return whether two paths name the same class, which packages may re-export."""
-    return one == other or canonical(one) == canonical(other)
-
-
 def _target(values: Any, request: Request) -> Path | None:
     """Return the run folder or file that `--resume` refers to, or None without it or if "auto" finds nothing."""
     if values.resume is None:
@@ -292,39 +213,3 @@ def newest_loadable(run: Path, notes: list[str]) -> Path:
     raise UserError(
         f"No checkpoint in {run / CHECKPOINTS} can be read. {damaged[0]}", "Start a new run without --resume."
     )
-
-
-def _init_args(section: Any) -> dict[str, Any]:
-    given = section.get("init_args")
-    return given.as_dict() if given is not None else {}
-
-
-def _data_class(data: Any) -> type[ImageDataModule]:
-    module, _, name = str(data.class_path).rpartition(".")
-    return cast(type[ImageDataModule], getattr(import_module(module), name))
-
-
-def _differences(section: str, made: dict[str, Any], given: dict[str, Any], free: tuple[str, ...] = ()) -> list[str]:
-    found = []
-    for name in sorted((made.keys() & given.keys()) - {*free}):
-        then, now = made[name], _plain(given[name])
-        if _is_section(then) and _is_section(now) and _is_same_class(then["class_path"], now["class_path"]):
-            found += _differences(f"{section}.{name}", then["init_args"], now["init_args"], free)
-        elif redacted(then, name) != redacted(now, name):
-            found.append(f"{section}.{name} is {redacted(then, name)} there and {redacted(now, name)} here")
-    return found
-
-
-def _is_section(value: Any) -> bool:
-    """Return whether a value of a config is a nested object, such as data within data."""
-    return isinstance(value, dict) and {"class_path", "init_args"} <= value.keys()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if hasattr(value, "as_dict"):
-        return _plain(value.as_dict())
-    return value

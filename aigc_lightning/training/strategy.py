@@ -20,6 +20,7 @@ from aigc_lightning.core.run.log import say
 from aigc_lightning.core.run.silent_trainer import silent_trainer
 from aigc_lightning.errors import UserError
 from aigc_lightning.training.launch_check import num_devices
+from aigc_lightning.training.trainer_values import listed
 
 #: Callbacks that step, or change the steps of, a single optimizer.
 _ONE_OPTIMIZER = (BatchSizeFinder, LearningRateFinder, GradientAccumulationScheduler, StochasticWeightAveraging)
@@ -100,8 +101,7 @@ def automatic_strategy(trainer: dict[str, Any], *, fits: bool, timeout: int | No
         )
     if trainer["sync_batchnorm"]:
         raise UserError(f"trainer.sync_batchnorm does not act with the strategy {MODEL_PARALLEL}.", "Leave it out.")
-    callbacks = trainer["callbacks"] or []
-    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+    for callback in listed(trainer["callbacks"]):
         if isinstance(callback, StochasticWeightAveraging):
             raise UserError(
                 f"StochasticWeightAveraging copies whole networks, and {MODEL_PARALLEL} shards them.",
@@ -140,8 +140,7 @@ def adversarial_strategy(trainer: dict[str, Any], name: str) -> Any:
             f"trainer.gradient_clip_algorithm needs one backward pass per step, but {name} has one per network.",
             "Use --engine.clip_norm NORM, which clips each network's gradient by its norm.",
         )
-    callbacks = trainer["callbacks"] or []
-    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+    for callback in listed(trainer["callbacks"]):
         if isinstance(callback, _ONE_OPTIMIZER):
             raise UserError(
                 f"{type(callback).__name__} works with one optimizer, but {name} has one per network.",

@@ -24,6 +24,13 @@ def set_default_limit(trainer: dict[str, Any], max_images: int | None) -> None:
         trainer["max_steps"] = DEFAULT_MAX_STEPS
 
 
+def listed(value: Any) -> list[Any]:
+    """Return the values of an option that takes one, several in a list, or None."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
 def check_values(trainer: dict[str, Any]) -> None:
     """Refuse intervals of 0, by which Lightning would divide, and synchronised batch norm without GPUs.
 

@@ -11,7 +11,8 @@ from jsonargparse import Namespace
 
 from aigc_lightning.core.records import RECORD_KEY
 from aigc_lightning.core.run.lock import claim
-from aigc_lightning.training.resume import _differences, newest_loadable
+from aigc_lightning.training.resume import newest_loadable
+from aigc_lightning.training.same_settings import differences_between
 
 #: Nets and data with state in every corner: batch norm, spectral norm, augmentation, two validations.
 CHANGES = {
@@ -368,9 +369,11 @@ def test_data_within_data_may_lie_elsewhere_but_not_be_other_data():
         "corruptions": [{"class_path": "a.Noise", "init_args": {"std": [0.0, 5.0]}}],
         "batch_size": 4,
     }
-    assert _differences("data", made, section(8, "there", 5.0), ("root",)) == []
-    assert _differences("data", made, section(16, "there", 5.0), ("root",)) == ["data.data.size is 8 there and 16 here"]
-    (found,) = _differences("data", made, section(8, "there", 6.0), ("root",))
+    assert differences_between("data", made, section(8, "there", 5.0), ("root",)) == []
+    assert differences_between("data", made, section(16, "there", 5.0), ("root",)) == [
+        "data.data.size is 8 there and 16 here"
+    ]
+    (found,) = differences_between("data", made, section(8, "there", 6.0), ("root",))
     assert found.startswith("data.corruptions is")
 
 
