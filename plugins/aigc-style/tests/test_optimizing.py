@@ -68,3 +68,18 @@ def test_colors_can_be_kept(features: StyleFeatures) -> None:
     inside = (photo + change).abs().amax(dim=1, keepdim=True) < 0.99  # what was not clipped
     apart = (change - change.mean(dim=1, keepdim=True)).abs() * inside
     assert apart.max() < 1e-5  # all channels change alike: the differences between them are the photograph's
+
+
+def test_the_mirrored_problem_has_the_mirrored_result(features: StyleFeatures) -> None:
+    """With red and blue exchanged too, the network sees the same two views, and each needs its own mask."""
+
+    def mirrored(images: Tensor) -> Tensor:
+        return images.flip((1, 3))
+
+    photo, style = image(0), (image(1) + mirrored(image(1))) / 2
+    mask = torch.zeros(1, 1, 48, 64)
+    mask[..., :20] = 1
+    found = result(features, photo, [Style(style, 1.0, mask)], content_weight=0.0)
+    other = result(features, mirrored(photo), [Style(style, 1.0, mirrored(mask))], content_weight=0.0)
+    assert (found - photo).abs().max() > 0.05
+    torch.testing.assert_close(mirrored(other), found, rtol=0, atol=1e-3)

@@ -118,8 +118,8 @@ def _optimize_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--content-weight",
         type=_number,
-        default=0.04,
-        help="of the content relative to the style: less for more style (default: 0.04)",
+        default=0.06,
+        help="of the content relative to the style: less for more style (default: 0.06)",
     )
     parser.add_argument(
         "--style-scale",

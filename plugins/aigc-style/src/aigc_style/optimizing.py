@@ -5,7 +5,9 @@ Controlling Perceptual Factors in Neural Style Transfer, CVPR 2017, https://arxi
 coarse to fine).
 Departures from the papers: losses relative to the style's and the photograph's own features, so that weights mean the
 same for all networks and pictures; the search starts from the photograph; the differences between neighbouring pixels
-are a layer of the style (`features.py`), in place of a penalty of roughness.
+are a layer of the style (`features.py`), in place of a penalty of roughness; the network sees the image twice, as it is
+and mirrored with red and blue exchanged, since noise that has the style's statistics in one view seldom has them in
+the other.
 Shapes: C channels, H and W height and width of the photograph in pixels, h and w of a style.
 """
 
@@ -19,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.optim import LBFGS, Adam, Optimizer
 
-from aigc_style.features import StyleFeatures
+from aigc_style.features import Layers, StyleFeatures
 from aigc_style.statistics import adain, content_loss, gram, gram_loss, layer_weights, moments, resized
 
 #: Iterations between two states that are shown.
@@ -28,6 +30,7 @@ _SMALLEST = 48  # pixels of the shorter side, below which no level of the pyrami
 _HISTORY = 12  # updates from which L-BFGS estimates the curvature
 _LR = 0.03  # of Adam
 _OUTSIDE = 10.0  # weight of the squared distance of pixels from [-1, 1]
+_VIEWS = ((), (1, 3))  # axes along which images (B, C, H, W) are flipped before the network sees them
 
 
 class Style(NamedTuple):
@@ -61,7 +64,7 @@ class Settings:
     steps: int = 100
     levels: int = 3
     optimizer: Literal["lbfgs", "adam"] = "lbfgs"
-    content_weight: float = 0.04
+    content_weight: float = 0.06
     style_scale: float = 1.0
     keep_colors: bool = False
 
@@ -137,8 +140,8 @@ class _Goal:
         masks = [None if style.mask is None else resized(style.mask, _size(photo)).clamp(0, 1) for style in styles]
         self.changed = None if masks[0] is None else torch.stack([m for m in masks if m is not None]).amax(dim=0)
         with torch.no_grad():
-            self.content = features(self._seen(self.start)).content
-            grams = [self._grams(style.image) for style in styles]
+            self.content = self._views(self.start)[0].content
+            grams = [self._wanted(style.image) for style in styles]
         self.targets: list[tuple[Tensor | None, list[Tensor]]] = list(zip(masks, grams, strict=True))
         self.shares = layer_weights([style.weight for style in styles], len(styles))
         if self.changed is None:
@@ -150,12 +153,11 @@ class _Goal:
 
     def __call__(self, values: Tensor) -> Terms:
         """Return the losses of what is optimised."""
-        layers = self.features(self._seen(values))
+        views = self._views(values)
         style = values.new_zeros(())
         for share, (mask, wanted) in zip(self.shares, self.targets, strict=True):
-            found = [gram(maps, _at(mask, maps)) for maps in layers.style]
-            style = style + share * gram_loss(found, wanted).mean()
-        content = content_loss(layers.content, self.content).mean()
+            style = style + share * gram_loss(_grams(views, mask), wanted).mean()
+        content = content_loss(views[0].content, self.content).mean()
         outside = (self.image(values).abs() - 1).clamp_min(0).square().mean()
         total = style + self.how.content_weight * content + _OUTSIDE * outside
         self.last = Terms(total, style.detach(), content.detach())
@@ -166,16 +168,18 @@ class _Goal:
         image = self.photo + (values - self.start) if self.how.keep_colors else values
         return image if self.changed is None else torch.lerp(self.photo, image, self.changed)
 
-    def _seen(self, values: Tensor) -> Tensor:
-        """Return what the network sees, (1, 3, H, W): grey images if the colours are kept."""
-        return with_channels(values, 3)
+    def _views(self, values: Tensor) -> list[Layers]:
+        """Return what the network sees in each view: of grey images if the colours are kept."""
+        images = with_channels(values, 3)
+        return [self.features(images.flip(axes)) for axes in _VIEWS]
 
-    def _grams(self, style: Tensor) -> list[Tensor]:
+    def _wanted(self, style: Tensor) -> list[Tensor]:
+        """Return the Gram matrices of a style."""
         longest = self.how.style_scale * max(self.photo.shape[-2:]) / max(style.shape[-2:])
         image = resized(style, (max(round(longest * style.shape[-2]), 1), max(round(longest * style.shape[-1]), 1)))
         if self.how.keep_colors:  # with the photograph's brightness and contrast (Gatys et al. 2017, section 5)
             image = adain(with_channels(image, 1), *moments(self.start))
-        return [gram(maps) for maps in self.features(self._seen(image)).style]
+        return _grams(self._views(image), None)
 
 
 def _search(goal: _Goal, start: Tensor, how: Settings) -> Iterator[tuple[Tensor, int]]:
@@ -208,6 +212,15 @@ def _advance(optimizer: Optimizer, loss: Callable[[], Any], count: int) -> None:
         return
     for _ in range(count):
         optimizer.step(loss)
+
+
+def _grams(views: Sequence[Layers], mask: Tensor | None) -> list[Tensor]:
+    """Return the Gram matrices of all layers in all views, where a mask (1, 1, H, W) is."""
+    found = []
+    for axes, layers in zip(_VIEWS, views, strict=True):
+        flipped = None if mask is None else mask.flip([axis for axis in axes if axis != 1])
+        found += [gram(maps, _at(flipped, maps)) for maps in layers.style]
+    return found
 
 
 def _at(mask: Tensor | None, maps: Tensor) -> Tensor | None:
