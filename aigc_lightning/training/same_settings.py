@@ -44,8 +44,9 @@ def check_same(checkpoint: Path, contents: dict[str, Any], values: Any) -> list[
         check_resumable(contents, checkpoint)
         differences += _run_differences(made, values)
     if differences:
-        again = f"A run goes on with its own settings: {command('aigc', 'fit', '--resume', checkpoint)}"
-        hint = f"{again}\nFor other settings, start a new run without --resume." if resumes else "Leave them out."
+        again = command("aigc", "fit", "--resume", checkpoint)
+        others = "For other settings, start a new run without --resume."
+        hint = f"{others} This one goes on with its own: {again}" if resumes else "Leave them out."
         raise UserError(f"{checkpoint} was made with other settings: {'; '.join(differences)}.", hint)
     return notes
 
