@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, cast
+from itertools import cycle
+from typing import Any, NamedTuple, cast
 
 import jsonargparse
 import pytest
@@ -83,6 +84,20 @@ def traps(marker) -> dict[str, Any]:
     }
 
 
+class Place(NamedTuple):
+    """Where a trap may be set.
+
+    Args:
+        where: its name.
+        config: with an ellipsis where the trap goes.
+        argument: what is the same for an argument that several classes have.
+    """
+
+    where: str
+    config: Any
+    argument: str
+
+
 @pytest.fixture
 def marker(site, folder):
     """Return the file that nothing may write, with the traps installed."""
@@ -116,13 +131,15 @@ def reads(parser, config, allowed: Allowed | None) -> bool:
     return True
 
 
-def names_of(target: type) -> list[str]:
-    """Return the arguments of a class, those that it hands on to others included."""
+def arguments_of(target: type) -> dict[str, str]:
+    """Return the types of the arguments of a class, those that it hands on to others included, by name."""
     if inspect.isabstract(target):
-        return []
+        return {}
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(target, fail_untyped=False)
-    return list({action.dest.partition(".")[0]: 0 for action in parser._actions if hasattr(action, "_typehint")})
+    typed = [action for action in parser._actions if hasattr(action, "_typehint")]
+    types = {action.dest.partition(".")[0]: f"{action.dest}: {action._typehint}" for action in reversed(typed)}
+    return dict(reversed(types.items()))
 
 
 def classes_in(*modules) -> list[type]:
@@ -130,38 +147,40 @@ def classes_in(*modules) -> list[type]:
     return [target for target in found if inspect.isclass(target)]
 
 
-def places_in(option: str, target: type) -> Iterator[tuple[str, Any]]:
-    """Yield the places of an object in an option of the trainer, with an ellipsis where the trap goes."""
+def places_in(option: str, target: type) -> Iterator[Place]:
+    """Yield the places of an object in an option of the trainer."""
     path = f"{target.__module__}.{target.__qualname__}"
-    for name in [*names_of(target), "*"]:
-        given = {"dict_kwargs": {"more": ...}} if name == "*" else {"init_args": {name: ...}}
+    arguments = {name: ({"init_args": {name: ...}}, text) for name, text in arguments_of(target).items()}
+    arguments["*"] = {"dict_kwargs": {"more": ...}}, path
+    for name, (given, text) in arguments.items():
         spec = {"class_path": path, **given}
-        yield f"{path}.{name}", {"trainer": {option: [spec] if option == "callbacks" else spec}}
+        yield Place(f"{path}.{name}", {"trainer": {option: [spec] if option == "callbacks" else spec}}, text)
 
 
-def places_in_sections() -> Iterator[tuple[str, Any]]:
+def places_in_sections() -> Iterator[Place]:
     for section, target in {"trainer": Trainer, "engine": Engine, "grids": Grids, "checkpoints": Checkpoints}.items():
-        for name in names_of(target):
-            yield f"{section}.{name}", {section: {name: ...}}
-            yield f"{section}.{name}[0]", {section: {name: [...]}}
+        for name in arguments_of(target):
+            for where, place in ((f"{section}.{name}", ...), (f"{section}.{name}[0]", [...])):
+                yield Place(where, {section: {name: place}}, where)
     for option in ("model", "data", "run", "resume", "max_images", "logger", "compile", "timeout", "seed_everything"):
-        yield option, {option: ...}
+        yield Place(option, {option: ...}, option)
 
 
-def places_in_plugins(kind: plugins.Kind) -> Iterator[tuple[str, Any]]:
+def places_in_plugins(kind: plugins.Kind) -> Iterator[Place]:
     for plugin in plugins.plugins(kind):
-        for name in names_of(plugin.load()):
+        for name, text in arguments_of(plugin.load()).items():
             for place in (..., [...]):
                 spec = {"class_path": plugin.class_path, "init_args": {name: place}}
-                yield f"{plugin.name}.{name} {place}", {kind: spec}
-        yield f"{plugin.name}.*", {kind: {"class_path": plugin.class_path, "dict_kwargs": {"more": ...}}}
+                yield Place(f"{plugin.name}.{name} {place}", {kind: spec}, f"{text} {place}")
+        more = {"class_path": plugin.class_path, "dict_kwargs": {"more": ...}}
+        yield Place(f"{plugin.name}.*", {kind: more}, plugin.class_path)
 
 
 def listed(where: str) -> bool:
     return where.rpartition(".")[0].rpartition(".")[2] in {path.rpartition(".")[2] for path in LISTED}
 
 
-def places(group: str) -> Iterator[tuple[str, Any]]:
+def places(group: str) -> Iterator[Place]:
     """Yield the places of a group."""
     built = {
         "callbacks": [*classes_in(lightning_callbacks), *(each.load() for each in plugins.plugins("callback"))],
@@ -179,20 +198,20 @@ def places(group: str) -> Iterator[tuple[str, Any]]:
             yield from places_in(group, target)
 
 
-def with_trap(place: Any, trap: Any) -> Any:
-    if place is ...:
+def with_trap(config: Any, trap: Any) -> Any:
+    if config is ...:
         return trap
-    if isinstance(place, dict):
-        return {key: with_trap(value, trap) for key, value in place.items()}
-    return [with_trap(value, trap) for value in place] if isinstance(place, list) else place
+    if isinstance(config, dict):
+        return {key: with_trap(value, trap) for key, value in config.items()}
+    return [with_trap(value, trap) for value in config] if isinstance(config, list) else config
 
 
 def spring(parser, marker, tiny_config, found, kinds, allowed) -> list[tuple[str, str]]:
     """Set traps and return the places at which something ran."""
     ran = []
-    for where, place in found:
+    for where, config, _ in found:
         for kind in kinds:
-            accepted = reads(parser, {**tiny_config, **with_trap(place, traps(marker)[kind])}, allowed)
+            accepted = reads(parser, {**tiny_config, **with_trap(config, traps(marker)[kind])}, allowed)
             if marker.exists():
                 ran.append((where, kind))
                 marker.unlink()
@@ -209,30 +228,34 @@ def spring(parser, marker, tiny_config, found, kinds, allowed) -> list[tuple[str
 def test_no_trap_springs_at_any_place(group, parser, marker, tiny_config, site):
     found = list(places(group))
     assert len(found) > 15
-    # Those that a list of classes keeps out altogether need no more than one trap each.
-    others = [place for place in found if not place[0].startswith("lightning.") or listed(place[0])]
+    # Those that a list of classes keeps out altogether need no more than one trap each, and so does an argument that an
+    # earlier class has with the same type.
+    others = [place for place in found if not place.where.startswith("lightning.") or listed(place.where)]
     unlisted = [place for place in found if place not in others]
+    new = [*{place.argument: place for place in reversed(others)}.values()]
     allowed = short_names.allowed()
     ran = spring(parser, marker, tiny_config, unlisted, ["a class of torch"], allowed)
-    ran += spring(parser, marker, tiny_config, others, traps(marker), allowed)
+    ran += spring(parser, marker, tiny_config, new, traps(marker), allowed)
+    for place, kind in zip((place for place in others if place not in new), cycle(traps(marker))):
+        ran += spring(parser, marker, tiny_config, [place], [kind], allowed)
     assert {where for where, _ in ran} <= {*CALLBACKS} and {kind for _, kind in ran} <= {"a registered class"}
     assert "trap/parts.py" not in site.imported
 
 
 def test_no_trap_springs_in_the_strategy(parser, marker, tiny_config, site):
-    found = [place for place in places("strategy") if "ddp.DDPStrategy.ddp" in place[0]]
+    found = [place for place in places("strategy") if "ddp.DDPStrategy.ddp" in place.where]
     assert len(found) == 3
     assert spring(parser, marker, tiny_config, found, traps(marker), short_names.allowed()) == []
     assert "trap/parts.py" not in site.imported
 
 
 def test_each_layer_holds_alone(parser, marker, tiny_config, site):
-    found = [place for place in places("strategy") if "ddp.DDPStrategy.ddp" in place[0]]
+    found = [place for place in places("strategy") if "ddp.DDPStrategy.ddp" in place.where]
     # Without the check of places, nothing is imported or built but what is listed or registered.
     kinds = [kind for kind in traps(marker) if "registered" not in kind]
-    for where, place in found:
+    for where, config, _ in found:
         for kind in kinds:
-            reads(parser, {**tiny_config, **with_trap(place, traps(marker)[kind])}, None)
+            reads(parser, {**tiny_config, **with_trap(config, traps(marker)[kind])}, None)
             assert not marker.exists(), (where, kind)
     assert "trap/parts.py" not in site.imported
     # Without limits on jsonargparse, the check comes before anything is built.
@@ -240,7 +263,7 @@ def test_each_layer_holds_alone(parser, marker, tiny_config, site):
     short_names.limit(trusted=True)
     assert spring(parser, marker, tiny_config, found, traps(marker), allowed) == []
     # And without either of them, the traps would have sprung.
-    assert reads(parser, {**tiny_config, **with_trap(found[0][1], program(marker))}, None)
+    assert reads(parser, {**tiny_config, **with_trap(found[0].config, program(marker))}, None)
     deadline = time.monotonic() + 10
     while not marker.exists() and time.monotonic() < deadline:  # a program of its own, which takes its time
         time.sleep(0.05)
