@@ -121,14 +121,14 @@ def test_a_server_that_takes_connections_answers(monkeypatch):
 
 def test_waiting_for_a_server_has_a_limit_even_while_its_name_is_looked_up(monkeypatch):
     def slow_name(*args: Any) -> Any:
-        time.sleep(1)
+        time.sleep(10)
         raise OSError
 
     monkeypatch.setattr(loggers, "_PATIENCE", 0.1)
     monkeypatch.setattr(socket, "create_connection", slow_name)
     start = time.monotonic()
     assert not loggers._answers("https://wandb.invalid")
-    assert time.monotonic() - start < 0.9
+    assert time.monotonic() - start < 5
 
 
 def test_the_proxy_is_asked_where_there_is_one(monkeypatch):

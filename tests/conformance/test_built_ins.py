@@ -27,6 +27,7 @@ from aigc_lightning.testing.checks import Check
 
 class TestCNN(ModelConformance):
     model = "cnn"
+    settings = ("model.width=4", "data.batch_size=8")
 
 
 class TestCycleGAN(ModelConformance):
@@ -37,14 +38,17 @@ class TestCycleGAN(ModelConformance):
 
 class TestDCGAN(ModelConformance):
     model = "dcgan"
+    settings = ("model.width=8", "data.batch_size=8")
 
 
 class TestAutoencoder(ModelConformance):
     model = "autoencoder"
+    settings = ("model.width=4", "data.batch_size=8")
 
 
 class TestVAE(ModelConformance):
     model = "vae"
+    settings = ("model.width=4", "data.batch_size=8")
 
 
 class TestMetric(ModelConformance):

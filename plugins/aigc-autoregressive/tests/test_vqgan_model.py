@@ -16,7 +16,7 @@ from aigc_lightning.testing import ModelConformance
 from aigc_autoregressive.models.vqgan import VQGANModel
 from aigc_autoregressive.tokenizers.usage import counts, dead_codes, perplexity, usage
 
-SMALL = ("model.width=4", "model.latent_channels=4", "data.size=16")
+SMALL = ("model.width=4", "model.latent_channels=4", "data.size=16", "data.batch_size=8")
 SPEC = ImageSpec(1, 16, 16)
 
 

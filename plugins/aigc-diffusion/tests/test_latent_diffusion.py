@@ -122,7 +122,7 @@ class TestLatentDiffusion(ModelConformance):
     @pytest.fixture(autouse=True)
     def in_latents(self, stages: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         small = "model.network_options={width: 8, multipliers: [1], attention_levels: [], patch_size: 1}"
-        monkeypatch.setattr(type(self), "settings", (small, f"model.first_stage={stages['maps']}"))
+        monkeypatch.setattr(type(self), "settings", (small, "data.batch_size=4", f"model.first_stage={stages['maps']}"))
 
 
 def test_what_is_no_first_stage_is_refused(stages):

@@ -19,13 +19,14 @@ TEXTS = {"spec": ImageSpec(1, 8, 8, captions=True), "conditions": "prompts"}
 
 class TestDiffusion(ModelConformance):
     model = "diffusion"
-    settings = (SMALL,)
+    settings = (SMALL, "data.batch_size=4")
 
 
 class TestEDM(ModelConformance):
     model = "diffusion"
     settings = (
         SMALL,
+        "data.batch_size=4",
         "model.process=edm",
         "model.loss_weight=uncertainty",
         "model.augment_probability=0.1",

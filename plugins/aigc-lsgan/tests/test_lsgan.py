@@ -10,6 +10,7 @@ from aigc_lsgan.model import LSGAN
 
 class TestLSGAN(ModelConformance):
     model = "lsgan"
+    settings = ("data.batch_size=4",)
 
 
 def test_discriminator_loss_is_a_half_when_it_says_0_to_all() -> None:

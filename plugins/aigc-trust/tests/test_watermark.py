@@ -19,6 +19,7 @@ from aigc_trust.models.watermark import Watermark
 
 class TestWatermark(ModelConformance):
     model = "watermark"
+    settings = ("data.batch_size=4",)
 
 
 @pytest.mark.parametrize("count", [16, 64])
