@@ -27,7 +27,7 @@ SPEC = ImageSpec(1, 8, 8, class_names=("a", "b", "c"))
 CAPTIONED = ImageSpec(1, 8, 8, captions=True)
 TINY = {"width": 16, "depth": 2, "num_heads": 2}
 #: The kit trains for a few steps, after which classes must change tokens.
-SMALL = (*(f"model.{name}={value}" for name, value in TINY.items()), "model.warmup_steps=0", "data.batch_size=8")
+SMALL = (*(f"model.{name}={value}" for name, value in TINY.items()), "model.warmup_steps=0")
 MODELS: dict[str, type[TokenModel]] = {"image_gpt": ImageGPTModel, "maskgit": MaskGITModel, "var": VARModel}
 ONE_TOKENIZER = dict.fromkeys(
     ("refuses_what_it_cannot_do", "trains_on_the_shapes_it_claims"), "the tokenizer decides the shape of the images"
