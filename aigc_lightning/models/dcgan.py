@@ -117,6 +117,7 @@ class DCGAN(AdversarialModel):
         self.latent_size, self.loss, self.discriminator_steps = latent_size, loss, discriminator_steps
         self.gradient_penalty_weight, self.r1_weight = gradient_penalty_weight, r1_weight
         self.lrs, self.beta1 = (discriminator_lr, generator_lr), beta1
+        self.discriminator_norm = discriminator_norm
         self.conditioning, self.class_weight = conditioning, class_weight
         self.num_classes = spec.num_classes if conditioning != "none" else 0
         self.feature_network, self.feature_matching_weight = feature_network, feature_matching_weight
@@ -163,7 +164,9 @@ class DCGAN(AdversarialModel):
 
     def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the logits (B,) of D, and the cross entropy of its class predictions: 0 if it makes none."""
-        output: Tensor = self.discriminator(images, labels)
+        return self._verdict(self.discriminator(images, labels), labels)
+
+    def _verdict(self, output: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.conditioning != "auxiliary":
             return output, output.new_zeros(())
         assert labels is not None
@@ -171,7 +174,10 @@ class DCGAN(AdversarialModel):
 
     def real_loss(self, real: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the part of D's loss that depends on real images (B, C, H, W), without penalties."""
-        logits, class_loss = self.judge(real, labels)
+        return self._loss_on_real(self.discriminator(real, labels), labels)
+
+    def _loss_on_real(self, output: Tensor, labels: Tensor | None) -> Tensor:
+        logits, class_loss = self._verdict(output, labels)
         if self.loss != "wasserstein":  # whose logits have no meaningful sign
             self.observe_real(logits)
         loss: Tensor = LOSSES[self.loss].discriminator_on_real(logits)
@@ -183,8 +189,14 @@ class DCGAN(AdversarialModel):
     def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the loss of D on real and fake images (B, C, H, W), penalties included; no gradient reaches G."""
         fake = fake.detach()
-        loss: Tensor = self.loss_on_real(real, labels)
-        logits, class_loss = self.judge(fake, labels)
+        if self.is_private or self.augmentation is not None or self.discriminator_norm == "batch":
+            loss: Tensor = self.loss_on_real(real, labels)
+            output = self.discriminator(fake, labels)
+        else:  # where an image is judged by itself, one pass over both has fewer and larger operations
+            both = None if labels is None else torch.cat([labels, labels])
+            real_output, output = self.discriminator(torch.cat([real, fake]), both).split([len(real), len(fake)])
+            loss = self._loss_on_real(real_output, labels)
+        logits, class_loss = self._verdict(output, labels)
         loss = loss + LOSSES[self.loss].discriminator_on_fake(logits)
         if self.conditioning == "auxiliary":
             loss = loss + self.class_weight * class_loss

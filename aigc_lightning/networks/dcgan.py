@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
-from torch.nn.utils.parametrizations import spectral_norm
 
+from aigc_lightning.networks.image_convolutions import ImageConv2d, ImageConvTranspose2d
 from aigc_lightning.networks.norms import Norm, make_norm
+from aigc_lightning.networks.spectral_norm import spectral_norm
 
 DiscriminatorNorm = Literal["batch", "group", "instance", "none", "spectral"]
 Conditioning = Literal["none", "concatenation", "projection", "auxiliary"]
@@ -73,7 +74,7 @@ class DCGANGenerator(nn.Module):
             layers += [make_norm(norm, before), nn.ReLU(inplace=True)]
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=norm == "none")]
         layers += [make_norm(norm, widths[-1]), nn.ReLU(inplace=True)]
-        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
+        layers += [ImageConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -114,7 +115,7 @@ class DCGANDiscriminator(nn.Module):
         widths = _widths(width, number)
         feature_norm: Norm = "none" if norm == "spectral" else norm
         inputs = channels + (num_classes if conditioning == "concatenation" else 0)
-        layers: list[nn.Module] = [nn.Conv2d(inputs, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+        layers: list[nn.Module] = [ImageConv2d(inputs, widths[0], 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=feature_norm == "none")]
             layers += [make_norm(feature_norm, after), nn.LeakyReLU(0.2, inplace=True)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aigc_lightning.networks.image_convolutions import ImageConvTranspose2d
 from aigc_lightning.networks.norms import Norm, make_norm
 from aigc_lightning.networks.residual import crop, pad_to_least
 
@@ -28,7 +29,7 @@ def num_levels(height: int, width: int) -> int:
     return min(_MOST_LEVELS, min(height, width).bit_length() - 1)
 
 
-class _Doubling(nn.ConvTranspose2d):
+class _Doubling(ImageConvTranspose2d):
     """A transposed convolution that doubles the size of feature maps.
 
     For few pixels, CPUs use a matrix product: convolutions reorder their weights, here up to 34 MB.
@@ -45,7 +46,7 @@ class _Doubling(nn.ConvTranspose2d):
             doubled = functional.conv_transpose2d(features, self.weight, self.bias, 2, 1, output_padding=1)
             return crop(doubled, size[0], size[1])
         if not features.is_cpu or len(features) * height * width > _FEW_PIXELS:
-            return super().forward(features, list(size))
+            return super().forward(features, size)
         columns = self.weight.flatten(1).t() @ features.flatten(2)
         doubled = functional.fold(columns, size, 4, padding=1, stride=2)
         return doubled if self.bias is None else doubled + self.bias[:, None, None]

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from aigc_lightning.networks.image_convolutions import ImageConvTranspose2d
 from aigc_lightning.networks.residual import PreactivationBlock, crop, pad_to_multiple
 
 
@@ -133,4 +134,4 @@ def _halving(before: int, after: int) -> nn.Module:
 
 
 def _doubling(before: int, after: int) -> nn.Module:
-    return nn.ConvTranspose2d(before, after, 4, 2, 1)
+    return ImageConvTranspose2d(before, after, 4, 2, 1)

@@ -44,6 +44,11 @@ class RealPart:
         """
         raise TypeError(f"{type(self).__name__} does not define real_loss(real, labels)")
 
+    @property
+    def is_private(self) -> bool:
+        """Whether a step of private training is running, whose losses must leave real images to `loss_on_real`."""
+        return self._private_loss is not None
+
     def loss_on_real(self, real: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return `real_loss` or, in private training, a loss of the same value whose gradient is clipped and noisy."""
         return self.real_loss(real, labels) if self._private_loss is None else self._private_loss()

@@ -4,9 +4,9 @@ Paper: Wang et al., Real-ESRGAN, ICCVW 2021, https://arxiv.org/abs/2107.10833, s
 Shapes: B batch, C channels, F channels of the first layer, H and W height and width in pixels.
 """
 
+from aigc_lightning.networks.spectral_norm import spectral_norm
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
-from torch.nn.utils.parametrizations import spectral_norm
 
 _LEVELS = 3  # times that the U-Net halves its feature maps
 _SLOPE = 0.2
@@ -48,6 +48,4 @@ class UNetDiscriminator(nn.Module):
 
 
 def _layer(before: int, after: int, size: int, stride: int = 1) -> nn.Module:
-    layer = nn.Conv2d(before, after, size, stride, 1, bias=False)
-    normalized: nn.Module = spectral_norm(layer)
-    return normalized
+    return spectral_norm(nn.Conv2d(before, after, size, stride, 1, bias=False))
