@@ -35,7 +35,7 @@ from aigc_lightning.core.io.redaction import redacted_text
 from aigc_lightning.core.privacy.settings import Privacy
 from aigc_lightning.core.rebuilding import recorded_components
 from aigc_lightning.core.records import RECORD_KEY, check_finite
-from aigc_lightning.core.run.environment import restored_environment
+from aigc_lightning.core.run.environment import find_no_gpus_fast, restored_environment
 from aigc_lightning.core.run.folder import CHECKPOINTS, LAST
 from aigc_lightning.core.run.log import run_log, say
 from aigc_lightning.core.run.memory import keep_memory
@@ -174,6 +174,7 @@ class TrainingCLI(LightningCLI):
             self.resources.enter_context(precision.fast_products())
         else:
             keep_memory()
+            find_no_gpus_fast()
 
     def _settle_recorded(self, values: Any) -> None:
         """Check the options that come from a run's config or record rather than from the user."""

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 
 @contextmanager
 def restored_environment() -> Iterator[None]:
@@ -14,3 +16,14 @@ def restored_environment() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(variables)
+
+
+def find_no_gpus_fast() -> None:
+    """Where there is no NVIDIA GPU, let torch find that out from CUDA, which remembers it.
+
+    Before every update of the weights an optimizer asks whether there is a GPU. Lightning makes torch ask the driver's
+    library NVML, so that processes can still be forked; where there is none, torch tries to load it each time, which
+    takes 0.1 to 0.4 milliseconds.
+    """
+    if not torch.cuda.is_available():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
