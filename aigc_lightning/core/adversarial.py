@@ -22,6 +22,7 @@ from aigc_lightning.core.batch import batch_size
 from aigc_lightning.core.checkpointed import plain
 from aigc_lightning.core.engine.augmentation import Augmentation, augmenting_hook
 from aigc_lightning.core.engine.autocast import without_autocast
+from aigc_lightning.core.engine.distributed import joint_sum
 from aigc_lightning.core.engine.hooks import backward_is_plain
 from aigc_lightning.core.engine.nonfinite import LateGuard
 from aigc_lightning.core.engine.player import Player, only
@@ -249,7 +250,8 @@ class AdversarialModel(RealPart, ImageModel):
             self.record(f"{name}_loss", value)
             self._backward(value if window.weight == 1.0 else value * window.weight)
             if window.last:
-                player.step(self.engine, value, self._now, distributed=self._world_size > 1)
+                sum_ = joint_sum(self.trainer.strategy) if self._world_size > 1 else None
+                player.step(self.engine, value, self._now, sum_=sum_)
                 player.forget()
 
     def _backward(self, loss: Tensor) -> None:

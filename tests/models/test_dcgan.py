@@ -58,6 +58,20 @@ def test_losses_by_name(loss):
     torch.testing.assert_close(model.generator_loss(fake), for_g(fake_logits))
 
 
+def test_one_pass_over_real_and_fake_images_gives_the_gradients_of_two():
+    """Two are needed where a norm mixes the images of a batch, with augmentation and for privacy."""
+    model = made(loss="hinge", discriminator_norm="group")
+    real, fake = images()
+    shown = []
+    model.discriminator.register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
+    together = gradients(model, model.discriminator_loss(real, fake))
+    assert shown == [12]
+    with model.private_part(lambda: model.real_loss(real)):
+        apart = gradients(model, model.discriminator_loss(real, fake))
+    assert shown == [12, 6, 6]
+    torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-6)
+
+
 def slopes(model, points):
     """Return each image's gradient, one image at a time."""
     rows = []

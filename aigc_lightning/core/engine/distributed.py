@@ -5,14 +5,18 @@ computes the gradient of its share of the batch, and the engine averages a playe
 one exchange per update, whatever the loss does (several forward passes, second derivatives, micro-batches).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch.strategies import Strategy
 from torch import Tensor, nn
+from torch.distributed.constants import default_pg_timeout
 
+from aigc_lightning import compat
 from aigc_lightning.compat import LauncherOfItsOwn
+from aigc_lightning.core.engine.shared_memory import SharedMemory, open_shared_memory
 from aigc_lightning.core.run.spawn_launcher import SpawnLauncher
 from aigc_lightning.errors import UserError
 
@@ -41,12 +45,37 @@ class LaunchedDDPStrategy(LauncherOfItsOwn):
 class PlayersStrategy(LaunchedDDPStrategy):
     """Distributed training in which the engine of an `AdversarialModel` averages the gradients."""
 
+    _shared_memory: SharedMemory | None = None
+
     def configure_ddp(self) -> None:
         """Wrap nothing; broadcast the first process's weights to all others."""
         assert self.model is not None
+        if self.root_device.type == "cpu":
+            self._shared_memory = open_shared_memory(compat.timeout(self) or default_pg_timeout)
         with torch.no_grad():
             for tensor in (*self.model.parameters(), *self.model.buffers()):
                 dist.broadcast(tensor.data, src=0)
+
+    @property
+    def sum_(self) -> Callable[[Tensor], None]:
+        """What replaces a contiguous tensor by its sum over all processes."""
+        return _all_reduce if self._shared_memory is None else self._shared_memory.sum_
+
+    def teardown(self) -> None:
+        """Give up the memory that the processes share."""
+        if self._shared_memory is not None:
+            self._shared_memory.close()
+            self._shared_memory = None
+        super().teardown()
+
+
+def joint_sum(strategy: Strategy) -> Callable[[Tensor], None]:
+    """Return what replaces a contiguous tensor by its sum over all processes of a strategy."""
+    return strategy.sum_ if isinstance(strategy, PlayersStrategy) else _all_reduce
+
+
+def _all_reduce(tensor: Tensor) -> None:
+    dist.all_reduce(tensor)
 
 
 def with_zeros(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
@@ -59,18 +88,19 @@ def with_zeros(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     return gradients
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter], sum_: Callable[[Tensor], None]) -> None:
     """Replace gradients by their mean over all processes, in place.
 
     A missing gradient counts as zero, so that every process takes part in every exchange.
 
     Args:
         parameters: the same ones in the same order in every process.
+        sum_: replaces a tensor by its sum over all processes.
     """
     world_size = dist.get_world_size()
     for bucket in _buckets(with_zeros(parameters)):
         flat = torch.cat([gradient.flatten() for gradient in bucket])
-        dist.all_reduce(flat)
+        sum_(flat)
         flat /= world_size
         parts = torch.split(flat, [gradient.numel() for gradient in bucket])
         torch._foreach_copy_(bucket, [part.view_as(gradient) for part, gradient in zip(parts, bucket, strict=True)])

@@ -1,6 +1,6 @@
 """A player, one of the networks trained against each other: its parameters, its opponents, its step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -39,20 +39,20 @@ class Player:
             for parameter in group["params"]:
                 parameter.grad = None
 
-    def step(self, engine: Engine, loss: Tensor, number: int, *, distributed: bool) -> None:
+    def step(self, engine: Engine, loss: Tensor, number: int, *, sum_: Callable[[Tensor], None] | None) -> None:
         """Apply the gradient that has been computed.
 
         Args:
             engine: the settings.
             loss: for the message if the gradient is not finite.
             number: of the step.
-            distributed: whether other processes have computed parts of the gradient.
+            sum_: replaces a tensor by its sum over all processes; None if there is only this one.
 
         Raises:
             UserError: the gradient was not finite too often; the weights are unchanged.
         """
-        if distributed:
-            average_gradients(self.parameters)  # before any decision, so that all processes decide alike
+        if sum_ is not None:
+            average_gradients(self.parameters, sum_)  # before any decision, so that all processes decide alike
         self.update.unscale(self, number)
         self.updated_in = number
         if all(parameter.grad is None for parameter in self.parameters):
