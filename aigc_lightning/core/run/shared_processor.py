@@ -14,8 +14,8 @@ class SharedProcessor:
     """Says, once, when threads or processes of a run often wait: too many of them, or other programs run.
 
     Threads meet after each layer, so one that waits for a processor holds up all of them. `dcgan_digits` on two
-    processors: 1,253 images/s with one thread and 801 with two beside one busy program; alone, 1,280 and 1,696.
-    Processes meet once a step, to average gradients: 1,920 with two. Where they wait for much of the time, threads
+    processors: 1,253 images/s with one thread and 801 with two beside one busy program; alone, 1,507 and 2,048.
+    Processes meet once an update, to average gradients: 2,984 with two. Where they wait for much of the time, threads
     may be faster.
 
     Args:
