@@ -189,10 +189,10 @@ class DCGAN(AdversarialModel):
     def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the loss of D on real and fake images (B, C, H, W), penalties included; no gradient reaches G."""
         fake = fake.detach()
-        if self.is_private or self.augmentation is not None or self.discriminator_norm == "batch":
+        if not self._judges_together:
             loss: Tensor = self.loss_on_real(real, labels)
             output = self.discriminator(fake, labels)
-        else:  # where an image is judged by itself, one pass over both has fewer and larger operations
+        else:  # in one pass, of fewer and larger operations
             both = None if labels is None else torch.cat([labels, labels])
             real_output, output = self.discriminator(torch.cat([real, fake]), both).split([len(real), len(fake)])
             loss = self._loss_on_real(real_output, labels)
@@ -213,6 +213,12 @@ class DCGAN(AdversarialModel):
             self.record("r1", penalty)
             loss = loss + 0.5 * self.r1_weight * penalty
         return loss
+
+    @property
+    def _judges_together(self) -> bool:
+        """Whether D may see real and fake images at once: each is judged by itself, and nothing asks for either."""
+        alone = self.discriminator_norm != "batch" and self.augmentation is None
+        return alone and not self.is_private and type(self).real_loss is DCGAN.real_loss
 
     def generator_loss(self, fake: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the loss of G on its images (B, C, H, W)."""

@@ -34,23 +34,24 @@ class _FewOperations(_SpectralNorm):
         if torch.compiler.is_compiling():
             by_torch: Tensor = super().forward(weight)
             return by_torch
-        normalized: Tensor = _Normalized.apply(weight, self._u, self._v, self.eps, self.training)
+        steps = self.n_power_iterations if self.training else 0
+        normalized: Tensor = _Normalized.apply(weight, self._u, self._v, self.eps, steps)
         return normalized
 
 
 class _Normalized(torch.autograd.Function):
-    """A weight divided by its largest singular value; the singular vectors are updated in training."""
+    """A weight divided by its largest singular value, after some steps that improve the singular vectors in place."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, left: Tensor, right: Tensor, eps: float, training: bool) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, left: Tensor, right: Tensor, eps: float, steps: int) -> Tensor:
         matrix = weight.flatten(1)
-        if training:
+        for _ in range(steps):
             product = torch.mv(matrix, right)
             torch.div(product, torch.linalg.vector_norm(product).clamp_min_(eps), out=left)
             product = torch.mv(matrix.t(), left)
             value = torch.linalg.vector_norm(product).clamp_min_(eps)
             torch.div(product, value, out=right)
-        else:
+        if not steps:
             value = torch.vdot(left, torch.mv(matrix, right))
         normalized: Tensor = weight / value
         # Copies, since the buffers move on before the backward pass if the weight is used again.

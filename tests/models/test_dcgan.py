@@ -72,6 +72,20 @@ def test_one_pass_over_real_and_fake_images_gives_the_gradients_of_two():
     torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-6)
 
 
+class Smooth(DCGAN):
+    """Judges real images in a way of its own."""
+
+    def real_loss(self, real, labels=None):
+        return (self.discriminator(real) - 0.9).square().mean()
+
+
+def test_a_loss_of_ones_own_on_real_images_is_used():
+    model = Smooth(SPEC, width=8, loss="hinge", discriminator_norm="none")
+    real, fake = images()
+    expected = (model.discriminator(real) - 0.9).square().mean() + (1 + model.discriminator(fake)).clamp(min=0).mean()
+    torch.testing.assert_close(model.discriminator_loss(real, fake), expected)
+
+
 def slopes(model, points):
     """Return each image's gradient, one image at a time."""
     rows = []

@@ -102,10 +102,12 @@ def open_shared_memory(timeout: timedelta) -> SharedMemory | None:
     rank, world_size = dist.get_rank(), dist.get_world_size()
     possible = sys.platform == "linux" and platform.machine() == "x86_64" and world_size <= _MOST_PROCESSES
     path = everyones(_created(size_of(world_size)) if possible and rank == 0 else None)[0]
-    file = _joined(path, rank) if path is not None and possible else None
-    all_joined = all(everyones(file is not None))
-    if path is not None and rank == 0:
-        path.unlink()  # it lives as long as a process has it open
+    try:
+        file = _joined(path, rank) if path is not None and possible else None
+        all_joined = all(everyones(file is not None))
+    finally:
+        if path is not None and rank == 0:
+            path.unlink()  # it lives as long as a process has it open
     if all_joined and file is not None:
         return SharedMemory(file, rank, world_size, timeout)
     if file is not None:
