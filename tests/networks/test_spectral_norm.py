@@ -17,6 +17,15 @@ def both(layer):
     return one, other
 
 
+def original(layer):
+    return layer.get_parameter("parametrizations.weight.original")
+
+
+def vectors(layer):
+    """Return what normalises the weight."""
+    return layer.get_submodule("parametrizations.weight.0")
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
@@ -35,7 +44,7 @@ def test_passes_and_gradients_are_torchs(layer, shape):
         outputs = [layer(inputs) - layer(2 * inputs).square() for layer in (one, other)]  # used twice, as a GAN does
         torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-4)
         gradients = [
-            torch.autograd.grad(output.sum(), layer.parametrizations.weight.original)[0]
+            torch.autograd.grad(output.sum(), original(layer))[0]
             for output, layer in zip(outputs, (one, other), strict=True)
         ]
         torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4 * gradients[1].abs().max().item())
@@ -45,7 +54,7 @@ def test_passes_and_gradients_are_torchs(layer, shape):
 def test_vectors_without_power_iterations_rest():
     """As the checks of micro-batches need them."""
     layer = spectral_norm(nn.Linear(6, 4))
-    layer.parametrizations.weight[0].n_power_iterations = 0
+    vectors(layer).n_power_iterations = 0
     before = copy.deepcopy(layer.state_dict())
     torch.testing.assert_close(layer(torch.eye(6)), layer.eval()(torch.eye(6)))
     torch.testing.assert_close(layer.state_dict(), before, rtol=0, atol=0)
@@ -62,15 +71,15 @@ def test_the_gradient_is_that_of_finite_differences():
     layer = spectral_norm(nn.Linear(5, 4)).double().eval()
 
     def normalized(weight):  # with the vectors at rest, as in equation 9 of the paper
-        return layer.parametrizations.weight[0](weight)
+        return vectors(layer)(weight)
 
-    weight = layer.parametrizations.weight.original
+    weight = original(layer)
     assert torch.autograd.gradcheck(normalized, (weight,))
 
 
 def test_a_second_derivative_by_the_weight_is_refused():
     layer = spectral_norm(nn.Linear(5, 4))
-    weight = layer.parametrizations.weight.original
+    weight = original(layer)
     (slope,) = torch.autograd.grad(layer.weight.pow(2).sum(), weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
@@ -78,6 +87,6 @@ def test_a_second_derivative_by_the_weight_is_refused():
 
 def test_a_weight_of_zeros_keeps_the_vectors_finite():
     layer = spectral_norm(nn.Linear(3, 2))
-    nn.init.zeros_(layer.parametrizations.weight.original)
+    nn.init.zeros_(original(layer))
     layer(torch.ones(1, 3))
     assert all(buffer.isfinite().all() for buffer in layer.buffers())
