@@ -131,7 +131,9 @@ def _known(stage: str, error: Exception) -> UserError | None:
             f"The checkpoint does not fit the model: {_shortened(text.partition(':')[2].partition(':')[2] or text)}",
             "Resume with the version of the package that wrote it, or start a new run without --resume.",
         )
-    if isinstance(error, RuntimeError) and "does not currently support double backward" in text:
+    # torch says it in one way or the other, depending on what the compiled backward pass may overwrite.
+    twice = "does not currently support double backward" in text or "non-empty donated buffers" in text
+    if isinstance(error, RuntimeError) and twice:
         return UserError("A loss takes gradients of gradients, which compiled networks do not have.", _NO_COMPILE)
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return UserError(f"torch could not compile the networks: {_shortened(text)}", _NO_COMPILE)

@@ -78,7 +78,7 @@ class ImageConvTranspose2d(nn.ConvTranspose2d):
 def _is_slow(maps: Tensor, channels: int) -> bool:
     """Return whether torch's convolutions are slow with images of these channels, and may be replaced."""
     few = channels <= _FEW_CHANNELS and maps.is_cpu
-    return few and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    return few and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_exporting()
 
 
 def _with_bias(maps: Tensor, bias: Tensor | None) -> Tensor:

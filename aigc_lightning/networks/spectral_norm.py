@@ -31,7 +31,7 @@ class _FewOperations(_SpectralNorm):
     """Torch's, whose buffers and name in checkpoints it keeps."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_exporting():
             by_torch: Tensor = super().forward(weight)
             return by_torch
         steps = self.n_power_iterations if self.training else 0
