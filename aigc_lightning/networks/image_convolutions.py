@@ -1,8 +1,8 @@
 """Strided convolutions next to images, whose few channels are the slow case of those that torch has for CPUs.
 
 oneDNN computes images from feature maps of half the size, and the gradients of images by such feature maps, at a tenth
-of the speed of wide layers. One matrix product and a few sums of moved maps are 1.4 to 5 times as fast with 1 to 4
-channels. Results differ by rounding alone. GPUs, autocast, and graphs that are compiled or exported use torch's own.
+of the speed of wide layers. One matrix product and a few sums of moved maps are 1.2 to 5 times as fast with 1 to 4
+channels. Results differ by rounding alone. GPUs, autocast and exported graphs use torch's own.
 
 Shapes: B batch, C channels of images, F channels of feature maps, K size of the kernel, H and W of images, h and w of
 feature maps.

@@ -1,8 +1,8 @@
-"""Spectral normalisation of weights, in a quarter of the operations of torch's.
+"""Spectral normalisation of weights, in fewer operations than torch's.
 
 Paper: Miyato et al., ICLR 2018, https://arxiv.org/abs/1802.05957 (algorithm 1, and equation 9 for the gradient)
-Small discriminators spend much of their time on it: one iteration of torch's is 15 small operations per layer and pass,
-and as many in the backward pass. Values, buffers and checkpoints are the same as torch's, up to rounding.
+Small discriminators spend much of their time on it, since torch's is some 25 small operations per layer and pass, the
+gradient's among them. Values, buffers and checkpoints are the same as torch's, up to rounding.
 """
 
 from typing import Any, TypeVar
