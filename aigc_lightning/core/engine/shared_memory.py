@@ -23,7 +23,7 @@ from aigc_lightning.core.run.collectives import everyones
 _FOLDER = Path("/dev/shm")
 _PART_BYTES = 2 * 2**20  # of each process at a time
 _PAGE_BYTES = 4096  # of the counters
-_MOST_PROCESSES = 16  # every process reads the parts of all: with more, gloo's exchange in rounds is faster
+_MOST_PROCESSES = 16  # every process reads the parts of all, so the work grows with their square
 _AWAKE_S = 0.002  # how long a process looks without a pause, and after that how often
 _PAUSE_S = 0.0005
 _LIFE_S = 0.1  # how often it is checked whether the others live
